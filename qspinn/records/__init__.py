@@ -1,0 +1,34 @@
+"""The record of one run: a frozen, versioned, self-validating description of what was measured.
+
+A run and a selection meet only through record files. This package needs nothing but the standard
+library, so that reading records starts at once.
+"""
+
+from qspinn.records.hashing import baseline_key, config_hash
+from qspinn.records.run_record import SCHEMA_VERSION, SCHEMES, STATUSES, RunRecord, finite_or_none
+from qspinn.records.store import (
+    RECORD_NAME,
+    comparable,
+    find_records,
+    read_record,
+    write_json,
+    write_record,
+)
+from qspinn.records.validation import RecordError
+
+__all__ = [
+    "RECORD_NAME",
+    "SCHEMA_VERSION",
+    "SCHEMES",
+    "STATUSES",
+    "RecordError",
+    "RunRecord",
+    "baseline_key",
+    "comparable",
+    "config_hash",
+    "find_records",
+    "finite_or_none",
+    "read_record",
+    "write_json",
+    "write_record",
+]

@@ -1,0 +1,93 @@
+"""Checks of single values, with errors that name the field, the value and what to write instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["RecordError", "integer", "mapping", "number", "plain", "text"]
+
+
+class RecordError(ValueError):
+    """A record is missing, unreadable or invalid; the message says where and why.
+
+    Attributes:
+        field: Name of the offending field (dotted for nested ones), or None when the whole file is.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def fail(field: str, value: object, expected: str) -> RecordError:
+    """The error for a value that breaks a rule; the caller raises it."""
+    message = f"field {field!r}: got {_shown(value)} ({type(value).__name__}), expected {expected}"
+    return RecordError(message, field)
+
+
+def number(field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` as a finite float in [low, high]. Booleans and strings are refused."""
+    if type(value) is not float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise fail(field, value, "a number")
+        value = float(value)
+    if not math.isfinite(value):
+        raise fail(field, value, "a finite number (write null for a value that is not)")
+    if not low <= value <= high:
+        raise fail(field, value, f"a number in [{low:g}, {high:g}]")
+    return value
+
+
+def integer(field: str, value: object, low: int | None = None) -> int:
+    """`value` as an int of at least `low`. Booleans and floats such as 8.0 are refused."""
+    if type(value) is not int:
+        raise fail(field, value, "an integer")
+    if low is not None and value < low:
+        raise fail(field, value, f"an integer of at least {low}")
+    return value
+
+
+def text(field: str, value: object, choices: Iterable[str] = ()) -> str:
+    """`value` as a non-empty string, one of `choices` where there are some."""
+    if not isinstance(value, str) or not value:
+        raise fail(field, value, "a non-empty string")
+    choices = tuple(choices)
+    if choices and value not in choices:
+        raise fail(field, value, "one of " + ", ".join(choices))
+    return value
+
+
+def mapping(field: str, value: object) -> Mapping[str, Any]:
+    """`value` as a mapping whose keys are non-empty strings."""
+    if not isinstance(value, Mapping):
+        raise fail(field, value, "a mapping")
+    for key in value:
+        if not isinstance(key, str) or not key:
+            raise fail(field, key, "keys that are non-empty strings")
+    return value
+
+
+def plain(field: str, value: object) -> Any:
+    """A copy of `value` made of what JSON holds: dict, list, str, int, finite float, bool, None.
+
+    Tuples become lists. Anything else (a path, a tensor, NaN) is an error that names its place.
+    """
+    kind = type(value)
+    if value is None or kind is bool or kind is int or kind is str:
+        return value
+    if kind is float:
+        return number(field, value)
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise fail(field, value, "keys that are strings")
+        return {key: plain(f"{field}.{key}", item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(f"{field}[{index}]", item) for index, item in enumerate(value)]
+    raise fail(field, value, "plain types only (mapping, list, string, number, boolean, null)")
