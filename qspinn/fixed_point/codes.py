@@ -1,0 +1,103 @@
+"""Between fixed-point numbers in float tensors and their integer codes."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from qspinn.fixed_point.format import FixedPointFormat, Format, PerChannelFormat
+from qspinn.fixed_point.quantize import as_supported, check_dtype, codes_to_values_
+from qspinn.fixed_point.rounding import Grid
+
+__all__ = ["from_integers", "to_integers"]
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@torch.no_grad()
+def to_integers(x: Tensor, fmt: Format) -> Tensor:
+    """The codes of numbers that lie on the grid of a format, ``x / step``.
+
+    Nothing is rounded: what is not exactly a number of the format is an error. The inverse of
+    `from_integers`.
+
+    Args:
+        x: numbers of the format, any shape; float32, float64, float16 or bfloat16.
+        fmt: the format; float32 tensors take formats of at most 24 bits besides the sign.
+
+    Returns:
+        Codes of the shape of `x`: int32, or int64 for unsigned words of 32 bits.
+
+    Raises:
+        TypeError: if `x` is no float tensor, or `fmt` no format.
+        ValueError: if a number is NaN, off the grid or out of range: it names the first and its
+            index; if the format does not fit the shape or is too wide for the dtype.
+    """
+    x = as_supported(x, fmt, "to_integers")
+    grid = Grid.of(fmt, x)
+    codes = torch.mul(x, grid.scale).trunc_()
+    # Compared as values, not as codes: a product that under- or overflowed does not return.
+    fits = (codes * grid.step == x) & (codes >= grid.code_min) & (codes <= grid.code_max)
+    if not bool(fits.all()):
+        raise ValueError(_misfit(x, ~fits, fmt))
+    return codes.to(torch.int32 if fmt.code_max < 1 << 31 else torch.int64)
+
+
+@torch.no_grad()
+def from_integers(codes: Tensor, fmt: Format, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The numbers that codes stand for, ``code * step``, exactly. The inverse of `to_integers`.
+
+    Args:
+        codes: uint8 or signed integers, any shape.
+        fmt: the format.
+        dtype: float32 or float64; float32 takes formats of at most 24 bits besides the sign.
+
+    Returns:
+        Numbers of the shape of `codes`.
+
+    Raises:
+        TypeError: if `codes` is no integer tensor, `dtype` is not float32 or float64, or `fmt` no
+            format.
+        ValueError: if a code is out of range: it names the first and its index; if the format does
+            not fit the shape or is too wide for `dtype`.
+    """
+    if not isinstance(codes, Tensor) or codes.dtype not in _INTEGERS:
+        given = codes.dtype if isinstance(codes, Tensor) else f"{type(codes).__name__}: {codes!r}"
+        raise TypeError(f"from_integers: expected uint8 or a signed integer tensor, got {given}")
+    check_dtype(dtype, fmt, "from_integers")
+    wide = codes.to(torch.int64)
+    misfits = (wide < fmt.code_min) | (wide > fmt.code_max)
+    if bool(misfits.any()):
+        index = _first(misfits)
+        raise ValueError(
+            f"from_integers: code {int(wide[index])} at index {list(index)} is out of the range "
+            f"[{fmt.code_min}, {fmt.code_max}] of {_format_at(fmt, index, wide)}"
+        )
+    values = wide.to(dtype)
+    return codes_to_values_(values, Grid.of(fmt, values))
+
+
+def _first(mask: Tensor) -> tuple[int, ...]:
+    return tuple(mask.nonzero()[0].tolist())
+
+
+def _format_at(fmt: Format, index: tuple[int, ...], x: Tensor) -> FixedPointFormat:
+    if isinstance(fmt, PerChannelFormat):
+        return fmt.formats[index[fmt.axis % x.dim()]]
+    return fmt
+
+
+def _misfit(x: Tensor, misfits: Tensor, fmt: Format) -> str:
+    index = _first(misfits)
+    value = float(x[index])
+    local = _format_at(fmt, index, x)
+    where = f"to_integers: {value!r} at index {list(index)}"
+    if math.isnan(value):
+        return f"{where} has no code; find where the NaN comes from"
+    if not local.min <= value <= local.max:
+        return f"{where} is out of the range [{local.min!r}, {local.max!r}] of {local}; quantize it"
+    steps = float(Fraction(value) / Fraction(local.step))
+    return f"{where} is off the grid of {local}: it is {steps!r} steps of {local.step!r}; quantize it"

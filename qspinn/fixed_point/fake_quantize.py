@@ -1,0 +1,83 @@
+"""Fake quantisation: the numbers of `quantize`, with a straight-through gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qspinn.fixed_point.format import Format
+from qspinn.fixed_point.quantize import (
+    as_supported,
+    check_modes,
+    codes_to_values_,
+    limit_codes_,
+    quantize,
+    wrapped_codes,
+)
+from qspinn.fixed_point.rounding import Grid, round_to_codes
+
+__all__ = ["fake_quantize"]
+
+
+def fake_quantize(
+    x: Tensor,
+    fmt: Format,
+    rounding: str = "nearest",
+    overflow: str = "saturate",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """`quantize` for training: the same numbers, and a gradient that passes straight through.
+
+    The gradient (Bengio et al., arXiv 1308.3432, "straight-through", with the clipping of Hubara et
+    al., arXiv 1609.07061) is that of the output where the rounded number lies inside the range, its
+    ends included, and exactly 0 where it was saturated. What counts is the number after rounding:
+    with `truncate`, everything below max + step passes. Under `wrap` it passes everywhere. NaN and
+    infinities get a gradient of 0 in every case. Only a bool mask is kept for the backward pass.
+
+    Args:
+        x: values, any shape; float32 or float64, or float16/bfloat16 (the result is then float32).
+        fmt: the format, as in `quantize`.
+        rounding: as in `quantize`; `stochastic` draws anew at every call.
+        overflow: as in `quantize`.
+        generator: as in `quantize`.
+
+    Returns:
+        A new tensor, equal to ``quantize(x, ...)``.
+
+    Raises:
+        TypeError, ValueError: as `quantize`.
+    """
+    if not (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
+        return quantize(x, fmt, rounding, overflow, generator)
+    x = as_supported(x, fmt, "fake_quantize")
+    check_modes(rounding, overflow)
+    values: Tensor = _StraightThrough.apply(x, fmt, rounding, overflow, generator)[0]
+    return values
+
+
+class _StraightThrough(torch.autograd.Function):
+    """(values, blocked): the quantised values, and where no gradient passes."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, fmt: Format, rounding: str, overflow: str, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        grid = Grid.of(fmt, x)
+        if overflow == "wrap":
+            codes = wrapped_codes(x, grid, rounding, generator, in_place=False)
+            return codes_to_values_(codes, grid), torch.isfinite(x).logical_not_()
+        codes = round_to_codes(x, grid, rounding, generator, in_place=False)
+        passes = (codes >= grid.code_min).logical_and_(codes <= grid.code_max)
+        return codes_to_values_(limit_codes_(codes, grid), grid), passes.logical_not_()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (blocked,) = ctx.saved_tensors
+        return gradients[0].masked_fill(blocked, 0.0), None, None, None, None

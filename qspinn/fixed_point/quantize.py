@@ -1,0 +1,192 @@
+"""Quantise tensors to a fixed-point format: the pure function and its in-place twin.
+
+The rules, the same for every rounding and overflow:
+
+* NaN stays NaN, so that a divergence upstream stays visible.
+* +inf becomes the largest number of the format and -inf the smallest, under `wrap` too.
+* Zero is +0.0: no result is ever -0.0, as a fixed-point number has only one zero.
+* No gradient passes; `qspinn.fixed_point.fake_quantize` has one.
+
+Exactness: float32 tensors take every format with ``integer_bits + fraction_bits <= 24``, whose
+codes a float32 holds, and the result is exact to the last bit whatever the magnitude of the input.
+Wider formats (words of up to 32 bits) need float64, and a float32 tensor is refused. float16 and
+bfloat16 tensors are computed and returned in float32: each of their values converts exactly, while
+a result need not fit back.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qspinn.fixed_point.format import FixedPointFormat, Format, PerChannelFormat
+from qspinn.fixed_point.rounding import ROUNDINGS, Grid, round_to_codes
+
+__all__ = ["OVERFLOWS", "quantize", "quantize_"]
+
+OVERFLOWS: tuple[str, ...] = ("saturate", "wrap")
+"""Names of the overflows: what becomes of a number outside the range."""
+
+_FLOAT32_BITS = 24
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+@torch.no_grad()
+def quantize(
+    x: Tensor,
+    fmt: Format,
+    rounding: str = "nearest",
+    overflow: str = "saturate",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """`x` rounded to the grid of a fixed-point format and brought into its range.
+
+    With `saturate` and a rounding other than `stochastic`, nothing is allocated but the result
+    (and, per channel, one scale per channel).
+
+    Args:
+        x: values, any shape; float32 or float64, or float16/bfloat16 (the result is then float32).
+        fmt: the format; per channel, its axis must have as many slices as the format channels.
+        rounding: `truncate`, floor(x / step); `nearest`, floor(x / step + 1/2); `stochastic`,
+            floor(x / step + u) with a new u, uniform in [0, 1), for each element at each call;
+            `toward_zero`; `nearest_even`.
+        overflow: `saturate`, to the nearest end of the range, or `wrap`, modulo 2^word_length codes
+            after rounding, as two's complement does.
+        generator: source of u; None is the global generator of torch. The same seed gives the same
+            result for the same shape, dtype and device.
+
+    Returns:
+        A new tensor of the shape of `x`.
+
+    Raises:
+        TypeError: if `x` is no float tensor, or `fmt` no format.
+        ValueError: if rounding or overflow is unknown, the format does not fit the shape, or it is
+            too wide for the dtype.
+    """
+    x = as_supported(x, fmt, "quantize")
+    check_modes(rounding, overflow)
+    return _quantized(x, fmt, rounding, overflow, generator, in_place=False)
+
+
+@torch.no_grad()
+def quantize_(
+    x: Tensor,
+    fmt: Format,
+    rounding: str = "nearest",
+    overflow: str = "saturate",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """`quantize` in place: overwrites `x` and returns it.
+
+    Raises:
+        TypeError: as `quantize`, and if `x` is float16 or bfloat16, which need not hold the result.
+        ValueError: as `quantize`.
+    """
+    if isinstance(x, Tensor) and x.dtype in _HALVES:
+        raise TypeError(
+            f"quantize_: a {x.dtype} tensor cannot hold every {fmt} number; use quantize, which "
+            f"returns float32"
+        )
+    x = as_supported(x, fmt, "quantize_")
+    check_modes(rounding, overflow)
+    return _quantized(x, fmt, rounding, overflow, generator, in_place=True)
+
+
+def check_modes(rounding: str, overflow: str) -> None:
+    """Raise ValueError unless both names are known."""
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"unknown rounding {rounding!r}; write one of {', '.join(ROUNDINGS)}")
+    if overflow not in OVERFLOWS:
+        raise ValueError(f"unknown overflow {overflow!r}; write one of {', '.join(OVERFLOWS)}")
+
+
+def as_supported(x: Tensor, fmt: Format, caller: str) -> Tensor:
+    """`x` in a dtype that holds the codes of `fmt`: as it is, or in float32 if it is a half type.
+
+    Raises:
+        TypeError: if `x` is no float tensor, or `fmt` no format.
+        ValueError: if `fmt` is too wide for the dtype.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{caller}: expected a tensor, got {type(x).__name__}: {x!r}")
+    if x.dtype in _HALVES:
+        x = x.to(torch.float32)
+    check_dtype(x.dtype, fmt, caller)
+    return x
+
+
+def check_dtype(dtype: torch.dtype, fmt: Format, caller: str) -> None:
+    """Raise unless tensors of `dtype` hold every code of `fmt` exactly.
+
+    Raises:
+        TypeError: if `dtype` is not float32 or float64, or `fmt` no format.
+        ValueError: if `fmt` is too wide for `dtype`.
+    """
+    if not isinstance(fmt, (FixedPointFormat, PerChannelFormat)):
+        raise TypeError(
+            f"{caller}: expected a FixedPointFormat or a PerChannelFormat, got {fmt!r} "
+            f"({type(fmt).__name__}); parse_format reads text such as 'Q1.6'"
+        )
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{caller}: {dtype} is not supported; use torch.float32 or torch.float64")
+    if dtype == torch.float32 and fmt.code_max >= 1 << _FLOAT32_BITS:
+        bits = fmt.code_max.bit_length()
+        raise ValueError(
+            f"{caller}: {fmt} has {bits} bits besides the sign, and torch.float32 holds integers "
+            f"of {_FLOAT32_BITS} only; use torch.float64 or a shorter word"
+        )
+
+
+def limit_codes_(codes: Tensor, grid: Grid) -> Tensor:
+    """Saturate unlimited codes, in place."""
+    return codes.clamp_(grid.code_min, grid.code_max)
+
+
+def codes_to_values_(codes: Tensor, grid: Grid) -> Tensor:
+    """Codes times step, in place; adding zero turns -0.0 into 0.0."""
+    return codes.mul_(grid.step).add_(0.0)
+
+
+def wrapped_codes(
+    x: Tensor, grid: Grid, rounding: str, generator: torch.Generator | None, in_place: bool
+) -> Tensor:
+    """Codes of `x`, rounded and then wrapped into the range; infinities saturate, NaN stays.
+
+    Reducing `x` by the span of the range before rounding commutes with each rounding: it changes
+    the unlimited code by a multiple of 2^word_length, which is even, and it keeps the sign.
+    """
+    above, below = x == torch.inf, x == -torch.inf
+    reduced = _reduce_(x if in_place else x.clone(), grid)
+    codes = round_to_codes(reduced, grid, rounding, generator, in_place=True)
+    modulus = float(1 << grid.word_length)
+    codes.sub_((codes > grid.code_max) * modulus)
+    codes.add_((codes < grid.code_min) * modulus)
+    return codes.masked_fill_(above, grid.code_max).masked_fill_(below, grid.code_min)
+
+
+def _reduce_(x: Tensor, grid: Grid) -> Tensor:
+    """The exact remainder of x by 2^word_length steps, with the sign of x, in place.
+
+    Not `torch.fmod`, whose vectorised float32 version is wrong for large quotients. Numbers of at
+    least 2^p spans, p the bits of the mantissa, are multiples of the span: their remainder is 0.
+    """
+    span = grid.step * float(1 << grid.word_length)
+    spans = x * (1.0 / span)
+    multiple = spans.abs() >= 1.0 / torch.finfo(x.dtype).eps * 2.0
+    return x.sub_(spans.trunc_().mul_(span)).masked_fill_(multiple, 0.0)
+
+
+def _quantized(
+    x: Tensor,
+    fmt: Format,
+    rounding: str,
+    overflow: str,
+    generator: torch.Generator | None,
+    in_place: bool,
+) -> Tensor:
+    grid = Grid.of(fmt, x)
+    if overflow == "wrap":
+        codes = wrapped_codes(x, grid, rounding, generator, in_place)
+    else:
+        codes = limit_codes_(round_to_codes(x, grid, rounding, generator, in_place), grid)
+    return codes_to_values_(codes, grid)

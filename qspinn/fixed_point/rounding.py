@@ -1,0 +1,164 @@
+"""From real numbers to whole codes: the five roundings, each exact to the last bit.
+
+Every function takes values `x` and a `Grid` and gives ``round(x / step)``, not yet limited to the
+range of the format: whole numbers in floating point, or an infinity where ``x / step`` is too large
+for the dtype, or NaN where `x` is NaN.
+
+Multiplying by a power of two is exact but for overflow, which the limits of the range undo, and
+underflow. With steps above 1 a tiny negative number would underflow to -0 and `truncate` would
+answer 0 instead of -1; there the values are floored before they are scaled, which changes nothing:
+floor(floor(x) / n) == floor(x / n) for whole n (Knuth, TAOCP vol. 1, section 1.2.4, exercise 35).
+
+Subnormal inputs are exact as well, unless the caller has set `torch.set_flush_denormal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qspinn.fixed_point.format import Format, PerChannelFormat
+
+__all__ = ["ROUNDINGS", "Grid", "round_to_codes"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers of a format as tensor operations need them.
+
+    Attributes:
+        scale: codes per unit; a float, or a tensor that broadcasts against the values.
+        step: ``1 / scale``, likewise.
+        coarse: whether a step is above 1.
+        word_length: bits of a code.
+        code_min: the smallest code.
+        code_max: the largest code.
+    """
+
+    scale: float | Tensor
+    step: float | Tensor
+    coarse: bool
+    word_length: int
+    code_min: int
+    code_max: int
+
+    @classmethod
+    def of(cls, fmt: Format, x: Tensor) -> Grid:
+        """The grid of `fmt` for values of the shape, dtype and device of `x`.
+
+        Raises:
+            ValueError: if `fmt` is per channel and does not fit the shape of `x`.
+        """
+        if not isinstance(fmt, PerChannelFormat):
+            coarse = fmt.fraction_bits < 0
+            limits = (fmt.word_length, fmt.code_min, fmt.code_max)
+            return cls(fmt.scale, fmt.step, coarse, *limits)
+        scales = [2.0**bits for bits in fmt.fraction_bits]
+        scale = torch.tensor(scales, dtype=x.dtype, device=x.device).view(_channel_shape(fmt, x))
+        coarse = min(fmt.fraction_bits) < 0
+        return cls(scale, 1.0 / scale, coarse, fmt.word_length, fmt.code_min, fmt.code_max)
+
+
+def _channel_shape(fmt: PerChannelFormat, x: Tensor) -> list[int]:
+    channels = len(fmt.fraction_bits)
+    if not -x.dim() <= fmt.axis < x.dim():
+        raise ValueError(
+            f"per-channel format with {channels} channels on axis {fmt.axis}: the tensor of shape "
+            f"{tuple(x.shape)} has no such axis"
+        )
+    if x.shape[fmt.axis] != channels:
+        raise ValueError(
+            f"per-channel format with {channels} channels on axis {fmt.axis}: the tensor of shape "
+            f"{tuple(x.shape)} has {x.shape[fmt.axis]} there; give one format per channel"
+        )
+    shape = [1] * x.dim()
+    shape[fmt.axis] = channels
+    return shape
+
+
+def _scaled(x: Tensor, scale: float | Tensor, in_place: bool) -> Tensor:
+    return x.mul_(scale) if in_place else torch.mul(x, scale)
+
+
+def _truncate(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool) -> Tensor:
+    """floor(x / step)."""
+    if not grid.coarse:
+        return _scaled(x, grid.scale, in_place).floor_()
+    scale = grid.scale
+    if isinstance(scale, Tensor):  # up by the scales above 1, floor, then down by those below 1
+        x, in_place = _scaled(x, scale.clamp(min=1.0), in_place).floor_(), True
+        scale = scale.clamp(max=1.0)
+    else:
+        x, in_place = (x.floor_() if in_place else torch.floor(x)), True
+    return _scaled(x, scale, in_place).floor_()
+
+
+def _nearest(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool) -> Tensor:
+    """floor(x / step + 1/2), as ceil(floor(2 x / step) / 2).
+
+    The sum x / step + 1/2 is not exact: in float32, 0.49999997 + 0.5 is 1, and odd integers above
+    2^23 move. Doubling and halving are exact. (With coarse steps 2 x / step may underflow to -0
+    where its floor is -1; both give 0 here.)
+    """
+    return _scaled(x, 2.0 * grid.scale, in_place).floor_().mul_(0.5).ceil_()
+
+
+def _stochastic(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool) -> Tensor:
+    """floor(x / step + u), as floor(x / step) + (u < frac(x / step)), u uniform in [0, 1).
+
+    The noise is drawn in the logical order of the elements, whatever their layout in memory.
+    """
+    fraction = _scaled(x, grid.scale, in_place)
+    whole = torch.floor(fraction)
+    fraction.sub_(whole)  # NaN at infinities: the comparison below is then False
+    noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return torch.lt(noise, fraction, out=fraction).add_(whole)
+
+
+def _toward_zero(
+    x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool
+) -> Tensor:
+    """trunc(x / step)."""
+    return _scaled(x, grid.scale, in_place).trunc_()
+
+
+def _nearest_even(
+    x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool
+) -> Tensor:
+    """The whole number nearest to x / step; of two equally near, the even one."""
+    return _scaled(x, grid.scale, in_place).round_()
+
+
+_Rounding = Callable[[Tensor, Grid, torch.Generator | None, bool], Tensor]
+
+_ROUNDING_FUNCTIONS: dict[str, _Rounding] = {
+    "truncate": _truncate,
+    "nearest": _nearest,
+    "stochastic": _stochastic,
+    "toward_zero": _toward_zero,
+    "nearest_even": _nearest_even,
+}
+
+ROUNDINGS: tuple[str, ...] = tuple(_ROUNDING_FUNCTIONS)
+"""Names of the roundings."""
+
+
+def round_to_codes(
+    x: Tensor, grid: Grid, rounding: str, generator: torch.Generator | None, in_place: bool
+) -> Tensor:
+    """``x / step`` rounded to whole numbers, not limited to the range.
+
+    Args:
+        x: values, any shape, float32 or float64.
+        grid: the grid to round to.
+        rounding: one of `ROUNDINGS`.
+        generator: source of the noise of `stochastic`; None is the global one of torch.
+        in_place: whether to overwrite `x` (and return it).
+
+    Returns:
+        Unlimited codes, of the shape and dtype of `x`.
+    """
+    return _ROUNDING_FUNCTIONS[rounding](x, grid, generator, in_place)
