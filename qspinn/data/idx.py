@@ -1,0 +1,95 @@
+"""Reader of the IDX format, the file format of MNIST and of its drop-in replacements.
+
+Source of the layout: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten
+digits", section "The IDX file format": two zero bytes, one byte for the element type, one byte for
+the number of dimensions, one big-endian 32-bit size per dimension, and the elements in C order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+ELEMENT_TYPES: dict[int, str] = {
+    0x08: "u1",
+    0x09: "i1",
+    0x0B: ">i2",
+    0x0C: ">i4",
+    0x0D: ">f4",
+    0x0E: ">f8",
+}
+"""IDX type byte -> NumPy type (IDX is big-endian)."""
+
+
+class IDXError(ValueError):
+    """The file is not a complete IDX file; the message names the file and what is wrong."""
+
+
+def read_idx(path: str | Path) -> npt.NDArray[np.generic]:
+    """Reads an IDX file, plain or gzip-compressed (known by its content, not by its name).
+
+    Args:
+        path: The file.
+
+    Returns:
+        A writable array in the machine's byte order, with the shape that the file states.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        IDXError: Wrong magic number, unknown element type, or a length other than the header says.
+    """
+    path = Path(path)
+    return parse_idx(_read_bytes(path), source=str(path))
+
+
+def parse_idx(content: bytes, source: str = "IDX data") -> npt.NDArray[np.generic]:
+    """Decodes the (uncompressed) bytes of an IDX file.
+
+    Args:
+        content: The whole file.
+        source: What to call the data in an error.
+
+    Returns:
+        A writable array in the machine's byte order.
+
+    Raises:
+        IDXError: Wrong magic number, unknown element type, or a length other than the header says.
+    """
+    if len(content) < 4:
+        raise IDXError(f"{source}: {len(content)} bytes are too few for an IDX header (4 or more)")
+    zero, type_byte, dimensions = struct.unpack(">HBB", content[:4])
+    if zero != 0 or type_byte not in ELEMENT_TYPES:
+        raise IDXError(
+            f"{source}: not an IDX file: it begins with 0x{content[:4].hex()}, expected 0000, "
+            f"a type byte of {', '.join(f'{known:02x}' for known in ELEMENT_TYPES)}, and the "
+            "number of dimensions"
+        )
+    header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise IDXError(f"{source}: the header of {dimensions} dimensions is cut off")
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    dtype = np.dtype(ELEMENT_TYPES[type_byte])
+    expected = header + math.prod(shape) * dtype.itemsize
+    if len(content) != expected:
+        raise IDXError(
+            f"{source}: {len(content)} bytes, but the header (shape {shape}, {dtype.name}) asks "
+            f"for {expected}: the file is damaged, copy or download it again"
+        )
+    array = np.frombuffer(content, dtype=dtype, offset=header).reshape(shape)
+    return array.astype(dtype.newbyteorder("="))
+
+
+def _read_bytes(path: Path) -> bytes:
+    content = path.read_bytes()
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise IDXError(f"{path}: damaged gzip file ({error}), copy or download it again") from error

