@@ -53,29 +53,53 @@ def fake_quantize(
         return quantize(x, fmt, rounding, overflow, generator)
     x = as_supported(x, fmt, "fake_quantize")
     check_modes(rounding, overflow)
-    values: Tensor = _StraightThrough.apply(x, fmt, rounding, overflow, generator)[0]
+    if torch.compiler.is_compiling():
+        return _traced(x, fmt, rounding, overflow, generator)
+    values: Tensor = _StraightThrough.apply(x, fmt, rounding, overflow, generator)
     return values
 
 
+def _values_and_passes(
+    x: Tensor, fmt: Format, rounding: str, overflow: str, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """The quantised values, and where the gradient passes."""
+    grid = Grid.of(fmt, x)
+    if overflow == "wrap":
+        codes = wrapped_codes(x, grid, rounding, generator, in_place=False)
+        return codes_to_values_(codes, grid), torch.isfinite(x)
+    codes = round_to_codes(x, grid, rounding, generator, in_place=False)
+    passes = (codes >= grid.code_min).logical_and_(codes <= grid.code_max)
+    return codes_to_values_(limit_codes_(codes, grid), grid), passes
+
+
+def _traced(
+    x: Tensor, fmt: Format, rounding: str, overflow: str, generator: torch.Generator | None
+) -> Tensor:
+    """Fake quantisation out of differentiable operations, for `torch.compile`.
+
+    torch 2.11 computes wrong gradients, silently, for compiled autograd functions that work in
+    place (pytorch/pytorch issue 180642). What is added to the values is exactly 0.
+    """
+    with torch.no_grad():
+        values, passes = _values_and_passes(x, fmt, rounding, overflow, generator)
+    return values + torch.where(passes, x - x.detach(), 0.0)
+
+
 class _StraightThrough(torch.autograd.Function):
-    """(values, blocked): the quantised values, and where no gradient passes."""
+    """Fake quantisation that works in place and keeps one bool per element."""
 
     @staticmethod
-    def forward(
-        x: Tensor, fmt: Format, rounding: str, overflow: str, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        grid = Grid.of(fmt, x)
-        if overflow == "wrap":
-            codes = wrapped_codes(x, grid, rounding, generator, in_place=False)
-            return codes_to_values_(codes, grid), torch.isfinite(x).logical_not_()
-        codes = round_to_codes(x, grid, rounding, generator, in_place=False)
-        passes = (codes >= grid.code_min).logical_and_(codes <= grid.code_max)
-        return codes_to_values_(limit_codes_(codes, grid), grid), passes.logical_not_()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        fmt: Format,
+        rounding: str,
+        overflow: str,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        values, passes = _values_and_passes(x, fmt, rounding, overflow, generator)
+        ctx.save_for_backward(passes.logical_not_())
+        return values
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
