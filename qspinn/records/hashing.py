@@ -26,13 +26,7 @@ def config_hash(config: Mapping[str, Any], exclude: Iterable[str] = WHERE_KEYS) 
     Raises:
         RecordError: The configuration holds something that is not a plain type, or not finite.
     """
-    if isinstance(exclude, str):
-        raise TypeError(f"exclude must be a list of keys, got the string {exclude!r}")
-    kept = plain("config", mapping("config", config))
-    for key in exclude:
-        _remove(kept, key)
-    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return _digest(plain("config", mapping("config", config)), exclude)
 
 
 def baseline_key(config: Mapping[str, Any], exclude: Iterable[str] = WHERE_KEYS) -> str:
@@ -43,7 +37,17 @@ def baseline_key(config: Mapping[str, Any], exclude: Iterable[str] = WHERE_KEYS)
     `quantization` and any object whose `_target_` is one of the quantisation callbacks.
     """
     kept = _without_callbacks(plain("config", mapping("config", config)))
-    return config_hash(kept, (*exclude, *QUANTIZATION_KEYS))
+    return _digest(kept, exclude, *QUANTIZATION_KEYS)
+
+
+def _digest(config: dict[str, Any], exclude: Iterable[str], *more: str) -> str:
+    """Hash plain types after removing the keys in place."""
+    if isinstance(exclude, str):
+        raise TypeError(f"exclude must be a list of keys, got the string {exclude!r}")
+    for key in (*exclude, *more):
+        _remove(config, key)
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _remove(config: dict[str, Any], dotted: str) -> None:

@@ -190,7 +190,7 @@ class RunRecord:
         return {item.name: plain(item.name, getattr(self, item.name)) for item in fields(self)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunRecord:
+    def from_dict(cls, values: object) -> RunRecord:
         """The inverse of `to_dict`. Every field must be there, and no other.
 
         Raises:

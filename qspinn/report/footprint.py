@@ -1,0 +1,57 @@
+"""The small table at the end of a run: accuracy and footprint, 32-bit beside quantised."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from qspinn.records import RunRecord
+from qspinn.report.cells import bits, new_table, percent, points, print_wide, sorted_roles, times
+
+__all__ = ["footprint_table", "print_footprint"]
+
+
+def footprint_table(record: RunRecord) -> Table:
+    """Accuracy and inference footprint in bits, per role and in total.
+
+    A run with scheme `none` has the 32-bit column only.
+    """
+    quantized = record.scheme != "none"
+    title = f"{record.network} on {record.data}"
+    if not quantized:
+        table = new_table(title, [""], ["32-bit"])
+        table.add_row("accuracy", percent(record.accuracy))
+        _add_footprint(table, record, quantized)
+        return table
+    name = f"{record.scheme.upper()}, {record.rounding}"
+    table = new_table(title, [""], ["32-bit", name, "word length", "change"])
+    drop = record.drop
+    change = "-" if drop is None else f"{'-' if drop > 0 else '+'}{points(abs(drop))} points"
+    table.add_row(
+        "accuracy", percent(record.baseline_accuracy), percent(record.accuracy), "", change
+    )
+    _add_footprint(table, record, quantized)
+    return table
+
+
+def _add_footprint(table: Table, record: RunRecord, quantized: bool) -> None:
+    before, after = record.baseline_footprint_bits_by_role, record.footprint_bits_by_role
+    rows = [
+        (role, before.get(role, 0), after.get(role, 0), record.word_lengths.get(role, []))
+        for role in sorted_roles(before.keys() | after.keys())
+    ]
+    rows.append(("total", record.baseline_footprint_bits, record.footprint_bits, []))
+    for name, old, new, lengths in rows:
+        if name == "total":
+            table.add_section()
+        label = f"{name} (bits)"
+        if quantized:
+            length = "/".join(map(str, lengths))
+            table.add_row(label, bits(old), bits(new), length, times(old / new) if new else "-")
+        else:
+            table.add_row(label, bits(old))
+
+
+def print_footprint(record: RunRecord, console: Console | None = None) -> None:
+    """Print `footprint_table(record)`; plain text without escapes where output is piped."""
+    print_wide(console or Console(highlight=False), footprint_table(record))

@@ -1,0 +1,26 @@
+"""Choose among runs: the target, the Pareto front, the reward, the winner. Pure, without torch."""
+
+from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.pareto import dominates, pareto_front
+from qspinn.selection.reward import LinearReward, Reward
+from qspinn.selection.runs import MixedRunsError, Run, check_comparable
+from qspinn.selection.selection import Row, Selection, select
+from qspinn.selection.target import Candidates, Dropped, Target, candidates
+
+__all__ = [
+    "Candidates",
+    "Dropped",
+    "LinearReward",
+    "MixedRunsError",
+    "Reward",
+    "Row",
+    "Run",
+    "Selection",
+    "Target",
+    "candidates",
+    "check_comparable",
+    "dominates",
+    "fill_baselines",
+    "pareto_front",
+    "select",
+]

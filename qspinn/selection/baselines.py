@@ -1,0 +1,73 @@
+"""Find the 32-bit accuracy of runs that did not measure it, from the records of their twins."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from qspinn.records import baseline_key
+from qspinn.selection.runs import Run
+
+__all__ = ["fill_baselines"]
+
+
+def fill_baselines(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Give each run without a `baseline_accuracy` the one of its 32-bit twin, where there is one.
+
+    A twin agrees in data, network and the whole configuration (seed included) apart from
+    quantisation. A `scheme=none` run is its own baseline, and the first choice as a twin; next
+    are PTQ runs, which measured the same float network before quantising it. Where twins disagree
+    (other library versions, say) the highest accuracy counts, the strictest target, and a note
+    says so. Interrupted runs are no twins.
+
+    Returns:
+        The runs in the given order, and notes for the reader.
+    """
+    own = [_own_baseline(run) for run in runs]
+    if all(run.record.baseline_accuracy is not None for run in own):
+        return own, []
+    twins: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in own:
+        if run.record.baseline_accuracy is not None and run.record.status == "completed":
+            twins[_key(run)].append(run)
+    filled: list[Run] = []
+    notes: dict[str, None] = {}  # a set that keeps the order
+    for run in own:
+        if run.record.baseline_accuracy is None:
+            found = twins.get(_key(run), [])
+            # Float networks that were trained as such come before what PTQ runs remember of them.
+            known = [twin for twin in found if twin.is_reference] or found
+            if known:
+                run = _with_baseline(run, known, notes)
+        filled.append(run)
+    return filled, list(notes)
+
+
+def _own_baseline(run: Run) -> Run:
+    if not run.is_reference or run.record.baseline_accuracy is not None:
+        return run
+    return replace(run, record=replace(run.record, baseline_accuracy=run.record.accuracy))
+
+
+def _key(run: Run) -> tuple[str, str, str]:
+    return run.record.data, run.record.network, baseline_key(run.record.config)
+
+
+def _accuracy(run: Run) -> float:
+    accuracy = run.record.baseline_accuracy
+    assert accuracy is not None
+    return accuracy
+
+
+def _with_baseline(run: Run, twins: list[Run], notes: dict[str, None]) -> Run:
+    best = min(twins, key=lambda twin: (-_accuracy(twin), twin.path))
+    accuracies = sorted({_accuracy(twin) for twin in twins})
+    if len(accuracies) > 1:
+        listed = ", ".join(f"{value:.6g}" for value in accuracies)
+        notes[
+            f"{len(twins)} twins measured different 32-bit accuracies ({listed}); "
+            f"the highest counts, of {best.path}"
+        ] = None
+    record = replace(run.record, baseline_accuracy=_accuracy(best))
+    return replace(run, record=record, baseline_path=best.path)
