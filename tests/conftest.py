@@ -1,9 +1,13 @@
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from qspinn.records import RunRecord, config_hash
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -25,3 +29,40 @@ def shared_data() -> Path:
     if not (folder / "MNIST" / "raw").is_dir():
         pytest.skip(f"no folder MNIST/raw in {folder}; set QSPINN_DATA to the folder that has it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., RunRecord]:
+    """Return a function that makes a valid record of a PTQ run; keywords replace its fields.
+
+    ``bits`` and ``baseline_bits`` are the footprints, all of them weights.
+    """
+
+    def make(bits: int = 800, baseline_bits: int = 3200, **values: Any) -> RunRecord:
+        scheme = values.get("scheme", "ptq")
+        seed = values.get("seed", 0)
+        config = {
+            "seed": seed,
+            "network": {"channels": [8, 16]},
+            "quantization": {"scheme": scheme, "bits": bits},
+        }
+        config = values.get("config", config)
+        fields: dict[str, Any] = {
+            "accuracy": 0.97,
+            "footprint_bits": bits,
+            "baseline_footprint_bits": baseline_bits,
+            "training_footprint_bits": bits,
+            "footprint_bits_by_role": {"weight": bits},
+            "baseline_footprint_bits_by_role": {"weight": baseline_bits},
+            "scheme": scheme,
+            "rounding": None if scheme == "none" else "nearest",
+            "word_lengths": {} if scheme == "none" else {"weight": 8},
+            "network": "conv_snn",
+            "data": "mnist_subset",
+            "seed": seed,
+            "config": config,
+            "config_hash": config_hash(config),
+        }
+        return RunRecord(**{**fields, **values})
+
+    return make

@@ -37,7 +37,10 @@ def number(field: str, value: object, low: float = -math.inf, high: float = math
     if type(value) is not float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise fail(field, value, "a number")
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise fail(field, value, "a number that a float holds") from error
     if not math.isfinite(value):
         raise fail(field, value, "a finite number (write null for a value that is not)")
     if not low <= value <= high:

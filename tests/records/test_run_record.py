@@ -1,0 +1,176 @@
+"""A record checks itself, and says which field is wrong."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qspinn.records import SCHEMA_VERSION, RecordError, RunRecord, finite_or_none
+
+FULL = {
+    "accuracy": 0.975,
+    "baseline_accuracy": 0.98,
+    "footprint_bits": 900,
+    "baseline_footprint_bits": 3200,
+    "training_footprint_bits": 1000,
+    "footprint_bits_by_role": {"weight": 800, "membrane": 100},
+    "baseline_footprint_bits_by_role": {"weight": 2880, "membrane": 320},
+    "scheme": "itq",
+    "rounding": "stochastic",
+    "word_lengths": {"weight": [4, 8], "membrane": [10]},
+    "formats": {
+        "net.0.weight": {
+            "role": "weight",
+            "format": "Q0.7",
+            "rounding": "stochastic",
+            "overflow": "saturate",
+        }
+    },
+    "network": "conv_snn",
+    "data": "mnist_subset",
+    "seed": 3,
+    "config": {"seed": 3, "trainer": {"max_epochs": 2, "clip": None, "betas": [0.9, 0.99]}},
+    "config_hash": "0" * 64,
+    "checkpoint": "checkpoints/last.ckpt",
+    "versions": {"torch": "2.11.0"},
+    "seconds": {"fit": 12.5},
+    "metrics": {"val/accuracy": 0.975, "val/loss": None},
+    "status": "completed",
+    "created": "2026-01-02T03:04:05+00:00",
+    "schema_version": SCHEMA_VERSION,
+}
+
+
+def test_every_field_is_kept_through_a_dictionary():
+    record = RunRecord.from_dict(FULL)
+    assert record.to_dict() == FULL
+    assert RunRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_the_example_has_every_field():
+    assert set(FULL) == {item.name for item in dataclasses.fields(RunRecord)}
+
+
+def test_derived_values():
+    record = RunRecord.from_dict(FULL)
+    assert record.reduction == 3200 / 900
+    assert record.drop == pytest.approx(0.005)
+    assert RunRecord.from_dict(FULL | {"baseline_accuracy": None}).drop is None
+
+
+def test_word_lengths_are_normalized():
+    given = {"weight": 8, "bias": (16, 8, 16)}
+    record = RunRecord.from_dict(FULL | {"word_lengths": given})
+    assert record.word_lengths == {"weight": [8], "bias": [8, 16]}
+
+
+def test_a_record_does_not_share_what_it_was_made_of():
+    config = {"trainer": {"max_epochs": 2}}
+    record = RunRecord.from_dict(FULL | {"config": config})
+    config["trainer"]["max_epochs"] = 3
+    record.to_dict()["config"]["trainer"]["max_epochs"] = 4
+    assert record.config == {"trainer": {"max_epochs": 2}}
+
+
+def test_a_record_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunRecord.from_dict(FULL).accuracy = 1.0  # type: ignore[misc]
+
+
+WRONG = [
+    ("accuracy", 1.01, "[0, 1]"),
+    ("accuracy", -0.1, "[0, 1]"),
+    ("accuracy", math.nan, "finite"),
+    ("accuracy", math.inf, "finite"),
+    ("accuracy", True, "a number"),
+    ("accuracy", "0.9", "a number"),
+    ("accuracy", None, "a number"),
+    ("baseline_accuracy", 98.0, "[0, 1]"),
+    ("baseline_accuracy", math.nan, "finite"),
+    ("footprint_bits", 900.0, "an integer"),
+    ("footprint_bits", 0, "at least 1"),
+    ("baseline_footprint_bits", True, "an integer"),
+    ("training_footprint_bits", 899, "at least 900"),
+    ("footprint_bits_by_role", {"weight": 800}, "add up to footprint_bits = 900"),
+    ("footprint_bits_by_role", [900], "a mapping"),
+    ("footprint_bits_by_role.weight", {"weight": -1, "bias": 901}, "at least 0"),
+    ("baseline_footprint_bits_by_role", {"weight": 3201}, "their sum is 3201"),
+    ("scheme", "PTQ", "none, ptq, itq"),
+    ("rounding", None, "because the scheme is itq"),
+    ("rounding", "", "non-empty"),
+    ("word_lengths.weight", {"weight": 0}, "at least 1"),
+    ("word_lengths.weight", {"weight": [8.0]}, "an integer"),
+    ("formats.a", {"a": {"role": "weight"}}, "role, format, rounding, overflow"),
+    ("formats.a", {"a": "Q0.7"}, "a mapping"),
+    ("network", "", "non-empty"),
+    ("data", None, "non-empty"),
+    ("seed", 1.0, "an integer"),
+    ("config", [1], "a mapping"),
+    ("config.a.b[1]", {"a": {"b": [1, math.nan]}}, "finite"),
+    ("config.path", {"path": Path("x")}, "plain types"),
+    ("config.a", {"a": {1: 2}}, "keys that are strings"),
+    ("config_hash", "abc", "64 hexadecimal digits"),
+    ("checkpoint", "/tmp/last.ckpt", "relative"),
+    ("checkpoint", "checkpoints\\last.ckpt", "forward slashes"),
+    ("versions.torch", {"torch": 2}, "non-empty string"),
+    ("seconds.fit", {"fit": -1.0}, "[0, inf]"),
+    ("metrics.val/loss", {"val/loss": math.nan}, "write null"),
+    ("metrics", {"": 1.0}, "non-empty"),
+    ("status", "done", "completed, interrupted"),
+    ("created", "yesterday", "ISO 8601"),
+    ("schema_version", SCHEMA_VERSION + 1, str(SCHEMA_VERSION)),
+    ("schema_version", float(SCHEMA_VERSION), str(SCHEMA_VERSION)),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "says"), WRONG)
+def test_a_wrong_value_is_refused_with_its_field(field, value, says):
+    name = field.split(".")[0]
+    with pytest.raises(RecordError) as caught:
+        RunRecord.from_dict(FULL | {name: value})
+    assert caught.value.field == field
+    assert repr(field) in str(caught.value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(FULL))
+def test_a_missing_field_is_named(name):
+    with pytest.raises(RecordError, match=f"'{name}' is missing") as caught:
+        RunRecord.from_dict({key: value for key, value in FULL.items() if key != name})
+    assert caught.value.field == name
+
+
+def test_an_unknown_field_is_named_and_the_known_ones_listed():
+    with pytest.raises(RecordError, match=r"unknown field 'acuracy'; known: accuracy"):
+        RunRecord.from_dict(FULL | {"acuracy": 0.9})
+
+
+def test_rules_of_a_run_without_quantization(make_record):
+    assert make_record(scheme="none", baseline_accuracy=0.97).accuracy == 0.97
+    with pytest.raises(RecordError, match=r"'baseline_accuracy'.*null or the accuracy 0\.97"):
+        make_record(scheme="none", baseline_accuracy=0.98)
+    with pytest.raises(RecordError, match=r"'rounding'.*null, because the scheme is none"):
+        make_record(scheme="none", rounding="nearest")
+    with pytest.raises(RecordError, match=r"'formats'.*empty mapping"):
+        make_record(scheme="none", formats=FULL["formats"])
+
+
+def test_metrics_that_are_not_finite_become_none():
+    given = {"a": 1, "b": math.nan, "c": -math.inf}
+    assert finite_or_none(given) == {"a": 1.0, "b": None, "c": None}
+
+
+def test_records_need_the_standard_library_only(repository):
+    code = (
+        "import sys; before = set(sys.modules); import qspinn.records;"
+        "new = {m.split('.')[0] for m in set(sys.modules) - before};"
+        "print(sorted(new - sys.stdlib_module_names - {'qspinn'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
