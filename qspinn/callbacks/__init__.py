@@ -1,0 +1,7 @@
+"""Lightning callbacks that quantise any spiking network."""
+
+from qspinn.callbacks.in_training import InTrainingQuantization
+from qspinn.callbacks.post_training import PostTrainingQuantization
+from qspinn.callbacks.reset_states import ResetStates
+
+__all__ = ["InTrainingQuantization", "PostTrainingQuantization", "ResetStates"]

@@ -1,0 +1,41 @@
+"""Resets SpikingJelly's states before every batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from qspinn.plan import reset_states
+
+
+class ResetStates(Callback):
+    """Begins every batch with fresh neuron states, where the module forgot to.
+
+    Only SpikingJelly's modules are reset; metrics are left alone.
+    """
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Resets before a training batch."""
+        reset_states(pl_module)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Resets before a validation batch."""
+        reset_states(pl_module)
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Resets before a test batch."""
+        reset_states(pl_module)
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Resets before a prediction batch."""
+        reset_states(pl_module)

@@ -1,0 +1,129 @@
+"""What a network is made of, as far as a plan is concerned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from qspinn.plan.neurons import Charge
+from qspinn.plan.roles import Role
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor that a device would hold, or one value stream into a layer.
+
+    Attributes:
+        layer: Path of its layer, as in ``named_modules()``.
+        name: Its name in the layer (``weight``, ``v``, ``v_threshold``, ``input``).
+        role: Its role; ``None`` where no role covers it, so that it stays 32-bit.
+        shape: Its shape on the device: states have no batch dimension. ``None``
+            while no dry run has shown it.
+        channel_axis: The axis of output channels, for one format per channel.
+    """
+
+    layer: str
+    name: str
+    role: Role | None
+    shape: tuple[int, ...] | None
+    channel_axis: int | None = None
+
+    @property
+    def path(self) -> str:
+        """Layer path and name, joined by a dot."""
+        return f"{self.layer}.{self.name}" if self.layer else self.name
+
+    @property
+    def count(self) -> int:
+        """Number of values.
+
+        Raises:
+            ValueError: Where the shape is not known yet.
+        """
+        if self.shape is None:
+            raise ValueError(
+                f"{self.path}: its size is known only from a forward pass; give an example input, "
+                "e.g. plan.resolve(module, example_input)"
+            )
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer: a synapse layer, a neuron layer, or anything else that holds numbers.
+
+    Attributes:
+        path: As in ``named_modules()``; ``""`` is the module itself.
+        kind: ``"synapse"`` (linear, convolution), ``"neuron"`` or ``"other"``.
+        type_name: Its class.
+        tensors: What it holds.
+        charge: How a neuron charges.
+        norm: A synapse layer's batch norm that a device folds into its weights.
+        current_from: The synapse layer whose output is this neuron's input,
+            unchanged; ``None`` where something else may lie between.
+        fan_in: Synapses per output of a synapse layer.
+        reset_word: Whether a neuron layer resets to a value that must be stored.
+    """
+
+    path: str
+    kind: Literal["synapse", "neuron", "other"]
+    type_name: str
+    tensors: tuple[TensorInfo, ...]
+    charge: Charge | None = None
+    norm: str | None = None
+    current_from: str | None = None
+    fan_in: int | None = None
+    reset_word: bool = False
+
+    def roles(self) -> tuple[Role, ...]:
+        """The roles of its tensors, each once."""
+        return tuple(dict.fromkeys(t.role for t in self.tensors if t.role is not None))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All layers of a module, in the order of ``named_modules()``."""
+
+    layers: tuple[LayerInfo, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def tensors(self) -> Iterator[TensorInfo]:
+        """All tensors, layer by layer."""
+        for layer in self.layers:
+            yield from layer.tensors
+
+    def layer(self, path: str) -> LayerInfo:
+        """The layer at ``path``; ``KeyError`` where there is none."""
+        for layer in self.layers:
+            if layer.path == path:
+                return layer
+        raise KeyError(path)
+
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that occur, each once."""
+        return tuple(dict.fromkeys(role for layer in self.layers for role in layer.roles()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types; the inverse of :meth:`from_dict`."""
+        layers = []
+        for layer in self.layers:
+            data = asdict(layer)
+            data["tensors"] = [asdict(tensor) for tensor in layer.tensors]
+            for tensor in data["tensors"]:
+                tensor["shape"] = None if tensor["shape"] is None else list(tensor["shape"])
+            layers.append(data)
+        return {"layers": layers, "notes": list(self.notes)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Inventory:
+        """The inverse of :meth:`to_dict`."""
+        layers = []
+        for layer in data["layers"]:
+            tensors = tuple(
+                TensorInfo(**{**t, "shape": None if t["shape"] is None else tuple(t["shape"])})
+                for t in layer["tensors"]
+            )
+            layers.append(LayerInfo(**{**layer, "tensors": tensors}))
+        return cls(tuple(layers), tuple(data["notes"]))

@@ -1,0 +1,195 @@
+"""A plan applied to a network: settings, and in the end a format, for each tensor."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qspinn.fixed_point import Format, parse_format
+from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
+from qspinn.plan.roles import Role
+from qspinn.plan.rules import QuantizationPlan, Rule
+from qspinn.plan.settings import DEFAULT_SETTINGS, TensorSettings
+
+
+@dataclass(frozen=True)
+class ResolvedTensor:
+    """One tensor that the plan quantises.
+
+    Attributes:
+        info: The tensor.
+        settings: What the rules say of it, complete but for the format.
+        format: Its format; ``None`` until calibration has chosen one.
+    """
+
+    info: TensorInfo
+    settings: TensorSettings
+    format: Format | None = None
+
+    @property
+    def path(self) -> str:
+        """Layer path and name."""
+        return self.info.path
+
+    @property
+    def role(self) -> Role:
+        """Its role."""
+        assert self.info.role is not None  # only tensors with a role are resolved
+        return self.info.role
+
+    @property
+    def word_length(self) -> int:
+        """Bits per value."""
+        if self.format is not None:
+            return self.format.word_length
+        assert (
+            self.settings.word_length is not None
+        )  # a format or a word length: resolve() saw to it
+        return self.settings.word_length
+
+    @property
+    def rounding(self) -> str:
+        """Its rounding."""
+        return self.settings.rounding or "nearest"
+
+    @property
+    def overflow(self) -> str:
+        """Its overflow."""
+        return self.settings.overflow or "saturate"
+
+    def __str__(self) -> str:
+        """E.g. ``conv.weight: Q0.7 nearest saturate``."""
+        shown = f"{self.word_length} bits" if self.format is None else str(self.format)
+        return f"{self.path}: {shown} {self.rounding} {self.overflow}"
+
+
+@dataclass(frozen=True)
+class ResolvedPlan:
+    """The tensors of one network that are quantised, and how."""
+
+    inventory: Inventory
+    tensors: tuple[ResolvedTensor, ...]
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether every tensor has its format."""
+        return all(tensor.format is not None for tensor in self.tensors)
+
+    def of_layer(self, path: str) -> dict[str, ResolvedTensor]:
+        """Name -> quantised tensor, of the layer at ``path``."""
+        return {tensor.info.name: tensor for tensor in self.tensors if tensor.info.layer == path}
+
+    def with_formats(self, formats: Mapping[str, Format]) -> ResolvedPlan:
+        """The plan with the formats of these tensor paths set."""
+        return replace(
+            self,
+            tensors=tuple(
+                replace(tensor, format=formats.get(tensor.path, tensor.format))
+                for tensor in self.tensors
+            ),
+        )
+
+    def without(self, paths: frozenset[str]) -> ResolvedPlan:
+        """The plan without these tensor paths."""
+        return replace(self, tensors=tuple(t for t in self.tensors if t.path not in paths))
+
+    def word_lengths_by_role(self) -> dict[str, list[int]]:
+        """Role -> the word lengths that occur in it, ascending."""
+        found: dict[str, set[int]] = {}
+        for tensor in self.tensors:
+            found.setdefault(tensor.role, set()).add(tensor.word_length)
+        return {role: sorted(lengths) for role, lengths in sorted(found.items())}
+
+    def formats(self) -> dict[str, dict[str, str]]:
+        """Tensor path -> role, format, rounding and overflow, as text (for a record)."""
+        return {
+            tensor.path: {
+                "role": tensor.role,
+                "format": str(tensor.format),
+                "rounding": tensor.rounding,
+                "overflow": tensor.overflow,
+            }
+            for tensor in self.tensors
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types; the inverse of :meth:`from_dict`."""
+        tensors = [
+            {
+                "path": tensor.path,
+                "settings": tensor.settings.to_dict(),
+                "format": None if tensor.format is None else str(tensor.format),
+            }
+            for tensor in self.tensors
+        ]
+        return {"inventory": self.inventory.to_dict(), "tensors": tensors}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ResolvedPlan:
+        """The inverse of :meth:`to_dict`."""
+        inventory = Inventory.from_dict(data["inventory"])
+        infos = {info.path: info for info in inventory.tensors()}
+        tensors = tuple(
+            ResolvedTensor(
+                infos[tensor["path"]],
+                TensorSettings(**tensor["settings"]),
+                None if tensor["format"] is None else parse_format(tensor["format"]),
+            )
+            for tensor in data["tensors"]
+        )
+        return cls(inventory, tensors)
+
+
+def resolve(plan: QuantizationPlan, inventory: Inventory) -> ResolvedPlan:
+    """Applies the rules of ``plan`` to the tensors of ``inventory``.
+
+    Raises:
+        ValueError: A rule that matches no tensor, saying what there is to match.
+    """
+    for rule in plan.rules:
+        _check_matches(rule, inventory)
+    tensors = []
+    for info in inventory.tensors():
+        if info.role is None:
+            continue
+        settings = DEFAULT_SETTINGS
+        for rule in plan.rules:
+            if _matches(rule, info):
+                settings = settings.overridden_by(rule.settings)
+        if not settings.is_float:
+            tensors.append(ResolvedTensor(info, settings, settings.parsed_format(info.path)))
+    return ResolvedPlan(inventory, tuple(tensors))
+
+
+def _matches(rule: Rule, info: TensorInfo) -> bool:
+    return rule.role in ("*", info.role) and fnmatch.fnmatchcase(info.layer, rule.layers)
+
+
+def _check_matches(rule: Rule, inventory: Inventory) -> None:
+    if any(_matches(rule, info) for info in inventory.tensors() if info.role is not None):
+        return
+    layers = [layer for layer in inventory.layers if layer.roles()]
+    if not layers:
+        raise ValueError(
+            f"{rule}: the module has nothing to quantise: no linear or convolutional layer and no "
+            "SpikingJelly neuron"
+        )
+    matched = [layer for layer in layers if fnmatch.fnmatchcase(layer.path, rule.layers)]
+    if not matched:
+        raise ValueError(
+            f"{rule}: matches no layer. The layers are: {_shown(layers)}. "
+            "Write one of these paths, or a glob over them"
+        )
+    roles = sorted({role for layer in matched for role in layer.roles()})
+    raise ValueError(
+        f"{rule}: no layer that matches has the role {rule.role!r}. "
+        f"The roles of {_shown(matched)} are: {', '.join(roles)}"
+    )
+
+
+def _shown(layers: list[LayerInfo], most: int = 12) -> str:
+    paths = [layer.path or "(the module itself)" for layer in layers]
+    rest = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(paths[:most]) + rest

@@ -1,0 +1,113 @@
+"""How one tensor is quantised: word length or format, rounding, overflow, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, Format, parse_format
+
+FLOAT32: Final = "float32"
+CALIBRATIONS: Final = ("max", "percentile", "mse")
+GRANULARITIES: Final = ("tensor", "channel")
+# Codes of at most 24 bits are exact in the float32 that the simulation computes in.
+MAX_WORD_LENGTH: Final = 24
+
+
+@dataclass(frozen=True)
+class TensorSettings:
+    """What the rules of a plan say about one tensor.
+
+    Attributes:
+        word_length: Bits per value, 1 to 24; ``None`` where ``format`` says it.
+        format: A fixed-point format as text (``"Q1.6"``), or ``"float32"`` to
+            leave the tensor as it is. ``None``: calibration splits
+            ``word_length`` into integer and fraction bits.
+        rounding: One of :data:`qspinn.fixed_point.ROUNDINGS`.
+        overflow: ``"saturate"`` or ``"wrap"``.
+        calibration: ``"max"``, ``"percentile"`` or ``"mse"``.
+        granularity: ``"tensor"``, or ``"channel"`` for one split per output
+            channel (weights and biases; other roles have one per tensor).
+    """
+
+    word_length: int | None = None
+    format: str | None = None
+    rounding: str | None = None
+    overflow: str | None = None
+    calibration: str | None = None
+    granularity: str | None = None
+
+    def check(self, place: str) -> None:
+        """Raises ``ValueError`` for a value that cannot be, naming ``place``."""
+        _check_word_length(self.word_length, place)
+        _check_choice(self.rounding, ROUNDINGS, f"{place}: rounding")
+        _check_choice(self.overflow, OVERFLOWS, f"{place}: overflow")
+        _check_choice(self.calibration, CALIBRATIONS, f"{place}: calibration")
+        _check_choice(self.granularity, GRANULARITIES, f"{place}: granularity")
+        parsed = self.parsed_format(place)
+        if parsed is None:
+            return
+        if self.word_length not in (None, parsed.word_length):
+            raise ValueError(
+                f"{place}: word_length={self.word_length} and format={self.format!r} "
+                f"({parsed.word_length} bits) disagree; write one of the two"
+            )
+        if parsed.word_length > MAX_WORD_LENGTH:
+            raise ValueError(
+                f"{place}: format={self.format!r} has {parsed.word_length} bits; write a format "
+                f"of at most {MAX_WORD_LENGTH} bits, or 'float32' to leave the tensor as it is"
+            )
+
+    def parsed_format(self, place: str) -> Format | None:
+        """The format, where one is given and it is not ``"float32"``."""
+        if self.format is None or self.format == FLOAT32:
+            return None
+        try:
+            return parse_format(self.format)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{place}: format: {error} (or write 'float32')") from None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the tensor stays in 32-bit floating point."""
+        return self.format == FLOAT32 or (self.format is None and self.word_length is None)
+
+    def overridden_by(self, other: TensorSettings) -> TensorSettings:
+        """These settings, with everything that ``other`` states in their place.
+
+        A word length and a format say the same thing, so stating either one
+        takes back an earlier statement of the other.
+        """
+        stated = {name: value for name, value in asdict(other).items() if value is not None}
+        merged = replace(self, **stated)
+        if "word_length" in stated and "format" not in stated:
+            merged = replace(merged, format=None)
+        elif "format" in stated and "word_length" not in stated:
+            merged = replace(merged, word_length=None)
+        return merged
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is stated, as plain types."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+DEFAULT_SETTINGS: Final = TensorSettings(
+    rounding="nearest", overflow="saturate", calibration="mse", granularity="tensor"
+)
+
+
+def _check_word_length(word_length: object, place: str) -> None:
+    if word_length is None:
+        return
+    if isinstance(word_length, bool) or not isinstance(word_length, int):
+        raise ValueError(f"{place}: word_length={word_length!r}; write a whole number of bits")
+    if not 1 <= word_length <= MAX_WORD_LENGTH:
+        raise ValueError(
+            f"{place}: word_length={word_length}; write 1 to {MAX_WORD_LENGTH} bits, "
+            "or format=float32 to leave the tensor in 32-bit floating point"
+        )
+
+
+def _check_choice(value: object, choices: tuple[str, ...], place: str) -> None:
+    if value is not None and value not in choices:
+        raise ValueError(f"{place}={value!r}; write one of {', '.join(choices)}")

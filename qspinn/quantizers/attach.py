@@ -1,0 +1,277 @@
+"""Attaches a resolved plan to a live module, and detaches it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import base
+from spikingjelly.activation_based import neuron as spiking
+from torch import Tensor, nn
+
+from qspinn.fixed_point import FixedPointFormat
+from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor, reset_states
+from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
+from qspinn.quantizers.exactness import (
+    FLOAT64_BITS,
+    accumulator_bits,
+    accumulator_grid,
+    charge_bits,
+    dtype_for,
+)
+from qspinn.quantizers.neuron import (
+    FallbackNode,
+    NeuronQuantizer,
+    QuantizedNode,
+    QuantizedReadout,
+    QuantizedSimpleNode,
+)
+from qspinn.quantizers.observer import Observer
+from qspinn.quantizers.synapse import (
+    FoldedNorm,
+    NormQuantizer,
+    QuantizedSynapse,
+    SynapseQuantizer,
+)
+from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+
+Observers = dict[str, Observer]
+
+
+def attach(module: nn.Module, plan: ResolvedPlan) -> nn.Module:
+    """Makes ``module`` compute as the plan says, from its next forward pass on.
+
+    Parameters stay in float underneath (so that an optimizer can train them) and
+    are rounded wherever they are used; ``state_dict`` keys, parameter order and
+    identity do not change. SpikingJelly's states are reset.
+
+    Args:
+        module: The module that ``plan`` was resolved against, or a copy of it.
+        plan: Calibrated.
+
+    Returns:
+        ``module`` itself.
+
+    Raises:
+        ValueError: Quantizers are attached already, or a tensor has no format yet.
+    """
+    return _attach(module, plan, None)
+
+
+def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
+    """Attaches what has a format, and observers to the states and inputs that have none.
+
+    Returns:
+        Tensor path -> observer.
+    """
+    observers: Observers = {}
+    _attach(module, plan, observers)
+    return observers
+
+
+def detach(module: nn.Module) -> nn.Module:
+    """Takes all quantizers off: the float network, exactly as it was.
+
+    Returns:
+        ``module`` itself, with SpikingJelly's states reset.
+    """
+    for child in module.modules():
+        if is_swapped(child):
+            restore(child)
+    reset_states(module)
+    return module
+
+
+def is_attached(module: nn.Module) -> bool:
+    """Whether any layer of ``module`` has a quantizer."""
+    return any(is_swapped(child) for child in module.modules())
+
+
+def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a device would store: path and value of every weight and bias, on its grid.
+
+    Yields:
+        ``(path, value)`` for each synapse layer with quantizers, batch norm folded.
+    """
+    for path, child in module.named_modules():
+        if isinstance(child, QuantizedSynapse):
+            with torch.no_grad():
+                weight, bias = child._quantizer.parameters(child)  # type: ignore[arg-type]
+            prefix = f"{path}." if path else ""
+            yield f"{prefix}weight", weight
+            if bias is not None:
+                yield f"{prefix}bias", bias
+
+
+def _attach(module: nn.Module, plan: ResolvedPlan, observers: Observers | None) -> nn.Module:
+    if is_attached(module):
+        raise ValueError(
+            "attach: quantizers are attached already; call qspinn.quantizers.detach first"
+        )
+    swaps: list[tuple[nn.Module, type[Swapped], object]] = []
+    for layer in plan.inventory.layers:
+        tensors = plan.of_layer(layer.path)
+        if not tensors:
+            continue
+        child = _submodule(module, layer)
+        if layer.kind == "synapse":
+            swaps += _synapse_swaps(module, child, layer, tensors, observers)
+        else:
+            swaps.append(_neuron_swap(child, layer, tensors, plan, observers))
+    # Nothing is changed until everything is known to fit.
+    for child, mixin, quantizer in swaps:
+        swap(child, mixin, quantizer)
+    reset_states(module)
+    return module
+
+
+def _submodule(module: nn.Module, layer: LayerInfo) -> nn.Module:
+    try:
+        child = module.get_submodule(layer.path)
+    except AttributeError:
+        raise ValueError(
+            f"attach: the module has no layer {layer.path!r}; resolve the plan against this module"
+        ) from None
+    if type(child).__name__ != layer.type_name:
+        raise ValueError(
+            f"attach: {layer.path} is a {type(child).__name__}, the plan was resolved against a "
+            f"{layer.type_name}; resolve the plan against this module"
+        )
+    return child
+
+
+def _quantizer(
+    tensor: ResolvedTensor | None, observers: Observers | None
+) -> TensorQuantizer | None:
+    if tensor is None or (tensor.format is None and observers is not None):
+        return None
+    return TensorQuantizer.of(tensor)
+
+
+def _observer(tensor: ResolvedTensor | None, observers: Observers | None) -> Observer | None:
+    if tensor is None or tensor.format is not None or observers is None:
+        return None
+    return observers.setdefault(tensor.path, Observer())
+
+
+def _synapse_swaps(
+    module: nn.Module,
+    child: nn.Module,
+    layer: LayerInfo,
+    tensors: dict[str, ResolvedTensor],
+    observers: Observers | None,
+) -> list[tuple[nn.Module, type[Swapped], object]]:
+    norm = None if layer.norm is None else module.get_submodule(layer.norm)
+    quantizer = SynapseQuantizer(
+        weight=_quantizer(tensors.get("weight"), observers),
+        bias=_quantizer(tensors.get("bias"), observers),
+        input=_quantizer(tensors.get("input"), observers),
+        norm=norm,
+        observer=_observer(tensors.get("input"), observers),
+    )
+    bits = synapse_bits(layer, tensors)
+    if bits is not None:
+        quantizer.compute_dtype = dtype_for(bits - 1, f"{layer.path}: the sum of its inputs")
+    swaps: list[tuple[nn.Module, type[Swapped], object]] = [(child, QuantizedSynapse, quantizer)]
+    if norm is not None:
+        swaps.append((norm, FoldedNorm, NormQuantizer(layer.path)))
+    return swaps
+
+
+def synapse_bits(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> int | None:
+    """Word length of the layer's accumulator, sign included; ``None`` where it is not on a grid."""
+    if not _on_grid(layer, tensors):
+        return None
+    weight, bias, inputs = (tensors.get(name) for name in ("weight", "bias", "input"))
+    assert weight is not None  # _on_grid saw to it
+    assert weight.format is not None
+    assert layer.fan_in is not None
+    return accumulator_bits(
+        weight.format,
+        None if bias is None else bias.format,
+        None if inputs is None else inputs.format,
+        layer.fan_in,
+    )
+
+
+def _on_grid(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> bool:
+    needed = [info.name for info in layer.tensors]
+    return all(name in tensors and tensors[name].format is not None for name in needed)
+
+
+def _neuron_swap(
+    child: nn.Module,
+    layer: LayerInfo,
+    tensors: dict[str, ResolvedTensor],
+    plan: ResolvedPlan,
+    observers: Observers | None,
+) -> tuple[nn.Module, type[Swapped], object]:
+    assert layer.charge is not None
+    quantizer = NeuronQuantizer(
+        charge=layer.charge,
+        threshold=_quantizer(tensors.get("v_threshold"), observers),
+        decay=_quantizer(tensors.get("decay"), observers),
+    )
+    for name, tensor in tensors.items():
+        if tensor.role != "membrane":
+            continue
+        state = _quantizer(tensor, observers)
+        if state is not None:
+            quantizer.states[name] = state
+        observer = _observer(tensor, observers)
+        if observer is not None:
+            quantizer.observers[name] = observer
+    if observers is None and "v" in quantizer.states:
+        quantizer.compute_dtype = _charge_dtype(child, layer, quantizer, plan)
+    return child, _mixin_of(child, layer), quantizer
+
+
+def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
+    if isinstance(child, spiking.NonSpikingBaseNode):
+        return QuantizedReadout
+    if isinstance(child, spiking.SimpleBaseNode):
+        return QuantizedSimpleNode
+    assert isinstance(child, base.MemoryModule)
+    return FallbackNode if layer.charge == "fallback" else QuantizedNode
+
+
+def _charge_dtype(
+    node: Any, layer: LayerInfo, quantizer: NeuronQuantizer, plan: ResolvedPlan
+) -> torch.dtype:
+    """The float type in which the charge is exact; float64 where the current's grid is unknown."""
+    grid = _current_grid(layer, plan)
+    if grid is None or quantizer.charge == "fallback":
+        return torch.float32 if quantizer.charge == "fallback" else torch.float64
+    membrane = quantizer.states["v"].format
+    assert isinstance(membrane, FixedPointFormat)
+    if quantizer.states["v"].overflow == "wrap":
+        # What wraps must be exact at any size, not only inside the range.
+        return torch.float64
+    decay = _worst_decay(node, quantizer)
+    bits = charge_bits(membrane, grid, decay, bool(getattr(node, "decay_input", True)))
+    return dtype_for(min(bits, FLOAT64_BITS), layer.path) if bits <= 24 else torch.float64
+
+
+def _worst_decay(node: Any, quantizer: NeuronQuantizer) -> float | None:
+    """A decay with as many fraction bits as this one can have; ``None`` for no decay."""
+    if quantizer.charge == "if":
+        return None
+    if quantizer.decay is None:
+        return float(torch.as_tensor(quantizer.decay_of(node)))
+    if quantizer.charge == "plif":
+        return float(quantizer.decay.format.step)  # type: ignore[union-attr]
+    return quantizer.decay.constant(1.0 / float(node.tau))
+
+
+def _current_grid(layer: LayerInfo, plan: ResolvedPlan) -> int | None:
+    if layer.current_from is None:
+        return None
+    source = plan.inventory.layer(layer.current_from)
+    tensors = plan.of_layer(source.path)
+    if not _on_grid(source, tensors):
+        return None
+    formats = {name: tensor.format for name, tensor in tensors.items()}
+    weight = formats["weight"]
+    assert weight is not None
+    return accumulator_grid(weight, formats.get("bias"), formats.get("input"))

@@ -1,0 +1,71 @@
+"""How a quantised neuron charges, fires and resets: exact, with one rounding.
+
+Each function computes the exact value before rounding, as integer hardware
+would; :mod:`qspinn.quantizers.exactness` says which float type that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def integrate(x: Tensor, v: Tensor) -> Tensor:
+    """IF: ``v + x``, before rounding.
+
+    Args:
+        x: Input current ``[N, *]``.
+        v: Membrane potential ``[N, *]``.
+    """
+    return v + x
+
+
+def leak(
+    x: Tensor, v: Tensor, decay: float | Tensor, v_reset: float | None, decay_input: bool
+) -> Tensor:
+    """LIF as SpikingJelly defines it, before rounding.
+
+    ``v + k (x - (v - v_reset))`` with input decay, else ``v + x - k (v - v_reset)``.
+
+    Args:
+        x: Input current ``[N, *]``.
+        v: Membrane potential ``[N, *]``.
+        decay: ``k = 1/tau``, in (0, 1].
+        v_reset: Potential that the leak pulls towards; ``None`` means 0.
+        decay_input: Whether the current decays too.
+    """
+    above_rest = v - v_reset if v_reset else v
+    if decay_input:
+        return v + decay * (x - above_rest)
+    return v + x - decay * above_rest
+
+
+def fire_and_reset(
+    h: Tensor,
+    threshold: float,
+    v_reset: float | None,
+    surrogate: Callable[[Tensor], Tensor],
+    detach_reset: bool,
+) -> tuple[Tensor, Tensor]:
+    """Spikes where ``h >= threshold``, and the potential after them.
+
+    Hard reset to ``v_reset``; soft reset (``v_reset=None``) subtracts the threshold.
+
+    Returns:
+        Spikes and potential, both ``[N, *]``.
+    """
+    spike = surrogate(h - threshold)
+    fired = spike.detach() if detach_reset else spike
+    if v_reset is None:
+        return spike, h - fired * threshold
+    kept = h * (1.0 - fired)
+    return spike, kept + fired * v_reset if v_reset else kept
+
+
+def widened(values: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The values in ``dtype`` where that is wider than their own."""
+    if dtype == torch.float64 or any(value.dtype == torch.float64 for value in values):
+        return tuple(value.double() for value in values)
+    return tuple(value.float() for value in values)

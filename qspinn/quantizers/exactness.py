@@ -1,0 +1,107 @@
+"""How many bits a sum needs, and which float type holds them.
+
+A float32 holds every integer of up to 24 bits, a float64 of up to 53. All values
+here are integers times a power of two, so a computation whose every
+intermediate result fits gives exactly what integer hardware gives.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+
+from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat
+
+FLOAT32_BITS = 24
+FLOAT64_BITS = 53
+
+
+def formats_of(fmt: Format) -> tuple[FixedPointFormat, ...]:
+    """One format, or one per channel."""
+    return fmt.formats if isinstance(fmt, PerChannelFormat) else (fmt,)
+
+
+def finest(fmt: Format) -> int:
+    """The largest number of fraction bits in ``fmt``."""
+    return max(one.fraction_bits for one in formats_of(fmt))
+
+
+def magnitude(fmt: Format) -> Fraction:
+    """The largest absolute value in ``fmt``."""
+    return max(max(-Fraction(one.min), Fraction(one.max)) for one in formats_of(fmt))
+
+
+def fraction_bits_of(value: float) -> int:
+    """The number of fraction bits that an exact number needs (negative for 4, 8, ...)."""
+    if value == 0.0:
+        return 0
+    numerator, denominator = value.as_integer_ratio()
+    trailing = (numerator & -numerator).bit_length() - 1
+    return denominator.bit_length() - 1 - trailing
+
+
+def bits_for(largest: Fraction, fraction_bits: int) -> int:
+    """Bits of the largest integer, without sign, of a sum on a grid."""
+    codes = largest * Fraction(2) ** fraction_bits
+    return math.ceil(codes).bit_length()
+
+
+def accumulator_grid(weight: Format, bias: Format | None, inputs: Format | None) -> int:
+    """Fraction bits of the exact sum of weights times inputs, plus bias.
+
+    ``inputs=None`` means spikes, which are 0 or 1.
+    """
+    grid = finest(weight) + (0 if inputs is None else finest(inputs))
+    return grid if bias is None else max(grid, finest(bias))
+
+
+def accumulator_bits(
+    weight: Format, bias: Format | None, inputs: Format | None, fan_in: int
+) -> int:
+    """Word length, sign included, that no sum of this layer can exceed.
+
+    The worst case over all weights that the formats allow.
+    """
+    largest_input = Fraction(1) if inputs is None else magnitude(inputs)
+    largest = fan_in * magnitude(weight) * largest_input
+    if bias is not None:
+        largest += magnitude(bias)
+    return 1 + bits_for(largest, accumulator_grid(weight, bias, inputs))
+
+
+def dtype_for(bits: int, place: str) -> torch.dtype:
+    """The float type whose integers of ``bits`` bits (without sign) are exact.
+
+    Raises:
+        ValueError: Where even a float64 is too small.
+    """
+    if bits <= FLOAT32_BITS:
+        return torch.float32
+    if bits <= FLOAT64_BITS:
+        return torch.float64
+    raise ValueError(
+        f"{place}: exact results need {bits} bits, a float64 holds {FLOAT64_BITS}; "
+        "write shorter word lengths"
+    )
+
+
+def charge_bits(
+    membrane: FixedPointFormat, current_grid: int, decay: float | None, decay_input: bool
+) -> int:
+    """Bits that the exact charge needs wherever its result is inside the range.
+
+    Outside the range the result saturates, and rounding, which is monotone,
+    cannot bring it back; so only results inside count (plus one bit of margin
+    for the step across the end).
+    """
+    span = Fraction(membrane.max) - Fraction(membrane.min) + Fraction(membrane.step)
+    grid = max(current_grid, membrane.fraction_bits)
+    if decay is not None:
+        decay_grid = max(fraction_bits_of(decay), 0)
+        if decay_input:
+            grid += decay_grid
+        else:
+            grid = max(current_grid, membrane.fraction_bits + decay_grid)
+    return bits_for(span, grid) + 1

@@ -1,0 +1,130 @@
+"""Quantised linear and convolutional layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qspinn.quantizers.class_swap import Swapped, substituted
+from qspinn.quantizers.folding import fold_scale, folded_bias, folded_weight, per_channel
+from qspinn.quantizers.observer import Observer
+from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+
+
+@dataclass
+class SynapseQuantizer:
+    """What a synapse layer needs to compute with quantised values.
+
+    Attributes:
+        weight: Quantizer of the weight; ``None`` leaves it in float.
+        bias: Of the bias.
+        input: Of the layer's input, where that is not binary.
+        norm: The batch norm folded into weight and bias.
+        compute_dtype: Float type in which sums are exact.
+        observer: Sees the input while formats are being calibrated.
+    """
+
+    weight: TensorQuantizer | None = None
+    bias: TensorQuantizer | None = None
+    input: TensorQuantizer | None = None
+    norm: nn.Module | None = None
+    compute_dtype: torch.dtype = torch.float32
+    observer: Observer | None = field(default=None, repr=False)
+
+    def parameters(self, layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias that a device would hold, on their grids."""
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        bias: Tensor | None = layer.bias  # type: ignore[assignment]
+        if self.norm is not None:
+            scale = fold_scale(self.norm)
+            weight = folded_weight(layer, scale)
+            bias = folded_bias(layer, self.norm, scale)
+        if self.weight is not None:
+            weight = self.weight.stored(weight, layer.training)
+        if self.bias is not None and bias is not None:
+            bias = self.bias.stored(bias, layer.training)
+        return weight, bias
+
+
+class QuantizedSynapse(Swapped):
+    """Mixin over ``Linear``, ``ConvNd`` and ``ConvTransposeNd``, torch's or SpikingJelly's.
+
+    Where a batch norm follows, the folded weight is quantised, as a device holds
+    it. While that batch norm trains on the statistics of the batch, the layer
+    computes with the quantised folded weight and divides the scale out again, so
+    that the norm sees what it normalises (Jacob et al., CVPR 2018, section 3.2;
+    Krishnamoorthi, arXiv 1806.08342, section 3.2.1.2, with running scale). At
+    inference the norm passes its input on, and what is computed is exact.
+    """
+
+    _quantizer: SynapseQuantizer
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As the layer's own forward, with quantised values."""
+        quantizer = self._quantizer
+        layer: nn.Module = self  # type: ignore[assignment]
+        if quantizer.observer is not None:
+            quantizer.observer.see(x)
+        with torch.autocast(x.device.type, enabled=False):
+            # A reduced-precision product would not be exact.
+            x = x.to(layer.weight.dtype)  # type: ignore[arg-type]
+            if quantizer.input is not None:
+                x = quantizer.input.state(x)
+            norm = quantizer.norm
+            if norm is not None and norm.training:
+                return self._unscaled(x, norm, *args, **kwargs)
+            weight, bias = quantizer.parameters(layer)
+            return self._computed(x, weight, bias, quantizer.compute_dtype, *args, **kwargs)
+
+    def _unscaled(self, x: Tensor, norm: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        layer: nn.Module = self  # type: ignore[assignment]
+        # Detached: the scale only says where the grid lies; the norm itself
+        # carries the gradient of its parameters.
+        scale = fold_scale(norm).detach()
+        scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+        weight = folded_weight(layer, scale)
+        if self._quantizer.weight is not None:
+            weight = self._quantizer.weight.stored(weight, training=True)
+        y = self._computed(x, weight, None, torch.float32, *args, **kwargs)
+        y = y / per_channel(scale, layer)
+        bias: Tensor | None = layer.bias  # type: ignore[assignment]
+        return y if bias is None else y + per_channel(bias, layer)
+
+    def _computed(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        if dtype == torch.float64 and weight.dtype != torch.float64:
+            x, weight = x.double(), weight.double()
+            bias = None if bias is None else bias.double()
+        with substituted(self, weight=weight, bias=bias):  # type: ignore[arg-type]
+            result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        return result
+
+
+@dataclass
+class NormQuantizer:
+    """Marks a batch norm that is folded into the layer before it."""
+
+    folded_into: str
+
+
+class FoldedNorm(Swapped):
+    """Mixin over a batch norm: at inference it has nothing left to do."""
+
+    _quantizer: NormQuantizer
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Normalises while it trains on batch statistics, else returns ``x``."""
+        if not self.training:  # type: ignore[attr-defined]
+            return x
+        result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        return result

@@ -1,0 +1,105 @@
+"""Quantises one tensor, as a resolved plan says."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qspinn.fixed_point import Format, fake_quantize
+from qspinn.plan import ResolvedTensor
+
+
+class RandomSource:
+    """A random generator per device, seeded anew for each sequence.
+
+    Neuron layers draw from one of their own, so that the single-step and the
+    multi-step mode draw the same numbers in the same order. The seed comes from
+    torch's global generator, so that ``seed_everything`` decides.
+    """
+
+    def __init__(self) -> None:
+        """Starts without a generator."""
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def restart(self, device: torch.device) -> None:
+        """Begins a new sequence on ``device``."""
+        seed = int(torch.randint(2**62, ()).item())
+        self.generator(device).manual_seed(seed)
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """The generator of ``device``."""
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device)
+        return self._generators[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Generators do not pickle, and a new sequence seeds them anyway."""
+        return {"_generators": {}}
+
+
+@dataclass
+class TensorQuantizer:
+    """Rounds one tensor to its format, with straight-through gradients.
+
+    Attributes:
+        path: The tensor's path, for errors and for the seed of stored values.
+        format: Its format.
+        rounding: Its rounding.
+        overflow: Its overflow.
+    """
+
+    path: str
+    format: Format
+    rounding: str
+    overflow: str
+    random: RandomSource = field(default_factory=RandomSource, repr=False, compare=False)
+    _constants: dict[float, float] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, tensor: ResolvedTensor) -> TensorQuantizer:
+        """The quantizer of a calibrated tensor."""
+        if tensor.format is None:
+            raise ValueError(
+                f"{tensor.path}: has {tensor.word_length} bits but no format yet; call "
+                "qspinn.quantizers.calibrate, or give the rule a format"
+            )
+        return cls(tensor.path, tensor.format, tensor.rounding, tensor.overflow)
+
+    def generator(self, device: torch.device) -> torch.Generator | None:
+        """The random numbers of a state, where its rounding needs any."""
+        return self.random.generator(device) if self.rounding == "stochastic" else None
+
+    def restart(self, device: torch.device) -> None:
+        """Begins a new sequence of random numbers, where the rounding needs any."""
+        if self.rounding == "stochastic":
+            self.random.restart(device)
+
+    def state(self, value: Tensor) -> Tensor:
+        """A state at one time step: stochastic rounding draws anew at each."""
+        return fake_quantize(
+            value, self.format, self.rounding, self.overflow, self.generator(value.device)
+        )
+
+    def stored(self, value: Tensor, training: bool) -> Tensor:
+        """A value that a device stores, such as a weight.
+
+        While training, stochastic rounding draws anew at each use, from torch's
+        global generator. At inference a device has stored one draw: it is seeded
+        by the path, and so the same at every use.
+        """
+        generator = None
+        if self.rounding == "stochastic" and not training:
+            generator = torch.Generator(value.device)
+            generator.manual_seed(zlib.crc32(self.path.encode()))
+        return fake_quantize(value, self.format, self.rounding, self.overflow, generator)
+
+    def constant(self, value: float) -> float:
+        """A single stored number, such as a threshold, in exact arithmetic."""
+        if value not in self._constants:
+            single = torch.tensor(value, dtype=torch.float64)
+            self._constants[value] = float(self.stored(single, training=False))
+        return self._constants[value]
