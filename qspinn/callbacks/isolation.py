@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from qspinn.callbacks.random_state import capture_random_states, restore_random_states
 from qspinn.plan import reset_states
+from qspinn.quantizers.class_swap import substituted
 
 Forward = Callable[[LightningModule, Any], Any]
 
@@ -56,7 +57,13 @@ def quiet_lightning() -> Iterator[None]:
 def independent_copy(module: LightningModule) -> LightningModule:
     """A deep copy without a trainer; SpikingJelly's states are reset in both."""
     reset_states(module)
-    return copy.deepcopy(module)
+    copied = copy.deepcopy(module)
+    for child in copied.modules():
+        if isinstance(child, LightningModule):
+            # Lightning's cache of which metric is whose is by identity: the
+            # originals' here.
+            child._metric_attributes = None
+    return copied
 
 
 def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -> None:
@@ -72,10 +79,9 @@ def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -
     if forward is not None:
         forward(module, batch)
         return
-    for name in ("log", "log_dict"):
-        module.__dict__[name] = _log_nothing
     step = getattr(module, step_name(module))
-    step(batch, 0)
+    with substituted(module, log=_log_nothing, log_dict=_log_nothing):
+        step(batch, 0)
 
 
 def step_name(module: LightningModule) -> str:

@@ -28,7 +28,8 @@ def folded_weight(layer: nn.Module, scale: Tensor) -> Tensor:
     weight: Any = layer.weight
     if not isinstance(layer, TRANSPOSED):
         return weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
-    groups = int(layer.groups)  # type: ignore[arg-type]
+    channels: Any = layer
+    groups = int(channels.groups)
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     factors = scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
     return (grouped * factors).reshape(weight.shape)
