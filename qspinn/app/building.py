@@ -1,0 +1,131 @@
+"""From the configuration to the objects of a run: data, network, learning, trainer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.loggers.logger import Logger
+from torch import nn
+
+from qspinn.app.checkpoints import AtomicCheckpointIO
+from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.folder import RunFolder
+
+__all__ = ["Parts", "build_callbacks", "build_loggers", "build_parts", "build_trainer"]
+
+MAX_SEED = 2**32 - 1
+# What a network or a learning rule takes from the data, where its own value is null.
+FROM_DATA = ("input_shape", "num_classes")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What learns, and from what."""
+
+    data: lightning.LightningDataModule
+    network: nn.Module
+    module: lightning.LightningModule
+
+
+def check_seed(seed: object) -> int:
+    """Return the seed, or say what a seed is."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise ConfigurationError(f"seed={seed!r}: write a whole number from 0 to {MAX_SEED}")
+    return seed
+
+
+def build_parts(config: Mapping[str, Any]) -> Parts:
+    """Make the data, the network and the learning module, and read the data.
+
+    Raises:
+        ConfigurationError: A group whose values make nothing, with what the class says of them.
+    """
+    with naming("data"):
+        data = instantiate(config["data"])
+        data.prepare_data()
+        data.setup("fit")
+    with naming("network"):
+        network = instantiate(_with_data(config["network"], data))
+    with naming("learning"):
+        check_optimizer(config["learning"])
+        module = instantiate(_with_data(config["learning"], data), _partial_=True)(network=network)
+    return Parts(data, network, module)
+
+
+def _with_data(group: Mapping[str, Any], data: object) -> dict[str, Any]:
+    """Return the group with its null values filled in from the data."""
+    filled = dict(group)
+    for name in FROM_DATA:
+        if name in filled and filled[name] is None:
+            if not hasattr(data, name):
+                raise ConfigurationError(
+                    f"{name}=null: {type(data).__name__} does not say its {name}; write the value"
+                )
+            filled[name] = getattr(data, name)
+    return filled
+
+
+def check_optimizer(learning: Mapping[str, Any]) -> None:
+    """Try the optimizer and the scheduler on one number: Lightning makes them late."""
+    optimizer = None
+    if learning.get("optimizer") is not None:
+        with naming("learning.optimizer"):
+            optimizer = instantiate(learning["optimizer"])([nn.Parameter(torch.zeros(1))])
+    if optimizer is not None and learning.get("scheduler") is not None:
+        with naming("learning.scheduler"):
+            scheduler = instantiate(learning["scheduler"])
+            names = inspect.signature(scheduler.func).parameters
+            given = {name for name, value in scheduler.keywords.items() if value is not None}
+            steps = {name: 10 for name in ("total_steps", "T_max") if name in names}
+            scheduler(optimizer, **({} if given & {*steps, "epochs"} else steps))
+
+
+def build_callbacks(callbacks: Mapping[str, Any] | None) -> list[lightning.Callback]:
+    """Make the callbacks of the group, in its order; null entries are left out."""
+    built = []
+    for name, node in (callbacks or {}).items():
+        if node is not None:
+            with naming(f"callbacks.{name}"):
+                built.append(instantiate(node))
+    return built
+
+
+def build_loggers(loggers: Mapping[str, Any] | None, folder: RunFolder) -> list[Logger]:
+    """Make the loggers of the group; each is given the output folder as ``save_dir``."""
+    built = []
+    for name, node in (loggers or {}).items():
+        if node is not None:
+            with naming(f"logger.{name}"):
+                built.append(instantiate(node, _partial_=True)(save_dir=str(folder.path)))
+    return built
+
+
+def build_trainer(
+    trainer: Mapping[str, Any],
+    folder: RunFolder,
+    callbacks: list[lightning.Callback],
+    loggers: list[Logger],
+    has_progress: bool,
+) -> lightning.Trainer:
+    """Make the trainer.
+
+    Raises:
+        ConfigurationError: A value that Lightning refuses, or that trains nothing.
+    """
+    if trainer["max_epochs"] == 0 or trainer["limit_train_batches"] == 0:
+        name = "max_epochs" if trainer["max_epochs"] == 0 else "limit_train_batches"
+        raise ConfigurationError(f"trainer.{name}=0 trains nothing: write 1 or more")
+    with naming("trainer"):
+        return instantiate(trainer, _partial_=True)(
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=str(folder.path),
+            enable_progress_bar=has_progress,
+        )

@@ -1,0 +1,137 @@
+"""Checks of a configuration against what its ``_target_`` classes accept, before anything runs."""
+
+from __future__ import annotations
+
+import collections.abc
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import get_object
+
+from qspinn.app.errors import ConfigurationError
+
+__all__ = ["check_targets", "type_name", "value_fits"]
+
+_HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+_SEQUENCES = (collections.abc.Sequence, collections.abc.Iterable, list, tuple, set)
+_MAPPINGS = (dict, collections.abc.Mapping)
+
+
+def check_targets(config: Any, place: str = "") -> None:
+    """Check each node with a ``_target_``: the class exists, the keys and the types are its own.
+
+    A type is wrong only where the class's annotation says so plainly: numbers, texts, truth
+    values, null, choices, and lists and unions of these. What a class finds wrong beyond that, it
+    says itself when it is made.
+
+    Args:
+        config: A resolved configuration of plain types.
+        place: Where it stands in the whole, dotted.
+
+    Raises:
+        ConfigurationError: Names the value, its place, and what to write instead.
+    """
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            _check_node(config, place)
+        for key, value in config.items():
+            check_targets(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(config, list):
+        for index, value in enumerate(config):
+            check_targets(value, f"{place}[{index}]")
+
+
+def _check_node(node: Mapping[str, Any], place: str) -> None:
+    name = node["_target_"]
+    try:
+        target = get_object(name)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{place}._target_={name!r}: {error}. Write the dotted name of a class or function"
+        ) from error
+    parameters = inspect.signature(target).parameters
+    accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(target)
+    for key, value in node.items():
+        if key in _HYDRA_KEYS:
+            continue
+        if key not in parameters:
+            if accepts_any:
+                continue
+            raise ConfigurationError(_unknown_key(place, key, name, list(parameters)))
+        hint = hints.get(key, Any)
+        if value is not None and not value_fits(value, hint):
+            raise ConfigurationError(f"{place}.{key}={value!r}: write {type_name(hint)}")
+
+
+def _unknown_key(place: str, key: str, target: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(known)}"
+    return f"{place}.{key}: {target} has no such argument; {hint}"
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # an annotation that cannot be evaluated says nothing about the value
+        return {}
+
+
+def value_fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value can be what a type annotation asks for; unknown types fit all."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(value_fits(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is typing.Annotated:
+        return value_fits(value, arguments[0])
+    if (origin or hint) in _SEQUENCES:
+        items = [argument for argument in arguments if argument is not ...]
+        if not isinstance(value, (list, tuple)):
+            return False
+        return len(items) != 1 or all(value_fits(item, items[0]) for item in value)
+    if (origin or hint) in _MAPPINGS:
+        return isinstance(value, Mapping)
+    return _fits_scalar(value, hint)
+
+
+def _fits_scalar(value: Any, hint: Any) -> bool:
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, str)
+    return True
+
+
+def type_name(hint: Any) -> str:
+    """How an annotation is said to a person."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(type_name(option) for option in arguments))
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(argument) for argument in arguments)
+    if (origin or hint) in _SEQUENCES:
+        items = [type_name(argument) for argument in arguments if argument is not ...]
+        return f"a list of {items[0]}" if len(items) == 1 else "a list"
+    if (origin or hint) in _MAPPINGS:
+        return "a mapping"
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "null",
+    }
+    return names.get(hint, getattr(hint, "__name__", str(hint)))

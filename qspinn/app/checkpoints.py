@@ -1,0 +1,75 @@
+"""Checkpoints that survive a kill at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from qspinn.app.metrics_table import MetricsTable
+
+__all__ = ["AtomicCheckpointIO", "EpochCheckpoint"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its final place, forces it to the disk and renames it.
+
+    Lightning writes to the system's folder for temporary files and moves the file from there,
+    which is a copy, and can be cut short, where that folder lies on another file system.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,
+    ) -> None:
+        """Write ``checkpoint`` so that ``path`` holds all of it or what it held before."""
+        if storage_options is not None:
+            raise TypeError("AtomicCheckpointIO writes local files: storage_options must be None")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """Keeps one checkpoint, ``last.ckpt``, written when an epoch with its validation is over.
+
+    Before that it writes the metrics of the epoch to the table. Lightning does so only after the
+    checkpoints are written, and a run killed in between would resume without them.
+
+    Args:
+        every_n_epochs: Write a checkpoint after so many epochs.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        super().__init__(
+            filename="last",
+            save_top_k=1,
+            every_n_epochs=every_n_epochs,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Flush the metrics, then save."""
+        values = {name: float(value) for name, value in trainer.logged_metrics.items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsTable):
+                logger.log_metrics(
+                    values | {"epoch": trainer.current_epoch}, trainer.global_step - 1
+                )
+                logger.save()
+        super().on_train_epoch_end(trainer, pl_module)

@@ -1,0 +1,126 @@
+"""The output folder of a run: what lies in it, and whether a run may use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from qspinn.app.errors import ConfigurationError
+from qspinn.records import RECORD_NAME, RecordError, RunRecord, config_hash, read_record
+
+__all__ = ["LAUNCH_KEYS", "RunFolder", "identity", "job_folder"]
+
+# What says how this launch goes and not what is computed: neither recorded nor hashed.
+LAUNCH_KEYS = ("fresh", "progress")
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of the configuration that is recorded."""
+    return {key: value for key, value in config.items() if key not in LAUNCH_KEYS}
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder; it is made.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.record = self.path / RECORD_NAME
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.wandb_id = self.path / "wandb_run_id.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
+
+    def clear(self) -> None:
+        """Delete what a run leaves, and nothing else."""
+        for file in (self.record, self.config, self.metrics, self.wandb_id):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def finished_record(self, config: Mapping[str, Any]) -> RunRecord | None:
+        """Return the record of this configuration, where one lies in the folder.
+
+        Raises:
+            ConfigurationError: The folder holds the work of another configuration, or a record
+                that cannot be read.
+        """
+        wanted = config_hash(identity(config))
+        if self.record.exists():
+            try:
+                record = read_record(self.record)
+            except RecordError as error:
+                raise ConfigurationError(
+                    f"{error}. Delete the file to go on from the checkpoint, or write fresh=true"
+                ) from error
+            self._check_same(record.config_hash == wanted, record.config, config)
+            return record
+        if self.config.exists():
+            earlier = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.config)))
+            self._check_same(config_hash(identity(earlier)) == wanted, identity(earlier), config)
+        elif self.last_checkpoint.exists():
+            raise ConfigurationError(
+                f"{self.path} holds a checkpoint but no config.yaml that says what it is of: "
+                "write hydra.run.dir=FOLDER with another folder, or fresh=true"
+            )
+        return None
+
+    def save_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved configuration, all of it or nothing."""
+        temporary = self.config.with_name(f".{self.config.name}.tmp")
+        temporary.write_text(OmegaConf.to_yaml(dict(config)), encoding="utf-8")
+        os.replace(temporary, self.config)
+
+    def _check_same(
+        self, is_same: bool, earlier: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> None:
+        if is_same:
+            return
+        differences = list(_differences(earlier, identity(config)))
+        shown = ", ".join(differences[:5]) + (", ..." if len(differences) > 5 else "")
+        raise ConfigurationError(
+            f"{self.path} holds a run of another configuration ({shown}): write "
+            "hydra.run.dir=FOLDER with another folder, or fresh=true to delete that run"
+        )
+
+
+def _differences(earlier: Any, now: Any, place: str = "") -> list[str]:
+    """Return one text per place where two configurations differ."""
+    if isinstance(earlier, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*earlier, *now])
+        return [
+            text
+            for key in keys
+            for text in _differences(
+                earlier.get(key), now.get(key), f"{place}.{key}" if place else key
+            )
+        ]
+    return [] if earlier == now else [f"{place}: {earlier!r} there, {now!r} now"]
+
+
+def job_folder(overrides: str) -> str:
+    """Return the name of a job's folder in a sweep, from its overrides.
+
+    Args:
+        overrides: ``key=value`` texts joined by commas.
+
+    Returns:
+        The overrides themselves, where every file system takes them as one name; else their
+        beginning and a hash.
+    """
+    allowed = set("=,.+-_")
+    cleaned = "".join(c if c.isalnum() or c in allowed else "-" for c in overrides)
+    if not overrides:
+        return "defaults"
+    if cleaned == overrides and len(overrides) <= 120:
+        return overrides
+    return f"{cleaned[:100]}-{config_hash({'overrides': overrides})[:8]}"

@@ -1,0 +1,97 @@
+"""What a finished training has to show, for each scheme, and the record that says it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from qspinn.app.folder import RunFolder, identity
+from qspinn.plan import Footprint, ResolvedPlan
+from qspinn.records import RunRecord, config_hash, finite_or_none
+
+__all__ = ["TEST_ACCURACY", "Outcome", "make_record"]
+
+# The metric that a learning module logs in its test_step.
+TEST_ACCURACY = "test/accuracy"
+
+_LIBRARIES = ("torch", "spikingjelly", "lightning", "torchmetrics", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured.
+
+    Attributes:
+        accuracy: Of the network that the run hands over, on the test set, in [0, 1].
+        baseline_accuracy: Of its 32-bit twin; None where there is none.
+        footprint: Of the network that the run hands over.
+        plan: Its formats; None for the 32-bit network.
+    """
+
+    accuracy: float
+    baseline_accuracy: float | None
+    footprint: Footprint
+    plan: ResolvedPlan | None
+
+
+def make_record(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    outcome: Outcome,
+    names: tuple[str, str],
+    metrics: Mapping[str, float],
+    seconds: Mapping[str, float],
+) -> RunRecord:
+    """Return the record of a run.
+
+    Args:
+        config: The resolved configuration.
+        folder: The output folder.
+        outcome: What was measured.
+        names: Of the network and of the data.
+        metrics: Name to last value.
+        seconds: Phase to wall-clock seconds.
+    """
+    recorded = identity(config)
+    quantization = config["quantization"]
+    footprint, plan, baseline = outcome.footprint, outcome.plan, outcome.baseline_accuracy
+    return RunRecord(
+        accuracy=exact(outcome.accuracy),
+        baseline_accuracy=None if baseline is None else exact(baseline),
+        footprint_bits=footprint.inference_bits,
+        baseline_footprint_bits=footprint.baseline_inference_bits,
+        training_footprint_bits=footprint.training_bits,
+        footprint_bits_by_role=footprint.by_role,
+        baseline_footprint_bits_by_role=footprint.baseline_by_role,
+        scheme=quantization["scheme"],
+        rounding=None if plan is None else quantization["rounding"],
+        word_lengths={} if plan is None else plan.word_lengths_by_role(),
+        formats={} if plan is None else plan.formats(),
+        network=names[0],
+        data=names[1],
+        seed=config["seed"],
+        config=recorded,
+        config_hash=config_hash(recorded),
+        checkpoint=folder.last_checkpoint.relative_to(folder.path).as_posix(),
+        versions=library_versions(),
+        seconds=dict(seconds),
+        metrics=finite_or_none(metrics),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def exact(accuracy: float) -> float:
+    """Return an accuracy without the digits that a float32 does not have: 0.9 for 0.89999998."""
+    return round(accuracy, 7)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the version of Python, of qspinn and of each library that a result depends on."""
+    from qspinn import __version__
+
+    installed = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "qspinn": __version__, **installed}

@@ -1,0 +1,154 @@
+"""From the group ``quantization`` of the configuration to a plan, callbacks and an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import lightning
+from torch import Tensor
+
+from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.outcome import TEST_ACCURACY, Outcome
+from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
+from qspinn.plan import QuantizationPlan, footprint
+from qspinn.records import SCHEMES
+
+__all__ = ["Scheme", "build_scheme", "plan_from_config"]
+
+_PLAN_KEYS = (
+    "word_length",
+    "rounding",
+    "overflow",
+    "calibration",
+    "granularity",
+    "roles",
+    "rules",
+)
+
+
+def plan_from_config(quantization: Mapping[str, Any]) -> QuantizationPlan:
+    """Return the plan that the group describes.
+
+    Raises:
+        ConfigurationError: A value that cannot be, with its place.
+    """
+    if quantization["scheme"] not in SCHEMES:
+        raise ConfigurationError(
+            f"quantization.scheme={quantization['scheme']!r}: write one of {', '.join(SCHEMES)}"
+        )
+    with naming("quantization"):
+        return QuantizationPlan.uniform(**{name: quantization[name] for name in _PLAN_KEYS})
+
+
+class Scheme(Protocol):
+    """When a network is quantised, and which accuracy is whose.
+
+    Attributes:
+        callbacks_before: Callbacks in front of the one that restores random states.
+        callbacks_after: Callbacks behind it.
+    """
+
+    callbacks_before: list[lightning.Callback]
+    callbacks_after: list[lightning.Callback]
+
+    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
+        """Raise ValueError where the plan does not fit the module."""
+
+    def outcome(
+        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+    ) -> Outcome:
+        """Return what the run measured, given the accuracy of the module after the fit."""
+
+
+class NoQuantization:
+    """The 32-bit network."""
+
+    def __init__(self) -> None:
+        self.callbacks_before: list[lightning.Callback] = []
+        self.callbacks_after: list[lightning.Callback] = []
+
+    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
+        """Accept everything: no plan is used."""
+
+    def outcome(
+        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+    ) -> Outcome:
+        """The trained network is the baseline itself."""
+        return Outcome(test_accuracy, test_accuracy, footprint(module, None, example), None)
+
+
+class PostTraining:
+    """The network learns in 32-bit and is quantised when the fit ends."""
+
+    def __init__(self, plan: QuantizationPlan, calibration_batches: int) -> None:
+        self.plan = plan
+        self.callback = PostTrainingQuantization(
+            plan, calibration_batches, stages=("validate", "test")
+        )
+        self.callbacks_before: list[lightning.Callback] = []
+        self.callbacks_after: list[lightning.Callback] = [self.callback]
+
+    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
+        """Resolve the plan."""
+        self.plan.resolve(module, example)
+
+    def outcome(
+        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+    ) -> Outcome:
+        """The module is the baseline; the callback evaluated the quantised copy."""
+        accuracy = self.callback.metrics[f"{self.callback.prefix}{TEST_ACCURACY}"]
+        return _quantized_outcome(accuracy, test_accuracy, self.callback)
+
+
+class InTraining:
+    """The network computes with quantised values while it learns."""
+
+    def __init__(self, plan: QuantizationPlan, start_epoch: int, freeze_epoch: int | None) -> None:
+        self.plan = plan
+        self.callback = InTrainingQuantization(plan, start_epoch, freeze_epoch)
+        self.callbacks_before: list[lightning.Callback] = [self.callback]
+        self.callbacks_after: list[lightning.Callback] = []
+
+    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
+        """Resolve the plan."""
+        self.plan.resolve(module, example)
+
+    def outcome(
+        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+    ) -> Outcome:
+        """The module is the quantised network; it has no 32-bit twin."""
+        return _quantized_outcome(test_accuracy, None, self.callback)
+
+
+def _quantized_outcome(
+    accuracy: float,
+    baseline: float | None,
+    callback: PostTrainingQuantization | InTrainingQuantization,
+) -> Outcome:
+    if callback.footprint is None or callback.resolved_plan is None:
+        raise RuntimeError(f"{type(callback).__name__} quantised nothing in this training")
+    return Outcome(accuracy, baseline, callback.footprint, callback.resolved_plan)
+
+
+def build_scheme(config: Mapping[str, Any], plan: QuantizationPlan) -> Scheme:
+    """Return the scheme that the configuration names.
+
+    Args:
+        config: The whole configuration.
+        plan: What its group ``quantization`` says.
+    """
+    quantization = config["quantization"]
+    with naming("quantization"):
+        if quantization["scheme"] == "ptq":
+            return PostTraining(plan, quantization["calibration_batches"])
+        if quantization["scheme"] == "itq":
+            start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
+            scheme = InTraining(plan, start, quantization["freeze_epoch"])
+            if epochs is not None and 0 < epochs <= start:
+                raise ConfigurationError(
+                    f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "
+                    f"epochs, counted from 0; write 0 to {epochs - 1}"
+                )
+            return scheme
+    return NoQuantization()

@@ -1,0 +1,96 @@
+"""One training run: from a configuration to a record."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from qspinn.app.building import check_seed
+from qspinn.app.checking import check_targets
+from qspinn.app.console import quiet_lightning
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.folder import RunFolder, job_folder
+from qspinn.app.job import Job
+from qspinn.app.quantization import plan_from_config
+from qspinn.records import RunRecord, write_record
+from qspinn.report import print_footprint
+
+__all__ = ["main", "train"]
+
+# conf/train.yaml names a job's folder in a sweep with it.
+OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
+
+
+def main(config: DictConfig) -> float:
+    """Run one job of a launch and return its accuracy.
+
+    A value that cannot be ends a single run with a message and exit code 2; in a multirun the
+    error is raised, so that the other jobs go on.
+    """
+    try:
+        record = train(config, Path(HydraConfig.get().runtime.output_dir))
+    except ConfigurationError as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return record.accuracy
+
+
+def train(config: DictConfig, output: Path) -> RunRecord:
+    """Train, quantise, evaluate and record as the configuration says.
+
+    A folder that holds the record of this very configuration is done: nothing is run again. A
+    folder in which such a run was broken off goes on from its last checkpoint, and ends with the
+    same record as an unbroken run.
+
+    Args:
+        config: What ``conf/train.yaml`` composes.
+        output: The output folder.
+
+    Raises:
+        ConfigurationError: A value that cannot be, before anything is trained.
+    """
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    check_targets(values)
+    check_seed(values["seed"])
+    plan = plan_from_config(values["quantization"])
+    folder = RunFolder(output)
+    if values["fresh"]:
+        folder.clear()
+    record = folder.finished_record(values)
+    if record is not None:
+        print(f"{folder.record} is the record of this run already (fresh=true runs it again)")
+    else:
+        with quiet_lightning(), closing_wandb(values["logger"]):
+            record = Job(values, folder, plan).execute()
+        write_record(record, folder.record)
+        print(f"record: {folder.record}")
+    print_footprint(record)
+    return record
+
+
+@contextmanager
+def closing_wandb(loggers: object) -> Iterator[None]:
+    """End the W&B run that was started inside, as failed where an error passes.
+
+    wandb is imported only where the configuration names it: that takes two seconds.
+    """
+    if "wandb" not in str(loggers):
+        yield
+        return
+    from qspinn.app.wandb_logger import finish_wandb
+
+    try:
+        yield
+    except BaseException:
+        finish_wandb(1)
+        raise
+    finish_wandb(0)

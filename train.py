@@ -1,0 +1,16 @@
+"""Train and quantise a spiking network: the main job. See conf/train.yaml for what can be set."""
+
+import hydra
+from omegaconf import DictConfig
+
+from qspinn.app.train import main
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def run(config: DictConfig) -> float:
+    """Run one job; a sweeper maximises the accuracy that it returns."""
+    return main(config)
+
+
+if __name__ == "__main__":
+    run()
