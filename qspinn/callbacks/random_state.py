@@ -1,0 +1,109 @@
+"""Random generator states in the checkpoint, so that a resumed training is the unbroken one."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+
+__all__ = ["RandomState"]
+
+
+class RandomState(lightning.Callback):
+    """Saves the states of all global random generators with each checkpoint, and restores them.
+
+    Covered are Python's ``random``, NumPy's global generator, torch's CPU generator and torch's
+    generator of each CUDA device. Without this callback a training that resumes from a checkpoint
+    draws other numbers (shuffling, dropout, stochastic rounding) than one that was never stopped.
+
+    The states are restored when the fit starts, before Lightning makes the iterators of the data
+    loaders: those draw from torch's generator, so that a later hook would be too late. Where the
+    checkpoint says that training was already complete, Lightning makes the iterators and trains
+    nothing; the states are then restored once more when the fit ends, for callbacks that work
+    there. Put this callback before those, and behind callbacks that draw numbers when a fit starts.
+
+    The saved states are plain types and tensors: the checkpoint loads with ``weights_only=True``.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+        self._has_trained = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the current states of all generators."""
+        return capture_random_states()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until the fit starts."""
+        self._loaded = state_dict
+
+    def on_fit_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Restore the states of the checkpoint that the fit resumes from."""
+        self._has_trained = False
+        if self._loaded is not None:
+            restore_random_states(self._loaded)
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Note that this fit trains."""
+        self._has_trained = True
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Restore the states where the resumed training was already complete."""
+        if self._loaded is not None and not self._has_trained:
+            restore_random_states(self._loaded)
+        self._loaded = None
+
+
+def capture_random_states() -> dict[str, Any]:
+    """Return the states of the global generators as plain types and tensors.
+
+    Returns:
+        ``python`` (version, words, next Gaussian), ``numpy`` (the parts of the MT19937 state),
+        ``torch`` (a byte tensor) and ``cuda`` (a list of byte tensors, one per device).
+    """
+    version, words, gaussian = random.getstate()
+    numpy_state: dict[str, Any] = dict(np.random.get_state(legacy=False))  # noqa: NPY002
+    return {
+        "python": [version, list(words), gaussian],
+        "numpy": {
+            "bit_generator": numpy_state["bit_generator"],
+            "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
+            "pos": int(numpy_state["state"]["pos"]),
+            "has_gauss": int(numpy_state["has_gauss"]),
+            "gauss": float(numpy_state["gauss"]),
+        },
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Set the global generators to states from :func:`capture_random_states`.
+
+    CUDA states are restored for as many devices as there are both saved states and devices: a
+    checkpoint from a machine with a GPU can be continued without one, on other numbers.
+    """
+    version, words, gaussian = states["python"]
+    random.setstate((version, tuple(words), gaussian))
+    saved = states["numpy"]
+    np.random.set_state(  # noqa: NPY002
+        {
+            "bit_generator": saved["bit_generator"],
+            "state": {
+                "key": saved["key"].cpu().numpy().astype(np.uint32),
+                "pos": saved["pos"],
+            },
+            "has_gauss": saved["has_gauss"],
+            "gauss": saved["gauss"],
+        }
+    )
+    torch.set_rng_state(states["torch"].cpu())
+    for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state.cpu(), index)
