@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qspinn.fixed_point import Format, parse_format
+from qspinn.fixed_point import Format, PerChannelFormat, parse_format
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.roles import Role
 from qspinn.plan.rules import QuantizationPlan, Rule
@@ -159,8 +159,18 @@ def resolve(plan: QuantizationPlan, inventory: Inventory) -> ResolvedPlan:
             if _matches(rule, info):
                 settings = settings.overridden_by(rule.settings)
         if not settings.is_float:
-            tensors.append(ResolvedTensor(info, settings, settings.parsed_format(info.path)))
+            tensors.append(ResolvedTensor(info, settings, _stated_format(info, settings)))
     return ResolvedPlan(inventory, tuple(tensors))
+
+
+def _stated_format(info: TensorInfo, settings: TensorSettings) -> Format | None:
+    fmt = settings.parsed_format(info.path)
+    if isinstance(fmt, PerChannelFormat) and info.channel_axis is None:
+        raise ValueError(
+            f"{info.path}: format {settings.format!r} has one part per channel, but a tensor of "
+            f"role {info.role} has one format; write a format such as 'Q1.6'"
+        )
+    return fmt
 
 
 def _matches(rule: Rule, info: TensorInfo) -> bool:

@@ -5,12 +5,13 @@ from qspinn.quantizers.attach import (
     detach,
     is_attached,
     quantized_parameters,
-    synapse_bits,
 )
 from qspinn.quantizers.calibration import calibrate
 from qspinn.quantizers.choose_format import choose_channel_format, choose_format
+from qspinn.quantizers.precision import accumulator_word_lengths
 
 __all__ = [
+    "accumulator_word_lengths",
     "attach",
     "calibrate",
     "choose_channel_format",
@@ -18,5 +19,4 @@ __all__ = [
     "detach",
     "is_attached",
     "quantized_parameters",
-    "synapse_bits",
 ]

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor, reset_states
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
-from qspinn.quantizers.exactness import (
-    FLOAT64_BITS,
-    accumulator_bits,
-    accumulator_grid,
-    charge_bits,
-    dtype_for,
-)
+from qspinn.quantizers.exactness import dtype_for
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
@@ -28,6 +20,7 @@ from qspinn.quantizers.neuron import (
     QuantizedSimpleNode,
 )
 from qspinn.quantizers.observer import Observer
+from qspinn.quantizers.precision import accumulator_word_length, charge_dtype
 from qspinn.quantizers.synapse import (
     FoldedNorm,
     NormQuantizer,
@@ -170,34 +163,13 @@ def _synapse_swaps(
         norm=norm,
         observer=_observer(tensors.get("input"), observers),
     )
-    bits = synapse_bits(layer, tensors)
+    bits = accumulator_word_length(layer, tensors)
     if bits is not None:
         quantizer.compute_dtype = dtype_for(bits - 1, f"{layer.path}: the sum of its inputs")
     swaps: list[tuple[nn.Module, type[Swapped], object]] = [(child, QuantizedSynapse, quantizer)]
     if norm is not None:
         swaps.append((norm, FoldedNorm, NormQuantizer(layer.path)))
     return swaps
-
-
-def synapse_bits(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> int | None:
-    """Word length of the layer's accumulator, sign included; ``None`` where it is not on a grid."""
-    if not _on_grid(layer, tensors):
-        return None
-    weight, bias, inputs = (tensors.get(name) for name in ("weight", "bias", "input"))
-    assert weight is not None  # _on_grid saw to it
-    assert weight.format is not None
-    assert layer.fan_in is not None
-    return accumulator_bits(
-        weight.format,
-        None if bias is None else bias.format,
-        None if inputs is None else inputs.format,
-        layer.fan_in,
-    )
-
-
-def _on_grid(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> bool:
-    needed = [info.name for info in layer.tensors]
-    return all(name in tensors and tensors[name].format is not None for name in needed)
 
 
 def _neuron_swap(
@@ -223,7 +195,7 @@ def _neuron_swap(
         if observer is not None:
             quantizer.observers[name] = observer
     if observers is None and "v" in quantizer.states:
-        quantizer.compute_dtype = _charge_dtype(child, layer, quantizer, plan)
+        quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer
 
 
@@ -234,44 +206,3 @@ def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
         return QuantizedSimpleNode
     assert isinstance(child, base.MemoryModule)
     return FallbackNode if layer.charge == "fallback" else QuantizedNode
-
-
-def _charge_dtype(
-    node: Any, layer: LayerInfo, quantizer: NeuronQuantizer, plan: ResolvedPlan
-) -> torch.dtype:
-    """The float type in which the charge is exact; float64 where the current's grid is unknown."""
-    grid = _current_grid(layer, plan)
-    if grid is None or quantizer.charge == "fallback":
-        return torch.float32 if quantizer.charge == "fallback" else torch.float64
-    membrane = quantizer.states["v"].format
-    assert isinstance(membrane, FixedPointFormat)
-    if quantizer.states["v"].overflow == "wrap":
-        # What wraps must be exact at any size, not only inside the range.
-        return torch.float64
-    decay = _worst_decay(node, quantizer)
-    bits = charge_bits(membrane, grid, decay, bool(getattr(node, "decay_input", True)))
-    return dtype_for(min(bits, FLOAT64_BITS), layer.path) if bits <= 24 else torch.float64
-
-
-def _worst_decay(node: Any, quantizer: NeuronQuantizer) -> float | None:
-    """A decay with as many fraction bits as this one can have; ``None`` for no decay."""
-    if quantizer.charge == "if":
-        return None
-    if quantizer.decay is None:
-        return float(torch.as_tensor(quantizer.decay_of(node)))
-    if quantizer.charge == "plif":
-        return float(quantizer.decay.format.step)  # type: ignore[union-attr]
-    return quantizer.decay.constant(1.0 / float(node.tau))
-
-
-def _current_grid(layer: LayerInfo, plan: ResolvedPlan) -> int | None:
-    if layer.current_from is None:
-        return None
-    source = plan.inventory.layer(layer.current_from)
-    tensors = plan.of_layer(source.path)
-    if not _on_grid(source, tensors):
-        return None
-    formats = {name: tensor.format for name, tensor in tensors.items()}
-    weight = formats["weight"]
-    assert weight is not None
-    return accumulator_grid(weight, formats.get("bias"), formats.get("input"))
