@@ -1,0 +1,164 @@
+"""`python select.py`, as people run it."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from qspinn.records import write_record
+
+
+@pytest.fixture
+def run_select(repository, tmp_path):
+    """Return a function that runs select.py in a folder of its own: (code, out, err)."""
+
+    def run(*overrides):
+        done = subprocess.run(
+            [sys.executable, str(repository / "select.py"), *overrides],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def outputs(tmp_path, make_record):
+    """Four good runs in two folders; the first of these is what `runs` is by default."""
+    runs = {
+        "outputs/none": make_record(scheme="none", bits=3200, accuracy=0.98),
+        "outputs/ptq8": make_record(bits=800, accuracy=0.979, baseline_accuracy=0.98),
+        "outputs/itq4": make_record(scheme="itq", bits=400, accuracy=0.975),
+        "more/itq2": make_record(scheme="itq", bits=200, accuracy=0.9),
+    }
+    for name, record in runs.items():
+        write_record(record, tmp_path / name / "record.json")
+    return tmp_path
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_the_default_selects_in_outputs_and_leaves_nothing_behind(outputs, run_select):
+    before = files(outputs)
+    code, out, err = run_select()
+    assert (code, err) == (0, "")
+    assert out.startswith("Records: 3 read, 0 skipped\n")
+    assert "Winner: outputs/itq4/record.json has the best reward" in out
+    assert "\x1b" not in out
+    assert files(outputs) == before
+
+
+def test_folders_globs_and_lists(outputs, run_select):
+    code, out, _ = run_select("runs=[outputs/n*,outputs/ptq8,more]")
+    assert code == 0
+    assert "Records: 3 read" in out
+    assert "Winner: outputs/ptq8/" in out
+    assert run_select("runs=*")[1].startswith("Records: 4 read")
+    assert run_select("runs=outputs/ptq8/record.json")[1].startswith("Records: 1 read")
+
+
+def test_settings_reach_the_selection(outputs, run_select):
+    assert "Winner: outputs/none/" in run_select("reward.mu=0", "target.max_drop=0.001")[1]
+    out = run_select("runs=*", "target.max_drop=null", "target.max_bits=300", "reward.mu=2")[1]
+    assert "Winner: more/itq2/" in out
+    assert "footprint 400 bits, 100 too many" in out
+    assert "... and 2 more" in run_select("runs=*", "target.max_bits=300", "show=2")[1]
+
+
+def test_a_reward_of_ones_own(outputs, run_select, monkeypatch):
+    (outputs / "mine.py").write_text(
+        "class Small:\n"
+        "    def __init__(self, power): self.power = power\n"
+        "    def __call__(self, record): return -(record.footprint_bits ** self.power)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(outputs))
+    code, out, err = run_select("reward._target_=mine.Small", "~reward.mu", "+reward.power=1")
+    assert (code, err) == (0, "")
+    assert "Reward: mine.Small\n" in out
+    assert "Winner: outputs/itq4/" in out
+
+
+def test_broken_records_are_named_and_counted(outputs, run_select):
+    for name, content in {"half": '{"accuracy": 0.9', "old": '{"schema_version": 0}'}.items():
+        (outputs / "outputs" / name).mkdir()
+        (outputs / "outputs" / name / "record.json").write_text(content)
+    code, out, err = run_select("output.json=made/selection.json")
+    assert code == 0
+    assert out.startswith("Records: 3 read, 2 skipped\n")
+    skipped = err.splitlines()
+    assert skipped[0].startswith("skipped: outputs/half/record.json: corrupt or half-written JSON")
+    assert skipped[1].startswith("skipped: outputs/old/record.json: field 'schema_version'")
+    written = json.loads((outputs / "made" / "selection.json").read_text())
+    assert written["winner"] == "outputs/itq4/record.json"
+    assert len(written["skipped"]) == 2
+    assert "Written: made/selection.json" in out
+
+
+def test_no_candidate_exits_with_1_and_names_the_nearest(outputs, run_select):
+    code, out, err = run_select("target.min_accuracy=0.999", "output.json=selection.json")
+    assert code == 1
+    assert "Dropped: 3" in out
+    assert "No run meets the target" in err
+    assert "The nearest is outputs/none/record.json: accuracy 98.00%, 1.90 points too low" in err
+    assert json.loads((outputs / "selection.json").read_text())["winner"] is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["runs=absent"], "'absent' is no file, no folder and matches nothing as a glob"),
+        (["runs=empty"], "no usable record.json below empty (0 read, 0 skipped)"),
+        (["runs=[]"], "runs=[]: write a folder"),
+        (["runs=null"], "runs=None: write a folder"),
+        (["runs=[1]"], "runs=[1]: write a folder"),
+        (["target.max_drop=lots"], "target.max_drop='lots' is not a number"),
+        (["target=null"], "the keys are max_drop, min_accuracy, max_bits"),
+        (["+target.max_loss=1"], "the keys are max_drop, min_accuracy, max_bits"),
+        (["reward.mu=-1"], "reward.mu=-1 is not a finite number"),
+        (["reward._target_=qspinn.selection.Nothing"], "Nothing"),
+        (["reward=null"], "reward=None is no callable"),
+        (["allow_mixed=maybe"], "allow_mixed='maybe': write true or false"),
+        (["show=-1"], "show=-1: write a number of rows"),
+        (["tagret.max_drop=0.1"], "Key 'tagret' is not in struct"),
+        (["target.max_dorp=0.1"], "Key 'max_dorp' is not in struct"),
+    ],
+)
+def test_mistakes_are_explained_without_a_traceback(outputs, run_select, overrides, says):
+    (outputs / "empty").mkdir()
+    code, _, err = run_select(*overrides)
+    assert code == 1
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_mixed_runs_are_refused_unless_asked_for(outputs, run_select, make_record):
+    other = make_record(network="other", baseline_accuracy=0.97)
+    write_record(other, outputs / "outputs" / "other" / "record.json")
+    code, _, err = run_select()
+    assert code == 1
+    assert "network other: 1 run" in err
+    assert run_select("allow_mixed=true")[0] == 0
+
+
+def test_it_imports_nothing_heavy_and_starts_at_once(repository):
+    code = (
+        "import sys, qspinn.app.select;"
+        "print({'torch', 'lightning', 'numpy', 'pandas', 'wandb', 'matplotlib'} & set(sys.modules))"
+    )
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - start)
+        assert done.stdout.strip() == "set()"
+    # About 0.25 s on a free machine; importing torch alone takes longer than this bound.
+    assert min(seconds) < 1.0

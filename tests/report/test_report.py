@@ -1,0 +1,180 @@
+"""Tables: right numbers, nothing cut, no escapes in a pipe."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from qspinn.report import print_footprint, print_selection
+from qspinn.report.cells import bits, percent, points, sorted_roles, times, words
+from qspinn.selection import LinearReward, Run, Target, select
+
+
+def printed(function, *args, width=40, terminal=False, **kwargs):
+    """What a function prints on a console far narrower than its tables."""
+    file = io.StringIO()
+    color = "standard" if terminal else None
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=color)
+    function(*args, console=console, **kwargs)
+    assert console.width == width
+    return file.getvalue()
+
+
+def cells(line):
+    """The cells of a printed row: columns stand at least two blanks apart."""
+    return re.split(r"\s{2,}", line.strip())
+
+
+def row(text, start):
+    """The cells of the one line that begins with `start`."""
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(start)]
+    return cells(line)
+
+
+@pytest.fixture
+def record(make_record):
+    return make_record(
+        bits=1_100_000,
+        baseline_bits=3_520_000,
+        accuracy=0.9712,
+        baseline_accuracy=0.9750,
+        footprint_bits_by_role={"membrane": 300_000, "weight": 800_000},
+        baseline_footprint_bits_by_role={"membrane": 320_000, "weight": 3_200_000},
+        word_lengths={"weight": 8, "membrane": [10, 30]},
+    )
+
+
+def test_the_table_of_a_quantized_run(record):
+    text = printed(print_footprint, record)
+    assert "conv_snn on mnist_subset" in text
+    heading = next(line for line in text.splitlines() if "32-bit" in line)
+    assert cells(heading) == ["32-bit", "PTQ, nearest", "word length", "change"]
+    assert row(text, "accuracy") == ["accuracy", "97.50%", "97.12%", "-0.38 points"]
+    assert row(text, "weight") == ["weight (bits)", "3,200,000", "800,000", "8", "4.0x"]
+    assert row(text, "membrane") == ["membrane (bits)", "320,000", "300,000", "10/30", "1.1x"]
+    assert row(text, "total") == ["total (bits)", "3,520,000", "1,100,000", "3.2x"]
+    assert text.index("weight (bits)") < text.index("membrane") < text.index("total")
+
+
+def test_numbers_are_aligned_right(record):
+    lines = printed(print_footprint, record).splitlines()
+    ends = {
+        line.index(number) + len(number)
+        for line in lines
+        for number in ("97.50%", "3,200,000", "320,000", "3,520,000")
+        if re.search(rf"(?<![\d,]){number}", line)
+    }
+    assert len(ends) == 1
+
+
+def test_a_gain_and_an_unknown_baseline(make_record):
+    gain = make_record(accuracy=0.98, baseline_accuracy=0.975)
+    assert row(printed(print_footprint, gain), "accuracy")[-1] == "+0.50 points"
+    unknown = row(printed(print_footprint, make_record(scheme="itq")), "accuracy")
+    assert unknown == ["accuracy", "-", "97.00%", "-"]
+
+
+def test_the_table_of_a_32_bit_run_has_one_column(make_record):
+    text = printed(print_footprint, make_record(scheme="none", bits=3200, accuracy=0.5))
+    assert row(text, "accuracy") == ["accuracy", "50.00%"]
+    assert row(text, "total") == ["total (bits)", "3,200"]
+    assert "change" not in text
+
+
+def test_how_values_look():
+    assert [percent(0.98765), percent(1.0), percent(None)] == ["98.77%", "100.00%", "-"]
+    assert [points(0.0123), points(-0.00001), points(-0.5), points(None)] == [
+        "1.23",
+        "0.00",
+        "-50.00",
+        "-",
+    ]
+    assert [bits(1234567), times(4), times(3.96)] == ["1,234,567", "4.0x", "4.0x"]
+    assert sorted_roles({"other", "decay", "weight", "bias"}) == [
+        "weight",
+        "bias",
+        "decay",
+        "other",
+    ]
+    assert words({}) == "-"
+    assert words({"weight": [8], "bias": [8]}) == "8"
+    assert words({"bias": [8], "weight": [4, 6]}) == "weight 4/6, bias 8"
+
+
+@pytest.fixture
+def selection(make_record):
+    base = {"baseline_accuracy": 0.98}
+    runs = [
+        Run("outputs/a/record.json", make_record(bits=800, accuracy=0.975, **base)),
+        Run("outputs/b/record.json", make_record(bits=900, accuracy=0.974, scheme="itq", **base)),
+        Run("outputs/c/record.json", make_record(bits=400, accuracy=0.9, **base)),
+        Run("outputs/[d]/record.json", make_record(bits=3200, accuracy=0.98, scheme="none")),
+    ]
+    return select(runs, Target(), LinearReward(0.1))
+
+
+def test_a_selection_in_the_terminal(selection):
+    text = printed(print_selection, selection)
+    assert "Target: accuracy at most 1 point below the baseline\n" in text
+    assert "Reward: accuracy - 0.1 * footprint / baseline footprint\n" in text
+    assert "Pareto front: 2 of 3 candidates\n" in text
+    about = ["ptq", "nearest", "8", "0"]
+    front = ["outputs/a", *about, "97.50%", "0.50", "800", "4.0x", "0.9500"]
+    assert row(text, "outputs/a") == front
+    reference = ["none (32-bit)", "-", "-", "0", "98.00%", "0.00", "3,200", "1.0x", "0.8800"]
+    assert row(text, "outputs/[d]") == ["outputs/[d]", *reference]
+    assert row(text, "outputs/b")[-3:] == ["3.6x", "0.9459", "outputs/a"]
+    assert row(text, "outputs/c")[-1] == "loses 8.00 points of accuracy, 7.00 too many"
+    assert text.splitlines()[-1].startswith("Winner: outputs/a/record.json has the best reward")
+
+
+def test_nothing_is_cut_and_a_pipe_gets_plain_text(selection):
+    text = printed(print_selection, selection, width=20)
+    assert "\x1b" not in text
+    assert "…" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert "dominated by" in text
+
+
+def test_a_terminal_gets_style_and_the_same_words(selection):
+    styled = printed(print_selection, selection, terminal=True)
+    assert "\x1b[1m" in styled
+    unstyled = re.sub(r"\x1b\[[0-9;]*m", "", styled)
+    words_of = [line.split() for line in unstyled.splitlines()]
+    assert words_of == [line.split() for line in printed(print_selection, selection).splitlines()]
+
+
+def test_long_lists_are_shortened_and_say_so(make_record):
+    points_of = [(800 + i, 0.97) for i in range(30)] + [(100, 0.1)] * 25
+    runs = [
+        Run(f"run{i:02}", make_record(bits=b, accuracy=a, baseline_accuracy=0.97))
+        for i, (b, a) in enumerate(points_of)
+    ]
+    text = printed(print_selection, select(runs), show=10)
+    assert "Dominated: 29\n" in text
+    assert "... and 19 more (show=null shows all)" in text
+    assert "Dropped: 25\n" in text
+    assert "... and 15 more (show=null shows all)" in text
+    whole = printed(print_selection, select(runs), show=None)
+    assert "more (show=null" not in whole
+    assert len(re.findall(r"^\s+run\d\d ", whole, re.MULTILINE)) == 55
+
+
+def test_mixed_runs_show_data_and_network(make_record):
+    runs = [
+        Run("a", make_record(baseline_accuracy=0.97)),
+        Run("b", make_record(baseline_accuracy=0.97, bits=400, network="other")),
+    ]
+    text = printed(print_selection, select(runs, allow_mixed=True))
+    assert row(text, "b ")[:3] == ["b", "mnist_subset", "other"]
+    assert "network" not in printed(print_selection, select(runs[:1]))
+
+
+def test_notes_are_printed(make_record):
+    runs = [
+        Run("itq", make_record(scheme="itq")),
+        Run("x", make_record(scheme="none", bits=3200, accuracy=0.97)),
+        Run("y", make_record(scheme="none", bits=3200, accuracy=0.98)),
+    ]
+    assert "Note: 2 twins measured different" in printed(print_selection, select(runs))
