@@ -62,12 +62,11 @@ def _accuracy(run: Run) -> float:
 
 def _with_baseline(run: Run, twins: list[Run], notes: dict[str, None]) -> Run:
     best = min(twins, key=lambda twin: (-_accuracy(twin), twin.path))
-    accuracies = sorted({_accuracy(twin) for twin in twins})
-    if len(accuracies) > 1:
-        listed = ", ".join(f"{value:.6g}" for value in accuracies)
+    lowest = min(map(_accuracy, twins))
+    if lowest < _accuracy(best):
         notes[
-            f"{len(twins)} twins measured different 32-bit accuracies ({listed}); "
-            f"the highest counts, of {best.path}"
+            f"{len(twins)} twins measured different 32-bit accuracies ({lowest:.6g} to "
+            f"{_accuracy(best):.6g}); the highest counts, of {best.path}"
         ] = None
     record = replace(run.record, baseline_accuracy=_accuracy(best))
     return replace(run, record=record, baseline_path=best.path)

@@ -89,7 +89,8 @@ class Selection:
             f"footprint {record.footprint_bits:,} bits, {record.reduction:.1f}x smaller"
         )
         if record.drop is not None:
-            text += f", {100 * record.drop + 0.0:.2f} points below the 32-bit baseline"
+            side = "above" if record.drop < 0 else "below"
+            text += f", {abs(100 * record.drop):.2f} points {side} the 32-bit baseline"
         if self.winner.run.is_reference:
             text += ". It is the 32-bit network itself: no quantised run is worth more"
         return text + "."

@@ -69,7 +69,7 @@ def test_twins_that_disagree_set_the_strictest_target_and_are_noted(run):
     found, notes = baselines(runs)
     assert found["itq"] == found["itq-2"] == 0.98
     assert notes == [
-        "2 twins measured different 32-bit accuracies (0.97, 0.98); the highest counts, of none-b"
+        "2 twins measured different 32-bit accuracies (0.97 to 0.98); the highest counts, of none-b"
     ]
 
 

@@ -49,6 +49,11 @@ def test_a_selection_by_hand(make_record):
     )
 
 
+def test_a_winner_that_is_better_than_its_baseline(make_record):
+    chosen = select(runs_of(make_record, [(800, 0.985)], baseline_accuracy=0.98))
+    assert chosen.reason.endswith(", 0.50 points above the 32-bit baseline.")
+
+
 def test_mu_decides(make_record):
     runs = runs_of(make_record, [(3200, 0.98), (400, 0.96)])
     assert select(runs, ANY, LinearReward(mu=0.0)).winner.run.path == "000"
