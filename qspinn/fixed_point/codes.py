@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from qspinn.fixed_point.format import FixedPointFormat, Format, PerChannelFormat
-from qspinn.fixed_point.quantize import as_supported, check_dtype, codes_to_values_
+from qspinn.fixed_point.quantize import as_supported, check_dtype, codes_to_values_, require_tensor
 from qspinn.fixed_point.rounding import Grid
 
 __all__ = ["from_integers", "to_integers"]
@@ -64,9 +63,12 @@ def from_integers(codes: Tensor, fmt: Format, dtype: torch.dtype = torch.float32
         ValueError: if a code is out of range: it names the first and its index; if the format does
             not fit the shape or is too wide for `dtype`.
     """
-    if not isinstance(codes, Tensor) or codes.dtype not in _INTEGERS:
-        given = codes.dtype if isinstance(codes, Tensor) else f"{type(codes).__name__}: {codes!r}"
-        raise TypeError(f"from_integers: expected uint8 or a signed integer tensor, got {given}")
+    require_tensor(codes, "from_integers")
+    if codes.dtype not in _INTEGERS:
+        raise TypeError(
+            f"from_integers: codes of {codes.dtype} are not supported; use torch.uint8 or a signed "
+            f"integer dtype"
+        )
     check_dtype(dtype, fmt, "from_integers")
     wide = codes.to(torch.int64)
     misfits = (wide < fmt.code_min) | (wide > fmt.code_max)
@@ -98,6 +100,7 @@ def _misfit(x: Tensor, misfits: Tensor, fmt: Format) -> str:
     if math.isnan(value):
         return f"{where} has no code; find where the NaN comes from"
     if not local.min <= value <= local.max:
-        return f"{where} is out of the range [{local.min!r}, {local.max!r}] of {local}; quantize it"
-    steps = float(Fraction(value) / Fraction(local.step))
-    return f"{where} is off the grid of {local}: it is {steps!r} steps of {local.step!r}; quantize it"
+        return (
+            f"{where} is out of the range [{local.min!r}, {local.max!r}] of {local}; quantize first"
+        )
+    return f"{where} is off the grid of {local}, whose step is {local.step!r}; quantize first"

@@ -14,6 +14,7 @@ from qspinn.fixed_point.quantize import (
     codes_to_values_,
     limit_codes_,
     quantize,
+    require_tensor,
     wrapped_codes,
 )
 from qspinn.fixed_point.rounding import Grid, round_to_codes
@@ -49,7 +50,8 @@ def fake_quantize(
     Raises:
         TypeError, ValueError: as `quantize`.
     """
-    if not (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
+    require_tensor(x, "fake_quantize")
+    if not (x.requires_grad and torch.is_grad_enabled()):
         return quantize(x, fmt, rounding, overflow, generator)
     x = as_supported(x, fmt, "fake_quantize")
     check_modes(rounding, overflow)
@@ -89,7 +91,7 @@ class _StraightThrough(torch.autograd.Function):
     """Fake quantisation that works in place and keeps one bool per element."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         fmt: Format,

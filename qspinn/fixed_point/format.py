@@ -13,6 +13,7 @@ and a range of [-1/4, 1/4); ``Q9.-2`` counts in steps of 4 up to 508.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = ["MAX_BITS", "MAX_WORD_LENGTH", "FixedPointFormat", "Format", "PerChannelFormat"]
@@ -41,6 +42,28 @@ def _require_bool(owner: str, name: str, value: object) -> None:
         raise TypeError(
             f"{owner}: {name} must be True or False, got {value!r} ({type(value).__name__})"
         )
+
+
+def _require_text(owner: str, text: object, example: str) -> None:
+    if not isinstance(text, str):
+        raise TypeError(
+            f"{owner}: expected text such as {example!r}, got {text!r} ({type(text).__name__})"
+        )
+
+
+def _as_tuple(owner: str, fraction_bits: object) -> tuple[int, ...]:
+    """`fraction_bits` as a checked tuple of at least one int."""
+    if isinstance(fraction_bits, (str, bytes)) or not isinstance(fraction_bits, Iterable):
+        raise TypeError(
+            f"{owner}: fraction_bits must hold one int per channel, such as (6, 7, 6), got "
+            f"{fraction_bits!r} ({type(fraction_bits).__name__})"
+        )
+    result = tuple(fraction_bits)
+    if not result:
+        raise ValueError(f"{owner}: fraction_bits is empty; give one int per channel")
+    for channel, bits in enumerate(result):
+        _require_int(owner, f"fraction_bits[{channel}]", bits)
+    return result
 
 
 @dataclass(frozen=True)
@@ -101,11 +124,7 @@ class FixedPointFormat:
             TypeError: if `text` is not a string.
             ValueError: if `text` is not of this form, or names an impossible format.
         """
-        if not isinstance(text, str):
-            raise TypeError(
-                f"FixedPointFormat.parse: expected text such as 'Q1.6', got {text!r} "
-                f"({type(text).__name__})"
-            )
+        _require_text("FixedPointFormat.parse", text, "Q1.6")
         match = _PATTERN.fullmatch(text)
         if match is None:
             raise ValueError(
@@ -186,18 +205,7 @@ class PerChannelFormat:
         _require_int(owner, "word_length", self.word_length)
         _require_int(owner, "axis", self.axis)
         _require_bool(owner, "signed", self.signed)
-        if isinstance(self.fraction_bits, (str, bytes)) or not hasattr(
-            self.fraction_bits, "__iter__"
-        ):
-            raise TypeError(
-                f"{owner}: fraction_bits must hold one int per channel, such as (6, 7, 6), got "
-                f"{self.fraction_bits!r} ({type(self.fraction_bits).__name__})"
-            )
-        object.__setattr__(self, "fraction_bits", tuple(self.fraction_bits))
-        if not self.fraction_bits:
-            raise ValueError(f"{owner}: fraction_bits is empty; give one int per channel")
-        for channel, bits in enumerate(self.fraction_bits):
-            _require_int(owner, f"fraction_bits[{channel}]", bits)
+        object.__setattr__(self, "fraction_bits", _as_tuple(owner, self.fraction_bits))
         for channel, bits in enumerate(self.fraction_bits):
             try:
                 self._format(bits)
@@ -217,11 +225,7 @@ class PerChannelFormat:
             ValueError: if `text` is not of this form, or the formats differ in word length or in
                 signedness.
         """
-        if not isinstance(text, str):
-            raise TypeError(
-                f"PerChannelFormat.parse: expected text such as 'Q1.6|Q0.7 @0', got {text!r} "
-                f"({type(text).__name__})"
-            )
+        _require_text("PerChannelFormat.parse", text, "Q1.6|Q0.7 @0")
         body, separator, axis = text.partition(" @")
         if not separator or _AXIS_PATTERN.fullmatch(axis) is None:
             raise ValueError(
@@ -270,6 +274,5 @@ def parse_format(text: str) -> Format:
         TypeError: if `text` is not a string.
         ValueError: if `text` names no format.
     """
-    if isinstance(text, str) and "@" in text:
-        return PerChannelFormat.parse(text)
-    return FixedPointFormat.parse(text)
+    _require_text("parse_format", text, "Q1.6")
+    return (PerChannelFormat if "@" in text else FixedPointFormat).parse(text)

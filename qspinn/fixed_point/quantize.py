@@ -82,7 +82,8 @@ def quantize_(
         TypeError: as `quantize`, and if `x` is float16 or bfloat16, which need not hold the result.
         ValueError: as `quantize`.
     """
-    if isinstance(x, Tensor) and x.dtype in _HALVES:
+    require_tensor(x, "quantize_")
+    if x.dtype in _HALVES:
         raise TypeError(
             f"quantize_: a {x.dtype} tensor cannot hold every {fmt} number; use quantize, which "
             f"returns float32"
@@ -100,6 +101,12 @@ def check_modes(rounding: str, overflow: str) -> None:
         raise ValueError(f"unknown overflow {overflow!r}; write one of {', '.join(OVERFLOWS)}")
 
 
+def require_tensor(x: object, caller: str) -> None:
+    """Raise TypeError unless `x` is a tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{caller}: expected a tensor, got {type(x).__name__}: {x!r}")
+
+
 def as_supported(x: Tensor, fmt: Format, caller: str) -> Tensor:
     """`x` in a dtype that holds the codes of `fmt`: as it is, or in float32 if it is a half type.
 
@@ -107,8 +114,7 @@ def as_supported(x: Tensor, fmt: Format, caller: str) -> Tensor:
         TypeError: if `x` is no float tensor, or `fmt` no format.
         ValueError: if `fmt` is too wide for the dtype.
     """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{caller}: expected a tensor, got {type(x).__name__}: {x!r}")
+    require_tensor(x, caller)
     if x.dtype in _HALVES:
         x = x.to(torch.float32)
     check_dtype(x.dtype, fmt, caller)
