@@ -19,17 +19,30 @@ class RandomState(lightning.Callback):
     generator of each CUDA device. Without this callback a training that resumes from a checkpoint
     draws other numbers (shuffling, dropout, stochastic rounding) than one that was never stopped.
 
-    The states are restored when the fit starts, before Lightning makes the iterators of the data
-    loaders: those draw from torch's generator, so that a later hook would be too late. Where the
-    checkpoint says that training was already complete, Lightning makes the iterators and trains
-    nothing; the states are then restored once more when the fit ends, for callbacks that work
-    there. Put this callback before those, and behind callbacks that draw numbers when a fit starts.
+    The states must be back before Lightning makes the iterator of the training data, which draws
+    from torch's generator. It does so after ``on_fit_start``, unless ``configure_optimizers`` asks
+    for ``trainer.estimated_stepping_batches``: then before. So the states are restored as soon as
+    the checkpoint is read for a fit, and again in ``on_fit_start`` if there is no iterator yet,
+    for the case that something drew numbers in between.
+
+    Where the checkpoint says that training was already complete, Lightning makes the iterator and
+    trains nothing; the states are then restored once more when the fit ends, for callbacks that
+    work there. Put this callback before those, and behind callbacks that draw numbers when a fit
+    starts.
 
     The saved states are plain types and tensors: the checkpoint loads with ``weights_only=True``.
     """
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
+        self._is_fitting = False
+        self._has_trained = False
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Note whether the checkpoint that may follow is read for a fit."""
+        self._is_fitting = stage == "fit"
         self._has_trained = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -37,15 +50,16 @@ class RandomState(lightning.Callback):
         return capture_random_states()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until the fit starts."""
-        self._loaded = state_dict
+        """Restore the states, if a fit is to go on from them."""
+        if self._is_fitting:
+            self._loaded = state_dict
+            restore_random_states(state_dict)
 
     def on_fit_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Restore the states of the checkpoint that the fit resumes from."""
-        self._has_trained = False
-        if self._loaded is not None:
+        """Restore the states again, while no iterator has drawn from them."""
+        if self._loaded is not None and trainer.train_dataloader is None:
             restore_random_states(self._loaded)
 
     def on_train_start(
