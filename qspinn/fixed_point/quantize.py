@@ -28,6 +28,7 @@ OVERFLOWS: tuple[str, ...] = ("saturate", "wrap")
 """Names of the overflows: what becomes of a number outside the range."""
 
 _FLOAT32_BITS = 24
+_SAFE_SPAN = 2.0**64
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -165,21 +166,27 @@ def wrapped_codes(
     reduced = _reduce_(x if in_place else x.clone(), grid)
     codes = round_to_codes(reduced, grid, rounding, generator, in_place=True)
     modulus = float(1 << grid.word_length)
-    codes.sub_((codes > grid.code_max) * modulus)
-    codes.add_((codes < grid.code_min) * modulus)
+    codes.add_(codes > grid.code_max, alpha=-modulus)
+    codes.add_(codes < grid.code_min, alpha=modulus)
     return codes.masked_fill_(above, grid.code_max).masked_fill_(below, grid.code_min)
 
 
 def _reduce_(x: Tensor, grid: Grid) -> Tensor:
     """The exact remainder of x by 2^word_length steps, with the sign of x, in place.
 
-    Not `torch.fmod`, whose vectorised float32 version is wrong for large quotients. Numbers of at
-    least 2^p spans, p the bits of the mantissa, are multiples of the span: their remainder is 0.
+    Infinities become NaN. Not `torch.fmod`, whose vectorised float32 version is wrong for large
+    quotients. Where the span is below 1, ``x / span`` might overflow; there `x` is first reduced by
+    2^64, a multiple of the span.
     """
     span = grid.step * float(1 << grid.word_length)
-    spans = x * (1.0 / span)
-    multiple = spans.abs() >= 1.0 / torch.finfo(x.dtype).eps * 2.0
-    return x.sub_(spans.trunc_().mul_(span)).masked_fill_(multiple, 0.0)
+    if isinstance(span, Tensor):
+        return _remainder_(_remainder_(x, span.clamp(min=_SAFE_SPAN)), span)
+    return _remainder_(x if span >= 1.0 else _remainder_(x, _SAFE_SPAN), span)
+
+
+def _remainder_(x: Tensor, span: float | Tensor) -> Tensor:
+    """``x - trunc(x / span) * span`` in place, exact where span is a power of 2."""
+    return x.sub_((x * (1.0 / span)).trunc_().mul_(span))
 
 
 def _quantized(
