@@ -46,6 +46,7 @@ class RunRecord:
         seed: Of every random generator.
         config: The resolved configuration.
         config_hash: See `qspinn.records.config_hash`.
+        accumulator_word_lengths: Layer path to the bits that its exact sums can need, sign included.
         checkpoint: Relative to the record's folder, with forward slashes; None without one.
         versions: Library to version.
         seconds: Phase to wall-clock seconds.
@@ -74,6 +75,7 @@ class RunRecord:
     rounding: str | None = None
     word_lengths: dict[str, list[int]] = field(default_factory=dict)
     formats: dict[str, dict[str, str]] = field(default_factory=dict)
+    accumulator_word_lengths: dict[str, int] = field(default_factory=dict)
     checkpoint: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -162,6 +164,9 @@ class RunRecord:
                 raise fail(name, entry, "exactly the keys " + ", ".join(_FORMAT_KEYS))
             formats[path] = {key: text(f"{name}.{key}", entry[key]) for key in _FORMAT_KEYS}
         self._set("formats", formats)
+        name = "accumulator_word_lengths"
+        sums = mapping(name, getattr(self, name))
+        self._set(name, {path: integer(f"{name}.{path}", sums[path], 1) for path in sums})
 
     def _check_tables(self) -> None:
         versions = mapping("versions", self.versions)

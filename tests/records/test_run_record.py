@@ -30,6 +30,7 @@ FULL = {
             "overflow": "saturate",
         }
     },
+    "accumulator_word_lengths": {"net.0": 16},
     "network": "conv_snn",
     "data": "mnist_subset",
     "seed": 3,
@@ -106,6 +107,8 @@ WRONG = [
     ("word_lengths.weight", {"weight": [8.0]}, "an integer"),
     ("formats.a", {"a": {"role": "weight"}}, "role, format, rounding, overflow"),
     ("formats.a", {"a": "Q0.7"}, "a mapping"),
+    ("accumulator_word_lengths.a", {"a": 0}, "at least 1"),
+    ("accumulator_word_lengths", [16], "a mapping"),
     ("network", "", "non-empty"),
     ("data", None, "non-empty"),
     ("seed", 1.0, "an integer"),
