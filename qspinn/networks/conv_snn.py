@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from qspinn.networks.neuron_settings import NeuronSettings
 
+WEIGHT_SPREAD = 2.0
+"""Initial standard deviation of a weight, times the square root of its layer's inputs."""
+
 
 class ConvBlock(nn.Module, base.StepModule):
     """Convolution, batch normalisation if wanted, neurons: ``conv``, ``norm``, ``neuron``.
@@ -90,6 +93,10 @@ class ConvSNN(nn.Module, base.StepModule):
     ``blocks.I.neuron``, ``hidden.linear``, ``hidden.neuron`` (unless ``hidden`` is 0),
     ``output.linear`` and ``output.neuron``.
 
+    Weights start uniform with mean 0 and standard deviation ``2 / sqrt(fan_in)``, biases at 0.
+    PyTorch's own smaller weights would leave the last layers silent, and training would lose its
+    first epoch waking them.
+
     Every membrane starts at ``v_reset`` (soft reset: 0) and keeps its last value after a call:
     ``spikingjelly.activation_based.functional.reset_net`` must run between batches.
     ``functional.set_step_mode(network, "s")`` makes the network loop over time outside its layers;
@@ -115,11 +122,11 @@ class ConvSNN(nn.Module, base.StepModule):
         self,
         input_shape: Sequence[int] = (1, 28, 28),
         num_classes: int = 10,
-        channels: Sequence[int] = (16, 32, 32),
-        kernel_sizes: int | Sequence[int] = (5, 3, 3),
+        channels: Sequence[int] = (12, 24, 48),
+        kernel_sizes: int | Sequence[int] = (5, 5, 3),
         strides: int | Sequence[int] = 2,
         hidden: int = 0,
-        population: int = 10,
+        population: int = 4,
         time_steps: int = 4,
         neuron: NeuronSettings | None = None,
         batch_norm: bool = False,
@@ -148,6 +155,7 @@ class ConvSNN(nn.Module, base.StepModule):
         self.hidden = LinearBlock(features, hidden, neuron) if hidden else None
         self.output = LinearBlock(hidden or features, num_classes * population, neuron)
         self.step_mode = "m"
+        self.apply(_init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores.
@@ -201,6 +209,14 @@ class ConvSNN(nn.Module, base.StepModule):
         if self.hidden is not None:
             spikes = self.hidden(spikes)
         return self.output(spikes)
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        bound = WEIGHT_SPREAD * math.sqrt(3 / module.weight[0].numel())
+        nn.init.uniform_(module.weight, -bound, bound)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _check_at_least(lowest: int, **sizes: int) -> None:
