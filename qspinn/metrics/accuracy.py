@@ -51,8 +51,9 @@ class Accuracy(Metric):
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Adds a batch: scores ``[N, classes]``, labels ``[N]``."""
-        self.correct += count_correct(scores, labels)
-        self.total += len(labels)
+        # Not in place: a reset under inference_mode leaves tensors that refuse it outside.
+        self.correct = self.correct + count_correct(scores, labels)
+        self.total = self.total + len(labels)
 
     def compute(self) -> Tensor:
         """Right / total, float32 ``[]``."""

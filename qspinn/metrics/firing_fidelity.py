@@ -44,10 +44,10 @@ class FiringFidelity(Metric):
                 f"spikes {list(spikes.shape)} and reference {list(reference.shape)} differ in shape"
             )
         fired, expected = spikes != 0, reference != 0
-        self.both += (fired & expected).sum()
-        self.given += fired.sum()
-        self.reference += expected.sum()
-        self.entries += fired.numel()
+        self.both = self.both + (fired & expected).sum()
+        self.given = self.given + fired.sum()
+        self.reference = self.reference + expected.sum()
+        self.entries = self.entries + fired.numel()
 
     def compute(self) -> dict[str, Tensor]:
         """``agreement``, ``overlap`` and ``rate_ratio``, float32 ``[]``."""

@@ -46,7 +46,7 @@ class SpikeStatistics(Metric):
                 "use one SpikeStatistics per layer, and reset it when the image size changes"
             )
         self.spikes = self.spikes + counts
-        self.steps += spikes.shape[0] * spikes.shape[1]
+        self.steps = self.steps + spikes.shape[0] * spikes.shape[1]
 
     def compute(self) -> dict[str, Tensor]:
         """``firing_rate`` and ``silent_fraction``, float32 ``[]``."""

