@@ -21,11 +21,11 @@ class MNISTSubset(ImageDataModule):
     """3,500 / 500 / 1,000 images of handwritten digits for training / validation / test.
 
     The data are 500 real MNIST images of each class, 28x28 grey levels, all from the official
-    training set: the official test set is a second, independent test for a network trained on them.
-    The split is fixed, the
-    same for every seed, and stratified: of the images of a class, in the order of the file, number
-    i goes to the test set if i mod 10 is 8 or 9, to the validation set if it is 7, and to the
-    training set otherwise. So each class has 350 / 50 / 100 images.
+    training set: the official test set is a second, independent test of a network trained on them.
+
+    The split is fixed, the same for every seed, and stratified: of the images of a class, in the
+    order of the file, number i goes to the test set if i mod 10 is 8 or 9, to the validation set if
+    it is 7, and to the training set otherwise. So each class has 350 / 50 / 100 images.
 
     With 1,000 test images the standard error of an accuracy of 97% is 0.5 points.
 
