@@ -76,7 +76,7 @@ def from_integers(codes: Tensor, fmt: Format, dtype: torch.dtype = torch.float32
         index = _first(misfits)
         raise ValueError(
             f"from_integers: code {int(wide[index])} at index {list(index)} is out of the range "
-            f"[{fmt.code_min}, {fmt.code_max}] of {_format_at(fmt, index, wide)}"
+            f"[{fmt.code_min}, {fmt.code_max}] of {_format_at(fmt, index)}"
         )
     values = wide.to(dtype)
     return codes_to_values_(values, Grid.of(fmt, values))
@@ -86,16 +86,16 @@ def _first(mask: Tensor) -> tuple[int, ...]:
     return tuple(mask.nonzero()[0].tolist())
 
 
-def _format_at(fmt: Format, index: tuple[int, ...], x: Tensor) -> FixedPointFormat:
+def _format_at(fmt: Format, index: tuple[int, ...]) -> FixedPointFormat:
     if isinstance(fmt, PerChannelFormat):
-        return fmt.formats[index[fmt.axis % x.dim()]]
+        return fmt.formats[index[fmt.axis]]
     return fmt
 
 
 def _misfit(x: Tensor, misfits: Tensor, fmt: Format) -> str:
     index = _first(misfits)
     value = float(x[index])
-    local = _format_at(fmt, index, x)
+    local = _format_at(fmt, index)
     where = f"to_integers: {value!r} at index {list(index)}"
     if math.isnan(value):
         return f"{where} has no code; find where the NaN comes from"
