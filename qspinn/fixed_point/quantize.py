@@ -54,7 +54,8 @@ def quantize(
         overflow: `saturate`, to the nearest end of the range, or `wrap`, modulo 2^word_length codes
             after rounding, as two's complement does.
         generator: source of u; None is the global generator of torch. The same seed gives the same
-            result for the same shape, dtype and device.
+            result for the same shape, dtype and device. `torch.compile` cannot trace a generator:
+            give none there.
 
     Returns:
         A new tensor of the shape of `x`.
