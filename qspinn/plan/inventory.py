@@ -63,6 +63,8 @@ class LayerInfo:
         norm: A synapse layer's batch norm that a device folds into its weights.
         current_from: The synapse layer whose output is this neuron's input,
             unchanged; ``None`` where something else may lie between.
+        sources: The synapse layers whose sums reach this layer's input, through
+            whatever lies between; known for neurons and other layers.
         fan_in: Synapses per output of a synapse layer.
         reset_word: Whether a neuron layer resets to a value that must be stored.
     """
@@ -74,6 +76,7 @@ class LayerInfo:
     charge: Charge | None = None
     norm: str | None = None
     current_from: str | None = None
+    sources: tuple[str, ...] = ()
     fan_in: int | None = None
     reset_word: bool = False
 
@@ -110,6 +113,7 @@ class Inventory:
         layers = []
         for layer in self.layers:
             data = asdict(layer)
+            data["sources"] = list(layer.sources)
             data["tensors"] = [asdict(tensor) for tensor in layer.tensors]
             for tensor in data["tensors"]:
                 tensor["shape"] = None if tensor["shape"] is None else list(tensor["shape"])
@@ -125,5 +129,6 @@ class Inventory:
                 TensorInfo(**{**t, "shape": None if t["shape"] is None else tuple(t["shape"])})
                 for t in layer["tensors"]
             )
-            layers.append(LayerInfo(**{**layer, "tensors": tensors}))
+            changed = {"tensors": tensors, "sources": tuple(layer["sources"])}
+            layers.append(LayerInfo(**{**layer, **changed}))
         return cls(tuple(layers), tuple(data["notes"]))

@@ -26,6 +26,11 @@ _UNDEFINED_STEPS = (
 )
 
 
+def float_class(module: nn.Module) -> Any:
+    """The class of ``module``, or the one it had before quantizers were attached."""
+    return getattr(module, "_float_class", type(module))
+
+
 def charge_of(module: nn.Module) -> Charge | None:
     """The formula by which a neuron charges; ``None`` where ``module`` is no such neuron.
 
@@ -35,7 +40,7 @@ def charge_of(module: nn.Module) -> Charge | None:
     ``"fallback"``: its state is rounded after the float computation. A subclass
     that replaces the step of a known neuron is a fallback too.
     """
-    kind: Any = type(module)
+    kind = float_class(module)
     if isinstance(module, neuron.SimpleBaseNode | neuron.NonSpikingBaseNode):
         return _CHARGE_METHODS.get(kind.neuronal_charge, "fallback")
     if isinstance(module, base.MemoryModule) and "v" in module._memories:
@@ -46,7 +51,17 @@ def charge_of(module: nn.Module) -> Charge | None:
 
 def has_threshold(module: nn.Module) -> bool:
     """Whether the neuron fires at a threshold that is one number."""
-    return isinstance(getattr(module, "v_threshold", None), float)
+    value = getattr(module, "v_threshold", None)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_unknown_neuron(module: nn.Module) -> bool:
+    """Whether ``module`` is a spiking neuron whose single step is not known."""
+    if charge_of(module) is not None:
+        return False
+    if isinstance(module, base.MemoryModule) and "v" in module._memories:
+        return True
+    return str(float_class(module).__module__).startswith(neuron.__name__ + ".")
 
 
 def state_names(module: nn.Module) -> tuple[str, ...]:

@@ -170,6 +170,14 @@ def _stated_format(info: TensorInfo, settings: TensorSettings) -> Format | None:
             f"{info.path}: format {settings.format!r} has one part per channel, but a tensor of "
             f"role {info.role} has one format; write a format such as 'Q1.6'"
         )
+    if isinstance(fmt, PerChannelFormat) and info.shape is not None:
+        channels = info.shape[info.channel_axis or 0]
+        if fmt.axis != info.channel_axis or len(fmt.fraction_bits) != channels:
+            raise ValueError(
+                f"{info.path}: format {settings.format!r} has {len(fmt.fraction_bits)} parts on "
+                f"axis {fmt.axis}, but the tensor has {channels} output channels on axis "
+                f"{info.channel_axis}; write one part for each of them"
+            )
     return fmt
 
 

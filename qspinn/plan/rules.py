@@ -121,6 +121,11 @@ class QuantizationPlan:
         built = [Rule(settings=settings)]
         for role, stated in (roles or {}).items():
             check_role(role, "QuantizationPlan.uniform: roles")
+            if stated is not None and not isinstance(stated, Mapping):
+                raise ValueError(
+                    f"QuantizationPlan.uniform: roles: {role}={stated!r}; write settings such as "
+                    f"{{'word_length': 8}}"
+                )
             changed = {name: value for name, value in (stated or {}).items() if value is not None}
             if changed:
                 built.append(Rule.from_dict({"layers": "*", "role": role, **changed}))

@@ -44,6 +44,11 @@ class TensorSettings:
         _check_choice(self.overflow, OVERFLOWS, f"{place}: overflow")
         _check_choice(self.calibration, CALIBRATIONS, f"{place}: calibration")
         _check_choice(self.granularity, GRANULARITIES, f"{place}: granularity")
+        if self.format == FLOAT32 and self.word_length is not None:
+            raise ValueError(
+                f"{place}: word_length={self.word_length} and format='float32' disagree; write one "
+                "of the two"
+            )
         parsed = self.parsed_format(place)
         if parsed is None:
             return

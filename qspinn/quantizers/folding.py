@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qspinn.plan.dry_run import TRANSPOSED
+from qspinn.plan.synapses import TRANSPOSED
 
 
 def fold_scale(norm: nn.Module) -> Tensor:
