@@ -9,9 +9,9 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor, nn
 
+from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor, reset_states
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
-from qspinn.quantizers.exactness import dtype_for
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
@@ -20,9 +20,10 @@ from qspinn.quantizers.neuron import (
     QuantizedSimpleNode,
 )
 from qspinn.quantizers.observer import Observer
-from qspinn.quantizers.precision import accumulator_word_length, charge_dtype
+from qspinn.quantizers.precision import charge_dtype, output_dtype, receives_float64, sum_dtype
 from qspinn.quantizers.synapse import (
     FoldedNorm,
+    Narrowed,
     NormQuantizer,
     QuantizedSynapse,
     SynapseQuantizer,
@@ -30,6 +31,8 @@ from qspinn.quantizers.synapse import (
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Observers = dict[str, Observer]
+Swap = tuple[nn.Module, type[Swapped], object]
+STEPPING = (QuantizedNode, FallbackNode, QuantizedSimpleNode)
 
 
 def attach(module: nn.Module, plan: ResolvedPlan) -> nn.Module:
@@ -102,21 +105,48 @@ def _attach(module: nn.Module, plan: ResolvedPlan, observers: Observers | None) 
         raise ValueError(
             "attach: quantizers are attached already; call qspinn.quantizers.detach first"
         )
-    swaps: list[tuple[nn.Module, type[Swapped], object]] = []
+    _check_dtypes(module)
+    swaps: list[Swap] = []
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
+        if layer.kind == "other" and receives_float64(layer, plan):
+            swaps.append((_submodule(module, layer), Narrowed, None))
         if not tensors:
             continue
         child = _submodule(module, layer)
         if layer.kind == "synapse":
-            swaps += _synapse_swaps(module, child, layer, tensors, observers)
+            swaps += _synapse_swaps(module, child, layer, plan, observers)
         else:
             swaps.append(_neuron_swap(child, layer, tensors, plan, observers))
+    _set_clocks(swaps)
+    own = (p.dtype for p in module.parameters() if p.is_floating_point())
+    spike_dtype = next(own, torch.get_default_dtype())
+    for _, _, quantizer in swaps:
+        if isinstance(quantizer, NeuronQuantizer):
+            quantizer.spike_dtype = spike_dtype
     # Nothing is changed until everything is known to fit.
     for child, mixin, quantizer in swaps:
         swap(child, mixin, quantizer)
     reset_states(module)
     return module
+
+
+def _check_dtypes(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"attach: {name} is {parameter.dtype}, which holds too few bits for exact sums; "
+                "keep the parameters in float32 (mixed precision by autocast is fine)"
+            )
+
+
+def _set_clocks(swaps: list[Swap]) -> None:
+    """Tells stochastic inputs by which neuron they know that a sequence begins."""
+    stepping = (child for child, mixin, _ in swaps if issubclass(mixin, STEPPING))
+    clock = next(stepping, None)
+    for _, _, quantizer in swaps:
+        if isinstance(quantizer, SynapseQuantizer) and quantizer.input is not None:
+            quantizer.clock = clock if quantizer.input.rounding == "stochastic" else None
 
 
 def _submodule(module: nn.Module, layer: LayerInfo) -> nn.Module:
@@ -152,21 +182,21 @@ def _synapse_swaps(
     module: nn.Module,
     child: nn.Module,
     layer: LayerInfo,
-    tensors: dict[str, ResolvedTensor],
+    plan: ResolvedPlan,
     observers: Observers | None,
-) -> list[tuple[nn.Module, type[Swapped], object]]:
+) -> list[Swap]:
     norm = None if layer.norm is None else module.get_submodule(layer.norm)
+    tensors = plan.of_layer(layer.path)
     quantizer = SynapseQuantizer(
         weight=_quantizer(tensors.get("weight"), observers),
         bias=_quantizer(tensors.get("bias"), observers),
         input=_quantizer(tensors.get("input"), observers),
         norm=norm,
+        compute_dtype=sum_dtype(layer, plan),
+        output_dtype=output_dtype(layer, plan),
         observer=_observer(tensors.get("input"), observers),
     )
-    bits = accumulator_word_length(layer, tensors)
-    if bits is not None:
-        quantizer.compute_dtype = dtype_for(bits - 1, f"{layer.path}: the sum of its inputs")
-    swaps: list[tuple[nn.Module, type[Swapped], object]] = [(child, QuantizedSynapse, quantizer)]
+    swaps: list[Swap] = [(child, QuantizedSynapse, quantizer)]
     if norm is not None:
         swaps.append((norm, FoldedNorm, NormQuantizer(layer.path)))
     return swaps
@@ -178,7 +208,7 @@ def _neuron_swap(
     tensors: dict[str, ResolvedTensor],
     plan: ResolvedPlan,
     observers: Observers | None,
-) -> tuple[nn.Module, type[Swapped], object]:
+) -> Swap:
     assert layer.charge is not None
     quantizer = NeuronQuantizer(
         charge=layer.charge,
@@ -194,9 +224,25 @@ def _neuron_swap(
         observer = _observer(tensor, observers)
         if observer is not None:
             quantizer.observers[name] = observer
+    check_grids(layer, tensors)
     if observers is None and "v" in quantizer.states:
         quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer
+
+
+def check_grids(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> None:
+    """A threshold finer than the membrane is another threshold than the one compared with."""
+    membrane, threshold = tensors.get("v"), tensors.get("v_threshold")
+    if membrane is None or threshold is None:
+        return
+    grid, fmt = membrane.format, threshold.format
+    if not isinstance(grid, FixedPointFormat) or not isinstance(fmt, FixedPointFormat):
+        return
+    if fmt.fraction_bits > grid.fraction_bits:
+        raise ValueError(
+            f"{threshold.path}: format {fmt} is finer than the membrane's {grid}, with which it is "
+            f"compared; write at most {grid.fraction_bits} fraction bits"
+        )
 
 
 def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:

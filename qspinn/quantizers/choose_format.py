@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, quantize
+from qspinn.fixed_point.format import MAX_BITS
 
 PERCENTILE = 99.9
 # How many ranges below the largest value the squared error is tried for: at
 # 2^-6 of the range nearly everything would saturate.
 RANGES_TRIED = 6
+# How many binary orders of magnitude lie between the formats of two channels at most.
+WIDEST_SPREAD = 16
 
 
 def choose_format(
@@ -23,6 +26,7 @@ def choose_format(
     *,
     signed: bool = True,
     at_least: float = 0.0,
+    step_at_most: float = math.inf,
 ) -> FixedPointFormat:
     """The format of ``word_length`` bits that suits ``values`` best.
 
@@ -37,14 +41,19 @@ def choose_format(
             measured as ``nearest``, its mean).
         signed: Whether the format has a sign bit.
         at_least: A positive number that the format must be able to hold.
+        step_at_most: A positive number; the format's step is no longer, unless
+            ``at_least`` leaves no choice.
 
     Returns:
         The format.
     """
     magnitudes = values.detach().abs().reshape(-1)
-    floor = _smallest_holding(at_least, word_length, signed)
+    floor = max(
+        _smallest_holding(at_least, word_length, signed), word_length - int(signed) - MAX_BITS
+    )
+    ceiling = max(floor, _largest_resolving(step_at_most, word_length, signed))
     if method == "mse":
-        top = max(_covering(float(magnitudes.max())) + 1, floor)
+        top = min(max(_covering(float(magnitudes.max())) + 1, floor), ceiling)
         lowest = max(floor, top - 1 - RANGES_TRIED)
         candidates = range(top, lowest - 1, -1)
         return min(
@@ -52,18 +61,25 @@ def choose_format(
             key=lambda fmt: _squared_error(values, fmt, rounding),
         )
     largest = float(magnitudes.max()) if method == "max" else _percentile(magnitudes)
-    return _format(max(_covering(largest), floor), word_length, signed)
+    return _format(min(max(_covering(largest), floor), ceiling), word_length, signed)
 
 
 def choose_channel_format(
     values: Tensor, axis: int, word_length: int, method: str, rounding: str
 ) -> PerChannelFormat:
-    """One signed format per slice of ``values`` along ``axis``, all of ``word_length`` bits."""
-    fractions = tuple(
+    """One signed format per slice of ``values`` along ``axis``, all of ``word_length`` bits.
+
+    No range is smaller than 2^-16 of the largest: what is so much weaker adds
+    nothing, and a finer grid would only make every sum longer.
+    """
+    chosen = [
         choose_format(channel, word_length, method, rounding).fraction_bits
         for channel in values.detach().unbind(axis)
+    ]
+    finest = min(chosen) + WIDEST_SPREAD
+    return PerChannelFormat(
+        word_length, tuple(min(bits, finest) for bits in chosen), signed=True, axis=axis
     )
-    return PerChannelFormat(word_length, fractions, signed=True, axis=axis)
 
 
 def constant_format(
@@ -86,6 +102,11 @@ def constant_format(
     return _format(word_length - int(signed) - finest, word_length, signed)
 
 
+def covering_format(largest: float, word_length: int) -> FixedPointFormat:
+    """The smallest unsigned range ``[0, 2^i)`` that covers ``largest``, up to a step."""
+    return _format(_covering(largest), word_length, signed=False)
+
+
 def _covering(largest: float) -> int:
     """The smallest ``i`` with ``2^i >= largest``; 0 for no extent at all."""
     if largest == 0.0:
@@ -97,9 +118,17 @@ def _covering(largest: float) -> int:
 def _smallest_holding(value: float, word_length: int, signed: bool) -> int:
     """The smallest ``i`` whose largest number is at least ``value``."""
     if value <= 0.0:
-        return -64
+        return -MAX_BITS
     bits = _covering(value)
     return bits if _format(bits, word_length, signed).max >= value else bits + 1
+
+
+def _largest_resolving(step: float, word_length: int, signed: bool) -> int:
+    """The largest ``i`` whose step is at most ``step``."""
+    if math.isinf(step):
+        return MAX_BITS
+    fraction_bits = 1 - math.frexp(step)[1]  # step >= 2^(e-1)
+    return word_length - int(signed) - fraction_bits
 
 
 def _format(integer_bits: int, word_length: int, signed: bool) -> FixedPointFormat:

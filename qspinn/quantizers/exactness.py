@@ -62,13 +62,28 @@ def accumulator_bits(
 ) -> int:
     """Word length, sign included, that no sum of this layer can exceed.
 
-    The worst case over all weights that the formats allow.
+    The worst case over all weights that the formats allow. Each output channel
+    has a sum of its own, on the grid of its own weights.
     """
     largest_input = Fraction(1) if inputs is None else magnitude(inputs)
+    weights, biases = formats_of(weight), (None,) if bias is None else formats_of(bias)
+    channels = max(len(weights), len(biases))
+    longest = 0
+    for channel in range(channels):
+        one, other = weights[channel % len(weights)], biases[channel % len(biases)]
+        largest = fan_in * magnitude(one) * largest_input
+        largest += 0 if other is None else magnitude(other)
+        longest = max(longest, bits_for(largest, accumulator_grid(one, other, inputs)))
+    return 1 + longest
+
+
+def accumulator_limit(
+    weight: Format, bias: Format | None, inputs: Format | None, fan_in: int
+) -> Fraction:
+    """The largest absolute value that a sum of this layer can have."""
+    largest_input = Fraction(1) if inputs is None else magnitude(inputs)
     largest = fan_in * magnitude(weight) * largest_input
-    if bias is not None:
-        largest += magnitude(bias)
-    return 1 + bits_for(largest, accumulator_grid(weight, bias, inputs))
+    return largest if bias is None else largest + magnitude(bias)
 
 
 def dtype_for(bits: int, place: str) -> torch.dtype:
@@ -88,20 +103,35 @@ def dtype_for(bits: int, place: str) -> torch.dtype:
 
 
 def charge_bits(
-    membrane: FixedPointFormat, current_grid: int, decay: float | None, decay_input: bool
+    membrane: FixedPointFormat,
+    current_grid: int,
+    decay: tuple[int, Fraction] | None,
+    decay_input: bool,
+    largest_current: Fraction | None = None,
 ) -> int:
     """Bits that the exact charge needs wherever its result is inside the range.
 
     Outside the range the result saturates, and rounding, which is monotone,
     cannot bring it back; so only results inside count (plus one bit of margin
     for the step across the end).
+
+    Args:
+        membrane: Format of the membrane potential.
+        current_grid: Fraction bits of the input current.
+        decay: Fraction bits and largest value of the leak factor; ``None`` for no leak.
+        decay_input: Whether the current decays too.
+        largest_current: Given where the membrane wraps: then the charge must be
+            exact at any size.
     """
     span = Fraction(membrane.max) - Fraction(membrane.min) + Fraction(membrane.step)
     grid = max(current_grid, membrane.fraction_bits)
+    gain = Fraction(1)
     if decay is not None:
-        decay_grid = max(fraction_bits_of(decay), 0)
+        decay_grid, gain = max(decay[0], 0), max(gain, decay[1])
         if decay_input:
             grid += decay_grid
         else:
             grid = max(current_grid, membrane.fraction_bits + decay_grid)
+    if largest_current is not None:
+        span += gain * (largest_current + span)
     return bits_for(span, grid) + 1

@@ -27,6 +27,8 @@ class NeuronQuantizer:
         threshold: Quantizer of the threshold.
         decay: Quantizer of ``1/tau``.
         compute_dtype: Float type in which the charge is exact.
+        spike_dtype: Float type of the network, and so of the spikes.
+        sequences: How many sequences have begun.
         observers: State name -> observer, while formats are being calibrated.
     """
 
@@ -35,6 +37,8 @@ class NeuronQuantizer:
     threshold: TensorQuantizer | None = None
     decay: TensorQuantizer | None = None
     compute_dtype: torch.dtype = torch.float32
+    spike_dtype: torch.dtype = torch.float32
+    sequences: int = 0
     observers: dict[str, Observer] = field(default_factory=dict, repr=False)
 
     def threshold_of(self, node: Any) -> float:
@@ -75,8 +79,34 @@ class NeuronQuantizer:
             self.observers[name].see(value)
         return self.states[name].state(value) if name in self.states else value
 
+    def after_soft_reset(self, node: Any, v: Tensor) -> Tensor:
+        """``v - threshold`` on the membrane's grid.
+
+        It lies there already, unless the threshold stays in float or is negative.
+        """
+        if getattr(node, "v_reset", None) is not None or "v" not in self.states:
+            return v
+        exact = self.threshold is not None and self.threshold_of(node) >= 0.0
+        return v if exact else self.states["v"].state(v)
+
+    def initial(self, name: str, value: object, made: Tensor) -> Tensor:
+        """A state before the first step, on its grid: a number, or a tensor that was given."""
+        if name not in self.states or not _is_values(made):
+            return made
+        if isinstance(value, int | float):
+            return torch.full_like(made, self.on_grid(name, float(value)))
+        return self.states[name].state(made)
+
+    def spikes_like(self, spike: Tensor, x: Tensor) -> Tensor:
+        """An output in the network's own type, where 0 and 1 are exact.
+
+        A float64 current in a float32 network comes from an exact sum.
+        """
+        return spike.to(self.spike_dtype if x.dtype == torch.float64 else x.dtype)
+
     def begin_sequence(self, device: torch.device) -> None:
         """Restarts the random numbers of stochastic rounding."""
+        self.sequences += 1
         for quantizer in self.states.values():
             quantizer.restart(device)
 
@@ -120,7 +150,8 @@ class QuantizedNode(Swapped):
             node.surrogate_function,  # type: ignore[attr-defined]
             node.detach_reset,  # type: ignore[attr-defined]
         )
-        return (_spikes_like(spike, x),), (v, *states[1:])
+        v = quantizer.after_soft_reset(node, v)
+        return (quantizer.spikes_like(spike, x),), (v, *states[1:])
 
 
 class FallbackNode(Swapped):
@@ -151,6 +182,7 @@ class FallbackNode(Swapped):
             outputs, states = super().single_step_functional_forward(  # type: ignore[misc]
                 inputs, states, **kwargs
             )
+        outputs = tuple(quantizer.spikes_like(output, inputs[0]) for output in outputs)
         names = self._memories  # type: ignore[attr-defined]
         rounded = tuple(
             quantizer.rounded(name, state) if _is_values(state) else state
@@ -169,10 +201,11 @@ class QuantizedSimpleNode(Swapped):
         node: Any = self
         if not isinstance(node.v, Tensor):
             self._quantizer.begin_sequence(x.device)
-            node.v = torch.full_like(x, self._quantizer.on_grid("v", float(node.v)))
+            node.v = self._quantizer.initial("v", float(node.v), torch.full_like(x, float(node.v)))
         with substituted(node, **_constants(self._quantizer, node)):
             spike: Tensor = super().single_step_forward(x)  # type: ignore[misc]
-        return _spikes_like(spike, x)
+            node.v = self._quantizer.after_soft_reset(node, node.v)
+        return self._quantizer.spikes_like(spike, x)
 
     def neuronal_charge(self, x: Tensor) -> None:
         """Charges by the exact formula where there is one, else by the node's own."""
@@ -187,7 +220,10 @@ class QuantizedReadout(Swapped):
     def forward(self, x_seq: Tensor) -> Any:
         """All time steps of ``x_seq`` ``[T, N, *]``."""
         self._quantizer.begin_sequence(x_seq.device)
-        return super().forward(x_seq)  # type: ignore[misc]
+        read: Any = super().forward(x_seq)  # type: ignore[misc]
+        if isinstance(read, list):
+            return [self._quantizer.spikes_like(v, x_seq) for v in read]
+        return self._quantizer.spikes_like(read, x_seq)
 
     def neuronal_charge(self, x: Tensor) -> None:
         """Charges by the exact formula where there is one, else by the node's own."""
@@ -214,10 +250,8 @@ def _materialized(
         return made
     quantizer.begin_sequence(inputs[0].device)
     return tuple(
-        quantizer.states[name].state(state)
-        if name in quantizer.states and _is_values(state)
-        else state
-        for name, state in zip(node._memories, made, strict=True)
+        quantizer.initial(name, value, state)
+        for name, value, state in zip(node._memories, states, made, strict=True)
     )
 
 
@@ -234,7 +268,7 @@ def _is_values(state: object) -> bool:
     return isinstance(state, Tensor) and state.is_floating_point()
 
 
-def _spikes_like(spike: Tensor, x: Tensor) -> Tensor:
-    # A float64 current comes from an exact sum; what follows computes in the
-    # network's own type, and 0 and 1 are exact in any.
-    return spike.to(torch.get_default_dtype()) if x.dtype == torch.float64 else spike.to(x.dtype)
+def sequence_number(node: Any) -> int:
+    """The number of the sequence that a neuron is in, or is about to begin."""
+    begun: int = node._quantizer.sequences
+    return begun if isinstance(node.v, Tensor) else begun + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -9,10 +10,12 @@ import torch
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.quantizers.exactness import (
-    FLOAT32_BITS,
     accumulator_bits,
     accumulator_grid,
+    accumulator_limit,
     charge_bits,
+    dtype_for,
+    fraction_bits_of,
 )
 from qspinn.quantizers.neuron import NeuronQuantizer
 
@@ -53,37 +56,83 @@ def _on_grid(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> bool:
     return all(name in tensors and tensors[name].format is not None for name in needed)
 
 
+def sum_dtype(layer: LayerInfo, plan: ResolvedPlan) -> torch.dtype:
+    """The float type in which a synapse layer's sums are exact.
+
+    Raises:
+        ValueError: Even a float64 is too small.
+    """
+    bits = accumulator_word_length(layer, plan.of_layer(layer.path))
+    if bits is None:
+        return torch.float32
+    return dtype_for(bits - 1, f"{layer.path}: the sum of its inputs")
+
+
+def output_dtype(layer: LayerInfo, plan: ResolvedPlan) -> torch.dtype | None:
+    """The float type in which a synapse layer hands on its sums; ``None`` for its own.
+
+    A neuron takes them in the type that holds them exactly, and what is added up
+    before a neuron (residual connections) is added in float64. What no neuron
+    takes, such as class scores, leaves in the network's own type.
+    """
+    if accumulator_word_length(layer, plan.of_layer(layer.path)) is None:
+        return None
+    neurons = [one for one in plan.inventory.layers if one.kind == "neuron"]
+    if any(info.shape is None for one in neurons for info in one.tensors):
+        return sum_dtype(layer, plan)  # no dry run: who takes them is not known
+    takers = [neuron for neuron in neurons if layer.path in neuron.sources]
+    if not takers:
+        return None
+    direct = all(neuron.current_from == layer.path for neuron in takers)
+    return sum_dtype(layer, plan) if direct else torch.float64
+
+
+def receives_float64(layer: LayerInfo, plan: ResolvedPlan) -> bool:
+    """Whether sums in float64 reach this layer."""
+    sources = (plan.inventory.layer(path) for path in layer.sources)
+    return any(output_dtype(source, plan) == torch.float64 for source in sources)
+
+
 def charge_dtype(
     node: Any, layer: LayerInfo, quantizer: NeuronQuantizer, plan: ResolvedPlan
 ) -> torch.dtype:
-    """The float type in which the charge is exact; float64 where the current's grid is unknown."""
+    """The float type in which the charge is exact.
+
+    A float64 as well where nothing can be said: the current's grid is unknown, or
+    the leak is not on one.
+
+    Raises:
+        ValueError: Even a float64 is too small.
+    """
     if quantizer.charge == "fallback":
         return torch.float32
-    grid = _current_grid(layer, plan)
-    if grid is None:
+    current = _current(layer, plan)
+    decay = _decay(node, quantizer)
+    if current is None or (decay is None and quantizer.charge != "if"):
         return torch.float64
     membrane = quantizer.states["v"].format
     assert isinstance(membrane, FixedPointFormat)
-    if quantizer.states["v"].overflow == "wrap":
-        # What wraps must be exact at any size, not only inside the range.
-        return torch.float64
-    decay = _worst_decay(node, quantizer)
-    bits = charge_bits(membrane, grid, decay, bool(getattr(node, "decay_input", True)))
-    return torch.float32 if bits <= FLOAT32_BITS else torch.float64
+    grid, largest = current
+    wraps = quantizer.states["v"].overflow == "wrap"
+    decay_input = bool(getattr(node, "decay_input", True))
+    bits = charge_bits(membrane, grid, decay, decay_input, largest if wraps else None)
+    return dtype_for(bits, f"{layer.path}: the charge of its membrane")
 
 
-def _worst_decay(node: Any, quantizer: NeuronQuantizer) -> float | None:
-    """A decay with as many fraction bits as this one can have; ``None`` for no decay."""
-    if quantizer.charge == "if":
+def _decay(node: Any, quantizer: NeuronQuantizer) -> tuple[int, Fraction] | None:
+    """Fraction bits that the leak may need, and its largest value; ``None`` off any grid."""
+    if quantizer.charge == "if" or quantizer.decay is None:
         return None
-    if quantizer.decay is None:
-        return float(torch.as_tensor(quantizer.decay_of(node)))
+    fmt = quantizer.decay.format
+    assert isinstance(fmt, FixedPointFormat)
     if quantizer.charge == "plif":
-        return float(quantizer.decay.format.step)  # type: ignore[union-attr]
-    return quantizer.decay.constant(1.0 / float(node.tau))
+        return fmt.fraction_bits, Fraction(fmt.max)
+    value = quantizer.decay.constant(1.0 / float(node.tau))
+    return fraction_bits_of(value), Fraction(value)
 
 
-def _current_grid(layer: LayerInfo, plan: ResolvedPlan) -> int | None:
+def _current(layer: LayerInfo, plan: ResolvedPlan) -> tuple[int, Fraction] | None:
+    """Fraction bits and largest absolute value of a neuron's input, where they are known."""
     if layer.current_from is None:
         return None
     source = plan.inventory.layer(layer.current_from)
@@ -92,5 +141,8 @@ def _current_grid(layer: LayerInfo, plan: ResolvedPlan) -> int | None:
         return None
     formats = {name: tensor.format for name, tensor in tensors.items()}
     weight = formats["weight"]
-    assert weight is not None
-    return accumulator_grid(weight, formats.get("bias"), formats.get("input"))
+    assert weight is not None  # _on_grid saw to it
+    assert source.fan_in is not None
+    bias, inputs = formats.get("bias"), formats.get("input")
+    limit = accumulator_limit(weight, bias, inputs, source.fan_in)
+    return accumulator_grid(weight, bias, inputs), limit

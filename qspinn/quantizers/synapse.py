@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.folding import fold_scale, folded_bias, folded_weight, per_channel
+from qspinn.quantizers.neuron import sequence_number
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
@@ -24,6 +25,8 @@ class SynapseQuantizer:
         input: Of the layer's input, where that is not binary.
         norm: The batch norm folded into weight and bias.
         compute_dtype: Float type in which sums are exact.
+        output_dtype: Float type that the sums leave in; ``None`` for the layer's own.
+        clock: A neuron that says when a sequence begins, for a stochastic input.
         observer: Sees the input while formats are being calibrated.
     """
 
@@ -32,7 +35,24 @@ class SynapseQuantizer:
     input: TensorQuantizer | None = None
     norm: nn.Module | None = None
     compute_dtype: torch.dtype = torch.float32
+    output_dtype: torch.dtype | None = None
+    clock: nn.Module | None = field(default=None, repr=False)
     observer: Observer | None = field(default=None, repr=False)
+    _sequence: int = field(default=-1, repr=False)
+
+    def quantized_input(self, x: Tensor) -> Tensor:
+        """The input on its grid.
+
+        Its random numbers begin anew with each sequence, so that a seed decides
+        them and both step modes draw the same.
+        """
+        if self.input is None:
+            return x
+        sequence = -1 if self.clock is None else sequence_number(self.clock)
+        if sequence == -1 or sequence != self._sequence:
+            self._sequence = sequence
+            self.input.restart(x.device)
+        return self.input.state(x)
 
     def parameters(self, layer: nn.Module) -> tuple[Tensor, Tensor | None]:
         """Weight and bias that a device would hold, on their grids."""
@@ -71,13 +91,13 @@ class QuantizedSynapse(Swapped):
         with torch.autocast(x.device.type, enabled=False):
             # A reduced-precision product would not be exact.
             x = x.to(layer.weight.dtype)  # type: ignore[arg-type]
-            if quantizer.input is not None:
-                x = quantizer.input.state(x)
+            x = quantizer.quantized_input(x)
             norm = quantizer.norm
             if norm is not None and norm.training:
                 return self._unscaled(x, norm, *args, **kwargs)
             weight, bias = quantizer.parameters(layer)
-            return self._computed(x, weight, bias, quantizer.compute_dtype, *args, **kwargs)
+            y = self._computed(x, weight, bias, quantizer.compute_dtype, *args, **kwargs)
+            return y.to(torch.promote_types(x.dtype, quantizer.output_dtype or x.dtype))
 
     def _unscaled(self, x: Tensor, norm: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         layer: nn.Module = self  # type: ignore[assignment]
@@ -128,3 +148,15 @@ class FoldedNorm(Swapped):
             return x
         result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
         return result
+
+
+class Narrowed(Swapped):
+    """Mixin over a layer that stays in float, where exact sums reach it in float64."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's own forward, on ``x`` in the layer's own type."""
+        held: Any = self
+        if x.dtype == torch.float64:
+            own = (p.dtype for p in (*held.parameters(), *held.buffers()) if p.is_floating_point())
+            x = x.to(next(own, torch.get_default_dtype()))
+        return super().forward(x, *args, **kwargs)  # type: ignore[misc]
