@@ -7,25 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
+from qspinn.callbacks.calibrating import calibrated, warn_of_notes
 from qspinn.callbacks.isolation import (
     Forward,
-    forward_once,
-    independent_copy,
+    check_runnable,
+    check_single_device,
     preserved_globals,
     quiet_lightning,
 )
 from qspinn.callbacks.reset_states import ResetStates
-from qspinn.plan import (
-    Footprint,
-    QuantizationPlan,
-    ResolvedPlan,
-    footprint_of,
-    inspect,
-    reset_states,
-    resolve,
-)
-from qspinn.quantizers import attach, calibrate, detach, is_attached
+from qspinn.plan import Footprint, QuantizationPlan, ResolvedPlan, footprint_of, reset_states
+from qspinn.quantizers import attach, detach, is_attached
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +31,12 @@ class InTrainingQuantization(ResetStates):
     flow straight through the roundings to float parameters underneath, which the
     optimizer, the checkpoints and ``state_dict`` see as ever. Formats that the
     plan leaves open are calibrated on the first batch of each epoch, and are
-    fixed from ``freeze_epoch`` on. Checkpoints carry them. When the fit ends,
-    the quantised network is left in place.
+    fixed from ``freeze_epoch`` on. Checkpoints carry them: a trainer with this
+    callback validates, tests and predicts with the formats of the checkpoint it
+    was given. When the fit ends, the quantised network is left in place.
+
+    The plan is tried on a copy of the module with the first batch of the fit, so
+    that what is wrong with it shows before anything is trained.
 
     Attributes:
         plan: What is quantised, and how.
@@ -76,6 +74,7 @@ class InTrainingQuantization(ResetStates):
         self.forward = forward
         self.resolved_plan: ResolvedPlan | None = None
         self._must_attach = False
+        self._was_tried = False
 
     @property
     def footprint(self) -> Footprint | None:
@@ -86,6 +85,18 @@ class InTrainingQuantization(ResetStates):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""
+        check_single_device(trainer, "InTrainingQuantization")
+        check_runnable(pl_module, self.forward, "InTrainingQuantization")
+        self._was_tried = False
+        if self._must_attach:
+            detach(pl_module)
+        elif not is_attached(pl_module):
+            self.resolved_plan = None
+        elif self.resolved_plan is None:
+            raise ValueError(
+                "InTrainingQuantization: the module has quantizers of something else attached; "
+                "call qspinn.quantizers.detach first"
+            )
         if not is_attached(pl_module):
             self.plan.resolve(pl_module)
         self._attach_restored(pl_module)
@@ -95,26 +106,34 @@ class InTrainingQuantization(ResetStates):
     ) -> None:
         """Starts to quantise, and follows the network, at the first batch of an epoch."""
         epoch = trainer.current_epoch
-        follows = self.freeze_epoch is None or epoch < self.freeze_epoch
-        if batch_idx == 0 and epoch >= self.start_epoch and (follows or not self._in_use):
-            self._calibrate(pl_module, batch)
+        if epoch < self.start_epoch:
+            if not self._was_tried:
+                self._calibrated(trainer, pl_module, batch)
+        elif self.resolved_plan is None or (batch_idx == 0 and self._follows(epoch)):
+            detach(pl_module)
+            resolved = self._calibrated(trainer, pl_module, batch)
+            if self.resolved_plan is None:
+                warn_of_notes(resolved, "InTrainingQuantization")
+            self.resolved_plan = resolved
+            attach(pl_module, resolved)
+        self._was_tried = True
         reset_states(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validates a loaded checkpoint as it was trained."""
-        self._attach_restored(pl_module)
+        self._before_evaluation(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tests a loaded checkpoint as it was trained."""
-        self._attach_restored(pl_module)
+        self._before_evaluation(trainer, pl_module)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predicts with a loaded checkpoint as it was trained."""
-        self._attach_restored(pl_module)
+        self._before_evaluation(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so where the training was too short to quantise anything."""
-        if not self._in_use:
+        if self.resolved_plan is None:
             log.warning(
                 "InTrainingQuantization: start_epoch=%d was never reached (%d epochs were "
                 "trained), so nothing is quantised",
@@ -124,19 +143,38 @@ class InTrainingQuantization(ResetStates):
         reset_states(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The formats in use, as plain types."""
+        """The plan and the formats in use, as plain types."""
         resolved = self.resolved_plan
-        return {"resolved_plan": None if resolved is None else resolved.to_dict()}
+        return {
+            "plan": self.plan.to_dict(),
+            "resolved_plan": None if resolved is None else resolved.to_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the formats of a checkpoint; they are attached before the next use."""
+        """Takes over the formats of a checkpoint; they are attached before the next use.
+
+        Raises:
+            ValueError: The checkpoint was trained with another plan.
+        """
+        if state_dict["plan"] != self.plan.to_dict():
+            raise ValueError(
+                "InTrainingQuantization: the checkpoint was trained with another plan: "
+                f"{state_dict['plan']}; give the callback that plan, or load only the weights "
+                "(load_from_checkpoint)"
+            )
         data = state_dict["resolved_plan"]
         self.resolved_plan = None if data is None else ResolvedPlan.from_dict(data)
         self._must_attach = True
 
-    @property
-    def _in_use(self) -> bool:
-        return self.resolved_plan is not None
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Forgets the formats in use: those of the checkpoint, if it has any, follow."""
+        self.resolved_plan = None
+        self._must_attach = True
+
+    def _follows(self, epoch: int) -> bool:
+        return self.freeze_epoch is None or epoch < self.freeze_epoch
 
     def _attach_restored(self, pl_module: LightningModule) -> None:
         if not self._must_attach:
@@ -146,23 +184,27 @@ class InTrainingQuantization(ResetStates):
             attach(pl_module, self.resolved_plan)
         self._must_attach = False
 
-    def _calibrate(self, pl_module: LightningModule, batch: Any) -> None:
-        detach(pl_module)
-        copied = independent_copy(pl_module)
-        copied._trainer = pl_module._trainer
+    def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        restored = self._must_attach
+        self._attach_restored(pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            return
+        if is_attached(pl_module) and trainer.ckpt_path is not None and not restored:
+            log.warning(
+                "InTrainingQuantization: %s holds no formats (save_weights_only?), so its weights "
+                "are evaluated with the formats in use before",
+                trainer.ckpt_path,
+            )
+        if not is_attached(pl_module):
+            log.warning(
+                "InTrainingQuantization: no formats are known, so this evaluates the 32-bit "
+                "network; fit first, or give ckpt_path= a full checkpoint of a fit"
+            )
 
-        def run() -> None:
-            forward_once(copied, batch, self.forward)
-
+    def _calibrated(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> ResolvedPlan:
+        known = None if self.resolved_plan is None else self.resolved_plan.inventory
         with preserved_globals(), quiet_lightning():
-            if self.resolved_plan is None:
-                inventory = inspect(copied, run=run)
-                for note in inventory.notes:
-                    log.warning("InTrainingQuantization: %s", note)
-            else:
-                inventory = self.resolved_plan.inventory
-            self.resolved_plan = calibrate(copied, resolve(self.plan, inventory), run)
-        attach(pl_module, self.resolved_plan)
+            return calibrated(self.plan, pl_module, trainer, [batch], self.forward, known)
 
 
 def _epoch(name: str, value: object) -> int:

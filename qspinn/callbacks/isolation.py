@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from qspinn.callbacks.random_state import capture_random_states, restore_random_states
@@ -55,15 +57,64 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def independent_copy(module: LightningModule) -> LightningModule:
-    """A deep copy without a trainer; SpikingJelly's states are reset in both."""
+    """A deep copy without a trainer; SpikingJelly's states are reset in both.
+
+    Tensors that the module keeps from its last steps (a loss, outputs of a batch)
+    are copied without their graphs.
+
+    Raises:
+        TypeError: The module holds something that cannot be copied.
+    """
     reset_states(module)
-    copied = copy.deepcopy(module)
+    memo: dict[int, Any] = {}
+    for child in module.modules():
+        _detach_kept(vars(child), memo)
+    try:
+        copied = copy.deepcopy(module, memo)
+    except Exception as error:
+        raise TypeError(
+            f"{type(module).__name__} cannot be copied, which quantising it needs: {error}. Keep "
+            "what cannot be copied (files, locks, clients) out of the module"
+        ) from error
     for child in copied.modules():
         if isinstance(child, LightningModule):
             # Lightning's cache of which metric is whose is by identity: the
             # originals' here.
             child._metric_attributes = None
     return copied
+
+
+def onlooker(trainer: Trainer) -> Trainer:
+    """A view of ``trainer`` for copies of its module, with loggers that log nothing."""
+    view = copy.copy(trainer)
+    view.loggers = [DummyLogger() for _ in trainer.loggers]
+    return view
+
+
+def check_runnable(module: LightningModule, forward: Forward | None, owner: str) -> None:
+    """Refuses a module that cannot be run on a batch without being trained.
+
+    Raises:
+        ValueError: Without ``forward``, a module whose only step optimises by itself.
+    """
+    if forward is not None or step_name(module) != "training_step":
+        return
+    iterates = "dataloader_iter" in inspect.signature(module.training_step).parameters
+    if iterates or not module.automatic_optimization:
+        raise ValueError(
+            f"{owner}: {type(module).__name__} has no validation_step, and its training_step does "
+            "more than one forward pass; say how to run it on a batch, e.g. "
+            "forward=lambda module, batch: module(batch[0])"
+        )
+
+
+def check_single_device(trainer: Trainer, owner: str) -> None:
+    """Refuses to choose formats on several devices, which would choose different ones."""
+    if trainer.world_size != 1:
+        raise ValueError(
+            f"{owner}: the trainer has {trainer.world_size} processes, of which each would choose "
+            "formats of its own; write Trainer(devices=1)"
+        )
 
 
 def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -> None:
@@ -76,12 +127,12 @@ def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -
             ``test_step``, ``predict_step`` and ``training_step`` that the module has.
     """
     reset_states(module)
-    if forward is not None:
-        forward(module, batch)
-        return
-    step = getattr(module, step_name(module))
     with substituted(module, log=_log_nothing, log_dict=_log_nothing):
-        step(batch, 0)
+        if forward is not None:
+            forward(module, batch)
+            return
+        step = getattr(module, step_name(module))
+        step(*_step_arguments(step, batch))
 
 
 def step_name(module: LightningModule) -> str:
@@ -97,18 +148,49 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
     device = trainer.strategy.root_device
     kind = {"cuda": "gpu"}.get(device.type, device.type)
     devices: Any = [device.index or 0] if kind == "gpu" else 1
+    deterministic: Any = torch.are_deterministic_algorithms_enabled()
+    if deterministic and torch.is_deterministic_algorithms_warn_only_enabled():
+        deterministic = "warn"
     return Trainer(
         accelerator=kind,
         devices=devices,
         precision=trainer.precision,
-        deterministic=torch.are_deterministic_algorithms_enabled(),
-        logger=False,
+        deterministic=deterministic,
+        # Not False: a module may write to self.logger.experiment.
+        logger=[DummyLogger() for _ in trainer.loggers] or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
         **arguments,
     )
+
+
+def _detach_kept(value: Any, memo: dict[int, Any]) -> None:
+    """Notes for ``copy.deepcopy`` what stands for the tensors in ``value`` that have a graph."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_leaf:
+            memo[id(value)] = value.detach().clone()
+    elif isinstance(value, dict):
+        for item in value.values():
+            _detach_kept(item, memo)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _detach_kept(item, memo)
+
+
+def _step_arguments(step: Callable[..., Any], batch: Any) -> tuple[Any, ...]:
+    """Batch, batch index and dataloader index, as many as ``step`` takes."""
+    positional = [
+        parameter
+        for parameter in inspect.signature(step).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(positional) < 2:
+        takes_more = inspect.getfullargspec(step).varargs is not None
+        return (batch, 0) if takes_more else (batch,)
+    required = sum(parameter.default is parameter.empty for parameter in positional)
+    return (batch, 0, 0)[: max(2, required)]
 
 
 def _log_nothing(*args: Any, **kwargs: Any) -> None:

@@ -7,27 +7,33 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
     Forward,
-    forward_once,
+    check_runnable,
+    check_single_device,
     independent_copy,
     preserved_globals,
     quiet_lightning,
     side_trainer,
 )
 from qspinn.callbacks.reset_states import ResetStates
-from qspinn.plan import (
-    Footprint,
-    QuantizationPlan,
-    ResolvedPlan,
-    footprint_of,
-    inspect,
-    resolve,
+from qspinn.callbacks.trainer_data import (
+    first_batches,
+    preserved_generators,
+    training_loader,
+    validation_loader,
+    with_validation_data,
 )
-from qspinn.quantizers import attach, calibrate, is_attached
+from qspinn.plan import Footprint, QuantizationPlan, ResolvedPlan, footprint_of, reset_states
+from qspinn.quantizers import attach, is_attached
+from qspinn.quantizers.class_swap import substituted
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +47,11 @@ class PostTrainingQuantization(ResetStates):
     quantised copy is then evaluated by a trainer of its own on the data that the
     module's trainer has, and its metrics go to the same loggers under
     ``ptq/``. The trained module, the trainer's state and its metrics stay as they
-    are.
+    are. Several of these callbacks, each with a prefix of its own, compare plans
+    on one training.
+
+    The plan is tried on a copy of the module with the first batch of the fit, so
+    that what is wrong with it shows before anything is trained.
 
     Attributes:
         plan: What is quantised, and how.
@@ -96,6 +106,7 @@ class PostTrainingQuantization(ResetStates):
         self.quantized_module: LightningModule | None = None
         self.resolved_plan: ResolvedPlan | None = None
         self.metrics: dict[str, float] = {}
+        self._was_tried = False
 
     @property
     def footprint(self) -> Footprint | None:
@@ -106,75 +117,121 @@ class PostTrainingQuantization(ResetStates):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""
-        if is_attached(pl_module):
-            raise ValueError(
-                "PostTrainingQuantization: the module has quantizers attached already; use it "
-                "without InTrainingQuantization, or call qspinn.quantizers.detach first"
-            )
+        check_single_device(trainer, "PostTrainingQuantization")
+        check_runnable(pl_module, self.forward, "PostTrainingQuantization")
+        self._check_alone(trainer, pl_module)
+        self._check_data(trainer, pl_module)
         self.plan.resolve(pl_module)
+        self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
+        self._was_tried = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Tries the plan on the first batch, and resets the states."""
+        if not self._was_tried:
+            self._was_tried = True
+            with preserved_globals(), quiet_lightning():
+                plan = calibrated(self.plan, pl_module, trainer, [batch], self.forward)
+                attach(independent_copy(pl_module), plan)
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrates, quantises and evaluates a copy of the trained module."""
-        with preserved_globals(), quiet_lightning():
+        train, validation = training_loader(trainer), validation_loader(trainer)
+        if train is None:
+            raise ValueError("PostTrainingQuantization: the trainer has no training data")
+        with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
+            batches = first_batches(trainer, pl_module, train, self.calibration_batches)
+            resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
+            warn_of_notes(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)
-            quantized.to(trainer.strategy.root_device)
-            self.resolved_plan = self._calibrated(trainer, quantized)
-            attach(quantized, self.resolved_plan)
+            attach(quantized, resolved)
             quantized.eval()
-            self.metrics = self._evaluated(trainer, quantized)
-        self.quantized_module = quantized
+            metrics = self._evaluated(trainer, quantized, validation)
+        self.quantized_module, self.resolved_plan, self.metrics = quantized, resolved, metrics
         self._log(trainer)
 
-    def _calibrated(self, trainer: Trainer, module: LightningModule) -> ResolvedPlan:
-        loader = trainer.train_dataloader
-        if loader is None:
-            raise ValueError("PostTrainingQuantization: the trainer has no training data")
-        batches = []
-        for batch in loader:
-            batches.append(
-                module._apply_batch_transfer_handler(batch, device=module.device, dataloader_idx=0)
+    def _check_alone(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        others: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(other, InTrainingQuantization) for other in others):
+            raise ValueError(
+                "PostTrainingQuantization: the trainer has InTrainingQuantization as well, which "
+                "leaves no 32-bit network to quantise; use each in a fit of its own"
             )
-            if len(batches) == self.calibration_batches:
-                break
+        if is_attached(pl_module):
+            raise ValueError(
+                "PostTrainingQuantization: the module has quantizers attached already; call "
+                "qspinn.quantizers.detach first"
+            )
+        for other in others:
+            same = isinstance(other, PostTrainingQuantization) and other.prefix == self.prefix
+            if same and other is not self:
+                raise ValueError(
+                    f"PostTrainingQuantization: two of them have prefix={self.prefix!r}; "
+                    "write a prefix for each"
+                )
 
-        def run_one() -> None:
-            forward_once(module, batches[0], self.forward)
+    def _check_data(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.limit_train_batches == 0:
+            raise ValueError(
+                "PostTrainingQuantization: limit_train_batches=0 leaves no data to calibrate on"
+            )
+        if "test" not in self.stages:
+            return
+        datamodule = getattr(trainer, "datamodule", None)
+        has_data = is_overridden("test_dataloader", datamodule or pl_module)
+        if not has_data or not is_overridden("test_step", pl_module):
+            raise ValueError(
+                f"PostTrainingQuantization: stages={list(self.stages)}: testing needs a test_step "
+                "and a test_dataloader (of the datamodule, or else of the module); add them, or "
+                "leave 'test' out and call trainer.test(callback.quantized_module, dataloaders)"
+            )
 
-        def run_all() -> None:
-            for batch in batches:
-                forward_once(module, batch, self.forward)
-
-        module._trainer = trainer
-        training = module.training
-        module.eval()
-        with torch.no_grad():
-            inventory = inspect(module, run=run_one)
-            for note in inventory.notes:
-                log.warning("PostTrainingQuantization: %s", note)
-            plan = calibrate(module, resolve(self.plan, inventory), run_all)
-        module.train(training)
-        module._trainer = None
-        return plan
-
-    def _evaluated(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
+    def _evaluated(
+        self, trainer: Trainer, module: LightningModule, validation: CombinedLoader | None
+    ) -> dict[str, float]:
         metrics: dict[str, float] = {}
         for stage in self.stages:
+            if stage == "validate" and validation is None:
+                log.warning(
+                    "PostTrainingQuantization: the trainer validates nothing, so the quantised "
+                    "network is not validated either"
+                )
+                continue
             side = side_trainer(
                 trainer,
                 callbacks=[ResetStates()],
                 limit_val_batches=trainer.limit_val_batches,
                 limit_test_batches=trainer.limit_test_batches,
             )
-            results: Sequence[Mapping[str, float]] = ()
-            if stage == "validate" and trainer.val_dataloaders is not None:
-                results = side.validate(module, dataloaders=trainer.val_dataloaders, verbose=False)
-            elif stage == "test":
-                # A datamodule knows its trainer: the copy keeps this one's untouched.
-                datamodule = copy.copy(getattr(trainer, "datamodule", None))
-                results = side.test(module, datamodule=datamodule, verbose=False)
-            for result in results:
-                metrics |= {f"{self.prefix}{name}": value for name, value in result.items()}
+            run = self._test if stage == "test" else self._validate
+            # The module's own callbacks belong to the training.
+            with substituted(module, configure_callbacks=_no_callbacks):
+                for result in run(side, trainer, module, validation):
+                    metrics |= {f"{self.prefix}{name}": value for name, value in result.items()}
+            module.trainer = None
+        reset_states(module)
         return metrics
+
+    @staticmethod
+    def _validate(
+        side: Trainer, trainer: Trainer, module: LightningModule, loader: CombinedLoader | None
+    ) -> Sequence[Mapping[str, float]]:
+        datamodule = getattr(trainer, "datamodule", None)
+        with substituted(module, setup=_nothing_to_set_up, teardown=_nothing_to_set_up):
+            if datamodule is None or loader is None:
+                return side.validate(module, dataloaders=loader, verbose=False)
+            copied = with_validation_data(datamodule, loader)
+            return side.validate(module, datamodule=copied, verbose=False)
+
+    @staticmethod
+    def _test(
+        side: Trainer, trainer: Trainer, module: LightningModule, loader: CombinedLoader | None
+    ) -> Sequence[Mapping[str, float]]:
+        # A datamodule knows its trainer: the copy keeps this one's untouched.
+        datamodule = copy.copy(getattr(trainer, "datamodule", None))
+        return side.test(module, datamodule=datamodule, verbose=False)
 
     def _log(self, trainer: Trainer) -> None:
         footprint = self.footprint
@@ -186,6 +243,14 @@ class PostTrainingQuantization(ResetStates):
         }
         for logger in trainer.loggers:
             logger.log_metrics(logged, step=trainer.global_step)
+            # The trainer has finalized its loggers by now.
+            logger.save()
 
 
-__all__ = ["PostTrainingQuantization"]
+def _nothing_to_set_up(stage: str) -> None:
+    """Stands in for hooks whose work is done."""
+
+
+def _no_callbacks() -> list[Callback]:
+    """Stands in for ``LightningModule.configure_callbacks``."""
+    return []

@@ -1,0 +1,61 @@
+"""Chooses the formats of a trainer's module on batches, without touching either."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+
+from qspinn.callbacks.isolation import Forward, forward_once, independent_copy, onlooker
+from qspinn.plan import Inventory, QuantizationPlan, ResolvedPlan, inspect, resolve
+from qspinn.quantizers import calibrate
+
+log = logging.getLogger(__name__)
+
+
+def calibrated(
+    plan: QuantizationPlan,
+    module: LightningModule,
+    trainer: Trainer,
+    batches: Sequence[Any],
+    forward: Forward | None,
+    known: Inventory | None = None,
+) -> ResolvedPlan:
+    """Resolves ``plan`` against the trainer's module and chooses the formats that it leaves open.
+
+    All of it happens on a copy, which is thrown away: its metrics have seen the
+    batches.
+
+    Args:
+        plan: What is quantised, and how.
+        module: Without quantizers. SpikingJelly's states are reset.
+        trainer: Its trainer.
+        batches: As the trainer hands them out.
+        forward: How to run the module on one of them; ``None``: its own step.
+        known: The inventory, where an earlier call found it.
+
+    Raises:
+        ValueError: A rule that matches nothing, or formats that cannot be.
+    """
+    copied = independent_copy(module)
+    copied.to(trainer.strategy.root_device)
+    copied.trainer = onlooker(trainer)
+    copied.eval()
+
+    def run() -> None:
+        for batch in batches:
+            with trainer.precision_plugin.forward_context():
+                forward_once(copied, batch, forward)
+
+    with torch.no_grad():
+        inventory = inspect(copied, run=run) if known is None else known
+        return calibrate(copied, resolve(plan, inventory), run)
+
+
+def warn_of_notes(plan: ResolvedPlan, owner: str) -> None:
+    """Tells what the dry run found that a user should know."""
+    for note in plan.inventory.notes:
+        log.warning("%s: %s", owner, note)
