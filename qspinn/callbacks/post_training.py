@@ -87,17 +87,7 @@ class PostTrainingQuantization(ResetStates):
             ValueError: A value that cannot be.
         """
         super().__init__()
-        if isinstance(calibration_batches, bool) or calibration_batches < 1:
-            raise ValueError(
-                f"PostTrainingQuantization: calibration_batches={calibration_batches!r}; "
-                "write a number of batches, 1 or more"
-            )
-        for stage in stages:
-            if stage not in STAGES:
-                raise ValueError(
-                    f"PostTrainingQuantization: stages={list(stages)}: unknown stage {stage!r}; "
-                    f"write any of {', '.join(STAGES)}"
-                )
+        _check_arguments(calibration_batches, stages)
         self.plan = plan if isinstance(plan, QuantizationPlan) else QuantizationPlan.from_dict(plan)
         self.calibration_batches = calibration_batches
         self.stages = tuple(stages)
@@ -245,6 +235,24 @@ class PostTrainingQuantization(ResetStates):
             logger.log_metrics(logged, step=trainer.global_step)
             # The trainer has finalized its loggers by now.
             logger.save()
+
+
+def _check_arguments(calibration_batches: object, stages: object) -> None:
+    owner = "PostTrainingQuantization"
+    whole = isinstance(calibration_batches, int) and not isinstance(calibration_batches, bool)
+    if not whole or calibration_batches < 1:  # type: ignore[operator]
+        raise ValueError(
+            f"{owner}: calibration_batches={calibration_batches!r}; write a number of batches, "
+            "1 or more"
+        )
+    if isinstance(stages, str) or not isinstance(stages, Sequence):
+        raise ValueError(f"{owner}: stages={stages!r}; write a list, such as ['validate', 'test']")
+    for stage in stages:
+        if stage not in STAGES:
+            raise ValueError(
+                f"{owner}: stages={list(stages)}: unknown stage {stage!r}; "
+                f"write any of {', '.join(STAGES)}"
+            )
 
 
 def _nothing_to_set_up(stage: str) -> None:
