@@ -19,8 +19,14 @@ def training_loader(trainer: Trainer) -> CombinedLoader | None:
 
 
 def validation_loader(trainer: Trainer) -> CombinedLoader | None:
-    """The same of its validation data."""
-    return _fresh(trainer.fit_loop.epoch_loop.val_loop._combined_loader)
+    """The same of its validation data.
+
+    Where a resumed fit had nothing left to train, Lightning has not set this data up.
+    """
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    if trainer.enable_validation:
+        loop.setup_data()  # does nothing where it is set up
+    return _fresh(loop._combined_loader)
 
 
 def first_batches(
