@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -114,13 +115,13 @@ def job_folder(overrides: str) -> str:
         overrides: ``key=value`` texts joined by commas.
 
     Returns:
-        The overrides themselves, where every file system takes them as one name; else their
-        beginning and a hash.
+        The overrides themselves, where every file system takes them as one name; else a shorter
+        form (keys without their groups, at most 100 characters) and a hash.
     """
-    allowed = set("=,.+-_")
-    cleaned = "".join(c if c.isalnum() or c in allowed else "-" for c in overrides)
     if not overrides:
         return "defaults"
-    if cleaned == overrides and len(overrides) <= 120:
+    if len(overrides) <= 120 and not re.search(r"[^\w=,.+~-]", overrides):
         return overrides
+    short = re.sub(r"(^|,)[+~]*(?:[\w@/]+\.)+(?=\w+=)", r"\1", overrides)
+    cleaned = re.sub(r"[^\w=,.+~-]", "-", short)
     return f"{cleaned[:100]}-{config_hash({'overrides': overrides})[:8]}"

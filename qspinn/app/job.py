@@ -77,7 +77,9 @@ class Job:
         device = parts.module.device
         outcome = scheme.outcome(measured[TEST_ACCURACY], parts.module, example.to(device))
         names = (name_of(parts.network), name_of(parts.data))
-        return make_record(self.config, self.folder, outcome, names, table.latest(), self.seconds)
+        record = make_record(self.config, self.folder, outcome, names, table.latest(), self.seconds)
+        log_summary(trainer, record)
+        return record
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -121,6 +123,19 @@ def example_input(data: lightning.LightningDataModule) -> Tensor:
         loader = data.test_dataloader()
         batch = next(iter(loader))
     return batch[0][:1]
+
+
+def log_summary(trainer: lightning.Trainer, record: RunRecord) -> None:
+    """Hand what the record says in the end to the loggers, for whoever compares runs there."""
+    summary = {
+        "accuracy": record.accuracy,
+        "baseline_accuracy": record.baseline_accuracy,
+        "footprint_bits": float(record.footprint_bits),
+    }
+    known = {name: value for name, value in summary.items() if value is not None}
+    for logger in trainer.loggers:
+        logger.log_metrics(known, step=trainer.global_step)
+        logger.save()
 
 
 def name_of(thing: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import lightning
 from torch import Tensor
 
+from qspinn.app.checking import check_targets
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.outcome import TEST_ACCURACY, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
@@ -25,6 +26,11 @@ _PLAN_KEYS = (
     "roles",
     "rules",
 )
+
+_CALLBACK_KEYS = {
+    "qspinn.callbacks.PostTrainingQuantization": ("calibration_batches",),
+    "qspinn.callbacks.InTrainingQuantization": ("start_epoch", "freeze_epoch"),
+}
 
 
 def plan_from_config(quantization: Mapping[str, Any]) -> QuantizationPlan:
@@ -139,6 +145,9 @@ def build_scheme(config: Mapping[str, Any], plan: QuantizationPlan) -> Scheme:
         plan: What its group ``quantization`` says.
     """
     quantization = config["quantization"]
+    for callback, names in _CALLBACK_KEYS.items():
+        node = {name: quantization[name] for name in names}
+        check_targets({"_target_": callback, **node}, "quantization")
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
             return PostTraining(plan, quantization["calibration_batches"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 import os
 import urllib.error
 import urllib.request
@@ -46,9 +44,11 @@ def wandb_mode() -> str:
 
 
 def _why_offline() -> str | None:
-    settings = wandb.Settings()
-    with contextlib.redirect_stderr(io.StringIO()):  # it says where the key is from
-        has_key = wandb.login(prompt=False, verify=False)
+    settings = wandb.setup().settings
+    was_silent = settings.silent
+    settings.silent = True  # else it asks the server whose key it is, and waits for the answer
+    has_key = wandb.login(prompt=False, verify=False)
+    settings.silent = was_silent
     if not has_key:
         return "no API key (set WANDB_API_KEY or run `wandb login`)"
     try:

@@ -1,0 +1,105 @@
+"""A run small enough for a test: composed as train.py composes it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+# A network of a few hundred synapses on a few batches of the embedded images.
+TINY = (
+    "network.channels=[4,4,4]",
+    "network.population=2",
+    "network.time_steps=2",
+    "network.neuron.v_threshold=0.3",
+    "data.batch_size=16",
+    "trainer.limit_train_batches=4",
+    "trainer.max_epochs=3",
+    "trainer.accelerator=cpu",
+    "quantization.calibration_batches=2",
+    "progress=lines",
+)
+
+# Runs train.py in a process that kills itself at the n-th call of a method.
+KILLED = """
+import importlib, os, runpy, signal, sys
+where, count, *arguments = sys.argv[1:]
+module, owner, name = where.split(":")
+owner = getattr(importlib.import_module(module), owner)
+original, calls = getattr(owner, name), []
+def dying(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == int(count):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+setattr(owner, name, dying)
+sys.argv = ["train.py", *arguments]
+sys.path.insert(0, os.getcwd())
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+Compose = Callable[..., DictConfig]
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def composed(repository: Path) -> Compose:
+    """Return a function from overrides to the configuration of a tiny run."""
+
+    def make(*overrides: str, tiny: bool = True) -> DictConfig:
+        import qspinn.app.train  # noqa: F401  (registers the resolver that conf/train.yaml uses)
+
+        with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+            return compose("train", [*(TINY if tiny else ()), *overrides])
+
+    return make
+
+
+@pytest.fixture
+def launch(repository: Path) -> Launch:
+    """Return a function that runs train.py in a process of its own.
+
+    It takes overrides, flags, and environment variables (None unsets one).
+    """
+
+    def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        overrides = [argument for argument in arguments if argument not in flags]
+        variables = {**os.environ, **environment}
+        return subprocess.run(
+            [sys.executable, "train.py", *flags, *TINY, *overrides],
+            cwd=repository,
+            env={name: value for name, value in variables.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture
+def launch_killed(repository: Path) -> Launch:
+    """Return a function that runs train.py and kills it at the n-th call of a method."""
+
+    def run(where: str, count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, where, str(count), *TINY, *arguments],
+            cwd=repository,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

@@ -1,0 +1,178 @@
+"""Weights & Biases without a network: runs are written to files, and read back here."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import wandb
+from wandb.proto import wandb_internal_pb2
+
+from qspinn.app import wandb_logger
+from qspinn.app.errors import ConfigurationError
+
+# Nothing of the machine's own settings: None unsets a variable.
+NO_KEY = dict.fromkeys(("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL"))
+
+
+def messages_of(data: bytes) -> Iterator[bytes]:
+    """Split W&B's file: LevelDB's log format behind 7 bytes of W&B's own.
+
+    A block has 32,768 bytes; a chunk is a checksum (4 bytes), a length (2), a type (1: whole,
+    2: first, 3: middle, 4: last part of a message) and its bytes; blocks end in zeros.
+    """
+    at, message = 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        length = int.from_bytes(data[at + 4 : at + 6], "little")
+        kind = data[at + 6]
+        message += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield message
+            message = b""
+
+
+def entries_of(folder: Path) -> list[list[wandb_internal_pb2.Record]]:
+    """Return what each offline run below a folder recorded, oldest run first."""
+    runs = []
+    for path in sorted(folder.rglob("*.wandb"), key=lambda p: p.parent.name):
+        entries = []
+        for message in messages_of(path.read_bytes()):
+            entry = wandb_internal_pb2.Record()
+            entry.ParseFromString(message)
+            entries.append(entry)
+        runs.append(entries)
+    return runs
+
+
+def logged(entries: list[wandb_internal_pb2.Record]) -> dict[str, float]:
+    """Return the last value of each metric."""
+    values = {}
+    for entry in entries:
+        for item in entry.history.item:
+            values[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+    return values
+
+
+def exit_codes(entries: list[wandb_internal_pb2.Record]) -> list[int]:
+    return [entry.exit.exit_code for entry in entries if entry.HasField("exit")]
+
+
+@contextmanager
+def answering_server() -> Iterator[str]:
+    """Serve on this machine; every request is answered with an error, which is an answer."""
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def without_key(tmp_path, monkeypatch):
+    """Give wandb a home without a key, and no memory of the last test."""
+    for name in NO_KEY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wandb.teardown()
+    wandb_logger.wandb_mode.cache_clear()
+    yield
+    wandb.teardown()
+    wandb_logger.wandb_mode.cache_clear()
+
+
+def test_each_job_of_a_sweep_is_a_run_and_one_line_says_offline(launch, tmp_path):
+    done = launch(
+        "--multirun",
+        "trainer.max_epochs=1",
+        "seed=1,2",
+        "logger=wandb",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+        HOME=str(tmp_path),
+        **NO_KEY,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "W&B" in line]
+    assert len(lines) == 1
+    assert "offline, no API key" in lines[0]
+    assert "wandb:" not in done.stderr
+    runs = entries_of(tmp_path / "sweep")
+    assert len(runs) == 2
+    for entries in runs:
+        assert exit_codes(entries) == [0]
+        values = logged(entries)
+        assert {"train/loss", "val/accuracy", "test/accuracy", "ptq/test/accuracy"} <= set(values)
+        assert values["accuracy"] == pytest.approx(values["ptq/test/accuracy"], abs=1e-6)
+        assert values["footprint_bits"] > 0
+    assert logged(runs[0]) != logged(runs[1])
+
+
+def test_the_configuration_is_logged_and_an_error_marks_the_run_as_failed(
+    composed, tmp_path, monkeypatch, without_key
+):
+    from qspinn.app.train import train
+    from qspinn.learning import SupervisedLearning
+
+    def broken(self, batch, index):
+        raise ArithmeticError("diverged")
+
+    config = composed("logger=wandb", "trainer.max_epochs=1")
+    monkeypatch.setattr(SupervisedLearning, "test_step", broken)
+    with pytest.raises(ArithmeticError, match="diverged"):
+        train(config, tmp_path / "run")
+    (entries,) = entries_of(tmp_path / "run")
+    assert exit_codes(entries) == [1]
+    keys = {
+        item.key or item.nested_key[0]
+        for entry in entries
+        for item in (*entry.config.update, *entry.run.config.update)
+    }
+    assert {"network", "quantization", "seed"} <= keys
+
+
+def test_wandb_dir_names_another_place(tmp_path, monkeypatch, without_key):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("WANDB_DIR", str(elsewhere))
+    logger = wandb_logger.start_wandb(str(tmp_path))
+    logger.log_metrics({"x": 1.5}, step=0)
+    wandb_logger.finish_wandb(0)
+    (entries,) = entries_of(elsewhere)
+    assert logged(entries)["x"] == 1.5
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled", "online"])
+def test_a_stated_mode_is_taken(monkeypatch, capsys, without_key, mode):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert wandb_logger.wandb_mode() == mode
+    assert capsys.readouterr().out == ""
+
+
+def test_a_mode_that_is_none_is_refused(monkeypatch, without_key):
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(ConfigurationError, match=r"WANDB_MODE='sometimes': write one of online"):
+        wandb_logger.wandb_mode()
+
+
+def test_a_key_without_a_server_means_offline(monkeypatch, capsys, without_key):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert wandb_logger.wandb_mode() == "offline"
+    assert "http://127.0.0.1:9 does not answer" in capsys.readouterr().out
+
+
+def test_a_key_and_a_server_mean_online(monkeypatch, capsys, without_key):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with answering_server() as address:
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        assert wandb_logger.wandb_mode() == "online"
+    assert capsys.readouterr().out == ""

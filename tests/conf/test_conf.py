@@ -1,0 +1,150 @@
+"""Every configuration that conf/ offers composes, and makes what it says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+import qspinn.app.train  # registers the resolver that conf/train.yaml uses
+from qspinn.app.building import build_callbacks, build_parts
+from qspinn.app.checking import check_targets
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.quantization import build_scheme, plan_from_config
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+# Groups of conf/train.yaml; select.yaml and its groups are tested with the selection.
+GROUPS = (
+    "data",
+    "network",
+    "learning",
+    "quantization",
+    "trainer",
+    "callbacks",
+    "logger",
+    "experiment",
+)
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+NEEDS_FILES = ("mnist", "fashion_mnist")
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    assert qspinn.app.train
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", list(overrides))
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return values
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_names_classes_that_take_its_keys(group, option):
+    values = composed(f"{group}={option}")
+    check_targets(values)
+    plan = plan_from_config(values["quantization"])
+    build_scheme(values, plan)
+    build_callbacks(values["callbacks"])
+
+
+@pytest.mark.parametrize("network", [p.stem for p in sorted((CONF / "network").glob("*.yaml"))])
+@pytest.mark.parametrize("learning", [p.stem for p in sorted((CONF / "learning").glob("*.yaml"))])
+def test_every_network_and_learning_rule_is_made(network, learning):
+    parts = build_parts(composed(f"network={network}", f"learning={learning}"))
+    assert parts.module.network is parts.network
+    assert parts.network.num_classes == parts.module.num_classes == 10
+
+
+@pytest.mark.parametrize("data", NEEDS_FILES)
+def test_data_sets_that_need_files_say_where_they_look(data, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"data\.root=FOLDER.*data\.download=true"):
+        build_parts(composed(f"data={data}", f"data.root={tmp_path}"))
+
+
+def test_mnist_is_read_from_its_folder(shared_data):
+    parts = build_parts(composed("data=mnist", f"data.root={shared_data}"))
+    assert len(parts.data.train_dataset) == 55_000
+
+
+USER_OVERRIDES = [
+    ("quantization.scheme=itq", "quantization.scheme", "itq"),
+    ("quantization.word_length=6", "quantization.word_length", 6),
+    ("quantization.rounding=stochastic", "quantization.rounding", "stochastic"),
+    ("quantization.roles.membrane.word_length=10", "quantization.roles.membrane.word_length", 10),
+    (
+        "quantization.rules=[{layers:*output*,role:weight,word_length:4}]",
+        "quantization.rules",
+        [{"layers": "*output*", "role": "weight", "word_length": 4}],
+    ),
+    ("trainer.max_epochs=2", "trainer.max_epochs", 2),
+    ("seed=3", "seed", 3),
+    ("network.time_steps=6", "network.time_steps", 6),
+    ("learning.optimizer.lr=0.01", "learning.scheduler.max_lr", 0.01),
+]
+
+
+@pytest.mark.parametrize(("override", "key", "value"), USER_OVERRIDES)
+def test_overrides_reach_their_place(override, key, value):
+    before, after = OmegaConf.create(composed()), OmegaConf.create(composed(override))
+    assert OmegaConf.select(before, key) != value
+    assert OmegaConf.select(after, key) == value
+
+
+def test_groups_can_be_chosen_together():
+    values = composed(
+        "data=mnist",
+        "data.root=/somewhere",
+        "data.download=true",
+        "network=conv_snn",
+        "network.time_steps=6",
+        "logger=wandb",
+    )
+    assert values["data"]["_target_"] == "qspinn.data.MNIST"
+    assert (values["data"]["root"], values["data"]["download"]) == ("/somewhere", True)
+    assert values["logger"]["wandb"]["project"] == "qspinn"
+    fashion = composed("data=fashion_mnist", "data.root=x")["data"]
+    assert fashion["_target_"] == "qspinn.data.FashionMNIST"
+    assert fashion.keys() == values["data"].keys()
+
+
+def test_the_experiment_changes_data_and_training():
+    values = composed("experiment=mnist_full")
+    assert values["data"]["_target_"] == "qspinn.data.MNIST"
+    assert values["trainer"]["max_epochs"] != composed()["trainer"]["max_epochs"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "unknown=1",
+        "network.time_stepz=3",
+        "quantization.wordlength=3",
+        "quantization.roles.membrana.word_length=3",
+        "trainer.max_epoch=3",
+        "data=nonesuch",
+    ],
+)
+def test_unknown_keys_are_errors(override):
+    with pytest.raises(ConfigCompositionException):
+        composed(override)
+
+
+def test_the_plan_of_the_group_is_what_it_says():
+    values = composed(
+        "quantization.word_length=6",
+        "quantization.roles.membrane.word_length=10",
+        "quantization.rules=[{layers:*output*,role:weight,format:Q0.3}]",
+    )
+    assert plan_from_config(values["quantization"]).to_dict()["rules"] == [
+        {
+            "layers": "*",
+            "role": "*",
+            "word_length": 6,
+            "rounding": "nearest",
+            "overflow": "saturate",
+            "calibration": "mse",
+            "granularity": "tensor",
+        },
+        {"layers": "*", "role": "membrane", "word_length": 10},
+        {"layers": "*output*", "role": "weight", "format": "Q0.3"},
+    ]
