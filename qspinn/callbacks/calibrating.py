@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,14 +46,26 @@ def calibrated(
     copied.trainer = onlooker(trainer)
     copied.eval()
 
+    def run_one(batch: Any) -> None:
+        with trainer.precision_plugin.forward_context():
+            forward_once(copied, batch, forward)
+
     def run() -> None:
         for batch in batches:
-            with trainer.precision_plugin.forward_context():
-                forward_once(copied, batch, forward)
+            run_one(batch)
 
     with torch.no_grad():
-        inventory = inspect(copied, run=run) if known is None else known
+        inventory = known or _inventory(copied, [partial(run_one, batch) for batch in batches])
         return calibrate(copied, resolve(plan, inventory), run)
+
+
+def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> Inventory:
+    """The fullest: counts of events may all be 0 or 1 in one batch, and 2 in the next.
+
+    One batch at a time, since a dry run keeps what every layer puts out.
+    """
+    found = [inspect(module, run=run) for run in runs]
+    return max(found, key=lambda inventory: len(list(inventory.tensors())))
 
 
 def warn_of_notes(plan: ResolvedPlan, owner: str) -> None:

@@ -148,6 +148,16 @@ def test_calibrates_on_as_many_batches_as_are_trained_on(tmp_path: Path) -> None
         assert len(seen) == expected
 
 
+def test_counts_that_look_binary_in_one_batch_only(tmp_path: Path) -> None:
+    images, labels = dataset(NAME, 12, seed=0).tensors
+    counts = images.round().clamp(max=1.0)
+    counts[8:] *= 3.0
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(counts, labels), batch_size=4)
+    callback = ptq(calibration_batches=3)
+    trainer(tmp_path, callback).fit(module(), data, data)
+    assert "network.network.0.input" in callback.resolved_plan.formats()
+
+
 def test_a_datamodule_keeps_its_split_its_hooks_and_its_data(tmp_path: Path) -> None:
     seen = []
 
