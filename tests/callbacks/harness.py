@@ -8,14 +8,17 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from qspinn.callbacks import InTrainingQuantization
+from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.callbacks.random_state import RandomState, capture_random_states
 from qspinn.plan import QuantizationPlan
-from tests.callbacks.strangers import MAKERS, Stranger, loader
+from qspinn.quantizers import is_attached
+from tests.callbacks.strangers import MAKERS, Stranger, loader, sequential
 
+# A small and fast network, with dropout.
+NAME = "sequential"
 PLAN = QuantizationPlan.uniform(word_length=8)
 
 
@@ -62,10 +65,40 @@ def itq(**arguments: Any) -> InTrainingQuantization:
     return InTrainingQuantization(PLAN, **arguments)
 
 
+def ptq(**arguments: Any) -> PostTrainingQuantization:
+    return PostTrainingQuantization(PLAN, **arguments)
+
+
+def simple_fit(stock: lightning.Trainer, fitted: Stranger, **arguments: Any) -> None:
+    """On shuffled data."""
+    torch.manual_seed(2)
+    stock.fit(fitted, loader(NAME, shuffle=True), loader(NAME, 6, seed=1), **arguments)
+
+
+def growing(dropout: float = 0.25) -> Stranger:
+    """Learns so fast that the range of its weights changes every epoch."""
+    torch.manual_seed(1)
+    return Stranger(sequential(dropout), lr=1.0)
+
+
 def measured_on_test(
     stock: lightning.Trainer, tested_module: Any, name: str, **arguments: Any
 ) -> dict:
     return stock.test(tested_module, loader(name, 6, seed=3), verbose=False, **arguments)[0]
+
+
+class Watcher(Callback):
+    """Notes, after every training batch, whether and how the module is quantised."""
+
+    def __init__(self, watched: InTrainingQuantization) -> None:
+        self.watched = watched
+        self.quantized: list[tuple[int, bool]] = []
+        self.formats: dict[int, Any] = {}
+
+    def on_train_batch_end(self, stock: Any, pl_module: Any, *args: Any) -> None:
+        self.quantized.append((stock.current_epoch, is_attached(pl_module)))
+        if self.watched.resolved_plan is not None:
+            self.formats[stock.current_epoch] = self.watched.resolved_plan.formats()
 
 
 def assert_same(left: Any, right: Any) -> None:
