@@ -118,7 +118,7 @@ def _leak(node: Any, layer: LayerInfo) -> float:
 
 
 def _stored_format(tensor: ResolvedTensor, value: Tensor) -> Format:
-    _check_finite(tensor, value)
+    _check_finite(tensor, bool(torch.isfinite(value).all()))
     settings = tensor.settings
     method, axis = settings.calibration or "mse", tensor.info.channel_axis
     if settings.granularity == "channel" and axis is not None:
@@ -146,8 +146,8 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
                 f"{tensor.path}: the calibration data never reached it; calibrate on data that "
                 "runs the whole network, or leave it out with a rule format=float32"
             )
+        _check_finite(tensor, observer.finite)
         values = observer.sample()
-        _check_finite(tensor, values)
         at_least, step_at_most, signed = 0.0, math.inf, True
         if tensor.role == "input":
             signed = observer.minimum < 0.0
@@ -249,8 +249,8 @@ def _check_reachable(tensor: ResolvedTensor, fmt: Format, threshold: float) -> N
     )
 
 
-def _check_finite(tensor: ResolvedTensor, values: Tensor) -> None:
-    if not bool(torch.isfinite(values).all()):
+def _check_finite(tensor: ResolvedTensor, finite: bool) -> None:
+    if not finite:
         raise ValueError(
             f"{tensor.path}: holds values that are not finite; the network has diverged, so it "
             "cannot be quantised"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ class Observer:
     Attributes:
         minimum: Smallest value so far.
         maximum: Largest value so far.
+        finite: Whether every value so far was finite.
     """
 
     def __init__(self, sample_size: int = 65536, per_call: int = 8192) -> None:
@@ -20,20 +23,24 @@ class Observer:
         self.per_call = per_call
         self.minimum = float("inf")
         self.maximum = float("-inf")
+        self.finite = True
         self._kept: list[Tensor] = []
         self._count = 0
 
     @property
     def empty(self) -> bool:
         """Whether nothing has been seen."""
-        return self.minimum > self.maximum
+        return self.finite and self.minimum > self.maximum
 
     def see(self, values: Tensor) -> None:
-        """Takes in one tensor of any shape; its values must be finite."""
+        """Takes in one tensor of any shape."""
         flat = values.detach().reshape(-1)
         if flat.numel() == 0:
             return
         low, high = torch.aminmax(flat)
+        if not (math.isfinite(low.item()) and math.isfinite(high.item())):
+            self.finite = False
+            return
         self.minimum = min(self.minimum, low.item())
         self.maximum = max(self.maximum, high.item())
         kept = flat[:: max(1, flat.numel() // self.per_call)].float().cpu()
