@@ -92,11 +92,18 @@ def onlooker(trainer: Trainer) -> Trainer:
 
 
 def check_runnable(module: LightningModule, forward: Forward | None, owner: str) -> None:
-    """Refuses a module that cannot be run on a batch without being trained.
+    """Refuses a module that cannot be watched on a batch without being trained.
 
     Raises:
-        ValueError: Without ``forward``, a module whose only step optimises by itself.
+        ValueError: A compiled module, or, without ``forward``, a module whose only step
+            optimises by itself.
     """
+    compiled = getattr(module, "_compiler_ctx", None) is not None
+    if compiled or any(hasattr(child, "_orig_mod") for child in module.modules()):
+        raise ValueError(
+            f"{owner}: {type(module).__name__} is compiled (torch.compile), so that its layers "
+            "cannot be watched; give the trainer the module as it was before"
+        )
     if forward is not None or step_name(module) != "training_step":
         return
     iterates = "dataloader_iter" in inspect.signature(module.training_step).parameters

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from qspinn.callbacks import InTrainingQuantization, ResetStates
-from qspinn.plan import QuantizationPlan
-from qspinn.quantizers import is_attached
+from qspinn.plan import QuantizationPlan, ResolvedPlan
+from qspinn.quantizers import attach, is_attached
 from tests.callbacks.harness import (
     NAME,
     PLAN,
@@ -29,6 +29,7 @@ from tests.callbacks.strangers import (
     Stranger,
     dataset,
     loader,
+    sequential,
 )
 
 
@@ -157,3 +158,16 @@ def test_resuming_from_a_float_checkpoint_quantises_at_once(tmp_path: Path) -> N
     stock = trainer(tmp_path / "b", callback, watcher, max_epochs=1)
     simple_fit(stock, module(), ckpt_path=tmp_path / "step=2.ckpt")
     assert watcher.quantized == [(0, True)]
+
+
+def test_formats_can_be_attached_by_hand(tmp_path: Path) -> None:
+    """As docs/reuse.md says."""
+    callback = itq()
+    stock, fitted = fit(tmp_path, NAME, callback)
+    path = tmp_path / "epoch=1.ckpt"
+    loaded = Stranger.load_from_checkpoint(path, network=sequential())
+    assert not is_attached(loaded)
+    state = torch.load(path)["callbacks"]["InTrainingQuantization"]
+    attach(loaded, ResolvedPlan.from_dict(state["resolved_plan"]))
+    plain = trainer(tmp_path / "plain", ResetStates())
+    assert measured_on_test(plain, loaded, NAME) == measured_on_test(stock, fitted, NAME)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.plan import QuantizationPlan
@@ -193,3 +193,36 @@ def test_a_datamodule_and_its_batch_hooks(tmp_path: Path) -> None:
     assert min(seen) < -0.9  # scaled to -1
     stock.test(fitted, datamodule=data, verbose=False)
     assert is_attached(fitted)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("kind", [InTrainingQuantization, PostTrainingQuantization])
+def test_a_compiled_module_is_refused(tmp_path: Path, kind: type, whole: bool) -> None:
+    fitted: Any = module()
+    if whole:
+        fitted = torch.compile(fitted, backend="eager")
+    else:
+        fitted.network = torch.compile(fitted.network, backend="eager")
+    stock = trainer(tmp_path, kind(PLAN))
+    with pytest.raises(ValueError, match="Stranger is compiled"):
+        simple_fit(stock, fitted)
+    assert stock.global_step == 0
+
+
+@pytest.mark.parametrize("kind", [InTrainingQuantization, PostTrainingQuantization])
+def test_several_processes_are_refused(kind: type) -> None:
+    class TwoProcesses:
+        world_size = 2
+
+    with pytest.raises(ValueError, match="2 processes, of which each would choose formats"):
+        kind(PLAN).on_fit_start(TwoProcesses(), module())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_averaged_weights_are_validated_quantised(tmp_path: Path, first: bool) -> None:
+    averaging = EMAWeightAveraging(decay=0.5)
+    callback, fitted = itq(), module()
+    callbacks = [callback, averaging] if first else [averaging, callback]
+    simple_fit(trainer(tmp_path, *callbacks), fitted)
+    assert is_attached(fitted)
+    assert callback.footprint.reduction == pytest.approx(4.0)
