@@ -17,7 +17,15 @@ from qspinn.app.checkpoints import AtomicCheckpointIO
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
 
-__all__ = ["Parts", "build_callbacks", "build_loggers", "build_parts", "build_trainer"]
+__all__ = [
+    "Parts",
+    "build_callbacks",
+    "build_loggers",
+    "build_parts",
+    "build_trainer",
+    "check_seed",
+    "set_threads",
+]
 
 MAX_SEED = 2**32 - 1
 # What a network or a learning rule takes from the data, where its own value is null.
@@ -38,6 +46,15 @@ def check_seed(seed: object) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
         raise ConfigurationError(f"seed={seed!r}: write a whole number from 0 to {MAX_SEED}")
     return seed
+
+
+def set_threads(threads: object) -> None:
+    """Set the number of CPU threads; None leaves it as it is."""
+    if threads is None:
+        return
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise ConfigurationError(f"threads={threads!r}: write 1 or more, or null")
+    torch.set_num_threads(threads)
 
 
 def build_parts(config: Mapping[str, Any]) -> Parts:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from qspinn.app.errors import ConfigurationError
+from qspinn.app.errors import ConfigurationError, naming
 from qspinn.records import RECORD_NAME, RecordError, RunRecord, config_hash, read_record
 
 __all__ = ["LAUNCH_KEYS", "RunFolder", "identity", "job_folder"]
@@ -55,7 +55,8 @@ class RunFolder:
             ConfigurationError: The folder holds the work of another configuration, or a record
                 that cannot be read.
         """
-        wanted = config_hash(identity(config))
+        with naming("configuration"):
+            wanted = config_hash(identity(config))
         if self.record.exists():
             try:
                 record = read_record(self.record)

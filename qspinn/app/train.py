@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from qspinn.app.building import check_seed
+from qspinn.app.building import check_seed, set_threads
 from qspinn.app.checking import check_targets
 from qspinn.app.console import quiet_lightning
 from qspinn.app.errors import ConfigurationError
@@ -61,6 +61,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     check_targets(values)
     check_seed(values["seed"])
+    set_threads(values["threads"])
     plan = plan_from_config(values["quantization"])
     folder = RunFolder(output)
     if values["fresh"]:

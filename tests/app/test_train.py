@@ -41,6 +41,7 @@ def test_a_ptq_run_leaves_what_the_readme_promises(composed, tmp_path, capsys):
         "threshold",
         "decay",
     }
+    assert record.accumulator_word_lengths.keys() >= {"network.output.linear"}
     assert record.accuracy == pytest.approx(record.metrics["ptq/test/accuracy"], abs=1e-6)
     assert record.baseline_accuracy == pytest.approx(record.metrics["test/accuracy"], abs=1e-6)
     assert record.accuracy * 1000 == int(record.accuracy * 1000 + 0.5)  # of 1,000 test images
@@ -167,12 +168,14 @@ BAD_VALUES = [
     (["trainer.accelerator=abacus"], "trainer: .*accelerator='abacus'.*cpu"),
     (["trainer.limit_val_batches=2.5"], "trainer: .*2.5 for limit_val_batches"),
     (["learning.optimizer.lr=-1"], r"learning\.optimizer: .*-1"),
+    (["learning.optimizer.lr=nan"], r"configuration: .*optimizer\.lr.*nan.*finite"),
     (["learning.scheduler.pct_start=3"], r"learning\.scheduler: .*pct_start.*3"),
     (["learning.loss=foo"], "learning: loss='foo': write one of mse, cross_entropy"),
     (["data.batch_size=0"], "data: batch_size=0: write"),
     (["data=mnist", "data.root=nowhere"], r"data: .*data\.root=FOLDER"),
     (["seed=-1"], "seed=-1: write a whole number from 0"),
     (["seed=1.5"], r"seed=1\.5: write a whole number from 0"),
+    (["threads=0"], "threads=0: write 1 or more, or null"),
     (["progress=no"], "progress='no': write one of auto, bar, lines, none"),
 ]
 
