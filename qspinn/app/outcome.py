@@ -12,7 +12,6 @@ from typing import Any
 from qspinn.app.folder import RunFolder, identity
 from qspinn.plan import Footprint, ResolvedPlan
 from qspinn.quantizers import accumulator_word_lengths
-from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import RunRecord, config_hash, finite_or_none
 
 __all__ = ["TEST_ACCURACY", "Outcome", "make_record"]
@@ -73,7 +72,6 @@ def make_record(
         rounding=None if plan is None else quantization["rounding"],
         word_lengths={} if plan is None else plan.word_lengths_by_role(),
         formats={} if plan is None else plan.formats(),
-        accumulator_word_lengths={} if plan is None else accumulator_word_lengths(plan),
         accumulator_word_lengths={} if plan is None else accumulator_word_lengths(plan),
         network=names[0],
         data=names[1],
