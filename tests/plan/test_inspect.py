@@ -187,6 +187,18 @@ class TestBinaryInputs:
         )
         assert self.inputs(network, X) == ["5.input"]
 
+    @pytest.mark.parametrize("first", [0.5, 1.0])
+    def test_every_call_counts(self, first: float) -> None:
+        class Loop(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.fc = nn.Linear(4, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.fc(x * first) + self.fc(x * (1.5 - first))
+
+        assert self.inputs(Loop(), spikes(3, 4)) == ["fc.input"]
+
     def test_sums_of_spikes(self) -> None:
         class Added(nn.Module):
             def __init__(self) -> None:

@@ -209,6 +209,18 @@ class TestBatchNorm:
             expected = nn.functional.conv2d(x, stored)
         torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
 
+    def test_the_norm_gets_the_gradient_of_a_norm_alone(self) -> None:
+        """The scale that places the grid adds nothing to it, however coarse the grid."""
+        network = self.conv_norm(bias=True)
+        x = (torch.rand(4, 3, 6, 6) > 0.5).float()
+        attach(network.train(), resolved(network, plan(3), x))
+        alone = copy.deepcopy(network[1])
+        y = network[0](x)
+        for norm, given in ((network[1], y), (alone, y.detach())):
+            norm(given).square().sum().backward()
+        assert torch.equal(network[1].weight.grad, alone.weight.grad)
+        assert torch.equal(network[1].bias.grad, alone.bias.grad)
+
     def test_a_dead_channel_trains_without_nan(self) -> None:
         network = self.conv_norm(bias=False)
         with torch.no_grad():
