@@ -233,8 +233,6 @@ class PostTrainingQuantization(ResetStates):
         }
         for logger in trainer.loggers:
             logger.log_metrics(logged, step=trainer.global_step)
-            # The trainer has finalized its loggers by now.
-            logger.save()
 
 
 def _check_arguments(calibration_batches: object, stages: object) -> None:

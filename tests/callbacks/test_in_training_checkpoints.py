@@ -67,6 +67,14 @@ def test_a_checkpoint_from_before_the_start_is_tested_in_float(
     assert found == measured_on_test(plain, fitted, NAME)
 
 
+def test_a_checkpoint_of_a_float_training_is_tested_in_float(tmp_path: Path) -> None:
+    stock, fitted = fit(tmp_path, NAME, itq())
+    _, plain = fit(tmp_path / "float", NAME, ResetStates())
+    found = measured_on_test(stock, fitted, NAME, ckpt_path=tmp_path / "float" / "epoch=1.ckpt")
+    assert not is_attached(fitted)
+    assert found == measured_on_test(trainer(tmp_path / "x", ResetStates()), plain, NAME)
+
+
 def test_a_checkpoint_without_formats_is_noticed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

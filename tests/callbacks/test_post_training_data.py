@@ -74,6 +74,7 @@ def test_a_datamodule_keeps_its_split_its_hooks_and_its_data(tmp_path: Path) -> 
     fitted, data, callback = module(kind=Spy), Kept(), ptq(stages=("validate", "test"))
     stock = trainer(tmp_path, callback, num_sanity_val_steps=0, max_epochs=1)
     stock.fit(fitted, datamodule=data)
+    assert data.setups == ["fit", "test"]
     # Validation of the fit, the dry runs before, and at last that of the quantised copy.
     validation = [float((batch[0] * 2.0 - 1.0).sum()) for batch in data.val_dataloader()]
     assert seen[-3:] == pytest.approx(validation)

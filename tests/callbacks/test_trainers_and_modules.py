@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
-from qspinn.plan import QuantizationPlan
+from qspinn.plan import QuantizationPlan, reset_states
 from qspinn.quantizers import is_attached
 from tests.callbacks.harness import (
     NAME,
@@ -18,6 +18,7 @@ from tests.callbacks.harness import (
     itq,
     logged,
     module,
+    ptq,
     simple_fit,
     trainer,
 )
@@ -226,3 +227,15 @@ def test_averaged_weights_are_validated_quantised(tmp_path: Path, first: bool) -
     simple_fit(trainer(tmp_path, *callbacks), fitted)
     assert is_attached(fitted)
     assert callback.footprint.reduction == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("make", [itq, ptq])
+def test_predictions_begin_every_batch_afresh(tmp_path: Path, make: Any) -> None:
+    fitted = module(seed=3)
+    data = loader("sequential", 8)
+    found = trainer(tmp_path, make()).predict(fitted, data)
+    fitted.eval()
+    for scores, (images, _) in zip(found, data, strict=True):
+        reset_states(fitted)
+        with torch.no_grad():
+            assert torch.equal(scores, fitted(images))
