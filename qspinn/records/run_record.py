@@ -46,7 +46,7 @@ class RunRecord:
         seed: Of every random generator.
         config: The resolved configuration.
         config_hash: See `qspinn.records.config_hash`.
-        accumulator_word_lengths: Layer path to the bits that its exact sums can need, sign included.
+        accumulator_word_lengths: Layer path to the bits that its exact sums need, sign included.
         checkpoint: Relative to the record's folder, with forward slashes; None without one.
         versions: Library to version.
         seconds: Phase to wall-clock seconds.
