@@ -307,6 +307,13 @@ class TestData:
         found = calibrate(network, using.resolve(network, batches[0]), run)
         assert membrane(found, "0", "input").max > 32.0
 
+    def test_no_extreme_is_missed_among_many_values(self) -> None:
+        """One pixel of 100,000 decides what `max` must cover."""
+        x = torch.rand(1000, 100)
+        x[333, 33] = 50.0
+        found = calibrated(layered(neuron.IFNode(), 100), x, plan(8, calibration="max"))
+        assert 50.0 < membrane(found, "0", "input").max < 64.0
+
     def test_everything_gets_a_format_and_stated_ones_stay(self) -> None:
         network = made("containers")
         roles = {"weight": {"format": "Q1.4"}}
