@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -46,9 +47,18 @@ Compose = Callable[..., DictConfig]
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def tiny() -> tuple[str, ...]:
-    return TINY
+@pytest.fixture(autouse=True)
+def global_settings_are_put_back() -> Iterator[None]:
+    """A run sets how the whole process computes; other tests expect what they found."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+    yield
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")
