@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -31,6 +32,8 @@ def messages_of(data: bytes) -> Iterator[bytes]:
             at += left
             continue
         length = int.from_bytes(data[at + 4 : at + 6], "little")
+        if at + 7 + length > len(data):
+            return
         kind = data[at + 6]
         message += data[at + 7 : at + 7 + length]
         at += 7 + length
@@ -39,17 +42,27 @@ def messages_of(data: bytes) -> Iterator[bytes]:
             message = b""
 
 
-def entries_of(folder: Path) -> list[list[wandb_internal_pb2.Record]]:
-    """Return what each offline run below a folder recorded, oldest run first."""
-    runs = []
-    for path in sorted(folder.rglob("*.wandb"), key=lambda p: p.parent.name):
+def entries_in(path: Path) -> list[wandb_internal_pb2.Record]:
+    """Return what one file recorded, up to its exit.
+
+    W&B's service process writes the end of the file a moment after the run has finished.
+    """
+    deadline = time.monotonic() + 30
+    while True:
         entries = []
         for message in messages_of(path.read_bytes()):
             entry = wandb_internal_pb2.Record()
             entry.ParseFromString(message)
             entries.append(entry)
-        runs.append(entries)
-    return runs
+        if exit_codes(entries) or time.monotonic() > deadline:
+            return entries
+        time.sleep(0.1)
+
+
+def entries_of(folder: Path) -> list[list[wandb_internal_pb2.Record]]:
+    """Return what each offline run below a folder recorded, oldest run first."""
+    paths = sorted(folder.rglob("*.wandb"), key=lambda path: path.parent.name)
+    return [entries_in(path) for path in paths]
 
 
 def logged(entries: list[wandb_internal_pb2.Record]) -> dict[str, float]:
