@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 # A network of a few hundred synapses on a few batches of the embedded images.
 TINY = (
     "network.channels=[4,4,4]",
+    "network.kernel_sizes=[5,3,3]",
     "network.population=2",
     "network.time_steps=2",
     "network.neuron.v_threshold=0.3",
