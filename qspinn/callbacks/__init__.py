@@ -2,6 +2,7 @@
 
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.post_training import PostTrainingQuantization
+from qspinn.callbacks.random_state import RandomState
 from qspinn.callbacks.reset_states import ResetStates
 
-__all__ = ["InTrainingQuantization", "PostTrainingQuantization", "ResetStates"]
+__all__ = ["InTrainingQuantization", "PostTrainingQuantization", "RandomState", "ResetStates"]
