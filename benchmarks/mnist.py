@@ -1,8 +1,8 @@
 """The accuracy and footprint table of the README: MNIST, 32-bit against quantised.
 
 Runs ``train.py`` once per scheme and seed (finished runs are kept, so the
-script can be stopped and started again), then writes a Markdown table and a
-picture.
+script can be stopped and started again), then writes a Markdown table and, of
+the embedded images, a picture.
 
     python benchmarks/mnist.py                                 # the 5,000 embedded images
     python benchmarks/mnist.py --full data.root=FOLDER         # all 70,000 images
@@ -78,7 +78,8 @@ def main() -> None:
     report = f"# {name.replace('_', ' ')}\n\n{_circumstances(arguments)}\n\n{table}\n"
     (arguments.results / f"{name}.md").write_text(report, encoding="utf-8")
     write_json(_figures(records), arguments.results / f"{name}.json")
-    _plot(settings, records, arguments.results / f"{name}.png")
+    if not arguments.full:
+        _plot(settings, records, arguments.results / f"{name}.png")
     print(report)
 
 
@@ -145,8 +146,9 @@ def _circumstances(arguments: argparse.Namespace) -> str:
         else "the embedded MNIST subset: 3,500 training, 500 validation, 1,000 test images"
     )
     command = "python benchmarks/mnist.py" + (" --full data.root=FOLDER" if arguments.full else "")
+    seeds = "One seed" if arguments.seeds == 1 else f"{arguments.seeds} seeds, mean and deviation"
     return (
-        f"Data: {data}. {arguments.seeds} seeds; mean and standard deviation. Quantised are "
+        f"Data: {data}. {seeds}. Quantised are "
         "weights, biases, membrane potentials at every time step, thresholds, decays and pixels; "
         "the footprint counts all of them but the pixels, which only pass through.\n\n"
         f"Machine: {os.cpu_count()} CPU cores ({platform.machine()}), no GPU. "
