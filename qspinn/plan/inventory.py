@@ -104,6 +104,12 @@ class Inventory:
                 return layer
         raise KeyError(path)
 
+    @property
+    def from_forward_pass(self) -> bool:
+        """Whether a dry run has shown the sizes of all neuron layers."""
+        states = (info for info in self.tensors() if info.role == "membrane")
+        return all(info.shape is not None for info in states)
+
     def roles(self) -> tuple[Role, ...]:
         """The roles that occur, each once."""
         return tuple(dict.fromkeys(role for layer in self.layers for role in layer.roles()))

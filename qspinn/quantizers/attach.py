@@ -106,6 +106,11 @@ def _attach(module: nn.Module, plan: ResolvedPlan, observers: Observers | None) 
             "attach: quantizers are attached already; call qspinn.quantizers.detach first"
         )
     _check_dtypes(module)
+    if not plan.inventory.from_forward_pass:
+        raise ValueError(
+            "attach: the plan was resolved without a forward pass, so it does not know which batch "
+            "norms to fold; write plan.resolve(module, example_input)"
+        )
     swaps: list[Swap] = []
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)

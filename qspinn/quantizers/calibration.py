@@ -44,7 +44,7 @@ def calibrate(
     Args:
         module: The network, no quantizers attached. It is left as it was;
             SpikingJelly's states are reset.
-        plan: Resolved against ``module``.
+        plan: Resolved against ``module`` with an example input.
         run: An input batch, or a function that runs ``module`` on calibration data
             and calls ``functional.reset_net`` between batches.
 

@@ -78,8 +78,6 @@ def output_dtype(layer: LayerInfo, plan: ResolvedPlan) -> torch.dtype | None:
     if accumulator_word_length(layer, plan.of_layer(layer.path)) is None:
         return None
     neurons = [one for one in plan.inventory.layers if one.kind == "neuron"]
-    if any(info.shape is None for one in neurons for info in one.tensors):
-        return sum_dtype(layer, plan)  # no dry run: who takes them is not known
     takers = [neuron for neuron in neurons if layer.path in neuron.sources]
     if not takers:
         return None

@@ -437,3 +437,15 @@ class TestOtherNodes:
         assert spikes[0].any()
         assert torch.equal(*spikes)
         assert torch.equal(simple.v, known.v)
+
+
+def test_a_plan_that_saw_no_forward_pass_is_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), neuron.IFNode())
+    stated = QuantizationPlan.from_rules(
+        [{"role": "weight", "format": "Q1.6"}, {"role": "membrane", "format": "Q1.6"}]
+    )
+    with pytest.raises(ValueError, match=r"without a forward pass.*plan.resolve\(module, exam"):
+        attach(network, stated.resolve(network))
+    assert not is_attached(network)
+    attach(network, stated.resolve(network, torch.rand(2, 1, 5, 5)))
+    assert is_attached(network)
