@@ -40,19 +40,24 @@ class Setting:
     overrides: tuple[str, ...]
 
 
+TITLES = {"mnist_full": "Full MNIST", "mnist_subset": "Embedded MNIST images"}
+
+
+def _everything(bits: int, scheme: str) -> Setting:
+    return Setting(f"{bits}-bit everything", scheme, (f"quantization.word_length={bits}",))
+
+
 W4_S6 = ("quantization.word_length=6", "quantization.roles.weight.word_length=4")
 FULL = (
-    Setting("8-bit everything", "ptq", ("quantization.word_length=8",)),
-    Setting("8-bit everything", "itq", ("quantization.word_length=8",)),
+    _everything(8, "ptq"),
+    _everything(8, "itq"),
     Setting("4-bit weights, 6-bit rest", "itq", W4_S6),
 )
 SUBSET = (
-    *FULL,
-    *(
-        Setting(f"{bits}-bit everything", scheme, (f"quantization.word_length={bits}",))
-        for scheme in ("ptq", "itq")
-        for bits in (6, 4, 3)
-    ),
+    *(_everything(bits, "ptq") for bits in (8, 6, 4, 3)),
+    *(_everything(bits, "itq") for bits in (8, 6)),
+    Setting("4-bit weights, 6-bit rest", "itq", W4_S6),
+    *(_everything(bits, "itq") for bits in (4, 3)),
 )
 
 
@@ -75,7 +80,7 @@ def main() -> None:
     }
     arguments.results.mkdir(parents=True, exist_ok=True)
     table = _table(settings, records)
-    report = f"# {name.replace('_', ' ')}\n\n{_circumstances(arguments)}\n\n{table}\n"
+    report = f"# {TITLES[name]}\n\n{_circumstances(arguments)}\n\n{table}\n"
     (arguments.results / f"{name}.md").write_text(report, encoding="utf-8")
     write_json(_figures(records), arguments.results / f"{name}.json")
     if not arguments.full:
