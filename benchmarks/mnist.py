@@ -151,7 +151,11 @@ def _circumstances(arguments: argparse.Namespace) -> str:
         else "the embedded MNIST subset: 3,500 training, 500 validation, 1,000 test images"
     )
     command = "python benchmarks/mnist.py" + (" --full data.root=FOLDER" if arguments.full else "")
-    seeds = "One seed" if arguments.seeds == 1 else f"{arguments.seeds} seeds, mean and deviation"
+    seeds = (
+        "One seed"
+        if arguments.seeds == 1
+        else f"{arguments.seeds} seeds, mean and standard deviation"
+    )
     return (
         f"Data: {data}. {seeds}. Quantised are "
         "weights, biases, membrane potentials at every time step, thresholds, decays and pixels; "
