@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 
 from qspinn.callbacks.isolation import Forward, forward_once, independent_copy, onlooker
@@ -44,7 +43,6 @@ def calibrated(
     copied = independent_copy(module)
     copied.to(trainer.strategy.root_device)
     copied.trainer = onlooker(trainer)
-    copied.eval()
 
     def run_one(batch: Any) -> None:
         with trainer.precision_plugin.forward_context():
@@ -54,9 +52,8 @@ def calibrated(
         for batch in batches:
             run_one(batch)
 
-    with torch.no_grad():
-        inventory = known or _inventory(copied, [partial(run_one, batch) for batch in batches])
-        return calibrate(copied, resolve(plan, inventory), run)
+    inventory = known or _inventory(copied, [partial(run_one, batch) for batch in batches])
+    return calibrate(copied, resolve(plan, inventory), run)
 
 
 def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> Inventory:

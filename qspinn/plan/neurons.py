@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from spikingjelly.activation_based import base, neuron
 from torch import nn
 
@@ -69,6 +72,19 @@ def state_names(module: nn.Module) -> tuple[str, ...]:
     if isinstance(module, base.MemoryModule):
         return tuple(module._memories)
     return ("v",)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Runs ``module`` for evaluation, without gradients; its training flags come back."""
+    training = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for child, flag in training.items():
+            child.training = flag
 
 
 def reset_states(module: nn.Module) -> None:

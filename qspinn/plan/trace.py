@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from qspinn.plan.neurons import charge_of, has_threshold, reset_states, state_names
+from qspinn.plan.neurons import (
+    charge_of,
+    evaluation_mode,
+    has_threshold,
+    reset_states,
+    state_names,
+)
 from qspinn.plan.synapses import is_foldable, is_synapse
 
 # These hand their input on, so they are no consumer that folding would cheat.
@@ -75,17 +81,13 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     for path, child in module.named_modules():
         if _is_leaf(child) and not isinstance(child, PASS_THROUGH):
             handles += watch.hooks(path, child)
-    training = {child: child.training for child in module.modules()}
     reset_states(module)
-    module.eval()
     try:
-        with torch.inference_mode(False), torch.no_grad(), watch:
+        with torch.inference_mode(False), evaluation_mode(module), watch:
             run()
     finally:
         for handle in handles:
             handle.remove()
-        for child, flag in training.items():
-            child.training = flag
         reset_states(module)
     return watch.trace
 

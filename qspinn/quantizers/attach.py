@@ -24,7 +24,6 @@ from qspinn.quantizers.precision import charge_dtype, output_dtype, receives_flo
 from qspinn.quantizers.synapse import (
     FoldedNorm,
     Narrowed,
-    NormQuantizer,
     QuantizedSynapse,
     SynapseQuantizer,
 )
@@ -203,7 +202,7 @@ def _synapse_swaps(
     )
     swaps: list[Swap] = [(child, QuantizedSynapse, quantizer)]
     if norm is not None:
-        swaps.append((norm, FoldedNorm, NormQuantizer(layer.path)))
+        swaps.append((norm, FoldedNorm, None))
     return swaps
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
-from qspinn.plan.neurons import has_threshold
+from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
     Observers,
     attach_observers,
@@ -65,7 +65,7 @@ def calibrate(
         node = module.get_submodule(layer.path)
         plan = plan.with_formats(_observed_formats(node, tensors, observers))
         if layer.kind == "neuron":
-            plan = plan.with_formats(_threshold_format(node, layer, plan.of_layer(layer.path)))
+            plan = plan.with_formats(_threshold_format(node, plan.of_layer(layer.path)))
             _check_neuron(node, layer, plan.of_layer(layer.path))
     return plan
 
@@ -73,19 +73,15 @@ def calibrate(
 def _observe(
     module: nn.Module, plan: ResolvedPlan, run: Callable[[], object] | Tensor
 ) -> Observers:
-    training = {child: child.training for child in module.modules()}
     observers = attach_observers(module, plan)
-    module.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(module):
             if isinstance(run, Tensor):
                 module(run)
             elif observers:
                 run()
     finally:
         detach(module)
-        for child, flag in training.items():
-            child.training = flag
     return observers
 
 
@@ -199,7 +195,7 @@ def _as_the_neuron_sees_it(node: Any, potentials: Tensor) -> Tensor:
     return potentials.clamp(max=float(node.v_threshold))
 
 
-def _threshold_format(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
+def _threshold_format(node: Any, tensors: Tensors) -> dict[str, Format]:
     membrane, threshold = tensors.get("v"), _open(tensors, "v_threshold")
     grid = membrane.format if membrane is not None else None
     if threshold is None:

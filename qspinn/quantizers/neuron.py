@@ -111,21 +111,27 @@ class NeuronQuantizer:
             quantizer.restart(device)
 
 
-class QuantizedNode(Swapped):
-    """Mixin over SpikingJelly's ``BaseNode``: charges by an exact formula."""
+class _SteppingNode(Swapped):
+    """Steps through a sequence one by one, from states that are on their grids."""
 
     _quantizer: NeuronQuantizer
 
-    # The subclasses of BaseNode point these at whole-sequence kernels that
-    # never call the single step.
+    # SpikingJelly's neurons point this at whole-sequence kernels that never call
+    # the single step.
     multi_step_functional_forward = base.MemoryModule.multi_step_functional_forward
-    multi_step_forward = spiking.BaseNode.multi_step_forward
 
     def materialize_states(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
     ) -> tuple[Any, ...]:
-        """SpikingJelly's initial states, on their grids; ``[N, *]`` each."""
+        """The neuron's own initial states, on their grids; ``[N, *]`` each."""
         return _materialized(self, super(), inputs, states, step_mode)
+
+
+class QuantizedNode(_SteppingNode):
+    """Mixin over SpikingJelly's ``BaseNode``: charges by an exact formula."""
+
+    # As above: the subclasses' own would call a kernel.
+    multi_step_forward = spiking.BaseNode.multi_step_forward
 
     def single_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
@@ -154,24 +160,14 @@ class QuantizedNode(Swapped):
         return (quantizer.spikes_like(spike, x),), (v, *states[1:])
 
 
-class FallbackNode(Swapped):
+class FallbackNode(_SteppingNode):
     """Mixin over any other stepping neuron: its states are rounded after the step."""
-
-    _quantizer: NeuronQuantizer
-
-    multi_step_functional_forward = base.MemoryModule.multi_step_functional_forward
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         """All time steps of ``x_seq`` ``[T, N, *]``, one by one."""
         is_node = isinstance(self, spiking.BaseNode)
         owner: Any = spiking.BaseNode if is_node else base.MemoryModule
         return owner.multi_step_forward(self, x_seq, *args, **kwargs)
-
-    def materialize_states(
-        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
-    ) -> tuple[Any, ...]:
-        """The neuron's own initial states, on their grids; ``[N, *]`` each."""
-        return _materialized(self, super(), inputs, states, step_mode)
 
     def single_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.quantizers.class_swap import Swapped, substituted
-from qspinn.quantizers.folding import fold_scale, folded_bias, folded_weight, per_channel
+from qspinn.quantizers.folding import fold_scale, folded_parameters, folded_weight, per_channel
 from qspinn.quantizers.neuron import sequence_number
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
@@ -56,12 +56,7 @@ class SynapseQuantizer:
 
     def parameters(self, layer: nn.Module) -> tuple[Tensor, Tensor | None]:
         """Weight and bias that a device would hold, on their grids."""
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        bias: Tensor | None = layer.bias  # type: ignore[assignment]
-        if self.norm is not None:
-            scale = fold_scale(self.norm)
-            weight = folded_weight(layer, scale)
-            bias = folded_bias(layer, self.norm, scale)
+        weight, bias = folded_parameters(layer, self.norm)
         if self.weight is not None:
             weight = self.weight.stored(weight, layer.training)
         if self.bias is not None and bias is not None:
@@ -130,17 +125,8 @@ class QuantizedSynapse(Swapped):
         return result
 
 
-@dataclass
-class NormQuantizer:
-    """Marks a batch norm that is folded into the layer before it."""
-
-    folded_into: str
-
-
 class FoldedNorm(Swapped):
     """Mixin over a batch norm: at inference it has nothing left to do."""
-
-    _quantizer: NormQuantizer
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Normalises while it trains on batch statistics, else returns ``x``."""
