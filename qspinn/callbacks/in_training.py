@@ -17,14 +17,14 @@ from qspinn.callbacks.isolation import (
     preserved_globals,
     quiet_lightning,
 )
-from qspinn.callbacks.reset_states import ResetStates
-from qspinn.plan import Footprint, QuantizationPlan, ResolvedPlan, footprint_of, reset_states
+from qspinn.callbacks.quantization import Quantization
+from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
 from qspinn.quantizers import attach, detach, is_attached
 
 log = logging.getLogger(__name__)
 
 
-class InTrainingQuantization(ResetStates):
+class InTrainingQuantization(Quantization):
     """Trains, validates, tests and checkpoints a network with quantised values.
 
     From ``start_epoch`` on, every forward pass computes in fixed point; gradients
@@ -67,21 +67,10 @@ class InTrainingQuantization(ResetStates):
         Raises:
             ValueError: An epoch that cannot be.
         """
-        super().__init__()
-        self.plan = plan if isinstance(plan, QuantizationPlan) else QuantizationPlan.from_dict(plan)
+        super().__init__(plan, forward)
         self.start_epoch = _epoch("start_epoch", start_epoch)
         self.freeze_epoch = None if freeze_epoch is None else _epoch("freeze_epoch", freeze_epoch)
-        self.forward = forward
-        self.resolved_plan: ResolvedPlan | None = None
         self._must_attach = False
-        self._was_tried = False
-
-    @property
-    def footprint(self) -> Footprint | None:
-        """Bits of the quantised network."""
-        if self.resolved_plan is None:
-            return None
-        return footprint_of(self.resolved_plan.inventory, self.resolved_plan)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""

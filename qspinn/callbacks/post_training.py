@@ -23,6 +23,7 @@ from qspinn.callbacks.isolation import (
     quiet_lightning,
     side_trainer,
 )
+from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.reset_states import ResetStates
 from qspinn.callbacks.trainer_data import (
     first_batches,
@@ -31,7 +32,7 @@ from qspinn.callbacks.trainer_data import (
     validation_loader,
     with_validation_data,
 )
-from qspinn.plan import Footprint, QuantizationPlan, ResolvedPlan, footprint_of, reset_states
+from qspinn.plan import QuantizationPlan, reset_states
 from qspinn.quantizers import attach, is_attached
 from qspinn.quantizers.class_swap import substituted
 
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 STAGES = ("validate", "test")
 
 
-class PostTrainingQuantization(ResetStates):
+class PostTrainingQuantization(Quantization):
     """Quantises a copy of the trained network when the fit ends, and evaluates it.
 
     Formats that the plan leaves open are calibrated on training data. The
@@ -86,24 +87,13 @@ class PostTrainingQuantization(ResetStates):
         Raises:
             ValueError: A value that cannot be.
         """
-        super().__init__()
+        super().__init__(plan, forward)
         _check_arguments(calibration_batches, stages)
-        self.plan = plan if isinstance(plan, QuantizationPlan) else QuantizationPlan.from_dict(plan)
         self.calibration_batches = calibration_batches
         self.stages = tuple(stages)
         self.prefix = prefix
-        self.forward = forward
         self.quantized_module: LightningModule | None = None
-        self.resolved_plan: ResolvedPlan | None = None
         self.metrics: dict[str, float] = {}
-        self._was_tried = False
-
-    @property
-    def footprint(self) -> Footprint | None:
-        """Bits of the quantised network."""
-        if self.resolved_plan is None:
-            return None
-        return footprint_of(self.resolved_plan.inventory, self.resolved_plan)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""

@@ -1,0 +1,36 @@
+"""What in-training and post-training quantisation have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qspinn.callbacks.isolation import Forward
+from qspinn.callbacks.reset_states import ResetStates
+from qspinn.plan import Footprint, QuantizationPlan, ResolvedPlan, footprint_of
+
+
+class Quantization(ResetStates):
+    """Holds a plan, what it resolved to, and the footprint that follows.
+
+    Attributes:
+        plan: What is quantised, and how.
+        forward: How to run the module on a batch for calibration.
+        resolved_plan: With the formats in use; ``None`` until there are any.
+    """
+
+    def __init__(self, plan: QuantizationPlan | Mapping[str, Any], forward: Forward | None) -> None:
+        """Takes a plan, or the dictionary of one."""
+        super().__init__()
+        self.plan = plan if isinstance(plan, QuantizationPlan) else QuantizationPlan.from_dict(plan)
+        self.forward = forward
+        self.resolved_plan: ResolvedPlan | None = None
+        # Whether the plan was tried on the first batch of this fit.
+        self._was_tried = False
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """Bits of the quantised network; ``None`` until its formats are known."""
+        if self.resolved_plan is None:
+            return None
+        return footprint_of(self.resolved_plan.inventory, self.resolved_plan)
