@@ -10,7 +10,14 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from qspinn.callbacks.isolation import Forward, forward_once, independent_copy, onlooker
-from qspinn.plan import Inventory, QuantizationPlan, ResolvedPlan, inspect, resolve
+from qspinn.plan import (
+    Inventory,
+    QuantizationPlan,
+    ResolvedPlan,
+    inspect,
+    needs_forward_pass,
+    resolve,
+)
 from qspinn.quantizers import calibrate
 
 log = logging.getLogger(__name__)
@@ -23,6 +30,7 @@ def calibrated(
     batches: Sequence[Any],
     forward: Forward | None,
     known: Inventory | None = None,
+    learning: bool = False,
 ) -> ResolvedPlan:
     """Resolves ``plan`` against the trainer's module and chooses the formats that it leaves open.
 
@@ -36,6 +44,7 @@ def calibrated(
         batches: As the trainer hands them out.
         forward: How to run the module on one of them; ``None``: its own step.
         known: The inventory, where an earlier call found it.
+        learning: Whether the module will learn in these formats.
 
     Raises:
         ValueError: A rule that matches nothing, or formats that cannot be.
@@ -53,7 +62,7 @@ def calibrated(
             run_one(batch)
 
     inventory = known or _inventory(copied, [partial(run_one, batch) for batch in batches])
-    return calibrate(copied, resolve(plan, inventory), run)
+    return calibrate(copied, resolve(plan, inventory), run, learning)
 
 
 def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> Inventory:
@@ -61,6 +70,8 @@ def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> I
 
     One batch at a time, since a dry run keeps what every layer puts out.
     """
+    if not needs_forward_pass(module):
+        return inspect(module)
     found = [inspect(module, run=run) for run in runs]
     return max(found, key=lambda inventory: len(list(inventory.tensors())))
 

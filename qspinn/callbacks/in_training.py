@@ -14,6 +14,7 @@ from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
     check_single_device,
+    independent_copy,
     preserved_globals,
     quiet_lightning,
 )
@@ -97,7 +98,7 @@ class InTrainingQuantization(Quantization):
         epoch = trainer.current_epoch
         if epoch < self.start_epoch:
             if not self._was_tried:
-                self._calibrated(trainer, pl_module, batch)
+                attach(independent_copy(pl_module), self._calibrated(trainer, pl_module, batch))
         elif self.resolved_plan is None or (batch_idx == 0 and self._follows(epoch)):
             detach(pl_module)
             resolved = self._calibrated(trainer, pl_module, batch)
@@ -193,7 +194,9 @@ class InTrainingQuantization(Quantization):
     def _calibrated(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> ResolvedPlan:
         known = None if self.resolved_plan is None else self.resolved_plan.inventory
         with preserved_globals(), quiet_lightning():
-            return calibrated(self.plan, pl_module, trainer, [batch], self.forward, known)
+            return calibrated(
+                self.plan, pl_module, trainer, [batch], self.forward, known, learning=True
+            )
 
 
 def _epoch(name: str, value: object) -> int:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from qspinn.callbacks.random_state import capture_random_states, restore_random_states
-from qspinn.plan import reset_states
+from qspinn.plan import needs_forward_pass, reset_states
 from qspinn.quantizers.class_swap import substituted
 
 Forward = Callable[[LightningModule, Any], Any]
@@ -96,7 +96,8 @@ def check_runnable(module: LightningModule, forward: Forward | None, owner: str)
 
     Raises:
         ValueError: A compiled module, or, without ``forward``, a module whose only step
-            optimises by itself.
+            optimises by itself; unless it declares its tensors, so that it need not
+            be watched.
     """
     compiled = getattr(module, "_compiler_ctx", None) is not None
     if compiled or any(hasattr(child, "_orig_mod") for child in module.modules()):
@@ -105,6 +106,8 @@ def check_runnable(module: LightningModule, forward: Forward | None, owner: str)
             "cannot be watched; give the trainer the module as it was before"
         )
     if forward is not None or step_name(module) != "training_step":
+        return
+    if not needs_forward_pass(module):
         return
     iterates = "dataloader_iter" in inspect.signature(module.training_step).parameters
     if iterates or not module.automatic_optimization:

@@ -32,7 +32,7 @@ from qspinn.callbacks.trainer_data import (
     validation_loader,
     with_validation_data,
 )
-from qspinn.plan import QuantizationPlan, reset_states
+from qspinn.plan import QuantizationPlan, needs_forward_pass, reset_states
 from qspinn.quantizers import attach, is_attached
 from qspinn.quantizers.class_swap import substituted
 
@@ -122,7 +122,9 @@ class PostTrainingQuantization(Quantization):
         if train is None:
             raise ValueError("PostTrainingQuantization: the trainer has no training data")
         with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
-            batches = first_batches(trainer, pl_module, train, self.calibration_batches)
+            batches = []
+            if needs_forward_pass(pl_module):
+                batches = first_batches(trainer, pl_module, train, self.calibration_batches)
             resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
             warn_of_notes(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)

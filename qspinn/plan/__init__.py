@@ -1,6 +1,13 @@
 """The plan: which tensor gets which fixed-point format, and what that costs in memory."""
 
-from qspinn.plan.dry_run import inspect
+from qspinn.plan.declared import (
+    DeclaredTensor,
+    DeclaresTensors,
+    declared_tensors,
+    declares_tensors,
+    layers_of,
+)
+from qspinn.plan.dry_run import inspect, needs_forward_pass
 from qspinn.plan.footprint import Footprint, FootprintItem, footprint, footprint_of
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.neurons import charge_of, reset_states
@@ -14,6 +21,8 @@ __all__ = [
     "GRANULARITIES",
     "ROLES",
     "ROLE_MEANINGS",
+    "DeclaredTensor",
+    "DeclaresTensors",
     "Footprint",
     "FootprintItem",
     "Inventory",
@@ -26,9 +35,13 @@ __all__ = [
     "TensorInfo",
     "TensorSettings",
     "charge_of",
+    "declared_tensors",
+    "declares_tensors",
     "footprint",
     "footprint_of",
     "inspect",
+    "layers_of",
+    "needs_forward_pass",
     "reset_states",
     "resolve",
 ]

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules import loss as torch_loss
 from torch.nn.parameter import is_lazy
 
+from qspinn.plan.declared import declared_tensors, declares_tensors, layers_of
+from qspinn.plan.float_class import float_class, shown
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.neurons import (
     charge_of,
-    float_class,
     has_threshold,
     is_unknown_neuron,
     state_names,
@@ -35,7 +36,8 @@ def inspect(
             buffers; SpikingJelly's neuron states are reset.
         example_input: A batch as ``module`` takes it.
         run: Instead of ``example_input``, for modules that are not simply called:
-            does one forward pass of ``module``.
+            does one forward pass of ``module``. Not called where everything that
+            has a role declares its tensors.
 
     Returns:
         The inventory. Without a forward pass, numbers of neurons are unknown, no
@@ -47,12 +49,14 @@ def inspect(
         def run() -> object:
             return module(given)
 
-    trace = None if run is None else trace_forward(module, run)
+    trace = None
+    if run is not None and needs_forward_pass(module):
+        trace = trace_forward(module, run)
     layers: list[LayerInfo] = []
     notes: list[str] = []
     folded = {} if trace is None else trace.folds(module)
-    may_fold = trace is None and any(is_foldable(child) for child in module.modules())
-    for path, child in module.named_modules():
+    may_fold = trace is None and any(is_foldable(child) for _, child in layers_of(module))
+    for path, child in layers_of(module):
         if path in folded.values():
             continue
         found = _layer_info(path, child, trace, folded)
@@ -62,9 +66,30 @@ def inspect(
     return Inventory(tuple(layers), tuple(notes))
 
 
+def needs_forward_pass(module: nn.Module) -> bool:
+    """Whether only a forward pass shows all that a plan must know of ``module``.
+
+    It does not where everything that has a role declares its tensors, so that
+    nothing is folded, no state has an unknown size and no input can be binary.
+    """
+    layers = [child for _, child in layers_of(module)]
+    if not any(declares_tensors(child) for child in layers):
+        return True
+    return any(_shows_more_in_use(child) for child in layers if not declares_tensors(child))
+
+
+def _shows_more_in_use(module: nn.Module) -> bool:
+    if isinstance(module, SYNAPSES) or charge_of(module) is not None:
+        return True
+    unsized = any(info.shape is None for info in _uncovered_states("", module, None))
+    return unsized or any(is_lazy(one) for one in module.parameters(recurse=False))
+
+
 def _layer_info(
     path: str, module: nn.Module, trace: Trace | None, folded: dict[str, str]
 ) -> LayerInfo | None:
+    if declares_tensors(module):
+        return _declared_info(path, module, trace)
     called = trace is None or path in trace.called
     if called and is_synapse(module):
         return _synapse_info(path, module, trace, folded.get(path))
@@ -75,7 +100,9 @@ def _layer_info(
 
 def _notes(path: str, module: nn.Module, trace: Trace | None) -> list[str]:
     """What a user should know about how this layer is treated."""
-    name = f"{path or 'the module itself'} ({float_class(module).__name__})"
+    name = shown(path, module)
+    if declares_tensors(module):
+        return []
     charge = charge_of(module)
     if is_unknown_neuron(module):
         return [f"{name} does not step by itself, or in a way that is not known: stays 32-bit"]
@@ -97,8 +124,8 @@ def _synapse_info(path: str, module: nn.Module, trace: Trace | None, norm: str |
     weight: Tensor = module.weight  # type: ignore[assignment]
     if is_lazy(weight):
         raise ValueError(
-            f"{path or 'the module itself'} ({float_class(module).__name__}) has no shape yet; run "
-            "the module on a batch once before it is inspected"
+            f"{shown(path, module)} has no shape yet; run the module on a batch once before it is "
+            "inspected"
         )
     axis = 1 if isinstance(module, TRANSPOSED) else 0
     groups = int(getattr(module, "groups", 1))
@@ -158,6 +185,14 @@ def _neuron_info(
         sources=_sources(path, trace),
         reset_word=reset is not None and reset != 0.0,
     )
+
+
+def _declared_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:
+    tensors = tuple(declared.info for declared in declared_tensors(path, module))
+    if not tensors:
+        return None
+    name = float_class(module).__name__
+    return LayerInfo(path, "declared", name, tensors, sources=_sources(path, trace))
 
 
 def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qspinn.plan.dry_run import inspect
 from qspinn.plan.inventory import Inventory
 from qspinn.plan.resolved import ResolvedPlan, resolve
-from qspinn.plan.roles import TRAINING_ONLY_ROLES, UNSTORED_ROLES
+from qspinn.plan.roles import UNSTORED_ROLES
 from qspinn.plan.rules import QuantizationPlan
 
 FLOAT_BITS = 32
@@ -23,10 +23,13 @@ class FootprintItem:
 
     Attributes:
         path: Layer path and name.
-        role: Its role, or ``"other"`` where no role covers it (then it is 32-bit).
+        role: Its role, or ``"other"`` where no role covers it (then it is 32-bit, or
+            has a fixed word length).
         count: Number of values.
         word_length: Bits per value as quantised.
         training_only: Held only by a device that learns.
+        baseline_word_length: Bits per value in the baseline: 32, or as quantised
+            where it is no fixed-point number.
     """
 
     path: str
@@ -34,6 +37,7 @@ class FootprintItem:
     count: int
     word_length: int
     training_only: bool = False
+    baseline_word_length: int = FLOAT_BITS
 
     @property
     def bits(self) -> int:
@@ -42,8 +46,8 @@ class FootprintItem:
 
     @property
     def baseline_bits(self) -> int:
-        """Bits of the same tensor in 32-bit."""
-        return self.count * FLOAT_BITS
+        """Bits of the same tensor in the baseline."""
+        return self.count * self.baseline_word_length
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Footprint:
 
     Values that only pass through (spikes, layer inputs, accumulators) are not
     held and not counted, neither here nor in the baseline. The baseline is the
-    same network in 32-bit, its batch norms folded as well.
+    same network in 32-bit, its batch norms folded as well; counters and labels
+    have the same word length in both.
     """
 
     items: tuple[FootprintItem, ...]
@@ -64,7 +69,7 @@ class Footprint:
 
     @property
     def training_bits(self) -> int:
-        """Bits that a device must hold to learn: inference, and traces besides."""
+        """Bits that a device must hold to learn: inference, traces and the like besides."""
         return sum(item.bits for item in self.items)
 
     @property
@@ -130,13 +135,15 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
         for info in layer.tensors:
             if info.role in UNSTORED_ROLES:
                 continue
+            baseline = info.word_length or FLOAT_BITS
             items.append(
                 FootprintItem(
                     info.path,
                     info.role or UNCOVERED,
                     info.count,
-                    lengths.get(info.path, FLOAT_BITS),
-                    info.role in TRAINING_ONLY_ROLES,
+                    lengths.get(info.path, baseline),
+                    info.for_training,
+                    baseline,
                 )
             )
         if layer.reset_word:

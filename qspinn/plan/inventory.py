@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from qspinn.plan.neurons import Charge
-from qspinn.plan.roles import Role
+from qspinn.plan.roles import TRAINING_ONLY_ROLES, Role
+
+if TYPE_CHECKING:
+    from qspinn.plan.neurons import Charge
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class TensorInfo:
         shape: Its shape on the device: states have no batch dimension. ``None``
             while no dry run has shown it.
         channel_axis: The axis of output channels, for one format per channel.
+        training_only: Whether only a device that learns holds it; ``None`` where
+            its role says so.
+        word_length: Bits per value of what is no fixed-point number (counters,
+            labels), quantised and in the baseline; ``None`` for 32.
     """
 
     layer: str
@@ -29,6 +35,15 @@ class TensorInfo:
     role: Role | None
     shape: tuple[int, ...] | None
     channel_axis: int | None = None
+    training_only: bool | None = None
+    word_length: int | None = None
+
+    @property
+    def for_training(self) -> bool:
+        """Whether only a device that learns holds it."""
+        return (
+            self.role in TRAINING_ONLY_ROLES if self.training_only is None else self.training_only
+        )
 
     @property
     def path(self) -> str:
@@ -56,7 +71,8 @@ class LayerInfo:
 
     Attributes:
         path: As in ``named_modules()``; ``""`` is the module itself.
-        kind: ``"synapse"`` (linear, convolution), ``"neuron"`` or ``"other"``.
+        kind: ``"synapse"`` (linear, convolution), ``"neuron"``, ``"declared"`` (says
+            by itself what it holds) or ``"other"``.
         type_name: Its class.
         tensors: What it holds.
         charge: How a neuron charges.
@@ -70,7 +86,7 @@ class LayerInfo:
     """
 
     path: str
-    kind: Literal["synapse", "neuron", "other"]
+    kind: Literal["synapse", "neuron", "declared", "other"]
     type_name: str
     tensors: tuple[TensorInfo, ...]
     charge: Charge | None = None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from spikingjelly.activation_based import base, neuron
 from torch import nn
+
+from qspinn.plan.declared import declares_tensors
+from qspinn.plan.float_class import float_class
 
 Charge = Literal["if", "lif", "plif", "fallback"]
 
@@ -29,11 +32,6 @@ _UNDEFINED_STEPS = (
 )
 
 
-def float_class(module: nn.Module) -> Any:
-    """The class of ``module``, or the one it had before quantizers were attached."""
-    return getattr(module, "_float_class", type(module))
-
-
 def charge_of(module: nn.Module) -> Charge | None:
     """The formula by which a neuron charges; ``None`` where ``module`` is no such neuron.
 
@@ -41,8 +39,11 @@ def charge_of(module: nn.Module) -> Charge | None:
     module that keeps a membrane potential ``v`` and steps through SpikingJelly's
     ``single_step_functional_forward`` or ``neuronal_charge`` is a
     ``"fallback"``: its state is rounded after the float computation. A subclass
-    that replaces the step of a known neuron is a fallback too.
+    that replaces the step of a known neuron is a fallback too. A module that
+    declares its tensors is none, whatever its memories are called.
     """
+    if declares_tensors(module):
+        return None
     kind = float_class(module)
     if isinstance(module, neuron.SimpleBaseNode | neuron.NonSpikingBaseNode):
         return _CHARGE_METHODS.get(kind.neuronal_charge, "fallback")
@@ -60,7 +61,7 @@ def has_threshold(module: nn.Module) -> bool:
 
 def is_unknown_neuron(module: nn.Module) -> bool:
     """Whether ``module`` is a spiking neuron whose single step is not known."""
-    if charge_of(module) is not None:
+    if charge_of(module) is not None or declares_tensors(module):
         return False
     if isinstance(module, base.MemoryModule) and "v" in module._memories:
         return True

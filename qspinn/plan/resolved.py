@@ -191,8 +191,8 @@ def _check_matches(rule: Rule, inventory: Inventory) -> None:
     layers = [layer for layer in inventory.layers if layer.roles()]
     if not layers:
         raise ValueError(
-            f"{rule}: the module has nothing to quantise: no linear or convolutional layer and no "
-            "SpikingJelly neuron"
+            f"{rule}: the module has nothing to quantise: no linear or convolutional layer, no "
+            "SpikingJelly neuron, and nothing that declares its tensors"
         )
     matched = [layer for layer in layers if fnmatch.fnmatchcase(layer.path, rule.layers)]
     if not matched:

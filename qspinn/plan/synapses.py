@@ -5,7 +5,8 @@ from __future__ import annotations
 from spikingjelly.activation_based import layer
 from torch import nn
 
-from qspinn.plan.neurons import float_class
+from qspinn.plan.declared import declares_tensors
+from qspinn.plan.float_class import float_class
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 SYNAPSES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -32,8 +33,11 @@ def is_synapse(module: nn.Module) -> bool:
 
     A subclass that changes the weight on its way (weight standardisation, a
     parametrization, a mask) is none: what it computes with is not what is stored.
+    Nor is one that declares its tensors.
     """
-    return isinstance(module, SYNAPSES) and not changes_weight(module)
+    if not isinstance(module, SYNAPSES) or declares_tensors(module):
+        return False
+    return not changes_weight(module)
 
 
 def changes_weight(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from qspinn.plan.declared import declares_tensors, layers_of
 from qspinn.plan.neurons import (
     charge_of,
     evaluation_mode,
@@ -78,7 +79,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     """
     watch = _Watch()
     handles: list[Any] = []
-    for path, child in module.named_modules():
+    for path, child in layers_of(module):
         if _is_leaf(child) and not isinstance(child, PASS_THROUGH):
             handles += watch.hooks(path, child)
     reset_states(module)
@@ -157,7 +158,7 @@ class _Watch(TorchDispatchMode):
         self.trace.state_shapes[path] = _state_shapes(module)
         if not isinstance(output, Tensor):
             return output
-        if charge_of(module) is not None and has_threshold(module):
+        if declares_tensors(module) or (charge_of(module) is not None and has_threshold(module)):
             output = self._as_if_active(module, output)
             self.contents[_address(output)] = frozenset()
         elif is_synapse(module):
@@ -169,7 +170,7 @@ class _Watch(TorchDispatchMode):
 
     def _as_if_active(self, module: nn.Module, output: Tensor) -> Tensor:
         values = torch.rand(output.shape, generator=self.spikes).to(output)
-        if charge_of(module) != "fallback":
+        if charge_of(module) not in ("fallback", None):
             return values.round() if _is_binary(output) else output
         # Others may send more than spikes; while they are silent, nobody knows.
         return output if bool((output != 0).any()) else values
@@ -184,7 +185,9 @@ class _Watch(TorchDispatchMode):
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    return all(isinstance(one, surrogate.SurrogateFunctionBase) for one in module.children())
+    return declares_tensors(module) or all(
+        isinstance(one, surrogate.SurrogateFunctionBase) for one in module.children()
+    )
 
 
 def _address(value: Tensor) -> int:

@@ -10,8 +10,16 @@ from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat
-from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor, reset_states
+from qspinn.plan import (
+    LayerInfo,
+    ResolvedPlan,
+    ResolvedTensor,
+    declares_tensors,
+    layers_of,
+    reset_states,
+)
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
+from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
@@ -39,7 +47,8 @@ def attach(module: nn.Module, plan: ResolvedPlan) -> nn.Module:
 
     Parameters stay in float underneath (so that an optimizer can train them) and
     are rounded wherever they are used; ``state_dict`` keys, parameter order and
-    identity do not change. SpikingJelly's states are reset.
+    identity do not change. SpikingJelly's states are reset. A module that declares
+    its tensors is told the formats, and computes with them by itself.
 
     Args:
         module: The module that ``plan`` was resolved against, or a copy of it.
@@ -49,7 +58,8 @@ def attach(module: nn.Module, plan: ResolvedPlan) -> nn.Module:
         ``module`` itself.
 
     Raises:
-        ValueError: Quantizers are attached already, or a tensor has no format yet.
+        ValueError: Quantizers are attached already, a tensor has no format yet, or a
+            module that declares its tensors refuses its formats.
     """
     return _attach(module, plan, None)
 
@@ -67,6 +77,9 @@ def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
 
 def detach(module: nn.Module) -> nn.Module:
     """Takes all quantizers off: the float network, exactly as it was.
+
+    A module that declares its tensors is told to compute in float again; what it
+    held on a grid only may stay there.
 
     Returns:
         ``module`` itself, with SpikingJelly's states reset.
@@ -87,13 +100,17 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """What a device would store: path and value of every weight and bias, on its grid.
 
     Yields:
-        ``(path, value)`` for each synapse layer with quantizers, batch norm folded.
+        ``(path, value)`` for each synapse layer with quantizers, batch norm folded,
+        and for all that other modules declare with a value.
     """
     for path, child in module.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(child, QuantizedDeclared):
+            for name, value in stored_values(child):  # type: ignore[arg-type]
+                yield f"{prefix}{name}", value
         if isinstance(child, QuantizedSynapse):
             with torch.no_grad():
                 weight, bias = child._quantizer.parameters(child)  # type: ignore[arg-type]
-            prefix = f"{path}." if path else ""
             yield f"{prefix}weight", weight
             if bias is not None:
                 yield f"{prefix}bias", bias
@@ -118,25 +135,49 @@ def _attach(module: nn.Module, plan: ResolvedPlan, observers: Observers | None) 
         if not tensors:
             continue
         child = _submodule(module, layer)
-        if layer.kind == "synapse":
+        if layer.kind == "declared":
+            if observers is None:
+                quantizers = declared_quantizers(child, layer.path, tensors)
+                swaps.append((child, QuantizedDeclared, quantizers))
+        elif layer.kind == "synapse":
             swaps += _synapse_swaps(module, child, layer, plan, observers)
         else:
             swaps.append(_neuron_swap(child, layer, tensors, plan, observers))
     _set_clocks(swaps)
-    own = (p.dtype for p in module.parameters() if p.is_floating_point())
+    own = (p.dtype for _, p in _watched_parameters(module) if p.is_floating_point())
     spike_dtype = next(own, torch.get_default_dtype())
     for _, _, quantizer in swaps:
         if isinstance(quantizer, NeuronQuantizer):
             quantizer.spike_dtype = spike_dtype
     # Nothing is changed until everything is known to fit.
-    for child, mixin, quantizer in swaps:
-        swap(child, mixin, quantizer)
+    _swap_all(swaps)
     reset_states(module)
     return module
 
 
+def _swap_all(swaps: list[Swap]) -> None:
+    done: list[nn.Module] = []
+    try:
+        for child, mixin, quantizer in swaps:
+            swap(child, mixin, quantizer)
+            done.append(child)
+    except Exception:
+        for child in done:
+            restore(child)
+        raise
+
+
+def _watched_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """All but those of modules that compute by themselves."""
+    for path, child in layers_of(module):
+        if not declares_tensors(child):
+            prefix = f"{path}." if path else ""
+            for name, parameter in child.named_parameters(recurse=False):
+                yield f"{prefix}{name}", parameter
+
+
 def _check_dtypes(module: nn.Module) -> None:
-    for name, parameter in module.named_parameters():
+    for name, parameter in _watched_parameters(module):
         if parameter.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
                 f"attach: {name} is {parameter.dtype}, which holds too few bits for exact sums; "

@@ -20,45 +20,56 @@ from qspinn.quantizers.attach import (
     detach,
     is_attached,
 )
-from qspinn.quantizers.choose_format import (
-    choose_channel_format,
-    choose_format,
-    constant_format,
-    covering_format,
-)
+from qspinn.quantizers.choose_format import choose_format, constant_format, covering_format
+from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.folding import folded_parameters
+from qspinn.quantizers.stored_format import check_finite, stored_format
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Tensors = dict[str, ResolvedTensor]
 
 
 def calibrate(
-    module: nn.Module, plan: ResolvedPlan, run: Callable[[], object] | Tensor
+    module: nn.Module,
+    plan: ResolvedPlan,
+    run: Callable[[], object] | Tensor | None = None,
+    learning: bool = False,
 ) -> ResolvedPlan:
     """Gives every tensor of ``plan`` a format.
 
     Parameters are looked at as a device would hold them (batch norm folded).
     Inputs and states are then observed while the network computes with these
-    parameters quantised and its states in float.
+    parameters quantised and its states in float; modules that declare their
+    tensors compute in float meanwhile, since some could not forget a grid.
 
     Args:
         module: The network, no quantizers attached. It is left as it was;
             SpikingJelly's states are reset.
         plan: Resolved against ``module`` with an example input.
         run: An input batch, or a function that runs ``module`` on calibration data
-            and calls ``functional.reset_net`` between batches.
+            and calls ``functional.reset_net`` between batches. Not used where nothing
+            must be observed.
+        learning: Whether the network will learn in these formats. What a module
+            declares with bounds then gets a format that covers them, and else
+            one that suits the value it holds now.
 
     Returns:
         The plan, complete.
 
     Raises:
         ValueError: Quantizers are attached; values that are not finite; a state that
-            the data never reached; a format that cannot hold the threshold.
+            the data never reached; a format that cannot hold the threshold; no data
+            where some is needed.
     """
     if is_attached(module):
         raise ValueError("calibrate: quantizers are attached; call qspinn.quantizers.detach first")
     for layer in plan.inventory.layers:
-        plan = plan.with_formats(_parameter_formats(module, layer, plan.of_layer(layer.path)))
+        tensors = plan.of_layer(layer.path)
+        if layer.kind == "declared":
+            child = module.get_submodule(layer.path)
+            plan = plan.with_formats(declared_formats(child, layer.path, tensors, learning))
+        else:
+            plan = plan.with_formats(_parameter_formats(module, layer, tensors))
     observers = _observe(module, plan, run)
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
@@ -71,15 +82,18 @@ def calibrate(
 
 
 def _observe(
-    module: nn.Module, plan: ResolvedPlan, run: Callable[[], object] | Tensor
+    module: nn.Module, plan: ResolvedPlan, run: Callable[[], object] | Tensor | None
 ) -> Observers:
     observers = attach_observers(module, plan)
     try:
+        if observers and run is None:
+            raise ValueError(
+                f"calibrate: {next(iter(observers))} is calibrated on data; give an input batch, "
+                "or a function that runs the module"
+            )
         with evaluation_mode(module):
-            if isinstance(run, Tensor):
-                module(run)
-            elif observers:
-                run()
+            if observers and run is not None:
+                module(run) if isinstance(run, Tensor) else run()
     finally:
         detach(module)
     return observers
@@ -101,7 +115,7 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
         for name, value in (("weight", weight), ("bias", bias)):
             tensor = _open(tensors, name)
             if tensor is not None and value is not None:
-                formats[tensor.path] = _stored_format(tensor, value)
+                formats[tensor.path] = stored_format(tensor, value)
     decay = _open(tensors, "decay")
     if decay is not None:
         formats[decay.path] = _decay_format(decay, _leak(child, layer), layer.charge == "plif")
@@ -111,15 +125,6 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
 def _leak(node: Any, layer: LayerInfo) -> float:
     learned = layer.charge == "plif"
     return float(node.w.detach().sigmoid()) if learned else 1.0 / float(node.tau)
-
-
-def _stored_format(tensor: ResolvedTensor, value: Tensor) -> Format:
-    _check_finite(tensor, bool(torch.isfinite(value).all()))
-    settings = tensor.settings
-    method, axis = settings.calibration or "mse", tensor.info.channel_axis
-    if settings.granularity == "channel" and axis is not None:
-        return choose_channel_format(value, axis, tensor.word_length, method, tensor.rounding)
-    return choose_format(value, tensor.word_length, method, tensor.rounding)
 
 
 def _decay_format(tensor: ResolvedTensor, value: float, learned: bool) -> FixedPointFormat:
@@ -142,7 +147,7 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
                 f"{tensor.path}: the calibration data never reached it; calibrate on data that "
                 "runs the whole network, or leave it out with a rule format=float32"
             )
-        _check_finite(tensor, observer.finite)
+        check_finite(tensor, observer.finite)
         values = observer.sample()
         at_least, step_at_most, signed = 0.0, math.inf, True
         if tensor.role == "input":
@@ -243,11 +248,3 @@ def _check_reachable(tensor: ResolvedTensor, fmt: Format, threshold: float) -> N
         f"{tensor.path}: format {fmt} ends at {fmt.max}, below the threshold {threshold}: the "
         f"neuron could never fire; write {remedy}"
     )
-
-
-def _check_finite(tensor: ResolvedTensor, finite: bool) -> None:
-    if not finite:
-        raise ValueError(
-            f"{tensor.path}: holds values that are not finite; the network has diverged, so it "
-            "cannot be quantised"
-        )

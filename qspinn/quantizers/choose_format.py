@@ -65,20 +65,26 @@ def choose_format(
 
 
 def choose_channel_format(
-    values: Tensor, axis: int, word_length: int, method: str, rounding: str
+    values: Tensor,
+    axis: int,
+    word_length: int,
+    method: str,
+    rounding: str,
+    *,
+    signed: bool = True,
 ) -> PerChannelFormat:
-    """One signed format per slice of ``values`` along ``axis``, all of ``word_length`` bits.
+    """One format per slice of ``values`` along ``axis``, all of ``word_length`` bits.
 
     No range is smaller than 2^-16 of the largest: what is so much weaker adds
     nothing, and a finer grid would only make every sum longer.
     """
     chosen = [
-        choose_format(channel, word_length, method, rounding).fraction_bits
+        choose_format(channel, word_length, method, rounding, signed=signed).fraction_bits
         for channel in values.detach().unbind(axis)
     ]
     finest = min(chosen) + WIDEST_SPREAD
     return PerChannelFormat(
-        word_length, tuple(min(bits, finest) for bits in chosen), signed=True, axis=axis
+        word_length, tuple(min(bits, finest) for bits in chosen), signed=signed, axis=axis
     )
 
 
@@ -102,9 +108,10 @@ def constant_format(
     return _format(word_length - int(signed) - finest, word_length, signed)
 
 
-def covering_format(largest: float, word_length: int) -> FixedPointFormat:
-    """The smallest unsigned range ``[0, 2^i)`` that covers ``largest``, up to a step."""
-    return _format(_covering(largest), word_length, signed=False)
+def covering_format(largest: float, word_length: int, *, signed: bool = False) -> FixedPointFormat:
+    """The smallest range ``[0, 2^i)`` or ``[-2^i, 2^i)`` that covers ``largest``, up to a step."""
+    integer_bits = max(_covering(largest), word_length - int(signed) - MAX_BITS)
+    return _format(integer_bits, word_length, signed)
 
 
 def _covering(largest: float) -> int:

@@ -13,8 +13,6 @@ from typing import Any
 
 from torch import nn
 
-QUANTIZER = "_quantizer"
-
 _classes: dict[tuple[type, type], Any] = {}
 
 
@@ -23,6 +21,14 @@ class Swapped:
 
     _float_class: type[nn.Module]
     _mixin: type[Swapped]
+    # The name, in the instance dictionary, of what the mixin computes with.
+    _quantizer_name = "_quantizer"
+
+    def _swapped(self) -> None:
+        """Called when the quantizer is in place."""
+
+    def _restoring(self) -> None:
+        """Called before the module becomes what it was."""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickles by the two classes, since the subclass exists only at run time."""
@@ -32,15 +38,20 @@ class Swapped:
 def swap(module: nn.Module, mixin: type[Swapped], quantizer: object) -> None:
     """Makes ``module`` behave as ``mixin`` says, with ``quantizer`` at hand."""
     module.__class__ = _swapped_class(mixin, type(module))
-    module.__dict__[QUANTIZER] = quantizer
+    module.__dict__[mixin._quantizer_name] = quantizer
+    assert isinstance(module, Swapped)
+    try:
+        module._swapped()
+    except Exception:
+        _put_back(module)
+        raise
 
 
 def restore(module: nn.Module) -> None:
     """Undoes :func:`swap`."""
     assert isinstance(module, Swapped)
-    float_class = module._float_class
-    module.__class__ = float_class  # type: ignore[assignment]
-    del module.__dict__[QUANTIZER]
+    module._restoring()
+    _put_back(module)
 
 
 def is_swapped(module: nn.Module) -> bool:
@@ -65,6 +76,11 @@ def substituted(module: nn.Module, **values: object) -> Iterator[None]:
         for name in values:
             del attributes[name]
         attributes.update(hidden)
+
+
+def _put_back(module: Any) -> None:
+    del module.__dict__[module._quantizer_name]
+    module.__class__ = module._float_class
 
 
 def _swapped_class(mixin: type[Swapped], float_class: type[nn.Module]) -> Any:

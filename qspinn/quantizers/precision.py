@@ -6,9 +6,11 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from torch import nn
 
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.quantizers.declared import declared_accumulators
 from qspinn.quantizers.exactness import (
     accumulator_bits,
     accumulator_grid,
@@ -20,13 +22,18 @@ from qspinn.quantizers.exactness import (
 from qspinn.quantizers.neuron import NeuronQuantizer
 
 
-def accumulator_word_lengths(plan: ResolvedPlan) -> dict[str, int]:
+def accumulator_word_lengths(plan: ResolvedPlan, module: nn.Module | None = None) -> dict[str, int]:
     """The word length that the sum of each synapse layer can need, sign included.
+
+    Args:
+        plan: Calibrated.
+        module: The module with quantizers attached, for the sums of modules that
+            declare their tensors: those are known only to themselves.
 
     Returns:
         Layer path -> bits, for the layers whose sums lie on a grid.
     """
-    lengths = {}
+    lengths = {} if module is None else declared_accumulators(module)
     for layer in plan.inventory.layers:
         if layer.kind == "synapse":
             bits = accumulator_word_length(layer, plan.of_layer(layer.path))

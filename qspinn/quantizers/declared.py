@@ -1,0 +1,149 @@
+"""Quantised modules that compute in fixed point by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from qspinn.fixed_point import FixedPointFormat, Format
+from qspinn.plan import (
+    DeclaredTensor,
+    DeclaresTensors,
+    ResolvedTensor,
+    declared_tensors,
+    declares_tensors,
+    layers_of,
+)
+from qspinn.quantizers.choose_format import constant_format, covering_format
+from qspinn.quantizers.class_swap import Swapped, is_swapped
+from qspinn.quantizers.stored_format import stored_format
+from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+
+
+@dataclass
+class DeclaredQuantizers:
+    """What a module that declares its tensors is given.
+
+    Attributes:
+        path: Its path, for errors.
+        tensors: Name of a tensor -> its quantizer; what is missing stays in 32-bit.
+    """
+
+    path: str
+    tensors: dict[str, TensorQuantizer]
+
+
+class QuantizedDeclared(Swapped):
+    """Mixin over a module that declares its tensors: only says so, and tells the module."""
+
+    # A name that no such module has for something of its own.
+    _quantizer_name = "_qspinn_quantizers"
+    _qspinn_quantizers: DeclaredQuantizers
+
+    def _swapped(self) -> None:
+        assert isinstance(self, DeclaresTensors)
+        quantizers: DeclaredQuantizers = self._qspinn_quantizers
+        try:
+            self.use_fixed_point(dict(quantizers.tensors))
+        except ValueError as error:
+            if quantizers.path in str(error):
+                raise
+            raise ValueError(f"{quantizers.path}: {error}") from error
+
+    def _restoring(self) -> None:
+        assert isinstance(self, DeclaresTensors)
+        self.use_fixed_point(None)
+
+
+def declared_quantizers(
+    module: nn.Module, path: str, tensors: Mapping[str, ResolvedTensor]
+) -> DeclaredQuantizers:
+    """The quantizers of the module at ``path``.
+
+    Raises:
+        ValueError: It no longer declares a tensor that the plan has, or a tensor
+            has no format yet.
+    """
+    _by_name(module, path, tensors)
+    return DeclaredQuantizers(path, {name: TensorQuantizer.of(t) for name, t in tensors.items()})
+
+
+def declared_formats(
+    module: nn.Module, path: str, tensors: Mapping[str, ResolvedTensor], learning: bool
+) -> dict[str, Format]:
+    """Formats for the open tensors of a module that declares them.
+
+    Args:
+        module: The module, in float.
+        path: Its path.
+        tensors: Name -> what the plan says of it.
+        learning: Whether it will learn in these formats: then they cover the
+            declared bounds; else they suit the declared values.
+
+    Raises:
+        ValueError: Nothing is known to choose a format on.
+    """
+    declared = _by_name(module, path, tensors)
+    return {
+        tensor.path: _format(tensor, declared[name], learning)
+        for name, tensor in tensors.items()
+        if tensor.format is None
+    }
+
+
+def stored_values(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and value, on its grid, of what an attached module stores; no constants."""
+    assert isinstance(module, QuantizedDeclared)
+    quantizers = module._qspinn_quantizers
+    for declared in declared_tensors(quantizers.path, module):
+        quantizer = quantizers.tensors.get(declared.info.name)
+        if quantizer is not None and declared.value is not None and not declared.constant:
+            yield declared.info.name, quantizer.stored(declared.value, training=False)
+
+
+def declared_accumulators(module: nn.Module) -> dict[str, int]:
+    """Path -> bits of the exact sums of the modules in ``module`` that say so by themselves."""
+    lengths: dict[str, int] = {}
+    for path, child in layers_of(module):
+        said: Any = getattr(child, "accumulator_word_lengths", None)
+        if declares_tensors(child) and is_swapped(child) and callable(said):
+            prefix = f"{path}." if path else ""
+            lengths |= {f"{prefix}{name}": int(bits) for name, bits in said().items()}
+    return lengths
+
+
+def _by_name(
+    module: nn.Module, path: str, tensors: Mapping[str, ResolvedTensor]
+) -> dict[str, DeclaredTensor]:
+    found: dict[str, DeclaredTensor] = {}
+    if declares_tensors(module):
+        found = {declared.info.name: declared for declared in declared_tensors(path, module)}
+    for name, tensor in tensors.items():
+        if name not in found or found[name].info != tensor.info:
+            raise ValueError(
+                f"{tensor.path}: the plan was resolved when the module declared {tensor.info}, now "
+                f"it declares {found[name].info if name in found else 'no such tensor'}; resolve "
+                "the plan against this module"
+            )
+    return found
+
+
+def _format(tensor: ResolvedTensor, declared: DeclaredTensor, learning: bool) -> Format:
+    value = declared.value
+    if declared.constant and value is not None:
+        return constant_format(float(value), tensor.word_length, tensor.rounding)
+    if value is not None and (declared.low is None or not learning):
+        return stored_format(tensor, value, signed=declared.signed)
+    if declared.low is None or declared.high is None:
+        raise ValueError(
+            f"{tensor.path}: the module declares neither value nor low and high, so no format can "
+            "be chosen; add them in device_tensors(), or give the rule a format"
+        )
+    return _covering(declared.low, declared.high, tensor.word_length)
+
+
+def _covering(low: float, high: float, word_length: int) -> FixedPointFormat:
+    return covering_format(max(abs(low), abs(high)), word_length, signed=low < 0.0)
