@@ -19,6 +19,13 @@ __all__ = ["LAUNCH_KEYS", "RunFolder", "identity", "job_folder"]
 # What says how this launch goes and not what is computed: neither recorded nor hashed.
 LAUNCH_KEYS = ("fresh", "progress")
 
+PICTURES = (
+    "weights.png",
+    "confusion_matrix.png",
+    "ptq_weights.png",
+    "ptq_confusion_matrix.png",
+)
+
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of the configuration that is recorded."""
@@ -39,12 +46,13 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
         self.wandb_id = self.path / "wandb_run_id.txt"
+        self.pictures = [self.path / name for name in PICTURES]
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
 
     def clear(self) -> None:
         """Delete what a run leaves, and nothing else."""
-        for file in (self.record, self.config, self.metrics, self.wandb_id):
+        for file in (self.record, self.config, self.metrics, self.wandb_id, *self.pictures):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 

@@ -1,0 +1,79 @@
+"""Pictures of a run in its output folder, and on the loggers that show pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lightning
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+from torchmetrics import Metric
+
+from qspinn.callbacks import PostTrainingQuantization
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Pictures"]
+
+
+class Pictures(lightning.Callback):
+    """Draws what a network learned at the end of a fit, and what it mistakes after a test.
+
+    * ``weights.png``: the incoming weights of every neuron, for a network with ``weight``
+      ``[inputs, neurons]`` and ``input_shape``;
+    * ``confusion_matrix.png``: for a learning module whose ``confusion`` is a metric ``[C, C]``.
+
+    A copy that was quantised after training has pictures of its own, with its prefix before their
+    names (``ptq_weights.png``). Files are replaced as a whole. Loggers with a method ``log_image``,
+    such as W&B's, get them too.
+    """
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Draw the weights."""
+        from qspinn.report.pictures import draw_weights
+
+        for prefix, module in _with_quantized(trainer, pl_module):
+            network = getattr(module, "network", None)
+            weight = getattr(network, "weight", None)
+            shape = getattr(network, "input_shape", None)
+            if isinstance(weight, Tensor) and weight.ndim == 2 and shape is not None:
+                values = weight.detach().float().cpu().numpy()
+                title = f"Weights of {values.shape[1]} neurons"
+                _hand_out(trainer, f"{prefix}weights", draw_weights(values, shape, title))
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Draw the confusion matrix."""
+        from qspinn.report.pictures import draw_confusion
+
+        for prefix, module in _with_quantized(trainer, pl_module):
+            confusion = getattr(module, "confusion", None)
+            if isinstance(confusion, Metric) and confusion.update_called:
+                figure = draw_confusion(confusion.compute().cpu().numpy(), "Test images")
+                _hand_out(trainer, f"{prefix}confusion_matrix", figure)
+
+
+def _with_quantized(
+    trainer: lightning.Trainer, module: lightning.LightningModule
+) -> Iterator[tuple[str, lightning.LightningModule]]:
+    """The module, and the quantised copies of it with their prefixes."""
+    yield "", module
+    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if not isinstance(callback, PostTrainingQuantization):
+            continue
+        if callback.quantized_module is not None:
+            yield callback.prefix, callback.quantized_module
+
+
+@rank_zero_only
+def _hand_out(trainer: lightning.Trainer, name: str, figure: Figure) -> None:
+    from qspinn.report.pictures import save_png
+
+    path = save_png(figure, Path(trainer.default_root_dir) / f"{name.replace('/', '_')}.png")
+    for logger in trainer.loggers:
+        log_image = getattr(logger, "log_image", None)
+        if callable(log_image):
+            log_image(key=name, images=[str(path)], step=trainer.global_step)
