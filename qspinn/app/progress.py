@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
+from torch import Tensor
 from tqdm import tqdm
 
 from qspinn.app.errors import ConfigurationError
@@ -16,7 +18,14 @@ from qspinn.app.errors import ConfigurationError
 __all__ = ["PROGRESS_STYLES", "EpochLines", "TrainingBar", "progress_bar"]
 
 PROGRESS_STYLES = ("auto", "bar", "lines", "none")
-_SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+_SHOWN = (
+    "train/loss",
+    "train/accuracy",
+    "train/output_spikes",
+    "train/update_underflow",
+    "val/loss",
+    "val/accuracy",
+)
 _SHOWN_IN_BAR = ("train/loss", "val/accuracy")
 
 
@@ -36,12 +45,67 @@ def progress_bar(style: str) -> ProgressBar | None:
     return EpochLines() if style == "lines" else None
 
 
+class _Speed:
+    """Images per second since the start."""
+
+    def __init__(self) -> None:
+        self._started = self._latest = time.monotonic()
+        self._images = 0
+
+    def add(self, batch: Any) -> None:
+        """Count a batch that is done."""
+        self._images += _images_in(batch)
+        self._latest = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start until now."""
+        return time.monotonic() - self._started
+
+    def __str__(self) -> str:
+        seconds = self._latest - self._started
+        return f"{self._images / seconds:,.0f} images/s" if seconds > 0 else ""
+
+
 class _Progress(ProgressBar):
-    """What Lightning asks of a progress bar: to be switched off in all processes but the first."""
+    """What both have in common: the speed, and a line after a test.
+
+    Lightning asks of a progress bar to be switched off in all processes but the first.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._is_enabled = True
+        self._speed = _Speed()
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Start the clock."""
+        self._speed = _Speed()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the batch."""
+        self._speed.add(batch)
+
+    def on_test_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Start the clock."""
+        self._speed = _Speed()
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print what was measured."""
+        if self._is_enabled:
+            names = tuple(name for name in trainer.callback_metrics if name.startswith("test/"))
+            print(f"test  {_metrics_of(trainer, names)}  {self._speed.seconds:.1f} s", flush=True)
 
     def disable(self) -> None:
         """Show nothing from now on."""
@@ -78,6 +142,7 @@ class TrainingBar(_Progress):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Say which epoch it is."""
+        super().on_train_epoch_start(trainer, pl_module)
         if self._bar is not None:
             self._bar.set_description(_epoch_of(trainer), refresh=False)
 
@@ -90,7 +155,9 @@ class TrainingBar(_Progress):
         batch_idx: int,
     ) -> None:
         """Move the bar on."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._bar is not None:
+            self._show(trainer)
             self._bar.update()
 
     def on_train_epoch_end(
@@ -98,7 +165,8 @@ class TrainingBar(_Progress):
     ) -> None:
         """Show the metrics of the epoch."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_metrics_of(trainer, _SHOWN_IN_BAR))
+            self._show(trainer)
+            self._bar.refresh()
 
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -115,6 +183,11 @@ class TrainingBar(_Progress):
         """Leave the bar as it stands."""
         self._close()
 
+    def _show(self, trainer: lightning.Trainer) -> None:
+        assert self._bar is not None
+        shown = (str(self._speed), _metrics_of(trainer, _SHOWN_IN_BAR))
+        self._bar.set_postfix_str("  ".join(filter(None, shown)), refresh=False)
+
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
@@ -124,25 +197,13 @@ class TrainingBar(_Progress):
 class EpochLines(_Progress):
     """Prints one line per epoch with its metrics and its time, and no escape codes."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._started = 0.0
-
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Start the clock."""
-        self._started = time.monotonic()
-
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Print the line."""
         if self._is_enabled:
-            seconds = time.monotonic() - self._started
-            print(
-                f"{_epoch_of(trainer)}  {_metrics_of(trainer, _SHOWN)}  {seconds:.1f} s", flush=True
-            )
+            metrics, speed = _metrics_of(trainer, _SHOWN), self._speed
+            print(f"{_epoch_of(trainer)}  {metrics}  {speed.seconds:.1f} s  {speed}", flush=True)
 
 
 def _epoch_of(trainer: lightning.Trainer) -> str:
@@ -153,3 +214,14 @@ def _epoch_of(trainer: lightning.Trainer) -> str:
 def _metrics_of(trainer: lightning.Trainer, names: tuple[str, ...]) -> str:
     values = trainer.callback_metrics
     return "  ".join(f"{name} {values[name]:.4f}" for name in names if name in values)
+
+
+def _images_in(batch: Any) -> int:
+    """The length of the first tensor in a batch; 1 where there is none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 1
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    if isinstance(batch, (list, tuple)):
+        return _images_in(batch[0]) if batch else 1
+    return 1
