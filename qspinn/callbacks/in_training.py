@@ -171,7 +171,10 @@ class InTrainingQuantization(Quantization):
             return
         detach(pl_module)
         if self.resolved_plan is not None:
-            attach(pl_module, self.resolved_plan)
+            # A module that rounds what it holds by itself may draw random numbers for
+            # it, which the training that is continued here has not drawn.
+            with preserved_globals():
+                attach(pl_module, self.resolved_plan)
         self._must_attach = False
 
     def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:

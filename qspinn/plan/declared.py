@@ -71,6 +71,9 @@ class DeclaresTensors(Protocol):
     def use_fixed_point(self, quantizers: Mapping[str, Any] | None) -> None:
         """Computes in fixed point from now on, or in float again.
 
+        Parameters and buffers hold numbers, not codes, in fixed point too: a state
+        may be saved and loaded in either.
+
         Args:
             quantizers: Name of a tensor -> its quantizer, whose attributes
                 ``path``, ``format``, ``rounding`` and ``overflow`` say how it is

@@ -17,6 +17,7 @@ from qspinn.plan import (
     declares_tensors,
     layers_of,
 )
+from qspinn.plan.float_class import shown
 from qspinn.quantizers.choose_format import constant_format, covering_format
 from qspinn.quantizers.class_swap import Swapped, is_swapped
 from qspinn.quantizers.stored_format import stored_format
@@ -45,13 +46,12 @@ class QuantizedDeclared(Swapped):
 
     def _swapped(self) -> None:
         assert isinstance(self, DeclaresTensors)
+        assert isinstance(self, nn.Module)
         quantizers: DeclaredQuantizers = self._qspinn_quantizers
         try:
             self.use_fixed_point(dict(quantizers.tensors))
         except ValueError as error:
-            if quantizers.path in str(error):
-                raise
-            raise ValueError(f"{quantizers.path}: {error}") from error
+            raise ValueError(f"{shown(quantizers.path, self)}: {error}") from error
 
     def _restoring(self) -> None:
         assert isinstance(self, DeclaresTensors)
