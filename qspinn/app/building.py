@@ -72,6 +72,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     with naming("learning"):
         check_optimizer(config["learning"])
         module = instantiate(_with_data(config["learning"], data), _partial_=True)(network=network)
+    check_manual(config["trainer"], module)
     return Parts(data, network, module)
 
 
@@ -101,6 +102,19 @@ def check_optimizer(learning: Mapping[str, Any]) -> None:
             given = {name for name, value in scheduler.keywords.items() if value is not None}
             steps = {name: 10 for name in ("total_steps", "T_max") if name in names}
             scheduler(optimizer, **({} if given & {*steps, "epochs"} else steps))
+
+
+def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) -> None:
+    """Refuse what Lightning does for optimizers where there are none; it would say so late."""
+    if module.automatic_optimization:
+        return
+    for name, neutral in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
+        if trainer[name] not in (neutral, 0):
+            shown = "null" if neutral is None else neutral
+            raise ConfigurationError(
+                f"trainer.{name}={trainer[name]!r}: {type(module).__name__} learns without "
+                f"gradients; write {shown}"
+            )
 
 
 def build_callbacks(callbacks: Mapping[str, Any] | None) -> list[lightning.Callback]:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 __all__ = ["quiet_lightning"]
 
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning")
-# True of small data in memory, where loader processes only cost time.
+# True of small data in memory, where loader processes only cost time, and of runs that were told
+# to hold no images out for validation.
 _POINTLESS = (
+    ".*defined a `validation_step` but have no `val_dataloader`.*",
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
     ".*exists and is not empty.*",

@@ -57,7 +57,7 @@ class SupervisedLearning(lightning.LightningModule):
         monitor: What a ReduceLROnPlateau scheduler watches.
 
     Raises:
-        ValueError: An unknown loss, or fewer than 2 classes.
+        ValueError: An unknown loss, fewer than 2 classes, or a network without trainable parameters.
     """
 
     def __init__(
@@ -74,6 +74,11 @@ class SupervisedLearning(lightning.LightningModule):
             raise ValueError(f"loss={loss!r}: write one of {', '.join(LOSSES)}")
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}: write 2 or more")
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError(
+                f"{type(network).__name__} has no parameter that a gradient can train; a network "
+                "that learns by itself is for learning=stdp"
+            )
         self.save_hyperparameters("num_classes", "loss", "monitor")
         self.network = network
         self.optimizer_factory = optimizer

@@ -224,6 +224,8 @@ def test_wrong_settings() -> None:
         module(loss="hinge")
     with pytest.raises(ValueError, match="num_classes=1: write 2 or more"):
         SupervisedLearning(nn.Identity(), torch.optim.SGD, num_classes=1)
+    with pytest.raises(ValueError, match=r"Identity has no parameter .*for learning=stdp"):
+        SupervisedLearning(nn.Identity(), torch.optim.SGD)
 
 
 def test_network_and_learning_must_agree_on_the_classes(tmp_path: Path) -> None:

@@ -161,6 +161,10 @@ def test_a_training_that_was_complete_resumes_with_the_same_results(
         )
         path = checkpoint.best_model_path or path
         tested = run.test(learning, datamodule=Bars(), verbose=False)[0]
-        results.append((tested, callback.metrics if kind == "ptq" else None))
+        handed_over = callback.quantized_module if kind == "ptq" else learning
+        metrics = callback.metrics if kind == "ptq" else tested
+        results.append((tested, metrics, handed_over.state_dict()))
 
-    assert results[0] == results[1]
+    (first, states), (again, others) = ((one[:2], one[2]) for one in results)
+    assert first == again
+    assert all(torch.equal(states[name], others[name]) for name in states)
