@@ -12,16 +12,16 @@ MARKER = "# What qspinn adds to the project\n"
 
 
 @pytest.fixture(scope="module")
-def snippet(repository: Path) -> str:
-    blocks = re.findall(
-        r"```python\n(.*?)```", (repository / "docs" / "reuse.md").read_text(), re.S
-    )
-    assert len(blocks) == 1
-    return blocks[0]
+def snippets(repository: Path) -> list[str]:
+    text = (repository / "docs" / "reuse.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 2
+    return blocks
 
 
-def test_fewer_than_twenty_lines_are_added(snippet: str) -> None:
-    project, added = snippet.split(MARKER)
+@pytest.mark.parametrize("number", [0, 1])
+def test_fewer_than_twenty_lines_are_added(snippets: list[str], number: int) -> None:
+    project, added = snippets[number].split(MARKER)
     assert "qspinn" not in project
     code = [line for line in added.splitlines() if line.strip() and not line.startswith("#")]
     assert len(code) < 20
@@ -29,15 +29,13 @@ def test_fewer_than_twenty_lines_are_added(snippet: str) -> None:
     assert "PostTrainingQuantization(" in added
 
 
-def test_the_snippet_runs_and_prints_what_it_promises(
-    snippet: str, repository: Path, tmp_path: Path
-) -> None:
-    script = tmp_path / "project.py"
+def printed_by(snippet: str, repository: Path, folder: Path) -> str:
+    script = folder / "project.py"
     script.write_text(snippet)
     unreachable = "http://127.0.0.1:9"
     run = subprocess.run(
         [sys.executable, str(script)],
-        cwd=tmp_path,
+        cwd=folder,
         env={
             **os.environ,
             "PYTHONPATH": str(repository),
@@ -50,12 +48,32 @@ def test_the_snippet_runs_and_prints_what_it_promises(
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    accuracies = re.findall(r"^(32-bit|PTQ|ITQ): +accuracy (\d\.\d{3})$", run.stdout, re.M)
+    return run.stdout
+
+
+def test_the_snippet_runs_and_prints_what_it_promises(
+    snippets: list[str], repository: Path, tmp_path: Path
+) -> None:
+    printed = printed_by(snippets[0], repository, tmp_path)
+    accuracies = re.findall(r"^(32-bit|PTQ|ITQ): +accuracy (\d\.\d{3})$", printed, re.M)
     assert [name for name, _ in accuracies] == ["32-bit", "PTQ", "ITQ"]
     # Ten classes: far from chance, in 32-bit and quantised.
     assert all(float(accuracy) > 0.8 for _, accuracy in accuracies)
-    bits, times = re.search(r"^(\d+) bits, (\d\.\d) times fewer", run.stdout, re.M).groups()
+    bits, times = re.search(r"^(\d+) bits, (\d\.\d) times fewer", printed, re.M).groups()
     weights = 8 * 9 + 10 * 128
     others = (8 + 10) + 8 * 64 + 2  # biases, membranes, threshold and decay
     assert int(bits) == 4 * weights + 6 * others
     assert float(times) == round(32 * (weights + others) / int(bits), 1)
+
+
+def test_a_network_that_learns_by_itself(
+    snippets: list[str], repository: Path, tmp_path: Path
+) -> None:
+    printed = printed_by(snippets[1], repository, tmp_path)
+    found = re.findall(r"^(32-bit|PTQ|ITQ): +distance (\d\.\d\d)", printed, re.M)
+    assert [name for name, _ in found] == ["32-bit", "PTQ", "ITQ"]
+    # Random weights are at 2.9; the noise of the images alone at 0.4.
+    assert all(float(distance) < 1.0 for _, distance in found)
+    assert "weights UQ0.3\n" in printed
+    weights, wins = 64 * 10, 10
+    assert f"{3 * weights} bits to classify, {3 * weights + 16 * wins} to learn\n" in printed
