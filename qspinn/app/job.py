@@ -61,7 +61,7 @@ class Job:
         with self._phase("setup"):
             parts = build_parts(self.config)
             example = example_input(parts.data)
-            scheme = build_scheme(self.config, self.plan)
+            scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
                 scheme.check(parts.module, example)
             table = MetricsTable(self.folder.path)
@@ -123,6 +123,12 @@ def example_input(data: lightning.LightningDataModule) -> Tensor:
         loader = data.test_dataloader()
         batch = next(iter(loader))
     return batch[0][:1]
+
+
+def has_validation(data: lightning.LightningDataModule) -> bool:
+    """Whether the data hold images out for validation: Lightning takes an empty list for none."""
+    loaders = data.val_dataloader()
+    return not isinstance(loaders, (list, tuple)) or len(loaders) > 0
 
 
 def log_summary(trainer: lightning.Trainer, record: RunRecord) -> None:

@@ -87,11 +87,12 @@ class NoQuantization:
 class PostTraining:
     """The network learns in 32-bit and is quantised when the fit ends."""
 
-    def __init__(self, plan: QuantizationPlan, calibration_batches: int) -> None:
+    def __init__(
+        self, plan: QuantizationPlan, calibration_batches: int, has_validation: bool
+    ) -> None:
         self.plan = plan
-        self.callback = PostTrainingQuantization(
-            plan, calibration_batches, stages=("validate", "test")
-        )
+        stages = ("validate", "test") if has_validation else ("test",)
+        self.callback = PostTrainingQuantization(plan, calibration_batches, stages=stages)
         self.callbacks_before: list[lightning.Callback] = []
         self.callbacks_after: list[lightning.Callback] = [self.callback]
 
@@ -137,12 +138,15 @@ def _quantized_outcome(
     return Outcome(accuracy, baseline, callback.footprint, callback.resolved_plan)
 
 
-def build_scheme(config: Mapping[str, Any], plan: QuantizationPlan) -> Scheme:
+def build_scheme(
+    config: Mapping[str, Any], plan: QuantizationPlan, has_validation: bool = True
+) -> Scheme:
     """Return the scheme that the configuration names.
 
     Args:
         config: The whole configuration.
         plan: What its group ``quantization`` says.
+        has_validation: Whether the data have a validation set.
     """
     quantization = config["quantization"]
     for callback, names in _CALLBACK_KEYS.items():
@@ -150,7 +154,7 @@ def build_scheme(config: Mapping[str, Any], plan: QuantizationPlan) -> Scheme:
         check_targets({"_target_": callback, **node}, "quantization")
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
-            return PostTraining(plan, quantization["calibration_batches"])
+            return PostTraining(plan, quantization["calibration_batches"], has_validation)
         if quantization["scheme"] == "itq":
             start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
             scheme = InTraining(plan, start, quantization["freeze_epoch"])

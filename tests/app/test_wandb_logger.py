@@ -189,3 +189,20 @@ def test_a_key_and_a_server_mean_online(monkeypatch, capsys, without_key):
         monkeypatch.setenv("WANDB_BASE_URL", address)
         assert wandb_logger.wandb_mode() == "online"
     assert capsys.readouterr().out == ""
+
+
+def test_pictures_are_logged(tmp_path, monkeypatch, without_key):
+    from tests.app.test_pictures import trained
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = wandb_logger.start_wandb(str(tmp_path))
+    trained(tmp_path, loggers=[logger])
+    wandb_logger.finish_wandb(0)
+
+    (entries,) = entries_of(tmp_path)
+    values = logged(entries)
+    for name in ("weights", "confusion_matrix"):
+        assert values[f"{name}/count"] == 1
+        (file,) = values[f"{name}/filenames"]
+        (copied,) = tmp_path.rglob(Path(file).name)
+        assert copied.read_bytes() == (tmp_path / f"{name}.png").read_bytes()
