@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qspinn.fixed_point import quantize
 from qspinn.networks.labelled_responses import class_means, ridge_regression
 
-RIDGE_PENALTY = 100.0
+RIDGE_PENALTY = 30.0
 BIAS_BOUND = 16.0
 """Largest bias of :class:`Ridge`, where the largest weight is 1."""
 
