@@ -14,6 +14,7 @@ _LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_light
 # to hold no images out for validation.
 _POINTLESS = (
     ".*defined a `validation_step` but have no `val_dataloader`.*",
+    ".*Total length of `list` across ranks is zero.*",
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
     ".*exists and is not empty.*",

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,20 @@ TINY = (
     "trainer.max_epochs=3",
     "trainer.accelerator=cpu",
     "quantization.calibration_batches=2",
+    "progress=lines",
+)
+
+# The same of a network that learns by STDP.
+TINY_UNSUPERVISED = (
+    "network.neurons=9",
+    "network.time_steps=30",
+    "network.settings.theta_plus=0.5",
+    "data.batch_size=50",
+    "learning.labelling_images=150",
+    "trainer.limit_train_batches=4",
+    "trainer.limit_test_batches=1",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
     "progress=lines",
 )
 
@@ -48,6 +62,12 @@ Compose = Callable[..., DictConfig]
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def tiny_overrides(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return what makes the run that the arguments ask for tiny."""
+    is_unsupervised = any(text.startswith("experiment=unsupervised") for text in arguments)
+    return TINY_UNSUPERVISED if is_unsupervised else TINY
+
+
 @pytest.fixture(autouse=True)
 def global_settings_are_put_back() -> Iterator[None]:
     """A run sets how the whole process computes; other tests expect what they found."""
@@ -70,7 +90,7 @@ def composed(repository: Path) -> Compose:
         import qspinn.app.train  # noqa: F401  (registers the resolver that conf/train.yaml uses)
 
         with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
-            return compose("train", [*(TINY if tiny else ()), *overrides])
+            return compose("train", [*(tiny_overrides(overrides) if tiny else ()), *overrides])
 
     return make
 
@@ -87,7 +107,7 @@ def launch(repository: Path) -> Launch:
         overrides = [argument for argument in arguments if argument not in flags]
         variables = {**os.environ, **environment}
         return subprocess.run(
-            [sys.executable, "train.py", *flags, *TINY, *overrides],
+            [sys.executable, "train.py", *flags, *tiny_overrides(overrides), *overrides],
             cwd=repository,
             env={name: value for name, value in variables.items() if value is not None},
             stdin=subprocess.DEVNULL,
@@ -104,8 +124,9 @@ def launch_killed(repository: Path) -> Launch:
     """Return a function that runs train.py and kills it at the n-th call of a method."""
 
     def run(where: str, count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+        overrides = (*tiny_overrides(arguments), *arguments)
         return subprocess.run(
-            [sys.executable, "-c", KILLED, where, str(count), *TINY, *arguments],
+            [sys.executable, "-c", KILLED, where, str(count), *overrides],
             cwd=repository,
             stdin=subprocess.DEVNULL,
             capture_output=True,

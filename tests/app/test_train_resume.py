@@ -9,6 +9,7 @@ from qspinn.app.train import train
 from qspinn.records import comparable, read_record
 
 LEARNING = "qspinn.learning.supervised:SupervisedLearning"
+UNSUPERVISED = "qspinn.learning.unsupervised:UnsupervisedLearning"
 STOCHASTIC = "quantization.rounding=stochastic"
 STEP_PER_EPOCH = (
     "~learning.scheduler",
@@ -89,3 +90,29 @@ def test_resumes_a_schedule_that_steps_per_epoch(composed, launch_killed, tmp_pa
 )
 def test_resumes_from_any_moment(composed, launch_killed, tmp_path, where, count, epochs_kept):
     check_resumes(composed, launch_killed, tmp_path, where, count, epochs_kept, STOCHASTIC)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
+@pytest.mark.parametrize(
+    ("where", "count", "epochs_kept"),
+    [
+        ("training_step", 3, 0),
+        ("training_step", 6, 1),  # epochs have 4 batches
+        ("test_step", 1, 2),
+    ],
+)
+def test_resumes_learning_without_labels(
+    composed, launch_killed, tmp_path, scheme, where, count, epochs_kept
+):
+    check_resumes(
+        composed,
+        launch_killed,
+        tmp_path,
+        f"{UNSUPERVISED}:{where}",
+        count,
+        epochs_kept,
+        "experiment=unsupervised_quick",
+        STOCHASTIC,
+        f"quantization.scheme={scheme}",
+    )

@@ -47,12 +47,27 @@ def test_every_option_composes_and_names_classes_that_take_its_keys(group, optio
     build_callbacks(values["callbacks"])
 
 
-@pytest.mark.parametrize("network", [p.stem for p in sorted((CONF / "network").glob("*.yaml"))])
-@pytest.mark.parametrize("learning", [p.stem for p in sorted((CONF / "learning").glob("*.yaml"))])
+# Which learning rule is for which network.
+PAIRS = {"conv_snn": "supervised", "diehl_cook": "stdp"}
+
+
+@pytest.mark.parametrize(("network", "learning"), PAIRS.items())
 def test_every_network_and_learning_rule_is_made(network, learning):
     parts = build_parts(composed(f"network={network}", f"learning={learning}"))
     assert parts.module.network is parts.network
-    assert parts.network.num_classes == parts.module.num_classes == 10
+    assert parts.module.num_classes == 10
+    assert tuple(parts.network.input_shape) == (1, 28, 28)
+
+
+def test_no_network_or_learning_rule_is_forgotten():
+    assert sorted(PAIRS) == [path.stem for path in sorted((CONF / "network").glob("*.yaml"))]
+    rules = {path.stem for path in (CONF / "learning").glob("*.yaml")}
+    assert set(PAIRS.values()) == rules
+
+
+def test_a_network_that_does_not_learn_by_itself_is_refused():
+    with pytest.raises(ConfigurationError, match=r"learning: ConvSNN does not learn by itself"):
+        build_parts(composed("network=conv_snn", "learning=stdp"))
 
 
 @pytest.mark.parametrize("data", NEEDS_FILES)
@@ -111,6 +126,66 @@ def test_the_experiment_changes_data_and_training():
     values = composed("experiment=mnist_full")
     assert values["data"]["_target_"] == "qspinn.data.MNIST"
     assert values["trainer"]["max_epochs"] != composed()["trainer"]["max_epochs"]
+
+
+STDP_OVERRIDES = [
+    ("network.stdp.rate_post=0.01", "network.stdp.rate_post", 0.01),
+    ("network.stdp.update=deferred", "network.stdp.update", "deferred"),
+    ("network.settings.inhibition_delay=1", "network.settings.inhibition_delay", 1),
+    ("network.neurons=1600", "network.neurons", 1600),
+    ("network.backend=reference", "network.backend", "reference"),
+    ("learning.readout=ridge", "learning.readout", "ridge"),
+    ("quantization.word_length=4", "quantization.word_length", 4),
+    ("quantization.roles.theta.word_length=10", "quantization.roles.theta.word_length", 10),
+]
+
+
+@pytest.mark.parametrize(("override", "key", "value"), STDP_OVERRIDES)
+def test_overrides_of_an_experiment_reach_their_place(override, key, value):
+    experiment = "experiment=unsupervised_quick"
+    before = OmegaConf.create(composed(experiment))
+    after = OmegaConf.create(composed(experiment, override))
+    assert OmegaConf.select(before, key) != value
+    assert OmegaConf.select(after, key) == value
+
+
+@pytest.mark.parametrize(
+    ("experiment", "data", "neurons", "images"),
+    [
+        ("unsupervised_quick", "MNISTSubset", 100, 3500),
+        ("unsupervised_mnist", "MNIST", 400, 60_000),
+    ],
+)
+def test_learning_without_labels(experiment, data, neurons, images, shared_data):
+    root = () if experiment == "unsupervised_quick" else (f"data.root={shared_data}",)
+    values = composed(f"experiment={experiment}", *root)
+    assert values["data"]["_target_"] == f"qspinn.data.{data}"
+    assert values["data"]["max_shift"] == 0
+    trainer = values["trainer"]
+    assert trainer["gradient_clip_val"] is None  # Lightning refuses them without an optimizer
+    assert trainer["accumulate_grad_batches"] == 1
+    parts = build_parts(values)
+    assert parts.network.neurons == neurons
+    assert len(parts.data.train_dataset) == images
+    assert type(parts.module).__name__ == "UnsupervisedLearning"
+
+
+def test_the_plan_for_stdp_gives_each_role_its_word_length():
+    values = composed("experiment=unsupervised_quick", "quantization.word_length=5")
+    parts = build_parts(values)
+    plan = plan_from_config(values["quantization"]).resolve(parts.module)
+    lengths = {tensor.path: tensor.word_length for tensor in plan.tensors}
+    assert lengths.pop("network.weight") == 5
+    assert lengths.pop("readout.shares") == 8
+    assert set(lengths.values()) == {16}
+    assert {tensor.role for tensor in plan.tensors} == {
+        "weight",
+        "membrane",
+        "threshold",
+        "theta",
+        "trace",
+        "decay",
+    }
 
 
 @pytest.mark.parametrize(
