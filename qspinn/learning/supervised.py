@@ -57,7 +57,7 @@ class SupervisedLearning(lightning.LightningModule):
         monitor: What a ReduceLROnPlateau scheduler watches.
 
     Raises:
-        ValueError: An unknown loss, fewer than 2 classes, or a network without trainable parameters.
+        ValueError: An unknown loss, fewer than 2 classes, or a network with nothing to train.
     """
 
     def __init__(
