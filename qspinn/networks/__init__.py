@@ -1,6 +1,7 @@
 """Float spiking networks on SpikingJelly."""
 
 from qspinn.networks.conv_snn import ConvBlock, ConvSNN, LinearBlock
+from qspinn.networks.diehl_cook import STDP, DiehlCook, DiehlCookSettings, Presentation
 from qspinn.networks.neuron_settings import NeuronSettings
 from qspinn.networks.readouts import (
     READOUTS,
@@ -13,11 +14,15 @@ from qspinn.networks.readouts import (
 
 __all__ = [
     "READOUTS",
+    "STDP",
     "ConvBlock",
     "ConvSNN",
+    "DiehlCook",
+    "DiehlCookSettings",
     "LinearBlock",
     "MaximumResponse",
     "NeuronSettings",
+    "Presentation",
     "Proportion",
     "Readout",
     "Readouts",

@@ -1,0 +1,195 @@
+"""The backends: what presents images, on which device, and which of them is chosen."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qspinn.networks.diehl_cook import reference
+from qspinn.networks.diehl_cook.number_types import FixedNumbers, Numbers
+from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
+from qspinn.networks.diehl_cook.torch_arithmetic import arithmetic
+
+BACKENDS = ("auto", "reference", "numba", "torch", "triton")
+
+
+@dataclass
+class Job:
+    """What a backend is to do.
+
+    Attributes:
+        probabilities: int64 ``[M, I]``, see `encoding`.
+        keys: int64 ``[M]``.
+        weight: ``[I, N]``: float32, or codes in int64; changed in place where ``learning``.
+        theta: ``[N]``, likewise.
+        settings: Of the neurons.
+        stdp: Of the plasticity.
+        numbers: What is computed with.
+        steps: T.
+        learning: Whether weights and theta change.
+        record: Whether every spike is wanted, not only their counts.
+    """
+
+    probabilities: Tensor
+    keys: Tensor
+    weight: Tensor
+    theta: Tensor
+    settings: DiehlCookSettings
+    stdp: STDP
+    numbers: Numbers
+    steps: int
+    learning: bool
+    record: bool
+
+
+@dataclass
+class Result:
+    """What came of it.
+
+    Attributes:
+        spike_counts: int32 ``[M, N]``.
+        spikes: bool ``[T, M, N]``, where wanted.
+        input_spikes: Spikes of all inputs.
+        updates: Synaptic changes tried.
+        underflows: Those that rounding left without effect.
+    """
+
+    spike_counts: Tensor
+    spikes: Tensor | None
+    input_spikes: int
+    updates: int
+    underflows: int
+
+
+def choose(name: str, device: torch.device) -> str:
+    """The backend that ``auto`` stands for on a device; any other name stands for itself.
+
+    Raises:
+        ValueError: A backend that does not run on the device.
+    """
+    if name == "auto":
+        if device.type == "cpu":
+            return "numba"
+        return "triton" if device.type == "cuda" and _has_triton() else "torch"
+    if name == "numba" and device.type != "cpu":
+        raise ValueError(
+            f"backend='numba' runs on the CPU, and the network is on {device}: write "
+            "backend='torch', backend='triton' or 'auto', or trainer.accelerator=cpu"
+        )
+    if name == "triton" and not _has_triton():
+        raise ValueError("backend='triton': the package triton is not installed; write 'torch'")
+    return name
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def run_reference(job: Job) -> Result:
+    """Step by step, on torch."""
+    learned = reference.Learned(job.weight, job.theta)
+    spikes, raster = reference.present(
+        job.probabilities,
+        job.keys,
+        learned,
+        job.settings,
+        job.stdp,
+        arithmetic(job.numbers, job.keys.device),
+        job.steps,
+        job.learning,
+    )
+    counts = raster.sum(0, dtype=torch.int32)
+    recorded = raster if job.record else None
+    return Result(counts, recorded, int(spikes.sum()), learned.updates, learned.underflows)
+
+
+def run_numba(job: Job) -> Result:
+    """Event by event, compiled for this machine at its first use."""
+    from qspinn.networks.diehl_cook import kernel, kernel_memory
+
+    inputs, neurons = job.weight.shape
+    fixed = isinstance(job.numbers, FixedNumbers)
+    held = _code_type(job.numbers) if isinstance(job.numbers, FixedNumbers) else np.dtype("f4")
+    weight = job.weight.numpy().astype(held)
+    theta = job.theta.numpy().copy()
+    work = kernel_memory.make_work(
+        job.stdp.parallel,
+        job.steps,
+        inputs,
+        neurons,
+        theta.dtype,
+        np.dtype(("i4" if held.itemsize <= 2 else "i8") if fixed else "f4"),
+        one_winner=job.settings.one_winner,
+        deferred=job.stdp.update == "deferred",
+    )
+    count = len(job.keys)
+    counts = np.zeros((count, neurons), np.int32)
+    raster = np.zeros((job.steps, count, neurons) if job.record else (0, 0, 0), np.bool_)
+    stats = np.zeros(3, np.int64)
+    kernel.run(
+        job.numbers,
+        kernel_memory.task_of(job.settings, job.stdp, job.steps, job.learning),
+        job.probabilities.numpy().astype(np.uint16),
+        job.keys.numpy().view(np.uint64),
+        weight,
+        theta,
+        _trace_tables(job),
+        work,
+        counts,
+        raster,
+        stats,
+    )
+    if job.learning:
+        job.weight.copy_(torch.from_numpy(weight.astype(theta.dtype)))
+        job.theta.copy_(torch.from_numpy(theta))
+    spikes = torch.from_numpy(raster) if job.record else None
+    return Result(torch.from_numpy(counts), spikes, *(int(value) for value in stats))
+
+
+def run_torch(job: Job) -> Result:
+    """All presentations of a group at once, on any device."""
+    from qspinn.networks.diehl_cook import batched
+
+    return Result(*batched.present(job, batched.torch_steps))
+
+
+def run_triton(job: Job) -> Result:
+    """As on torch, but all steps of the neurons in one GPU kernel."""
+    from qspinn.networks.diehl_cook import batched
+    from qspinn.networks.diehl_cook.triton_kernel import triton_steps
+
+    return Result(*batched.present(job, triton_steps))
+
+
+RUNNERS: dict[str, Callable[[Job], Result]] = {
+    "reference": run_reference,
+    "numba": run_numba,
+    "torch": run_torch,
+    "triton": run_triton,
+}
+
+
+def _code_type(numbers: FixedNumbers) -> np.dtype:
+    """The smallest unsigned type that holds the codes of weights."""
+    return np.min_scalar_type(numbers.weight.high)
+
+
+def _trace_tables(job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """Traces 0 to T steps after a spike, for the roundings that draw nothing."""
+    rules = arithmetic(job.numbers, torch.device("cpu"))
+    silent = torch.zeros(1, 1, dtype=torch.bool)
+    key = torch.zeros(1, dtype=torch.int64)
+    tables = []
+    for of_inputs in (True, False):
+        x = rules.trace(torch.zeros(1, 1, dtype=rules.dtype), ~silent, key, 0, of_inputs)
+        values = [x]
+        for _ in range(job.steps):
+            x = rules.trace(x, silent, key, 0, of_inputs)
+            values.append(x)
+        tables.append(torch.cat(values).flatten().numpy())
+    return tables[0], tables[1]

@@ -1,0 +1,131 @@
+"""What the kernel works with: scratch memory, and its task as numbers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qspinn.networks.diehl_cook import random_bits as bits
+from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
+
+
+class Work(NamedTuple):
+    """Scratch memory for B presentations side by side, T steps, I inputs, N neurons.
+
+    Attributes:
+        keys: uint64 ``[B, random_bits.PURPOSES]``.
+        starts: int32 ``[B, T + 1]``: where the input spikes of a step begin in ``events``.
+        events: int32 ``[B, T * I]``: inputs that spike, step by step, ascending.
+        cursor: int32 ``[T]``.
+        words: uint64 ``[ceil(T / 64), I]``: spikes of the active inputs.
+        active: int32 ``[B, I]``: inputs that may spike; ``counts[b, 0]`` of them.
+        current: ``[N]``: sum of the weights of the inputs that spike.
+        v: ``[B, N]``.
+        refractory: int32 ``[B, N]``: steps left.
+        lowered: ``[B, N]``: inhibition that arrives in this step; else 0.
+        total: ``[N]``: what a potential must reach.
+        pre_values: ``[B, I]``: a trace, as of ``pre_times``.
+        pre_times: int32 ``[B, I]``; -1: no spike yet.
+        post_values: ``[B, N]``.
+        post_times: int32 ``[B, N]``.
+        spiked: int32 ``[B, N]``: neurons that have spiked; ``counts[b, 1]`` of them.
+        crossed: int32 ``[B, N]``: neurons at their threshold; ``counts[b, 2]`` of them.
+        outputs: int32 ``[B, T or T * N]``: neurons that spike, step by step.
+        output_starts: int32 ``[B, T + 1]``.
+        counts: int32 ``[B, 3]``.
+        slots: int32 ``[N]``: place of a neuron in ``learners``; -1: none.
+        learners: int32 ``[N + 1]``: neurons whose weights change; the last entry is their number.
+        changes: ``[N, I]`` where updates are deferred: sums of changes, by slot.
+    """
+
+    keys: np.ndarray
+    starts: np.ndarray
+    events: np.ndarray
+    cursor: np.ndarray
+    words: np.ndarray
+    active: np.ndarray
+    current: np.ndarray
+    v: np.ndarray
+    refractory: np.ndarray
+    lowered: np.ndarray
+    total: np.ndarray
+    pre_values: np.ndarray
+    pre_times: np.ndarray
+    post_values: np.ndarray
+    post_times: np.ndarray
+    spiked: np.ndarray
+    crossed: np.ndarray
+    outputs: np.ndarray
+    output_starts: np.ndarray
+    counts: np.ndarray
+    slots: np.ndarray
+    learners: np.ndarray
+    changes: np.ndarray
+
+
+def make_work(
+    parallel: int,
+    steps: int,
+    inputs: int,
+    neurons: int,
+    value: Any,
+    current: Any,
+    *,
+    one_winner: bool,
+    deferred: bool,
+) -> Work:
+    """Scratch memory; ``value`` and ``current`` are the NumPy types of states and of sums."""
+    shape_i, shape_n = (parallel, inputs), (parallel, neurons)
+    return Work(
+        keys=np.zeros((parallel, bits.PURPOSES), np.uint64),
+        starts=np.zeros((parallel, steps + 1), np.int32),
+        events=np.zeros((parallel, steps * inputs), np.int32),
+        cursor=np.zeros(steps, np.int32),
+        words=np.zeros((-(-steps // 64), inputs), np.uint64),
+        active=np.zeros(shape_i, np.int32),
+        current=np.zeros(neurons, current),
+        v=np.zeros(shape_n, value),
+        refractory=np.zeros(shape_n, np.int32),
+        lowered=np.zeros(shape_n, value),
+        total=np.zeros(neurons, value),
+        pre_values=np.zeros(shape_i, value),
+        pre_times=np.zeros(shape_i, np.int32),
+        post_values=np.zeros(shape_n, value),
+        post_times=np.zeros(shape_n, np.int32),
+        spiked=np.zeros(shape_n, np.int32),
+        crossed=np.zeros(shape_n, np.int32),
+        outputs=np.zeros((parallel, steps if one_winner else steps * neurons), np.int32),
+        output_starts=np.zeros((parallel, steps + 1), np.int32),
+        counts=np.zeros((3, parallel), np.int32),
+        slots=np.full(neurons, -1, np.int32),
+        learners=np.zeros(neurons + 1, np.int32),
+        changes=np.zeros((neurons, inputs) if deferred else (1, 1), value),
+    )
+
+
+class Task(NamedTuple):
+    """What a run of the kernel is to do, as numbers."""
+
+    steps: int
+    delay: int
+    refractory: int
+    one_winner: bool
+    learning: bool
+    deferred: bool
+    pre_changes: bool
+    any_change_at_rest: bool
+
+
+def task_of(settings: DiehlCookSettings, stdp: STDP, steps: int, learning: bool) -> Task:
+    """What the settings ask of the kernel."""
+    return Task(
+        steps,
+        settings.inhibition_delay,
+        settings.refractory,
+        settings.one_winner,
+        learning,
+        stdp.update == "deferred",
+        stdp.rate_pre > 0,
+        stdp.trace_target > 0,
+    )

@@ -1,0 +1,226 @@
+"""The parts of the event-driven kernel, each a loop over what happens in a step."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from qspinn.networks.diehl_cook import random_bits as bits
+from qspinn.networks.diehl_cook.encoding import PROBABILITY_BITS
+from qspinn.networks.diehl_cook.kernel_arithmetic import (
+    U64,
+    chosen,
+    draw,
+    inhibited,
+    one_post,
+    pre_trace,
+    raised,
+    reaches,
+    reset,
+    threshold,
+)
+from qspinn.networks.diehl_cook.kernel_plasticity import (
+    bounded,
+    change_post,
+    change_pre,
+    changed,
+    normalises,
+    scaled,
+)
+
+UPDATES, UNDERFLOWS = 1, 2
+
+
+@njit(error_model="numpy")
+def encode(p, key, steps, starts, events, cursor, words, active):  # type: ignore[no-untyped-def]
+    """Poisson spikes of one presentation, sorted by step; the number of inputs that may spike."""
+    count, per_input = 0, words.shape[0]
+    starts[:] = 0
+    for i in range(p.shape[0]):
+        if p[i] == 0:
+            continue
+        active[count] = i
+        digits = U64(p[i])
+        for w in range(per_input):
+            word = U64(0)
+            base = (i * per_input + w) * PROBABILITY_BITS
+            for digit in range(PROBABILITY_BITS):
+                random = draw(key, base + digit)
+                word = word | random if (digits >> U64(digit)) & U64(1) else word & random
+            used = steps - 64 * w
+            if used < 64:
+                word &= (U64(1) << U64(used)) - U64(1)
+            words[w, count] = word
+            while word != U64(0):
+                starts[64 * w + _lowest_bit(word) + 1] += 1
+                word &= word - U64(1)
+        count += 1
+    for t in range(steps):
+        starts[t + 1] += starts[t]
+        cursor[t] = starts[t]
+    for a in range(count):
+        for w in range(per_input):
+            word = words[w, a]
+            while word != U64(0):
+                t = 64 * w + _lowest_bit(word)
+                events[cursor[t]] = active[a]
+                cursor[t] += 1
+                word &= word - U64(1)
+    return count
+
+
+@njit(inline="always")
+def _lowest_bit(word):  # type: ignore[no-untyped-def]
+    """Place of the lowest bit that is set: the number of bits set below it."""
+    x = (word & (U64(0) - word)) - U64(1)
+    x = x - ((x >> U64(1)) & U64(0x5555555555555555))
+    x = (x & U64(0x3333333333333333)) + ((x >> U64(2)) & U64(0x3333333333333333))
+    x = (x + (x >> U64(4))) & U64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((x * U64(0x0101010101010101)) >> U64(56))
+
+
+@njit(error_model="numpy")
+def gather(weight, events, current):  # type: ignore[no-untyped-def]
+    """Sums the rows of the inputs that spike, in their order; four at a time saves stores."""
+    neurons, last = current.shape[0], events.shape[0]
+    for j in range(neurons):
+        current[j] = 0
+    e = 0
+    while e + 4 <= last:
+        a, b = weight[events[e]], weight[events[e + 1]]
+        c, d = weight[events[e + 2]], weight[events[e + 3]]
+        for j in range(neurons):
+            current[j] = (((current[j] + a[j]) + b[j]) + c[j]) + d[j]
+        e += 4
+    while e < last:
+        a = weight[events[e]]
+        for j in range(neurons):
+            current[j] += a[j]
+        e += 1
+
+
+@njit(error_model="numpy")
+def set_inhibition(numbers, lowered, outputs, first, last):  # type: ignore[no-untyped-def]
+    """Lowers all neurons by the spikes of a step but their own."""
+    lowered[:] = inhibited(numbers, last - first)
+    for e in range(first, last):
+        lowered[outputs[e]] = inhibited(numbers, last - first - 1)
+
+
+@njit(error_model="numpy")
+def fire(numbers, v, total, refractory, period, crossed):  # type: ignore[no-untyped-def]
+    """Lists and resets the neurons at their threshold; their number."""
+    count = 0
+    for j in range(v.shape[0]):
+        if reaches(numbers, v[j], total[j]):
+            crossed[count] = j
+            count += 1
+            v[j] = reset(numbers)
+            refractory[j] = period
+    return count
+
+
+@njit(error_model="numpy")
+def spike(crossed, count, one_winner, key, t, outputs, end):  # type: ignore[no-untyped-def]
+    """Which of the neurons at their threshold spike; where the list of spikes ends then."""
+    if count > 0 and one_winner:
+        outputs[end] = crossed[chosen(key, t, count)]
+        return end + 1
+    for q in range(count):
+        outputs[end + q] = crossed[q]
+    return end + count
+
+
+@njit(error_model="numpy")
+def raise_theta(numbers, crossed, count, theta, total, key, t):  # type: ignore[no-untyped-def]
+    """Theta of the neurons that reached their threshold."""
+    for q in range(count):
+        j = crossed[q]
+        theta[j] = raised(numbers, theta[j], key, t * theta.shape[0] + j)
+        total[j] = threshold(numbers, theta[j])
+
+
+@njit(error_model="numpy")
+def note_spikes(numbers, outputs, first, last, t, times, values, spiked, known, slots, learners):  # type: ignore[no-untyped-def]
+    """Traces of the neurons that spike, and who has spiked so far; the number of those."""
+    for e in range(first, last):
+        j = outputs[e]
+        if times[j] < 0:
+            spiked[known] = j
+            known += 1
+            if slots[j] < 0:
+                slots[j] = learners[-1]
+                learners[learners[-1]] = j
+                learners[-1] += 1
+        times[j] = t
+        values[j] = one_post(numbers)
+    return known
+
+
+@njit(error_model="numpy")
+def depress(numbers, events, j, y, t, key, weight, deferred, sums, stats):  # type: ignore[no-untyped-def]
+    """Changes of the weights to neuron j at the spikes of inputs."""
+    change = change_pre(numbers, y, j)
+    if change == 0:
+        return
+    for e in range(events.shape[0]):
+        i = events[e]
+        if deferred:
+            sums[i] += change
+            continue
+        w = weight[i, j]
+        counter = (t * weight.shape[0] + i) * weight.shape[1] + j
+        after = changed(numbers, w, change, key, counter)
+        stats[UPDATES] += 1
+        stats[UNDERFLOWS] += after == w
+        weight[i, j] = bounded(numbers, after, j)
+
+
+@njit(error_model="numpy")
+def potentiate(numbers, traced, j, t, table, values, times, keys, weight, deferred, sums, stats):  # type: ignore[no-untyped-def]
+    """Changes of the weights to neuron j at its spike, from the inputs listed in ``traced``."""
+    inputs, neurons = weight.shape
+    updates, underflows = 0, 0
+    for a in range(traced.shape[0]):
+        i = traced[a]
+        x = pre_trace(numbers, table, values, times, i, t, keys[bits.TRACE_PRE])
+        change = change_post(numbers, x, j)
+        if change == 0:
+            continue
+        if deferred:
+            sums[i] += change
+            continue
+        w = weight[i, j]
+        after = changed(numbers, w, change, keys[bits.POST], (t * inputs + i) * neurons + j)
+        updates += 1
+        underflows += after == w
+        weight[i, j] = bounded(numbers, after, j)
+    stats[UPDATES] += updates
+    stats[UNDERFLOWS] += underflows
+
+
+@njit(error_model="numpy")
+def settle(numbers, j, keys, weight, sums, stats):  # type: ignore[no-untyped-def]
+    """Makes the changes of a presentation that were put off."""
+    for i in range(weight.shape[0]):
+        if sums[i] == 0:
+            continue
+        w = weight[i, j]
+        after = changed(numbers, w, sums[i], keys[bits.POST], i * weight.shape[1] + j)
+        stats[UPDATES] += 1
+        stats[UNDERFLOWS] += after == w
+        weight[i, j] = bounded(numbers, after, j)
+        sums[i] = 0
+
+
+@njit(error_model="numpy")
+def normalise(numbers, j, key, weight, total):  # type: ignore[no-untyped-def]
+    """Scales the weights of neuron j to their sum; ``total`` is a zero of the type of sums."""
+    for i in range(weight.shape[0]):
+        total += weight[i, j]
+    if total > 0 and normalises(numbers):
+        for i in range(weight.shape[0]):
+            if weight[i, j] != 0:
+                counter = i * weight.shape[1] + j
+                after = scaled(numbers, weight[i, j], total, j, key, counter)
+                weight[i, j] = bounded(numbers, after, j)

@@ -1,0 +1,300 @@
+"""The network of Diehl and Cook as a module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import base
+from torch import Tensor, nn
+
+from qspinn.fixed_point import PerChannelFormat, quantize
+from qspinn.networks.diehl_cook.backends import BACKENDS, RUNNERS, Job, choose
+from qspinn.networks.diehl_cook.constants import (
+    Quantizer,
+    bounds,
+    constants,
+    fixed_numbers,
+    float_numbers,
+    wide,
+)
+from qspinn.networks.diehl_cook.declaration import accumulator_bits, device_tensors
+from qspinn.networks.diehl_cook.dynamics import NeuronState, StepKeys, advance
+from qspinn.networks.diehl_cook.encoding import (
+    content_keys,
+    spike_probabilities,
+    training_keys,
+)
+from qspinn.networks.diehl_cook.number_types import FixedNumbers, Numbers
+from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
+from qspinn.networks.diehl_cook.torch_arithmetic import Arithmetic, arithmetic
+
+FIRST_WEIGHTS = 0.3
+"""Weights start uniform in [0, FIRST_WEIGHTS), before they are normalised."""
+
+
+@dataclass
+class Presentation:
+    """What came of showing images to the network.
+
+    Attributes:
+        spike_counts: Spikes of each neuron to each image, int32 ``[M, neurons]``.
+        spikes: All of them, bool ``[T, M, neurons]``, where they were asked for.
+        input_spikes: Spikes of all inputs.
+        updates: Changes of synapses that were tried.
+        underflows: Those that rounding swallowed: the weight stayed what it was.
+    """
+
+    spike_counts: Tensor
+    spikes: Tensor | None
+    input_spikes: int
+    updates: int
+    underflows: int
+
+
+class DiehlCook(base.MemoryModule):
+    """Poisson-coded inputs, and neurons that learn by STDP and inhibit each other.
+
+    Every neuron is a leaky integrator with an adaptive threshold: it fires at
+    ``threshold + theta``, and its theta grows whenever it does, so that all neurons get their
+    turn. A spike inhibits all other neurons (Diehl & Cook, Frontiers in Computational Neuroscience
+    9:99, 2015).
+
+    :meth:`present` shows images, and learns from them where asked to. The module is also a
+    SpikingJelly layer that does not learn: in step mode ``m`` from spikes ``[T, N, inputs]`` to
+    spikes ``[T, N, neurons]``, in ``s`` one step, with states that ``reset`` clears. Weights and
+    theta survive ``reset`` and are saved; potentials, refractory counters and traces are not.
+
+    In fixed point (see ``use_fixed_point``) all of it is computed in integers, exactly as
+    `number_types` says, and ``weight`` and ``theta`` hold numbers of their grids from the first
+    learning on: there is no hidden float copy.
+
+    Args:
+        input_shape: Of an image, such as ``[1, 28, 28]``.
+        neurons: Excitatory neurons, 1 or more.
+        time_steps: Steps of 1 ms that an image is presented for, 1 or more.
+        settings: Constants of the neurons.
+        stdp: Constants of the plasticity.
+        backend: ``reference`` (torch, step by step), ``numba`` (event-driven, CPU), ``torch``
+            (batched, any device), ``triton`` (batched, GPU) or ``auto``: the fastest on the device.
+        step_mode: ``m`` or ``s``, of :meth:`forward`.
+
+    Attributes:
+        weight: ``[inputs, neurons]``, mV per spike. No gradient.
+        theta: ``[neurons]``, mV.
+        presentations: How many images it has learned from, ``[]``.
+        seed: Of all random draws, ``[]``; from torch's generator.
+
+    Raises:
+        ValueError: A value outside what is listed here.
+    """
+
+    name = "diehl_cook"
+
+    def __init__(
+        self,
+        input_shape: Sequence[int] = (1, 28, 28),
+        neurons: int = 400,
+        time_steps: int = 250,
+        settings: DiehlCookSettings | None = None,
+        stdp: STDP | None = None,
+        backend: str = "auto",
+        step_mode: str = "m",
+    ) -> None:
+        super().__init__()
+        self.input_shape = tuple(input_shape)
+        if not self.input_shape or min(self.input_shape) < 1:
+            raise ValueError(f"input_shape={self.input_shape}: write sizes of 1 or more")
+        for argument, value in (("neurons", neurons), ("time_steps", time_steps)):
+            if value < 1:
+                raise ValueError(f"{argument}={value}: write 1 or more")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend={backend!r}: write one of {', '.join(BACKENDS)}")
+        self.neurons, self.time_steps, self.backend = neurons, time_steps, backend
+        self.settings = DiehlCookSettings() if settings is None else settings
+        self.stdp = STDP() if stdp is None else stdp
+        self.step_mode = step_mode
+        weight = torch.rand(math.prod(self.input_shape), neurons) * FIRST_WEIGHTS
+        if self.stdp.weight_sum is not None:
+            weight *= self.stdp.weight_sum / weight.sum(0)
+        weight.clamp_(max=self.stdp.weight_max)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.register_buffer("theta", torch.zeros(neurons))
+        self.register_buffer("presentations", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("seed", torch.randint(2**62, ()))
+        self.theta: Tensor
+        self.presentations: Tensor
+        self.seed: Tensor
+        self.state: NeuronState | None
+        self.register_memory("state", None)
+        self._quantizers: dict[str, Quantizer] | None = None
+        self._revision = 0
+        self.register_load_state_dict_post_hook(_count_loading)
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs."""
+        return int(self.weight.shape[0])
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever weights, theta or formats have changed."""
+        return self._revision
+
+    def extra_repr(self) -> str:
+        """Sizes and backend."""
+        return (
+            f"inputs={self.inputs}, neurons={self.neurons}, time_steps={self.time_steps}, "
+            f"backend={self.backend}, step_mode={self.step_mode}"
+        )
+
+    @torch.no_grad()
+    def present(self, images: Tensor, learning: bool = False, record: bool = False) -> Presentation:
+        """Shows images to the network, each to neurons at rest.
+
+        Args:
+            images: ``[M, *input_shape]`` in [0, 1]; an input of 1 spikes at ``max_rate``.
+            learning: Whether the network learns: weights by STDP, and theta. Each presentation then
+                draws new spikes; otherwise an image gets the same spikes whenever it is shown.
+            record: Whether to keep every spike.
+
+        Raises:
+            ValueError: Images of another shape or outside [0, 1].
+        """
+        if tuple(images.shape[1:]) != self.input_shape:
+            raise ValueError(
+                f"images {list(images.shape)}: DiehlCook has input_shape={list(self.input_shape)}, "
+                f"so it takes {['M', *self.input_shape]}"
+            )
+        device = self.weight.device
+        probabilities = spike_probabilities(images.to(device).flatten(1), self.settings.max_rate)
+        seed, count = int(self.seed), len(images)
+        if learning:
+            keys = training_keys(seed, int(self.presentations), count, device)
+        else:
+            keys = content_keys(seed, probabilities)
+        numbers = self._numbers()
+        weight, theta = self._held("weight"), self._held("theta")
+        settings, stdp = self.settings, self.stdp
+        job = Job(
+            probabilities, keys, weight, theta, settings, stdp, numbers, self.time_steps,
+            learning, record,
+        )  # fmt: skip
+        result = RUNNERS[choose(self.backend, device)](job)
+        if learning:
+            self._hold("weight", weight)
+            self._hold("theta", theta)
+            self.presentations += count
+            self._revision += 1
+        return Presentation(
+            result.spike_counts, result.spikes, result.input_spikes, result.updates,
+            result.underflows,
+        )  # fmt: skip
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        """One step: spikes ``[N, inputs]`` to spikes ``[N, neurons]``, 0 or 1."""
+        rules = arithmetic(self._numbers(), x.device)
+        theta = self._held("theta")
+        return self._stepped(x, rules, self._held("weight"), rules.threshold(theta))
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        """All steps: spikes ``[T, N, inputs]`` to spikes ``[T, N, neurons]``."""
+        rules = arithmetic(self._numbers(), x_seq.device)
+        weight, total = self._held("weight"), rules.threshold(self._held("theta"))
+        return torch.stack([self._stepped(x, rules, weight, total) for x in x_seq])
+
+    @torch.no_grad()
+    def _stepped(self, x: Tensor, rules: Arithmetic, weight: Tensor, total: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.inputs:
+            raise ValueError(
+                f"spikes {list(x.shape)} of a step: DiehlCook takes [N, {self.inputs}]"
+            )
+        if self.state is None:
+            delay = self.settings.inhibition_delay
+            self.state = NeuronState.fresh(len(x), self.neurons, delay, rules.dtype, x.device)
+        if weight.is_floating_point():
+            current = x.to(weight.dtype) @ weight
+        else:  # exact: codes have at most 24 bits
+            current = (x.to(torch.float64) @ weight.to(torch.float64)).to(torch.int64)
+        keys = StepKeys.of(self.seed.to(x.device) + torch.arange(len(x), device=x.device))
+        _, spikes, self.state = advance(self.state, current, total, self.settings, rules, keys)
+        return spikes.to(x.dtype)
+
+    def device_tensors(self) -> Sequence[Mapping[str, Any]]:
+        """What a device would hold, by the protocol of `qspinn.plan`."""
+        return device_tensors(self.settings, self.stdp, self.weight.detach(), self.theta)
+
+    def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
+        """Computes in fixed point from now on, or in float again.
+
+        Args:
+            quantizers: Name of a tensor -> how it is held. What is missing is computed with codes
+                of 24 bits, as many as a float32 has for its digits. None: in float again.
+
+        Raises:
+            ValueError: Formats with which the network could not work.
+        """
+        before = self._quantizers
+        if quantizers is None:
+            self._quantizers = None
+        else:
+            names = (*constants(self.settings, self.stdp), *bounds(self.settings, self.stdp))
+            filled: dict[str, Quantizer] = {}
+            for name in names:
+                filled[name] = quantizers.get(name) or wide(name, self.settings, self.stdp)
+            self._quantizers = filled
+            try:
+                self._numbers()
+            except ValueError:
+                self._quantizers = before
+                raise
+        self._revision += 1
+        self.reset()
+
+    def accumulator_word_lengths(self) -> Mapping[str, int]:
+        """Bits that exact sums need, sign included."""
+        numbers = self._numbers()
+        if not isinstance(numbers, FixedNumbers):
+            return {}
+        return accumulator_bits(numbers, self.inputs)
+
+    def _numbers(self) -> Numbers:
+        if self._quantizers is None:
+            return float_numbers(self.settings, self.stdp, self.time_steps)
+        return fixed_numbers(
+            self.settings, self.stdp, self.time_steps, self.neurons, self.inputs, self._quantizers
+        )
+
+    def _held(self, name: str) -> Tensor:
+        """A copy of weights or theta as backends take them: float32, or codes in int64."""
+        value: Tensor = getattr(self, name).detach()
+        if self._quantizers is None:
+            return value.clone()
+        quantizer = self._quantizers[name]
+        rounding = "nearest" if quantizer.rounding == "stochastic" else quantizer.rounding
+        on_grid = quantize(value.double(), quantizer.format, rounding, quantizer.overflow)
+        return (on_grid * self._scale(name)).round_().to(torch.int64)
+
+    def _hold(self, name: str, value: Tensor) -> None:
+        """Keeps what a backend learned."""
+        kept: Tensor = getattr(self, name)
+        with torch.no_grad():
+            if self._quantizers is not None:
+                value = value.to(torch.float64) / self._scale(name)
+            kept.copy_(value)
+
+    def _scale(self, name: str) -> Tensor:
+        """Codes per unit."""
+        assert self._quantizers is not None
+        fmt = self._quantizers[name].format
+        bits = fmt.fraction_bits
+        exponents = torch.tensor(bits if isinstance(fmt, PerChannelFormat) else [bits])
+        return torch.ldexp(torch.ones(1, dtype=torch.float64), exponents).to(self.weight.device)
+
+
+def _count_loading(module: nn.Module, incompatible: object) -> None:
+    assert isinstance(module, DiehlCook)
+    module._revision += 1

@@ -1,0 +1,177 @@
+"""The network and its plasticity on torch, step by step and in the order that defines them.
+
+Slow and plain: what every other backend is compared with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qspinn.networks.diehl_cook import random_bits as bits
+from qspinn.networks.diehl_cook.dynamics import NeuronState, StepKeys, advance
+from qspinn.networks.diehl_cook.encoding import poisson_spikes
+from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
+from qspinn.networks.diehl_cook.torch_arithmetic import Arithmetic
+
+
+@dataclass
+class Learned:
+    """What plasticity changes, in place.
+
+    Attributes:
+        weight: ``[I, N]``.
+        theta: ``[N]``.
+        updates: Synaptic changes tried.
+        underflows: Those that rounding left without effect.
+    """
+
+    weight: Tensor
+    theta: Tensor
+    updates: int = 0
+    underflows: int = 0
+
+
+def present(
+    probabilities: Tensor,
+    keys: Tensor,
+    learned: Learned,
+    settings: DiehlCookSettings,
+    stdp: STDP,
+    arithmetic: Arithmetic,
+    steps: int,
+    learning: bool,
+) -> tuple[Tensor, Tensor]:
+    """Presents images, ``stdp.parallel`` side by side.
+
+    Args:
+        probabilities: int64 ``[M, I]``, see `encoding`.
+        keys: int64 ``[M]``.
+        learned: Weights and theta, changed where ``learning``.
+        settings: Of the neurons.
+        stdp: Of the plasticity.
+        arithmetic: In float or in integers.
+        steps: T.
+        learning: Whether weights and theta change.
+
+    Returns:
+        Spikes of inputs, float32 ``[T, M, I]``, and of neurons, bool ``[T, M, N]``.
+    """
+    spikes = poisson_spikes(probabilities, keys, steps)
+    raster = []
+    for first in range(0, len(keys), stdp.parallel):
+        group = slice(first, first + stdp.parallel)
+        run = _Group(learned, settings, stdp, arithmetic, keys[group], spikes.shape[2])
+        raster.append(run.present(spikes[:, group].bool(), learning))
+    neurons = learned.theta.shape[0]
+    empty = torch.zeros(steps, 0, neurons, dtype=torch.bool)
+    return spikes, torch.cat(raster, 1) if raster else empty
+
+
+class _Group:
+    """Presentations side by side on the same weights."""
+
+    def __init__(
+        self,
+        learned: Learned,
+        settings: DiehlCookSettings,
+        stdp: STDP,
+        arithmetic: Arithmetic,
+        keys: Tensor,
+        inputs: int,
+    ) -> None:
+        self.learned, self.settings, self.stdp = learned, settings, stdp
+        self.arithmetic = arithmetic
+        self.keys = keys
+        neurons = learned.theta.shape[0]
+        dtype, device = arithmetic.dtype, keys.device
+        self.pre = torch.zeros(len(keys), inputs, dtype=dtype, device=device)
+        self.post = torch.zeros(len(keys), neurons, dtype=dtype, device=device)
+        self.sums = torch.zeros(inputs, neurons, dtype=dtype, device=device)
+        self.has_spiked = torch.zeros(neurons, dtype=torch.bool, device=keys.device)
+        places = torch.arange(inputs, device=keys.device).unsqueeze(1) * neurons
+        self.synapses = places + torch.arange(neurons, device=keys.device)
+
+    def present(self, inputs: Tensor, learning: bool) -> Tensor:
+        """Runs all steps; spikes of neurons, bool ``[T, B, N]``."""
+        _, batch, _ = inputs.shape
+        neurons, device = self.learned.theta.shape[0], inputs.device
+        state = NeuronState.fresh(
+            batch, neurons, self.settings.inhibition_delay, self.arithmetic.dtype, device
+        )
+        keys = StepKeys.of(self.keys)
+        raster = []
+        for t, arriving in enumerate(inputs):
+            current = torch.stack([self._current(row) for row in arriving])
+            total = self.arithmetic.threshold(self.learned.theta)
+            crossed, spikes, state = advance(
+                state, current, total, self.settings, self.arithmetic, keys
+            )
+            raster.append(spikes)
+            if learning:
+                self._learn(arriving, crossed, spikes, t)
+        if learning:
+            self._end()
+        return torch.stack(raster)
+
+    def _current(self, row: Tensor) -> Tensor:
+        """The rows of the inputs that spike, one after the other: float sums have an order."""
+        current = torch.zeros_like(self.learned.theta, dtype=self.arithmetic.dtype)
+        for i in row.nonzero()[:, 0].tolist():
+            current = current + self.learned.weight[i]
+        return current
+
+    def _learn(self, arriving: Tensor, crossed: Tensor, spikes: Tensor, t: int) -> None:
+        learned, arithmetic, keys = self.learned, self.arithmetic, self.keys
+        self.pre = arithmetic.trace(
+            self.pre, arriving, bits.stream(keys, bits.TRACE_PRE), t, of_inputs=True
+        )
+        self.post = arithmetic.trace(
+            self.post, spikes, bits.stream(keys, bits.TRACE_POST), t, of_inputs=False
+        )
+        self.has_spiked |= spikes.any(0)
+        counter = t * crossed.shape[1] + torch.arange(crossed.shape[1], device=crossed.device)
+        for b, key in enumerate(bits.stream(keys, bits.THETA)):
+            raised = arithmetic.raised(learned.theta, key, counter)
+            learned.theta.copy_(torch.where(crossed[b], raised, learned.theta))
+        for b in range(len(keys)):
+            if self.stdp.rate_pre > 0:
+                change = arithmetic.change_pre(self.post[b])
+                self._change(arriving[b].unsqueeze(1) * change, t, bits.stream(keys[b], bits.PRE))
+            change = arithmetic.change_post(self.pre[b])
+            self._change(spikes[b] * change, t, bits.stream(keys[b], bits.POST))
+
+    def _change(self, change: Tensor, t: int, key: Tensor) -> None:
+        """Synapses ``[I, N]`` change, now or later; where the change is 0, they do not."""
+        if self.stdp.update == "deferred":
+            self.sums += change
+        else:
+            self._apply(change, key, t * self.synapses.numel() + self.synapses)
+
+    def _apply(self, change: Tensor, key: Tensor, counter: Tensor) -> None:
+        learned, moves = self.learned, change != 0
+        after = self.arithmetic.changed(learned.weight, change, key, counter)
+        learned.updates += int(moves.sum())
+        learned.underflows += int((moves & (after == learned.weight)).sum())
+        learned.weight.copy_(torch.where(moves, self.arithmetic.bounded(after), learned.weight))
+
+    def _end(self) -> None:
+        learned, key = self.learned, self.keys[0]
+        if self.stdp.update == "deferred":
+            self._apply(self.sums, bits.stream(key, bits.POST), self.synapses)
+        if self.arithmetic.normalises():
+            self._normalise(bits.stream(key, bits.NORM))
+        learned.theta.copy_(
+            self.arithmetic.decayed(learned.theta, bits.stream(key, bits.THETA_DECAY))
+        )
+
+    def _normalise(self, key: Tensor) -> None:
+        weight = self.learned.weight
+        total = torch.zeros_like(weight[0])
+        for row in weight:  # one after the other: float sums have an order
+            total = total + row
+        scaled = self.arithmetic.scaled(weight, total.where(total > 0, 1), key, self.synapses)
+        moves = self.has_spiked & (total > 0) & (weight != 0)
+        weight.copy_(torch.where(moves, self.arithmetic.bounded(scaled), weight))
