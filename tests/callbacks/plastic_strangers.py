@@ -121,9 +121,14 @@ class PlasticProject(lightning.LightningModule):
         self.network = Plastic()
         self.accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=CLASSES)
         self.validated = 0
+        self.transferred = 0
 
     def configure_optimizers(self) -> Any:
         return []
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.transferred += 1
+        return batch
 
     @staticmethod
     def images(batch: Any) -> Tensor:

@@ -19,12 +19,14 @@ class Declaring(nn.Module):
         super().__init__()
         self.declared: Any = list(tensors)
         self.told: Any = None
+        self.times_told = 0
 
     def device_tensors(self) -> Any:
         return self.declared
 
     def use_fixed_point(self, quantizers: Any) -> None:
         self.told = quantizers
+        self.times_told += 1
 
     def forward(self, x: Tensor) -> Tensor:
         return x

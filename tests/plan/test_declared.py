@@ -113,6 +113,12 @@ class TestInspect:
         # What goes through the declaring module no longer consists of the first layer's sums.
         assert found["3"].sources == ("2",)
 
+    def test_no_norm_is_folded_into_it(self) -> None:
+        network = nn.Sequential(DeclaringLinear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+        found = inspect(network, spikes(5, 4))
+        assert [one.kind for one in found.layers] == ["declared", "other", "synapse"]
+        assert found.layer("0").norm is None
+
     def test_a_silent_one_may_send_more_than_spikes(self) -> None:
         class Counts(Declaring):
             def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,7 @@ class TestCalibrate:
             raise AssertionError("ran")
 
         calibrate(network, QuantizationPlan.uniform(8).resolve(network), run)
-        assert network.told is None
+        assert network.times_told == 0
 
     def test_a_module_that_declares_something_else_by_now_is_an_error(self) -> None:
         network = Declaring(tensor(value=VALUE))
@@ -121,7 +121,8 @@ class TestCalibrate:
             calibrate(network, plan)
         assert not is_attached(network)
         assert calibrate(network, plan, torch.rand(3, 4)).is_calibrated
-        assert network[0].told is None
+        # It might not forget a grid.
+        assert network[0].times_told == 0
 
 
 def attached(*rules: Any) -> tuple[nn.Sequential, ResolvedPlan]:
