@@ -1,0 +1,262 @@
+"""Changes of weights and theta for the batched backends, on the synapses that change alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from qspinn.networks.diehl_cook import random_bits as bits
+from qspinn.networks.diehl_cook.number_types import STOCHASTIC
+from qspinn.networks.diehl_cook.torch_arithmetic import (
+    Arithmetic,
+    FixedArithmetic,
+    arithmetic,
+)
+
+if TYPE_CHECKING:
+    from qspinn.networks.diehl_cook.backends import Job
+
+
+def exact_type(largest: int, terms: int) -> torch.dtype:
+    """The floats in which a matrix product of whole numbers is exact.
+
+    float32 only where its factors have 8 bits: torch may be told to shorten those of float32
+    products to 11 bits (TF32) or to 8 (bfloat16).
+
+    Args:
+        largest: The largest factor on one side; the other side holds 0 and 1.
+        terms: Products that a sum has.
+
+    Raises:
+        ValueError: Sums of more than 53 bits.
+    """
+    if largest <= 1 << 8 and largest * terms <= 1 << 24:
+        return torch.float32
+    if largest * terms <= 1 << 53:
+        return torch.float64
+    raise ValueError(
+        f"sums of {terms} numbers up to {largest} exceed 53 bits: write formats with fewer "
+        "bits, or backend='reference'"
+    )
+
+
+class Plasticity:
+    """The weights and theta of a job, and how they are used and changed.
+
+    Args:
+        job: What is to be done.
+
+    Attributes:
+        job: The same; its weights and theta are changed in place.
+        rules: Its arithmetic.
+        factors: Weights as factors of matrix products, ``[I, N]``, kept in step with them.
+        statistics: Synaptic changes tried, and those without effect; int64 ``[2]``.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        device = job.keys.device
+        self.rules: Arithmetic = arithmetic(job.numbers, device)
+        self.fixed = isinstance(self.rules, FixedArithmetic)
+        inputs = job.weight.shape[0]
+        kind = exact_type(job.numbers.weight.high, inputs) if self.fixed else torch.float32  # type: ignore[union-attr]
+        self.factors = job.weight.to(kind)
+        self.statistics = torch.zeros(2, dtype=torch.int64, device=device)
+        self.all_inputs = torch.arange(inputs, device=device)
+        self._tables: dict[bool, Tensor] = {}
+
+    def currents(self, inputs: Tensor) -> Tensor:
+        """Sums of the weights of the inputs ``[T, B, I]`` that spike, ``[T, B, N]``."""
+        return inputs.to(self.factors.dtype) @ self.factors
+
+    def product(self, a: Tensor, b: Tensor, largest: int) -> Tensor:
+        """``a^T b`` of ``[K, I]`` and ``[K, N]``; one holds spikes, the other up to ``largest``."""
+        kind = exact_type(largest, len(a)) if self.fixed else torch.float32
+        return (a.to(kind).T @ b.to(kind)).to(self.rules.dtype)
+
+    def rules_of(self, columns: Tensor) -> Arithmetic:
+        """The arithmetic of these neurons alone."""
+        if not isinstance(self.rules, FixedArithmetic):
+            return self.rules
+        part = copy.copy(self.rules)
+        part.of_neurons = {name: x[columns] for name, x in self.rules.of_neurons.items()}
+        return part
+
+    def rate(self, name: str, columns: Tensor) -> Tensor | float:
+        """The rate of the changes of the weights to these neurons."""
+        if isinstance(self.rules, FixedArithmetic):
+            return self.rules.of_neurons[name][columns]
+        return float(getattr(self.rules.numbers, name))
+
+    def raise_theta(self, crossed: Tensor, keys: Tensor, t: int) -> None:
+        """Theta of the neurons that reached their threshold, ``[B, N]``, row after row."""
+        theta = self.job.theta
+        for b in crossed.any(1).nonzero()[:, 0].tolist():
+            j = crossed[b].nonzero()[:, 0]
+            theta[j] = self.rules.raised(theta[j], keys[b], t * len(theta) + j)
+
+    def traces(
+        self, spikes: Tensor, keys: Tensor, of_inputs: bool, columns: Tensor | None = None
+    ) -> Tensor:
+        """Traces after each step, ``[T, B, *]``, of all or of some columns of the spikes (bool)."""
+        numbers = self.rules.numbers
+        if self.fixed and (numbers.pre if of_inputs else numbers.post).mode == STOCHASTIC:
+            key = bits.stream(keys, bits.TRACE_PRE if of_inputs else bits.TRACE_POST)
+            x = torch.zeros(spikes.shape[1:], dtype=self.rules.dtype, device=spikes.device)
+            kept = []
+            for step, arriving in enumerate(spikes):
+                x = self.rules.trace(x, arriving, key, step, of_inputs)
+                kept.append(x if columns is None else x[:, columns])
+            return torch.stack(kept)
+        if columns is not None:
+            spikes = spikes[:, :, columns]
+        t = torch.arange(len(spikes), device=spikes.device).view(-1, 1, 1)
+        last = torch.where(spikes, t, -1).cummax(0).values
+        return torch.where(last < 0, 0, self._table(of_inputs)[t - last.clamp(min=0)])
+
+    def _table(self, of_inputs: bool) -> Tensor:
+        """Traces 0 to T - 1 steps after a spike, for the roundings that draw nothing."""
+        if of_inputs not in self._tables:
+            key = torch.zeros(1, dtype=torch.int64, device=self.job.keys.device)
+            spike = torch.ones(1, 1, dtype=torch.bool, device=key.device)
+            x = torch.zeros(1, 1, dtype=self.rules.dtype, device=key.device)
+            values = []
+            for t in range(self.job.steps):
+                x = self.rules.trace(x, spike if t == 0 else ~spike, key, t, of_inputs)
+                values.append(x)
+            self._tables[of_inputs] = torch.cat(values).flatten()
+        return self._tables[of_inputs]
+
+    def change(
+        self, rows: Tensor, columns: Tensor, change: Tensor, key: Tensor, t: int = 0
+    ) -> None:
+        """Changes the weights of these rows and columns; those whose change is 0 stay.
+
+        Args:
+            rows: Inputs, int64 ``[R]``.
+            columns: Neurons, int64 ``[C]``.
+            change: Broadcasts to ``[R, C]``.
+            key: Of the draws of stochastic rounding, int64 ``[]``.
+            t: The step that they are numbered by.
+        """
+        weight = self.job.weight
+        place = rows.unsqueeze(1) * weight.shape[1] + columns
+        before = weight[rows.unsqueeze(1), columns]
+        after = self.rules.changed(before, change, key, t * weight.numel() + place)
+        moves = (change != 0).expand_as(before)
+        self.statistics += torch.stack([moves.sum(), (moves & (after == before)).sum()])
+        kept = torch.where(moves, self.rules_of(columns).bounded(after), before)
+        self._write(rows, columns, kept)
+
+    def normalise(self, columns: Tensor, key: Tensor) -> None:
+        """Scales the weights of these neurons to their sum."""
+        before = self.job.weight[:, columns]
+        total, rules = before.sum(0), self.rules_of(columns)
+        place = self.all_inputs.unsqueeze(1) * self.job.weight.shape[1] + columns
+        after = rules.scaled(before, total.where(total > 0, 1), key, place)
+        moves = (total > 0) & (before != 0)
+        self._write(self.all_inputs, columns, torch.where(moves, rules.bounded(after), before))
+
+    def _write(self, rows: Tensor, columns: Tensor, kept: Tensor) -> None:
+        self.job.weight[rows.unsqueeze(1), columns] = kept
+        if self.fixed:
+            self.factors[rows.unsqueeze(1), columns] = kept.to(self.factors.dtype)
+
+
+class Online:
+    """Changes weights after every step of a group, presentation after presentation.
+
+    Args:
+        network: What is changed.
+        inputs: Spikes of inputs, 0 or 1, ``[T, B, I]``.
+        keys: int64 ``[B]``.
+    """
+
+    def __init__(self, network: Plasticity, inputs: Tensor, keys: Tensor) -> None:
+        self.network, self.keys = network, keys
+        self.depresses = network.job.stdp.rate_pre > 0
+        self.pre = network.traces(inputs.bool(), keys, of_inputs=True)
+        per_step = inputs.sum(2, dtype=torch.int64).flatten().tolist()
+        self.events = inputs.nonzero()[:, 2].split(per_step)
+        batch, neurons = len(keys), len(network.job.theta)
+        self.post = torch.zeros(batch, neurons, dtype=network.rules.dtype, device=keys.device)
+        self.spiked: list[set[int]] = [set() for _ in range(batch)]
+
+    def __call__(self, spikes: Tensor, t: int) -> None:
+        """The changes of step t, in which these neurons ``[B, N]`` spike."""
+        batch = len(spikes)
+        if self.depresses:
+            key = bits.stream(self.keys, bits.TRACE_POST)
+            self.post = self.network.rules.trace(self.post, spikes, key, t, of_inputs=False)
+        now: list[list[int]] = [[] for _ in range(batch)]
+        for b, j in spikes.nonzero().tolist():
+            now[b].append(j)
+            self.spiked[b].add(j)
+        for b in range(batch):
+            if self.depresses and self.spiked[b]:
+                self._depress(b, t)
+            if now[b]:
+                self._potentiate(b, t, torch.tensor(now[b], device=spikes.device))
+
+    def _depress(self, b: int, t: int) -> None:
+        """At the spikes of inputs."""
+        columns = torch.tensor(sorted(self.spiked[b]), device=self.keys.device)
+        change = self.network.rules.change_pre(self.post[b])[columns]
+        rows = self.events[t * len(self.keys) + b]
+        self.network.change(rows, columns, change, bits.stream(self.keys[b], bits.PRE), t)
+
+    def _potentiate(self, b: int, t: int, columns: Tensor) -> None:
+        """At the spikes of neurons."""
+        change = self.network.rules_of(columns).change_post(self.pre[t, b])
+        key = bits.stream(self.keys[b], bits.POST)
+        self.network.change(self.network.all_inputs, columns, change, key, t)
+
+
+def change_deferred(
+    network: Plasticity, inputs: Tensor, spikes: Tensor, spiked: Tensor, keys: Tensor, size: int
+) -> None:
+    """Makes all changes of a group at its end.
+
+    Args:
+        network: What is changed.
+        inputs: Spikes of inputs, 0 or 1, ``[T, B, I]``.
+        spikes: Of neurons, bool ``[T, B, N]``.
+        spiked: The neurons that have any, int64 ``[S]``.
+        keys: int64 ``[B]``.
+        size: Presentations whose traces are held at a time.
+    """
+    shape = (inputs.shape[2], len(spiked))
+    sums = torch.zeros(shape, dtype=network.rules.dtype, device=keys.device)
+    for first in range(0, len(keys), size):
+        part = slice(first, first + size)
+        sums += _sums(network, inputs[:, part], spikes[:, part], spiked, keys[part])
+    network.change(network.all_inputs, spiked, sums, bits.stream(keys[0], bits.POST))
+
+
+def _sums(
+    network: Plasticity, inputs: Tensor, spikes: Tensor, spiked: Tensor, keys: Tensor
+) -> Tensor:
+    """Sums of the changes ``[I, S]``: the traces of one side at the spikes of the other."""
+    numbers, stdp = network.rules.numbers, network.job.stdp
+    one_pre, one_post = (numbers.one_pre, numbers.one_post) if network.fixed else (1, 1)
+    fires = spikes.any(2)
+    x = network.traces(inputs.bool(), keys, of_inputs=True)[fires] - numbers.trace_target
+    largest = max(one_pre, int(numbers.trace_target))
+    sums = network.product(x, spikes[fires][:, spiked], largest)
+    sums *= network.rate("rate_post", spiked)
+    if stdp.rate_pre > 0:
+        y = network.traces(spikes, keys, of_inputs=False, columns=spiked)
+        fallen = network.product(inputs.flatten(0, 1), y.flatten(0, 1), one_post)
+        sums -= network.rate("rate_pre", spiked) * fallen
+    return sums
+
+
+def finish(network: Plasticity, spiked: Tensor, key: Tensor) -> None:
+    """What ends a group: normalisation of the neurons that have spiked, and the decay of theta."""
+    if network.rules.normalises():
+        network.normalise(spiked, bits.stream(key, bits.NORM))
+    theta = network.job.theta
+    theta.copy_(network.rules.decayed(theta, bits.stream(key, bits.THETA_DECAY)))
