@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qspinn.networks.diehl_cook import reference
 from qspinn.networks.diehl_cook.number_types import FixedNumbers, Numbers
+from qspinn.networks.diehl_cook.random_bits import LASTING, NORM, POST, stream
 from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
 from qspinn.networks.diehl_cook.torch_arithmetic import arithmetic
 
@@ -27,6 +28,8 @@ class Job:
         keys: int64 ``[M]``.
         weight: ``[I, N]``: float32, or codes in int64; changed in place where ``learning``.
         theta: ``[N]``, likewise.
+        turns: int64 ``[N]``: how often the weights to each neuron were updated; likewise.
+        seed: Of the draws that do not depend on the presentation.
         settings: Of the neurons.
         stdp: Of the plasticity.
         numbers: What is computed with.
@@ -39,6 +42,8 @@ class Job:
     keys: Tensor
     weight: Tensor
     theta: Tensor
+    turns: Tensor
+    seed: int
     settings: DiehlCookSettings
     stdp: STDP
     numbers: Numbers
@@ -64,6 +69,12 @@ class Result:
     input_spikes: int
     updates: int
     underflows: int
+
+
+def lasting_keys(seed: int, device: torch.device) -> Tensor:
+    """Keys of the draws at updates and at normalisations of weights, int64 ``[2]``."""
+    root = stream(torch.tensor(seed, dtype=torch.int64, device=device), LASTING)
+    return torch.stack([stream(root, POST), stream(root, NORM)])
 
 
 def choose(name: str, device: torch.device) -> str:
@@ -92,7 +103,8 @@ def _has_triton() -> bool:
 
 def run_reference(job: Job) -> Result:
     """Step by step, on torch."""
-    learned = reference.Learned(job.weight, job.theta)
+    lasting = lasting_keys(job.seed, job.keys.device)
+    learned = reference.Learned(job.weight, job.theta, job.turns, lasting)
     spikes, raster = reference.present(
         job.probabilities,
         job.keys,
@@ -117,6 +129,7 @@ def run_numba(job: Job) -> Result:
     held = _code_type(job.numbers) if isinstance(job.numbers, FixedNumbers) else np.dtype("f4")
     weight = job.weight.numpy().astype(held)
     theta = job.theta.numpy().copy()
+    turns = job.turns.numpy()  # changed in place
     work = kernel_memory.make_work(
         job.stdp.parallel,
         job.steps,
@@ -138,6 +151,8 @@ def run_numba(job: Job) -> Result:
         job.keys.numpy().view(np.uint64),
         weight,
         theta,
+        turns,
+        lasting_keys(job.seed, job.keys.device).numpy().view(np.uint64),
         _trace_tables(job),
         work,
         counts,

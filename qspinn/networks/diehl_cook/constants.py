@@ -22,7 +22,8 @@ from qspinn.networks.diehl_cook.number_types import (
 )
 from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
 
-MOST_SPARE_BITS = 32
+RATE_BITS = 32  # fraction bits that a learning rate has at least, where 64 bits suffice
+MOST_FINE_BITS = 16
 INTEGER_BITS = 62  # of the int64 that sums are computed in, sign and a spare bit apart
 
 
@@ -137,14 +138,16 @@ def fixed_numbers(
         ValueError: Formats with which the network could not work, or whose sums exceed 64 bits.
     """
     held = quantizers
+    for name in ("weight", "theta"):
+        _check_parameter(held[name])
     values = constants(settings, stdp)
     bits = {name: _bits(held[name]) for name in held if name != "weight"}
     code = {name: _code(held[name], value) for name, value in values.items()}
     weight_bits = _weight_bits(held["weight"], neurons)
-    finest = int(weight_bits.max())
-    total = max(bits["v"] + bits["leak"], finest, bits["inhibition"])
+    total = max(bits["v"] + bits["leak"], int(weight_bits.max()), bits["inhibition"])
     compared = max(bits["v"], bits["threshold"], bits["theta"])
-    spare = min(MOST_SPARE_BITS, INTEGER_BITS - 1 - max(finest, held["weight"].format.word_length))
+    spare = _spare_bits(stdp, time_steps, held["weight"], weight_bits, bits)
+    fine = _fine_bits(stdp, held["weight"], int(weight_bits.max()), spare)
     numbers = FixedNumbers(
         keep=(1 << bits["leak"]) - code["leak"],
         charge_shift=total - bits["v"],
@@ -158,8 +161,9 @@ def fixed_numbers(
         theta_plus=round(settings.theta_plus * 2.0 ** (bits["theta"] + THETA_BITS)),
         theta_keep=round(math.exp(-time_steps / settings.theta_tau) * (1 << THETA_BITS)),
         spare=spare,
+        fine=fine,
         weight_max=_codes(stdp.weight_max, weight_bits, down=True),
-        weight_sum=_codes(stdp.weight_sum or 0.0, weight_bits + GAIN_BITS),
+        weight_sum=_codes(stdp.weight_sum or 0.0, weight_bits + fine + GAIN_BITS),
         rate_pre=_codes(stdp.rate_pre, weight_bits - bits["trace_post"] + spare),
         rate_post=_codes(stdp.rate_post, weight_bits - bits["trace_pre"] + spare),
         trace_target=round(stdp.trace_target * 2.0 ** bits["trace_pre"]),
@@ -188,6 +192,14 @@ def _check(
     total: int,
 ) -> None:
     membrane, path = held["v"].format, held["v"].path
+    compared = max(abs(numbers.v.low), numbers.v.high) << numbers.fire_shift
+    raised = (numbers.theta.high << THETA_BITS) + numbers.theta_plus
+    reached = numbers.threshold + (numbers.theta.high << numbers.theta_shift)
+    if max(compared, raised, reached) >= 1 << INTEGER_BITS:
+        raise ValueError(
+            f"{held['theta'].path}: {held['theta'].format} beside {membrane} needs sums of more "
+            "than 64 bits; write fewer fraction bits for theta"
+        )
     if numbers.v.high << numbers.fire_shift < numbers.threshold:
         raise ValueError(
             f"{path}: format {membrane} ends at {membrane.max}, below the threshold "  # type: ignore[union-attr]
@@ -213,6 +225,50 @@ def _check(
         )
 
 
+def _fine_bits(stdp: STDP, weight: Quantizer, finest: int, spare: int) -> int:
+    """Bits that weights have more than stored ones while they are scaled to their sum."""
+    sum_bits = math.ceil(math.log2(max(stdp.weight_sum or 1.0, 1.0)))
+    fine = min(MOST_FINE_BITS, spare, INTEGER_BITS - 1 - GAIN_BITS - sum_bits - finest)
+    if fine < 0:
+        raise ValueError(
+            f"{weight.path}: {weight.format} has too many fraction bits to be scaled to "
+            f"weight_sum={stdp.weight_sum} in 64 bits; write fewer"
+        )
+    return fine
+
+
+def _check_parameter(quantizer: Quantizer) -> None:
+    fmt = quantizer.format
+    if fmt.word_length - int(fmt.signed) > WIDEST:
+        raise ValueError(
+            f"{quantizer.path}: a float32, which keeps it between presentations, holds codes of "
+            f"{WIDEST} bits, and {fmt} has more; write fewer bits"
+        )
+
+
+def _spare_bits(
+    stdp: STDP,
+    time_steps: int,
+    weight: Quantizer,
+    weight_bits: np.ndarray,
+    bits: Mapping[str, int],
+) -> int:
+    """Bits that changes of weights have more than these: what the rates need, within 64 bits."""
+    room = INTEGER_BITS - 1 - max(int(weight_bits.max()), weight.format.word_length)
+    if stdp.update == "deferred":  # a sum of so many changes, of at most a rate each
+        largest = time_steps * stdp.parallel * (stdp.rate_pre + stdp.rate_post)
+        room -= max(0, math.ceil(math.log2(max(largest, 1.0))))
+    traces = max(bits["trace_pre"], bits["trace_post"])
+    spare = min(room, max(RATE_BITS + traces - int(weight_bits.min()), 0))
+    for rate in (stdp.rate_pre, stdp.rate_post):
+        if spare < 0 or 0 < rate < 2.0 ** (traces - int(weight_bits.min()) - spare):
+            raise ValueError(
+                f"{weight.path}: beside traces of {traces} fraction bits, the rate {rate} of "
+                f"{weight.format} needs sums of more than 64 bits; write fewer fraction bits"
+            )
+    return spare
+
+
 def _bits(quantizer: Quantizer) -> int:
     fmt = quantizer.format
     if isinstance(fmt, PerChannelFormat):
@@ -231,6 +287,11 @@ def _weight_bits(quantizer: Quantizer, neurons: int) -> np.ndarray:
             "unsigned format such as UQ0.8"
         )
     if isinstance(fmt, PerChannelFormat):
+        if fmt.axis not in (1, -1) or len(fmt.fraction_bits) != neurons:
+            raise ValueError(
+                f"{quantizer.path}: {len(fmt.fraction_bits)} formats along axis {fmt.axis}: write "
+                f"one for each of the {neurons} neurons, along axis 1"
+            )
         return np.array(fmt.fraction_bits, np.int64)
     return np.full(neurons, fmt.fraction_bits, np.int64)
 

@@ -20,6 +20,8 @@ ROLES = {
     "leak_pre": "decay",
     "leak_post": "decay",
 }
+TURN_BITS = 16
+"""Of the counter of a neuron's updates, which spreads the draws of stochastic rounding."""
 LEARNING_CONSTANTS = 6
 """rate_pre, rate_post, trace_target, weight_sum, theta_plus and the decay of theta."""
 
@@ -72,6 +74,10 @@ def _counters(settings: DiehlCookSettings, neurons: int) -> list[dict[str, Any]]
         counters.append({"name": "refractory", "shape": (neurons,), "word_length": bits, **shared})
     pending = (settings.inhibition_delay, neurons)
     counters.append({"name": "pending_spikes", "shape": pending, "word_length": 1, **shared})
+    counters.append(
+        {"name": "turns", "shape": (neurons,), "word_length": TURN_BITS, "training_only": True}
+        | shared
+    )
     counters.append(
         {"name": "learning_constants", "shape": (LEARNING_CONSTANTS,), "training_only": True}
         | shared

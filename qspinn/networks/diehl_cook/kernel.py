@@ -26,18 +26,18 @@ from qspinn.networks.diehl_cook.kernel_parts import (
     gather,
     normalise,
     note_spikes,
-    potentiate,
     raise_theta,
     set_inhibition,
     settle,
     spike,
+    sum_up,
 )
 
 INPUT_SPIKES = 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def run(numbers, task, probabilities, given_keys, weight, theta, tables, work, counts, raster, stats):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
+def run(numbers, task, probabilities, given_keys, weight, theta, turns, lasting_keys, tables, work, counts, raster, stats):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
     """Presents images, and learns from them where the task says so.
 
     Args:
@@ -47,6 +47,8 @@ def run(numbers, task, probabilities, given_keys, weight, theta, tables, work, c
         given_keys: uint64 ``[M]``.
         weight: ``[I, N]``, changed in place: float32, or codes.
         theta: ``[N]``, changed in place.
+        turns: int64 ``[N]``, how often weights to each neuron were updated; changed in place.
+        lasting_keys: uint64 ``[2]``: of the draws for updates, and for normalisation.
         tables: Traces of inputs and of neurons, 0 to T steps after a spike.
         work: For as many presentations as run side by side.
         counts: int32 ``[M, N]``, filled.
@@ -143,10 +145,20 @@ def run(numbers, task, probabilities, given_keys, weight, theta, tables, work, c
                         )  # fmt: skip
                 for e in range(output_starts[b, t], output_starts[b, t + 1]):
                     j = outputs[b, e]
-                    potentiate(
+                    row = sums[slots[j] * deferred]
+                    sum_up(
                         numbers, active[b, : actives[b]], j, t, tables[0], pre_values[b],
-                        pre_times[b], keys[b], weight, deferred, sums[slots[j] * deferred], stats,
+                        pre_times[b], keys[b, bits.TRACE_PRE], row,
                     )  # fmt: skip
+                    if deferred:
+                        continue
+                    turns[j] += 1
+                    if task.joint:
+                        normalise(
+                            numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero
+                        )
+                    else:
+                        settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
         for b in range(size):
             for t in range(steps):
                 for e in range(output_starts[b, t], output_starts[b, t + 1]):
@@ -157,9 +169,12 @@ def run(numbers, task, probabilities, given_keys, weight, theta, tables, work, c
             continue
         for q in range(learners[-1]):
             j = learners[q]
-            if deferred:
-                settle(numbers, j, keys[0], weight, sums[q], stats)
-            normalise(numbers, j, keys[0, bits.NORM], weight, zero)
+            row = sums[q * deferred]
+            turns[j] += deferred
+            if deferred and not task.joint:
+                settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
+            if task.normalises and (deferred or not task.joint):
+                normalise(numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero)
             slots[j] = -1
         learners[-1] = 0
         for j in range(neurons):

@@ -63,7 +63,7 @@ def shifted(x, bits, mode, random):  # type: ignore[no-untyped-def]
         return x
     rest = (np.int64(1) << bits) - 1
     if mode == STOCHASTIC:
-        add = np.int64(random & U64(rest))
+        add = np.int64(random >> U64(64 - bits))
     elif mode == NEAREST:
         add = (rest >> 1) + 1
     elif mode == TOWARD_ZERO:

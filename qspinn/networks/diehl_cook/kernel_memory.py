@@ -36,7 +36,7 @@ class Work(NamedTuple):
         counts: int32 ``[B, 3]``.
         slots: int32 ``[N]``: place of a neuron in ``learners``; -1: none.
         learners: int32 ``[N + 1]``: neurons whose weights change; the last entry is their number.
-        changes: ``[N, I]`` where updates are deferred: sums of changes, by slot.
+        changes: Sums of changes; ``[N, I]``, by slot, where updates are deferred, else ``[1, I]``.
     """
 
     keys: np.ndarray
@@ -100,7 +100,7 @@ def make_work(
         counts=np.zeros((3, parallel), np.int32),
         slots=np.full(neurons, -1, np.int32),
         learners=np.zeros(neurons + 1, np.int32),
-        changes=np.zeros((neurons, inputs) if deferred else (1, 1), value),
+        changes=np.zeros((neurons if deferred else 1, inputs), value),
     )
 
 
@@ -115,6 +115,8 @@ class Task(NamedTuple):
     deferred: bool
     pre_changes: bool
     any_change_at_rest: bool
+    normalises: bool
+    joint: bool
 
 
 def task_of(settings: DiehlCookSettings, stdp: STDP, steps: int, learning: bool) -> Task:
@@ -128,4 +130,6 @@ def task_of(settings: DiehlCookSettings, stdp: STDP, steps: int, learning: bool)
         stdp.update == "deferred",
         stdp.rate_pre > 0,
         stdp.trace_target > 0,
+        stdp.weight_sum is not None,
+        stdp.weight_sum is not None and stdp.normalise == "update",
     )

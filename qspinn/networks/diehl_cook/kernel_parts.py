@@ -24,7 +24,7 @@ from qspinn.networks.diehl_cook.kernel_plasticity import (
     change_post,
     change_pre,
     changed,
-    normalises,
+    fine,
     scaled,
 )
 
@@ -170,57 +170,59 @@ def depress(numbers, events, j, y, t, key, weight, deferred, sums, stats):  # ty
             continue
         w = weight[i, j]
         counter = (t * weight.shape[0] + i) * weight.shape[1] + j
-        after = changed(numbers, w, change, key, counter)
+        after = changed(numbers, w, change, key, counter, 0)
         stats[UPDATES] += 1
         stats[UNDERFLOWS] += after == w
         weight[i, j] = bounded(numbers, after, j)
 
 
 @njit(error_model="numpy")
-def potentiate(numbers, traced, j, t, table, values, times, keys, weight, deferred, sums, stats):  # type: ignore[no-untyped-def]
-    """Changes of the weights to neuron j at its spike, from the inputs listed in ``traced``."""
-    inputs, neurons = weight.shape
-    updates, underflows = 0, 0
+def sum_up(numbers, traced, j, t, table, values, times, key, sums):  # type: ignore[no-untyped-def]
+    """Adds the changes at a spike of neuron j, from the inputs listed in ``traced``, to sums."""
     for a in range(traced.shape[0]):
         i = traced[a]
-        x = pre_trace(numbers, table, values, times, i, t, keys[bits.TRACE_PRE])
-        change = change_post(numbers, x, j)
-        if change == 0:
-            continue
-        if deferred:
-            sums[i] += change
+        x = pre_trace(numbers, table, values, times, i, t, key)
+        sums[i] += change_post(numbers, x, j)
+
+
+@njit(error_model="numpy")
+def settle(numbers, j, key, turn, weight, sums, stats):  # type: ignore[no-untyped-def]
+    """Makes the changes of the weights to neuron j that were summed up."""
+    updates, underflows = 0, 0
+    for i in range(weight.shape[0]):
+        if sums[i] == 0:
             continue
         w = weight[i, j]
-        after = changed(numbers, w, change, keys[bits.POST], (t * inputs + i) * neurons + j)
+        after = changed(numbers, w, sums[i], key, i * weight.shape[1] + j, turn)
         updates += 1
         underflows += after == w
         weight[i, j] = bounded(numbers, after, j)
+        sums[i] = 0
     stats[UPDATES] += updates
     stats[UNDERFLOWS] += underflows
 
 
 @njit(error_model="numpy")
-def settle(numbers, j, keys, weight, sums, stats):  # type: ignore[no-untyped-def]
-    """Makes the changes of a presentation that were put off."""
-    for i in range(weight.shape[0]):
-        if sums[i] == 0:
-            continue
-        w = weight[i, j]
-        after = changed(numbers, w, sums[i], keys[bits.POST], i * weight.shape[1] + j)
-        stats[UPDATES] += 1
-        stats[UNDERFLOWS] += after == w
-        weight[i, j] = bounded(numbers, after, j)
-        sums[i] = 0
+def normalise(numbers, j, key, turn, weight, sums, stats, total):  # type: ignore[no-untyped-def]
+    """Scales the weights to neuron j to their sum, with the changes that were summed up.
 
-
-@njit(error_model="numpy")
-def normalise(numbers, j, key, weight, total):  # type: ignore[no-untyped-def]
-    """Scales the weights of neuron j to their sum; ``total`` is a zero of the type of sums."""
-    for i in range(weight.shape[0]):
-        total += weight[i, j]
-    if total > 0 and normalises(numbers):
-        for i in range(weight.shape[0]):
-            if weight[i, j] != 0:
-                counter = i * weight.shape[1] + j
-                after = scaled(numbers, weight[i, j], total, j, key, counter)
-                weight[i, j] = bounded(numbers, after, j)
+    ``total`` is a zero of the type of sums.
+    """
+    inputs, neurons = weight.shape
+    for i in range(inputs):
+        total += fine(numbers, weight[i, j], sums[i])
+    updates, underflows = 0, 0
+    for i in range(inputs):
+        w, change = weight[i, j], sums[i]
+        p = fine(numbers, w, change)
+        if p > 0:
+            after = scaled(numbers, p, total, j, key, i * neurons + j, turn)
+            weight[i, j] = bounded(numbers, after, j)
+        else:
+            weight[i, j] = 0
+        if change != 0:
+            updates += 1
+            underflows += weight[i, j] == w
+            sums[i] = 0
+    stats[UPDATES] += updates
+    stats[UNDERFLOWS] += underflows

@@ -86,6 +86,7 @@ class DiehlCook(base.MemoryModule):
         weight: ``[inputs, neurons]``, mV per spike. No gradient.
         theta: ``[neurons]``, mV.
         presentations: How many images it has learned from, ``[]``.
+        turns: How often the weights to each neuron were updated, ``[neurons]``.
         seed: Of all random draws, ``[]``; from torch's generator.
 
     Raises:
@@ -124,9 +125,11 @@ class DiehlCook(base.MemoryModule):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.register_buffer("theta", torch.zeros(neurons))
         self.register_buffer("presentations", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("turns", torch.zeros(neurons, dtype=torch.int64))
         self.register_buffer("seed", torch.randint(2**62, ()))
         self.theta: Tensor
         self.presentations: Tensor
+        self.turns: Tensor
         self.seed: Tensor
         self.state: NeuronState | None
         self.register_memory("state", None)
@@ -180,8 +183,8 @@ class DiehlCook(base.MemoryModule):
         weight, theta = self._held("weight"), self._held("theta")
         settings, stdp = self.settings, self.stdp
         job = Job(
-            probabilities, keys, weight, theta, settings, stdp, numbers, self.time_steps,
-            learning, record,
+            probabilities, keys, weight, theta, self.turns, seed, settings, stdp, numbers,
+            self.time_steps, learning, record,
         )  # fmt: skip
         result = RUNNERS[choose(self.backend, device)](job)
         if learning:
@@ -242,6 +245,8 @@ class DiehlCook(base.MemoryModule):
             self._quantizers = None
         else:
             names = (*constants(self.settings, self.stdp), *bounds(self.settings, self.stdp))
+            for name in set(quantizers) - set(names):
+                raise ValueError(f"a quantizer of {name!r}: write one of {', '.join(names)}")
             filled: dict[str, Quantizer] = {}
             for name in names:
                 filled[name] = quantizers.get(name) or wide(name, self.settings, self.stdp)
@@ -292,7 +297,8 @@ class DiehlCook(base.MemoryModule):
         fmt = self._quantizers[name].format
         bits = fmt.fraction_bits
         exponents = torch.tensor(bits if isinstance(fmt, PerChannelFormat) else [bits])
-        return torch.ldexp(torch.ones(1, dtype=torch.float64), exponents).to(self.weight.device)
+        ones = torch.ones(len(exponents), dtype=torch.float64)
+        return torch.ldexp(ones, exponents).to(self.weight.device)
 
 
 def _count_loading(module: nn.Module, incompatible: object) -> None:

@@ -11,11 +11,18 @@ In fixed point (w, v, theta, x, y are codes; f with an index counts fraction bit
 * traces: ``x <- Q_x(x (1 - leak_x))``, set to Q_x(1) at a spike;
 * weights: ``w <- Q_w(w + dw)``, where dw is the product of a trace and a rate. Rates have
   ``spare`` bits more than the weights, so that what is rounded is all but exact;
-* normalisation: ``w <- Q_w(w g)``, g = weight_sum / sum(w), to ``GAIN_BITS`` fraction bits;
+* normalisation: ``w <- Q_w(p g)``, g = weight_sum / sum(p) to ``GAIN_BITS`` fraction bits, where
+  p = w after a presentation, and p = max(w + dw, 0), dw to ``fine`` bits more than weights, at an
+  update;
 * theta: ``theta <- Q_theta(theta + theta_plus)`` and, after a presentation,
   ``theta <- Q_theta(theta exp(-T / theta_tau))``, both constants to ``THETA_BITS`` more bits.
 
 Q rounds and then saturates or wraps, as the plan says of each tensor.
+
+Stochastic rounding of a weight at its neuron's k-th update draws ``u = (h + k phi) mod 1`` with a
+hash h of the synapse and phi the golden ratio: each u is uniform, so no rounding is biased, and
+those of one synapse are spread evenly (a Weyl sequence), so that its errors largely cancel. All
+other draws are hashes of presentation, step and place.
 """
 
 from __future__ import annotations
@@ -88,8 +95,9 @@ class FixedNumbers(NamedTuple):
         theta_plus: With ``THETA_BITS`` more bits than theta.
         theta_keep: With ``THETA_BITS`` bits.
         spare: Bits that weight changes have more than weights.
+        fine: Bits that weights have more than stored ones while they are normalised.
         weight_max: Largest code that a weight may learn, int64 ``[neurons]``.
-        weight_sum: Sum of codes with ``GAIN_BITS`` more bits, int64 ``[neurons]``; 0: none.
+        weight_sum: Sum of codes with ``fine + GAIN_BITS`` more bits, int64 ``[neurons]``; 0: none.
         rate_pre: Change of a weight per code of y, int64 ``[neurons]``.
         rate_post: Change of a weight per code of x, int64 ``[neurons]``.
         trace_target: On the grid of x.
@@ -118,6 +126,7 @@ class FixedNumbers(NamedTuple):
     theta_plus: int
     theta_keep: int
     spare: int
+    fine: int
     weight_max: np.ndarray
     weight_sum: np.ndarray
     rate_pre: np.ndarray

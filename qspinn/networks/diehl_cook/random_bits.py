@@ -21,7 +21,7 @@ PURPOSES = 10
 INPUT, MEMBRANE, TRACE_PRE, TRACE_POST, PRE, POST, THETA, NORM, THETA_DECAY, WINNER = range(
     PURPOSES
 )
-TRAINING, EVALUATION = 16, 17
+TRAINING, EVALUATION, LASTING = 16, 17, 18
 
 
 def signed(word: int) -> int:
@@ -39,6 +39,11 @@ def mix(z: Tensor) -> Tensor:
 def draw(key: Tensor, counter: Tensor) -> Tensor:
     """64 random bits for each counter, int64; key and counter broadcast."""
     return mix(key + (counter + 1) * signed(GOLDEN))
+
+
+def spread(key: Tensor, counter: Tensor, turn: Tensor) -> Tensor:
+    """The draws of a counter, turn after turn, spread evenly: a Weyl sequence with phi."""
+    return draw(key, counter) + turn * signed(GOLDEN)
 
 
 def stream(key: Tensor, purpose: int) -> Tensor:

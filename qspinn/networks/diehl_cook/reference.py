@@ -24,12 +24,16 @@ class Learned:
     Attributes:
         weight: ``[I, N]``.
         theta: ``[N]``.
+        turns: How often the weights to each neuron were updated, int64 ``[N]``.
+        keys: Of the draws at updates and at normalisations, int64 ``[2]``.
         updates: Synaptic changes tried.
         underflows: Those that rounding left without effect.
     """
 
     weight: Tensor
     theta: Tensor
+    turns: Tensor
+    keys: Tensor
     updates: int = 0
     underflows: int = 0
 
@@ -138,40 +142,60 @@ class _Group:
             learned.theta.copy_(torch.where(crossed[b], raised, learned.theta))
         for b in range(len(keys)):
             if self.stdp.rate_pre > 0:
-                change = arithmetic.change_pre(self.post[b])
-                self._change(arriving[b].unsqueeze(1) * change, t, bits.stream(keys[b], bits.PRE))
-            change = arithmetic.change_post(self.pre[b])
-            self._change(spikes[b] * change, t, bits.stream(keys[b], bits.POST))
+                change = arriving[b].unsqueeze(1) * arithmetic.change_pre(self.post[b])
+                key = bits.stream(keys[b], bits.PRE)
+                if self.stdp.update == "deferred":
+                    self.sums += change
+                else:
+                    self._apply(change, key, t * self.synapses.numel() + self.synapses, None)
+            change = spikes[b] * arithmetic.change_post(self.pre[b])
+            if self.stdp.update == "deferred":
+                self.sums += change
+            else:
+                self._update(change, spikes[b])
 
-    def _change(self, change: Tensor, t: int, key: Tensor) -> None:
-        """Synapses ``[I, N]`` change, now or later; where the change is 0, they do not."""
-        if self.stdp.update == "deferred":
-            self.sums += change
+    def _update(self, change: Tensor, neurons: Tensor) -> None:
+        """Changes ``[I, N]`` of the weights to some neurons (bool ``[N]``), scaled as they are."""
+        learned = self.learned
+        learned.turns += neurons
+        if self._joint:
+            self._normalise(change, neurons)
         else:
-            self._apply(change, key, t * self.synapses.numel() + self.synapses)
+            self._apply(change, learned.keys[0], self.synapses, learned.turns)
 
-    def _apply(self, change: Tensor, key: Tensor, counter: Tensor) -> None:
+    @property
+    def _joint(self) -> bool:
+        return self.stdp.weight_sum is not None and self.stdp.normalise == "update"
+
+    def _apply(self, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None) -> None:
+        """Synapses change; where the change is 0, they do not."""
         learned, moves = self.learned, change != 0
-        after = self.arithmetic.changed(learned.weight, change, key, counter)
-        learned.updates += int(moves.sum())
-        learned.underflows += int((moves & (after == learned.weight)).sum())
+        after = self.arithmetic.changed(learned.weight, change, key, counter, turn)
+        self._count(moves, after == learned.weight)
         learned.weight.copy_(torch.where(moves, self.arithmetic.bounded(after), learned.weight))
 
-    def _end(self) -> None:
-        learned, key = self.learned, self.keys[0]
-        if self.stdp.update == "deferred":
-            self._apply(self.sums, bits.stream(key, bits.POST), self.synapses)
-        if self.arithmetic.normalises():
-            self._normalise(bits.stream(key, bits.NORM))
-        learned.theta.copy_(
-            self.arithmetic.decayed(learned.theta, bits.stream(key, bits.THETA_DECAY))
-        )
+    def _count(self, moves: Tensor, same: Tensor) -> None:
+        self.learned.updates += int(moves.sum())
+        self.learned.underflows += int((moves & same).sum())
 
-    def _normalise(self, key: Tensor) -> None:
-        weight = self.learned.weight
-        total = torch.zeros_like(weight[0])
-        for row in weight:  # one after the other: float sums have an order
+    def _end(self) -> None:
+        learned = self.learned
+        if self.stdp.update == "deferred":
+            self._update(self.sums, self.has_spiked)
+        if self.stdp.weight_sum is not None and not self._joint:
+            self._normalise(torch.zeros_like(self.sums), self.has_spiked)
+        key = bits.stream(self.keys[0], bits.THETA_DECAY)
+        learned.theta.copy_(self.arithmetic.decayed(learned.theta, key))
+
+    def _normalise(self, change: Tensor, neurons: Tensor) -> None:
+        """Scales the weights to some neurons, with their changes, to their sum."""
+        learned = self.learned
+        p = self.arithmetic.fine(learned.weight, change)
+        total = torch.zeros_like(p[0])
+        for row in p:  # one after the other: float sums have an order
             total = total + row
-        scaled = self.arithmetic.scaled(weight, total.where(total > 0, 1), key, self.synapses)
-        moves = self.has_spiked & (total > 0) & (weight != 0)
-        weight.copy_(torch.where(moves, self.arithmetic.bounded(scaled), weight))
+        total = total.where(total > 0, 1)
+        after = self.arithmetic.scaled(p, total, learned.keys[1], self.synapses, learned.turns)
+        kept = torch.where(p > 0, self.arithmetic.bounded(after), 0)
+        self._count(neurons & (change != 0), kept == learned.weight)
+        learned.weight.copy_(torch.where(neurons, kept, learned.weight))

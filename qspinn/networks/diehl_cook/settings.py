@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 UPDATES = ("online", "deferred")
+NORMALISATIONS = ("presentation", "update")
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,8 @@ class STDP:
     Each input has a trace x and each neuron a trace y: 1 at a spike, decaying exponentially. At a
     spike of input i, every weight to a neuron j falls by ``rate_pre * y_j``; at a spike of neuron
     j, every weight from an input i grows by ``rate_post * (x_i - trace_target)``. Weights stay in
-    [0, weight_max]. After a presentation the weights of each neuron that spiked are scaled to the
-    sum ``weight_sum``. (Diehl & Cook 2015, section 2.2, with pairwise traces as in BindsNET's
-    ``PostPre``.)
+    [0, weight_max]. The weights of a neuron that spiked are scaled to the sum ``weight_sum``.
+    (Diehl & Cook 2015, section 2.2, with pairwise traces as in BindsNET's ``PostPre``.)
 
     Args:
         rate_pre: Depression at spikes of inputs, 0 or more.
@@ -90,6 +90,10 @@ class STDP:
         tau_post: Time constant of the traces of neurons, in ms.
         weight_max: The largest weight, in mV per spike.
         weight_sum: Sum of the weights of a neuron; None leaves the sums alone.
+        normalise: When they are scaled. ``presentation``: after a presentation. ``update``: at each
+            of the neuron's updates, and in fixed point with one rounding of both: growing and
+            shrinking in two steps is rounded twice where on balance little changes, which at few
+            bits is most of the noise.
         update: ``online``: weights change at every spike. ``deferred``: all changes of a
             presentation are added up and made at its end.
         parallel: Presentations that run side by side on the same weights. 1: one after the other.
@@ -105,6 +109,7 @@ class STDP:
     tau_post: float = 20.0
     weight_max: float = 1.0
     weight_sum: float | None = 78.4
+    normalise: str = "presentation"
     update: str = "online"
     parallel: int = 1
 
@@ -119,6 +124,9 @@ class STDP:
             _check(self, "weight_sum", lambda x: x > 0, "more than 0 (mV), or null")
         if self.update not in UPDATES:
             raise ValueError(f"STDP: update={self.update!r}: write one of {', '.join(UPDATES)}")
+        if self.normalise not in NORMALISATIONS:
+            choices = ", ".join(NORMALISATIONS)
+            raise ValueError(f"STDP: normalise={self.normalise!r}: write one of {choices}")
         _check(self, "parallel", lambda x: x >= 1, "1 or more (presentations)")
 
 

@@ -22,7 +22,7 @@ from qspinn.networks.diehl_cook.number_types import (
     Numbers,
     Rounding,
 )
-from qspinn.networks.diehl_cook.random_bits import draw
+from qspinn.networks.diehl_cook.random_bits import draw, spread
 
 
 class Arithmetic(Protocol):
@@ -57,17 +57,22 @@ class Arithmetic(Protocol):
     def change_post(self, x: Tensor) -> Tensor:
         """Changes ``[..., I, N]`` of weights at spikes of neurons; x is ``[..., I]``."""
 
-    def changed(self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor) -> Tensor:
+    def changed(
+        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None = None
+    ) -> Tensor:
         """Weights after a change, rounded, not yet bounded."""
 
-    def scaled(self, w: Tensor, total: Tensor, key: Tensor, counter: Tensor) -> Tensor:
-        """Weights ``[I, N]`` normalised, not yet bounded; total is ``[N]``."""
+    def fine(self, w: Tensor, change: Tensor) -> Tensor:
+        """Weights with their changes, before both are normalised."""
+
+    def scaled(
+        self, p: Tensor, total: Tensor, key: Tensor, counter: Tensor, turn: Tensor
+    ) -> Tensor:
+        """Fine weights ``[I, N]`` normalised, not yet bounded; total is ``[N]``."""
 
     def bounded(self, w: Tensor) -> Tensor:
         """Weights ``[..., N]`` within their bounds."""
 
-    def normalises(self) -> bool:
-        """Whether weights are scaled to a sum."""
 
 
 def arithmetic(numbers: Numbers, device: torch.device) -> Arithmetic:
@@ -122,22 +127,27 @@ class FloatArithmetic:
         """See `Arithmetic`."""
         return (self.numbers.rate_post * (x - self.numbers.trace_target)).unsqueeze(-1)
 
-    def changed(self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor) -> Tensor:
+    def changed(
+        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None = None
+    ) -> Tensor:
         """See `Arithmetic`."""
         return w + change
 
-    def scaled(self, w: Tensor, total: Tensor, key: Tensor, counter: Tensor) -> Tensor:
+    def fine(self, w: Tensor, change: Tensor) -> Tensor:
+        """See `Arithmetic`."""
+        return (w + change).clamp(min=0.0)
+
+    def scaled(
+        self, p: Tensor, total: Tensor, key: Tensor, counter: Tensor, turn: Tensor
+    ) -> Tensor:
         """See `Arithmetic`."""
         # Not `number / tensor`, which torch computes as a product with the reciprocal.
-        return w * torch.full_like(total, float(self.numbers.weight_sum)).div_(total)
+        return p * torch.full_like(total, float(self.numbers.weight_sum)).div_(total)
 
     def bounded(self, w: Tensor) -> Tensor:
         """See `Arithmetic`."""
         return w.clamp(0.0, float(self.numbers.weight_max))
 
-    def normalises(self) -> bool:
-        """See `Arithmetic`."""
-        return bool(self.numbers.weight_sum > 0)
 
 
 class FixedArithmetic:
@@ -198,23 +208,30 @@ class FixedArithmetic:
         """See `Arithmetic`."""
         return self.of_neurons["rate_post"] * (x - self.numbers.trace_target).unsqueeze(-1)
 
-    def changed(self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor) -> Tensor:
+    def changed(
+        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None = None
+    ) -> Tensor:
         """See `Arithmetic`."""
         n = self.numbers
-        return shifted((w << n.spare) + change, n.spare, n.weight.mode, key, counter)
+        return shifted((w << n.spare) + change, n.spare, n.weight.mode, key, counter, turn)
 
-    def scaled(self, w: Tensor, total: Tensor, key: Tensor, counter: Tensor) -> Tensor:
+    def fine(self, w: Tensor, change: Tensor) -> Tensor:
+        """See `Arithmetic`."""
+        n = self.numbers
+        return ((w << n.fine) + (change >> (n.spare - n.fine))).clamp(min=0)
+
+    def scaled(
+        self, p: Tensor, total: Tensor, key: Tensor, counter: Tensor, turn: Tensor
+    ) -> Tensor:
         """See `Arithmetic`."""
         gain = torch.div(self.of_neurons["weight_sum"], total, rounding_mode="floor")
-        return shifted(w * gain, GAIN_BITS, self.numbers.weight.mode, key, counter)
+        bits = GAIN_BITS + self.numbers.fine
+        return shifted(p * gain, bits, self.numbers.weight.mode, key, counter, turn)
 
     def bounded(self, w: Tensor) -> Tensor:
         """See `Arithmetic`."""
         return fitted(w.clamp(min=0).minimum(self.of_neurons["weight_max"]), self.numbers.weight)
 
-    def normalises(self) -> bool:
-        """See `Arithmetic`."""
-        return bool(self.numbers.weight_sum[0] > 0)
 
     def _rounded(
         self, exact: Tensor, bits: int, to: Rounding, key: Tensor, counter: Tensor
@@ -222,13 +239,16 @@ class FixedArithmetic:
         return fitted(shifted(exact, bits, to.mode, key, counter), to)
 
 
-def shifted(x: Tensor, bits: int, mode: int, key: Tensor, counter: Tensor) -> Tensor:
-    """``x / 2^bits`` rounded to whole numbers; stochastic rounding draws by key and counter."""
+def shifted(
+    x: Tensor, bits: int, mode: int, key: Tensor, counter: Tensor, turn: Tensor | None = None
+) -> Tensor:
+    """``x / 2^bits`` rounded to whole numbers; stochastic rounding draws by key, counter and turn."""
     if bits == 0:
         return x
     rest = (1 << bits) - 1
     if mode == STOCHASTIC:
-        return (x + (draw(key, counter) & rest)) >> bits
+        random = draw(key, counter) if turn is None else spread(key, counter, turn)
+        return (x + ((random >> (64 - bits)) & rest)) >> bits
     if mode == NEAREST:
         return (x + ((rest >> 1) + 1)) >> bits
     if mode == TOWARD_ZERO:

@@ -64,7 +64,9 @@ def _shifted(x, shift, key, counter, MODE: tl.constexpr):  # type: ignore[no-unt
     one = tl.full([], 1, tl.int64)
     rest = (one << shift) - 1
     if MODE == STOCHASTIC:
-        x += (_draw(key, counter) & rest.to(tl.uint64)).to(tl.int64)
+        x += (((_draw(key, counter) >> 1) >> (63 - shift).to(tl.uint64)) & rest.to(tl.uint64)).to(
+            tl.int64
+        )
     elif MODE == NEAREST:
         x += (one << shift) >> 1
     elif MODE == TOWARD_ZERO:
@@ -196,6 +198,11 @@ def _run(  # type: ignore[no-untyped-def]
         tl.store(theta_out + j, theta, mask=real)
 
 
+def warps(block: int) -> int:
+    """Warps of 32 threads that share the neurons of a program."""
+    return min(16, max(1, block // 256))
+
+
 def triton_steps(network: Plasticity, inputs: Tensor, keys: Tensor) -> Tensor:
     """As :func:`batched.torch_steps`, in one kernel.
 
@@ -237,7 +244,7 @@ def triton_steps(network: Plasticity, inputs: Tensor, keys: Tensor) -> Tensor:
         job.learning,
         job.steps,
         block,
-        num_warps=min(16, max(1, block // 256)),
+        num_warps=warps(block),
         enable_fp_fusion=False,
     )
     return spikes.bool()
