@@ -21,7 +21,10 @@ GAIN_BITS = 24
 THETA_BITS = 24
 
 Draw = Callable[[str, int, tuple[int, ...]], int]
-"""64 random bits: purpose, number of the presentation, place (step, input, neuron if any)."""
+"""64 random bits: purpose, number of the presentation, place (step, input, neuron if any).
+
+For the purposes `post` and `norm`: which update of the neuron it is, instead of the presentation.
+"""
 
 Choose = Callable[[int, int, int], int]
 """Which of so many neurons spikes: number of the presentation, step, how many there are."""
@@ -46,7 +49,7 @@ class Word:
         steps = exact / self.step
         assert (steps * 2**bits).denominator == 1
         if self.rounding == "stochastic":
-            u = Fraction(random() % 2**bits, 2**bits) if bits else Fraction(0)
+            u = Fraction(random() >> (64 - bits), 2**bits)
             return math.floor(steps + u) * self.step
         return rounded(steps, self.rounding) * self.step
 
@@ -77,6 +80,7 @@ class PlasticNetwork:
         steps: Of a presentation.
         words: How each tensor is stored; the weights of neuron j under `weight` [j].
         spare: Fraction bits that the product of a rate and a trace has more than a weight.
+        fine: Fraction bits that a weight has more while it is scaled.
         draw, choose: The random decisions.
     """
 
@@ -87,13 +91,15 @@ class PlasticNetwork:
         steps: int,
         words: Mapping[str, Any],
         spare: int,
+        fine: int,
         draw: Draw,
         choose: Choose,
     ) -> None:
         self.settings, self.stdp, self.steps, self.words = settings, stdp, steps, words
-        self.spare, self.draw, self.choose = spare, draw, choose
+        self.spare, self.fine, self.draw, self.choose = spare, fine, draw, choose
         self.weight: list[list[Any]] = []
         self.theta: list[Any] = []
+        self.turns: list[int] = []
         self.updates = self.underflows = 0
         self._set_constants()
 
@@ -149,15 +155,21 @@ class PlasticNetwork:
         bits = self.words["weight"][j].fraction_bits + self.spare
         return nearest(rate, bits - self.words[trace].fraction_bits)
 
-    def changed(self, w: Any, change: Any, purpose: str, b: int, place: tuple[int, ...]) -> Any:
+    def changed(self, w: Any, change: Any, purpose: str, n: int, place: tuple[int, ...]) -> Any:
         word = self.words["weight"][place[-1]]
-        return word.rounded(w + change, self.spare, lambda: self.draw(purpose, b, place))
+        return word.rounded(w + change, self.spare, lambda: self.draw(purpose, n, place))
 
-    def scaled(self, w: Any, total: Any, b: int, place: tuple[int, ...]) -> Any:
+    def before_scaling(self, w: Any, change: Any, j: int) -> Any:
+        """A weight with its change, on a finer grid; never negative."""
+        step = self.words["weight"][j].step / 2**self.fine
+        return max(w + math.floor(change / step) * step, self.zero)
+
+    def scaled(self, p: Any, total: Any, n: int, place: tuple[int, ...]) -> Any:
         word = self.words["weight"][place[-1]]
-        goal = nearest(self.stdp.weight_sum, word.fraction_bits + GAIN_BITS)
+        goal = nearest(self.stdp.weight_sum, word.fraction_bits + self.fine + GAIN_BITS)
         gain = Fraction(math.floor(goal / total * 2**GAIN_BITS), 2**GAIN_BITS)
-        return word.rounded(w * gain, GAIN_BITS, lambda: self.draw("norm", b, place))
+        bits = GAIN_BITS + self.fine
+        return word.rounded(p * gain, bits, lambda: self.draw("norm", n, place))
 
     def bounded(self, w: Any, j: int) -> Any:
         word = self.words["weight"][j]
@@ -238,8 +250,12 @@ class _Group:
                 for j in self.neurons:
                     self._change(i, j, net.depression(self.post[b][j], j), "pre", b, t)
             for j in self.raster[b][t]:
-                for i in self.channels:
-                    self._change(i, j, net.potentiation(self.pre[b][i], j), "post", b, t)
+                changes = [net.potentiation(self.pre[b][i], j) for i in self.channels]
+                if net.stdp.update == "online":
+                    self._update(j, changes)
+                else:
+                    for i, change in enumerate(changes):
+                        self._change(i, j, change, "post", b, t)
 
     def _change(self, i: int, j: int, change: Any, purpose: str, b: int, t: int) -> None:
         if self.net.stdp.update == "deferred":
@@ -256,25 +272,46 @@ class _Group:
         net.underflows += after == w
         net.weight[i][j] = net.bounded(after, j)
 
-    def _end(self) -> None:
+    @property
+    def _scales_updates(self) -> bool:
+        stdp = self.net.stdp
+        return stdp.weight_sum is not None and stdp.normalise == "update"
+
+    def _update(self, j: int, changes: list[Any]) -> None:
+        """All changes of the weights to neuron j at once."""
         net = self.net
-        for (i, j), change in self.sums.items():
-            self._apply(i, j, change, "post", self.first, (i, j))
-        if net.stdp.weight_sum is not None:
-            spiked = {j for rows in self.raster for spikes in rows for j in spikes}
+        net.turns[j] += 1
+        if self._scales_updates:
+            self._normalise(j, changes)
+            return
+        for i, change in enumerate(changes):
+            self._apply(i, j, change, "post", net.turns[j], (i, j))
+
+    def _end(self) -> None:
+        net, zero = self.net, self.net.zero
+        spiked = sorted({j for rows in self.raster for spikes in rows for j in spikes})
+        if net.stdp.update == "deferred":
             for j in spiked:
-                self._normalise(j)
+                self._update(j, [self.sums.get((i, j), zero) for i in self.channels])
+        if net.stdp.weight_sum is not None and not self._scales_updates:
+            for j in spiked:
+                self._normalise(j, [zero for _ in self.channels])
         for j in self.neurons:
             net.theta[j] = net.decayed(net.theta[j], self.first, j)
 
-    def _normalise(self, j: int) -> None:
+    def _normalise(self, j: int, changes: list[Any]) -> None:
+        """Scales the weights to neuron j, with their changes, to their sum."""
         net, total = self.net, self.net.zero
-        for i in self.channels:
-            total = total + net.weight[i][j]
-        for i in self.channels:
-            w = net.weight[i][j]
-            if total > 0 and w != 0:
-                net.weight[i][j] = net.bounded(net.scaled(w, total, self.first, (i, j)), j)
+        before = [net.before_scaling(net.weight[i][j], changes[i], j) for i in self.channels]
+        for p in before:
+            total = total + p
+        for i, p in enumerate(before):
+            w, after = net.weight[i][j], net.zero
+            if p > 0:
+                after = net.bounded(net.scaled(p, total, net.turns[j], (i, j)), j)
+            net.weight[i][j] = after
+            net.updates += changes[i] != 0
+            net.underflows += changes[i] != 0 and after == w
 
 
 class FloatNetwork(PlasticNetwork):
@@ -311,11 +348,14 @@ class FloatNetwork(PlasticNetwork):
     def potentiation(self, x: Any, j: int) -> Any:
         return np.float32(self.stdp.rate_post) * (x - np.float32(self.stdp.trace_target))
 
-    def changed(self, w: Any, change: Any, purpose: str, b: int, place: tuple[int, ...]) -> Any:
+    def changed(self, w: Any, change: Any, purpose: str, n: int, place: tuple[int, ...]) -> Any:
         return w + change
 
-    def scaled(self, w: Any, total: Any, b: int, place: tuple[int, ...]) -> Any:
-        return w * (np.float32(self.stdp.weight_sum) / total)
+    def before_scaling(self, w: Any, change: Any, j: int) -> Any:
+        return max(w + change, self.zero)
+
+    def scaled(self, p: Any, total: Any, n: int, place: tuple[int, ...]) -> Any:
+        return p * (np.float32(self.stdp.weight_sum) / total)
 
     def bounded(self, w: Any, j: int) -> Any:
         return min(max(w, self.zero), np.float32(self.stdp.weight_max))

@@ -115,22 +115,20 @@ def twin_of(network: DiehlCook, held: Mapping[str, Quantized] | None) -> Plastic
     draw, choose = _draws_of(network)
     arguments = (network.settings, network.stdp, network.time_steps)
     if held is None:
-        floating = FloatNetwork(*arguments, {}, 0, draw, choose)
+        floating = FloatNetwork(*arguments, {}, 0, 0, draw, choose)
         floating.weight = [[np.float32(w) for w in row] for row in network.weight.tolist()]
         floating.theta = [np.float32(x) for x in network.theta.tolist()]
+        floating.turns = network.turns.tolist()
         return floating
     words: dict[str, Any] = {n: _word(q, q.format) for n, q in held.items() if n != "weight"}
     words["weight"] = [_word(held["weight"], f) for f in _formats(held["weight"].format, network)]
-    twin = PlasticNetwork(*arguments, words, _spare(network), draw, choose)
+    numbers: Any = network._numbers()
+    twin = PlasticNetwork(*arguments, words, numbers.spare, numbers.fine, draw, choose)
     rows = network.weight.tolist()
     twin.weight = [[_stored(words["weight"][j], w) for j, w in enumerate(row)] for row in rows]
     twin.theta = [_stored(words["theta"], x) for x in network.theta.tolist()]
+    twin.turns = network.turns.tolist()
     return twin
-
-
-def _spare(network: DiehlCook) -> int:
-    numbers: Any = network._numbers()
-    return int(numbers.spare)
 
 
 def _formats(fmt: Format, network: DiehlCook) -> tuple[FixedPointFormat, ...]:
@@ -153,17 +151,21 @@ def _stored(word: Word, value: float) -> Fraction:
 def _draws_of(network: DiehlCook) -> Any:
     """Random bits by purpose, presentation and place, from an independent SplitMix64."""
     root = splitmix.stream(int(network.seed), random_bits.TRAINING)
+    lasting = splitmix.stream(int(network.seed), random_bits.LASTING)
     inputs, neurons = network.inputs, network.neurons
 
     def key_of(presentation: int, purpose: int) -> int:
         return splitmix.stream(splitmix.nth(root, presentation), purpose)
 
-    def draw(purpose: str, presentation: int, place: tuple[int, ...]) -> int:
+    def draw(purpose: str, n: int, place: tuple[int, ...]) -> int:
         sizes = (inputs,) if purpose == "trace_pre" else (inputs, neurons)
         counter = place[0]
         for size, at in zip(sizes[len(sizes) - len(place) + 1 :], place[1:], strict=True):
             counter = counter * size + at
-        return splitmix.nth(key_of(presentation, PURPOSES[purpose]), counter)
+        if purpose not in ("post", "norm"):
+            return splitmix.nth(key_of(n, PURPOSES[purpose]), counter)
+        word = splitmix.nth(splitmix.stream(lasting, PURPOSES[purpose]), counter)
+        return (word + n * splitmix.GAMMA) % 2**64
 
     def choose(presentation: int, t: int, count: int) -> int:
         if count == 1:

@@ -47,6 +47,7 @@ def agree(
             assert raster == expected
             assert found.spike_counts.tolist() == found.spikes.sum(0).tolist()
             assert one.weight.tolist() == [[float(w) for w in row] for row in twin.weight]
+            assert one.turns.tolist() == twin.turns
             assert one.theta.tolist() == [float(x) for x in twin.theta]
             counts = (found.updates, found.underflows)
             assert counts == (twin.updates - before[0], twin.underflows - before[1])
@@ -57,20 +58,21 @@ def agree(
 
 
 @pytest.mark.parametrize("one_winner", [True, False])
-@pytest.mark.parametrize("inhibition_delay", [1, 2])
 @pytest.mark.parametrize("parallel", [1, 2])
 @pytest.mark.parametrize("update", ["online", "deferred"])
+@pytest.mark.parametrize("normalise", ["presentation", "update"])
 @pytest.mark.parametrize("rounding", [None, *ROUNDINGS])
 def test_every_way_to_run(
     one_winner: bool,
-    inhibition_delay: int,
     parallel: int,
     update: str,
+    normalise: str,
     rounding: str | None,
 ) -> None:
     network = lively(
+        normalise=normalise,
         one_winner=one_winner,
-        inhibition_delay=inhibition_delay,
+        inhibition_delay=2 if one_winner else 1,
         parallel=parallel,
         update=update,
     )
@@ -90,8 +92,9 @@ def test_ranges_that_are_left(overflow: str, rounding: str) -> None:
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("update", ["online", "deferred"])
-def test_a_format_per_neuron(rounding: str, update: str) -> None:
-    network = lively(update=update)
+@pytest.mark.parametrize("normalise", ["presentation", "update"])
+def test_a_format_per_neuron(rounding: str, update: str, normalise: str) -> None:
+    network = lively(update=update, normalise=normalise)
     fmt = PerChannelFormat(6, (6, 4, 7, 5), signed=False, axis=1)
     assert agree(network, quantizers(network, 12, rounding, weight=fmt))[1] > 20
 
@@ -136,6 +139,7 @@ def networks_and_formats(draw: Any) -> tuple[DiehlCook, dict[str, Quantized]]:
         "one_winner": draw(st.booleans()),
         "parallel": draw(st.integers(1, 4)),
         "update": draw(st.sampled_from(("online", "deferred"))),
+        "normalise": draw(st.sampled_from(("presentation", "update"))),
         "refractory": draw(st.integers(0, 4)),
         "rate_pre": draw(st.sampled_from((0.0, 0.3)) | st.floats(0, 0.2)),
         "rate_post": draw(st.floats(0.01, 1.0)),
