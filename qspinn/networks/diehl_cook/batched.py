@@ -21,7 +21,7 @@ from qspinn.networks.diehl_cook import random_bits as bits
 from qspinn.networks.diehl_cook.backends import Job
 from qspinn.networks.diehl_cook.dynamics import NeuronState, StepKeys, advance
 from qspinn.networks.diehl_cook.encoding import poisson_spikes
-from qspinn.networks.diehl_cook.plasticity import Online, Plasticity, change_deferred, finish
+from qspinn.networks.diehl_cook.plasticity import Online, Plasticity, change_deferred
 
 ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 27}
 """Spikes and currents that are held at a time: bounds the memory of inference."""
@@ -38,7 +38,7 @@ def present(job: Job, steps: Steps) -> tuple[Tensor, Tensor | None, int, int, in
     as many presentations as inference would hold.
 
     Args:
-        job: What to do; its weights and theta are changed where it learns.
+        job: What to do; its weights, theta and turns are changed where it learns.
         steps: :func:`torch_steps`, or another way through the steps of the neurons, which raises
             theta where the job learns.
 
@@ -132,5 +132,5 @@ def _learn(network: Plasticity, inputs: Tensor, keys: Tensor, steps: Steps) -> T
     else:
         spikes = _walk(network, inputs, keys, 1, Online(network, inputs, keys))
         spiked = spikes.flatten(0, 1).any(0).nonzero()[:, 0]
-    finish(network, spiked, keys[0])
+    network.finish(spiked, keys[0])
     return spikes

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from qspinn.networks.diehl_cook import random_bits as bits
+from qspinn.networks.diehl_cook.backends import Job, lasting_keys
 from qspinn.networks.diehl_cook.number_types import STOCHASTIC
 from qspinn.networks.diehl_cook.torch_arithmetic import (
     Arithmetic,
     FixedArithmetic,
     arithmetic,
 )
-
-if TYPE_CHECKING:
-    from qspinn.networks.diehl_cook.backends import Job
 
 
 def exact_type(largest: int, terms: int) -> torch.dtype:
@@ -53,6 +50,8 @@ class Plasticity:
         job: The same; its weights and theta are changed in place.
         rules: Its arithmetic.
         factors: Weights as factors of matrix products, ``[I, N]``, kept in step with them.
+        keys: Of the draws at updates and at normalisations of weights, int64 ``[2]``.
+        joint: Whether weights are normalised at their updates.
         statistics: Synaptic changes tried, and those without effect; int64 ``[2]``.
     """
 
@@ -65,6 +64,8 @@ class Plasticity:
         kind = exact_type(job.numbers.weight.high, inputs) if self.fixed else torch.float32  # type: ignore[union-attr]
         self.factors = job.weight.to(kind)
         self.statistics = torch.zeros(2, dtype=torch.int64, device=device)
+        self.keys = lasting_keys(job.seed, device)
+        self.joint = job.stdp.weight_sum is not None and job.stdp.normalise == "update"
         self.all_inputs = torch.arange(inputs, device=device)
         self._tables: dict[bool, Tensor] = {}
 
@@ -131,7 +132,13 @@ class Plasticity:
         return self._tables[of_inputs]
 
     def change(
-        self, rows: Tensor, columns: Tensor, change: Tensor, key: Tensor, t: int = 0
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        change: Tensor,
+        key: Tensor,
+        t: int = 0,
+        turn: Tensor | None = None,
     ) -> None:
         """Changes the weights of these rows and columns; those whose change is 0 stay.
 
@@ -141,24 +148,47 @@ class Plasticity:
             change: Broadcasts to ``[R, C]``.
             key: Of the draws of stochastic rounding, int64 ``[]``.
             t: The step that they are numbered by.
+            turn: Of each neuron's updates, int64 ``[C]``, where their draws are spread evenly.
         """
         weight = self.job.weight
-        place = rows.unsqueeze(1) * weight.shape[1] + columns
+        place = t * weight.numel() + rows.unsqueeze(1) * weight.shape[1] + columns
         before = weight[rows.unsqueeze(1), columns]
-        after = self.rules.changed(before, change, key, t * weight.numel() + place)
+        after = self.rules.changed(before, change, key, place, turn)
         moves = (change != 0).expand_as(before)
-        self.statistics += torch.stack([moves.sum(), (moves & (after == before)).sum()])
+        self._count(moves, after == before)
         kept = torch.where(moves, self.rules_of(columns).bounded(after), before)
         self._write(rows, columns, kept)
 
-    def normalise(self, columns: Tensor, key: Tensor) -> None:
-        """Scales the weights of these neurons to their sum."""
-        before = self.job.weight[:, columns]
-        total, rules = before.sum(0), self.rules_of(columns)
+    def update(self, columns: Tensor, change: Tensor) -> None:
+        """The changes ``[I, C]`` at an update of these neurons, scaled as they are where asked."""
+        self.job.turns[columns] += 1
+        if self.joint:
+            self.normalise(columns, change)
+        else:
+            turn = self.job.turns[columns]
+            self.change(self.all_inputs, columns, change, self.keys[0], turn=turn)
+
+    def normalise(self, columns: Tensor, change: Tensor) -> None:
+        """Scales the weights of these neurons, with their changes ``[I, C]``, to their sum."""
+        before, rules = self.job.weight[:, columns], self.rules_of(columns)
+        p = rules.fine(before, change)
+        total = p.sum(0)
         place = self.all_inputs.unsqueeze(1) * self.job.weight.shape[1] + columns
-        after = rules.scaled(before, total.where(total > 0, 1), key, place)
-        moves = (total > 0) & (before != 0)
-        self._write(self.all_inputs, columns, torch.where(moves, rules.bounded(after), before))
+        turn = self.job.turns[columns]
+        after = rules.scaled(p, total.where(total > 0, 1), self.keys[1], place, turn)
+        kept = torch.where(p > 0, rules.bounded(after), 0)
+        self._count((change != 0).expand_as(before), kept == before)
+        self._write(self.all_inputs, columns, kept)
+
+    def finish(self, spiked: Tensor, key: Tensor) -> None:
+        """What ends a group: normalisation of the neurons that have spiked; decay of theta."""
+        if self.job.stdp.weight_sum is not None and not self.joint:
+            self.normalise(spiked, torch.zeros_like(self.job.weight[:, spiked]))
+        theta = self.job.theta
+        theta.copy_(self.rules.decayed(theta, bits.stream(key, bits.THETA_DECAY)))
+
+    def _count(self, moves: Tensor, same: Tensor) -> None:
+        self.statistics += torch.stack([moves.sum(), (moves & same).sum()])
 
     def _write(self, rows: Tensor, columns: Tensor, kept: Tensor) -> None:
         self.job.weight[rows.unsqueeze(1), columns] = kept
@@ -211,8 +241,7 @@ class Online:
     def _potentiate(self, b: int, t: int, columns: Tensor) -> None:
         """At the spikes of neurons."""
         change = self.network.rules_of(columns).change_post(self.pre[t, b])
-        key = bits.stream(self.keys[b], bits.POST)
-        self.network.change(self.network.all_inputs, columns, change, key, t)
+        self.network.update(columns, change)
 
 
 def change_deferred(
@@ -233,7 +262,7 @@ def change_deferred(
     for first in range(0, len(keys), size):
         part = slice(first, first + size)
         sums += _sums(network, inputs[:, part], spikes[:, part], spiked, keys[part])
-    network.change(network.all_inputs, spiked, sums, bits.stream(keys[0], bits.POST))
+    network.update(spiked, sums)
 
 
 def _sums(
@@ -252,11 +281,3 @@ def _sums(
         fallen = network.product(inputs.flatten(0, 1), y.flatten(0, 1), one_post)
         sums -= network.rate("rate_pre", spiked) * fallen
     return sums
-
-
-def finish(network: Plasticity, spiked: Tensor, key: Tensor) -> None:
-    """What ends a group: normalisation of the neurons that have spiked, and the decay of theta."""
-    if network.rules.normalises():
-        network.normalise(spiked, bits.stream(key, bits.NORM))
-    theta = network.job.theta
-    theta.copy_(network.rules.decayed(theta, bits.stream(key, bits.THETA_DECAY)))

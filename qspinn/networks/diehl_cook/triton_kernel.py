@@ -112,7 +112,8 @@ def _raised(  # type: ignore[no-untyped-def]
     """Theta of neurons that reached their threshold."""
     plus = tl.load(constants + THETA_PLUS)
     if FIXED:
-        theta = _shifted((theta << THETA_BITS) + plus, THETA_BITS, key, counter, MODE)
+        shift = tl.full([], THETA_BITS, tl.int64)
+        theta = _shifted((theta << THETA_BITS) + plus, shift, key, counter, MODE)
         theta = _fitted(
             theta, tl.load(constants + THETA_LOW), tl.load(constants + THETA_HIGH), WRAP
         )
