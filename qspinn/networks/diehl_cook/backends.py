@@ -147,7 +147,7 @@ def run_numba(job: Job) -> Result:
     kernel.run(
         job.numbers,
         kernel_memory.task_of(job.settings, job.stdp, job.steps, job.learning),
-        job.probabilities.numpy().astype(np.uint16),
+        job.probabilities.numpy().astype(np.uint16, order="C"),
         job.keys.numpy().view(np.uint64),
         weight,
         theta,
