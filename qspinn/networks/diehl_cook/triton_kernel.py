@@ -64,9 +64,8 @@ def _shifted(x, shift, key, counter, MODE: tl.constexpr):  # type: ignore[no-unt
     one = tl.full([], 1, tl.int64)
     rest = (one << shift) - 1
     if MODE == STOCHASTIC:
-        x += (((_draw(key, counter) >> 1) >> (63 - shift).to(tl.uint64)) & rest.to(tl.uint64)).to(
-            tl.int64
-        )
+        highest = (_draw(key, counter) >> 1) >> (63 - shift).to(tl.uint64)
+        x += highest.to(tl.int64)
     elif MODE == NEAREST:
         x += (one << shift) >> 1
     elif MODE == TOWARD_ZERO:
