@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -279,8 +280,11 @@ class DiehlCook(base.MemoryModule):
         if self._quantizers is None:
             return value.clone()
         quantizer = self._quantizers[name]
-        rounding = "nearest" if quantizer.rounding == "stochastic" else quantizer.rounding
-        on_grid = quantize(value.double(), quantizer.format, rounding, quantizer.overflow)
+        # What a device has stored is one draw; what lies on the grid already stays as it is.
+        generator = torch.Generator(value.device).manual_seed(zlib.crc32(quantizer.path.encode()))
+        on_grid = quantize(
+            value.double(), quantizer.format, quantizer.rounding, quantizer.overflow, generator
+        )
         return (on_grid * self._scale(name)).round_().to(torch.int64)
 
     def _hold(self, name: str, value: Tensor) -> None:

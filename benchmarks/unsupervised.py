@@ -1,0 +1,374 @@
+"""The tables of docs/results/unsupervised.md: STDP on the full MNIST, 32-bit against quantised.
+
+Trains the network of Diehl and Cook on the 60,000 images without labels, labels its neurons by
+their responses to the first 20,000 training images, and tests on the 10,000. Finished units are
+kept in the folder --runs, so the script can be stopped, started again, and run several times side
+by side (each unit is one file).
+
+    python benchmarks/unsupervised.py --data-root FOLDER --part sizes       # 32-bit, N = 100..6400
+    python benchmarks/unsupervised.py --data-root FOLDER --part quantised   # PTQ and ITQ, N = 400
+    python benchmarks/unsupervised.py --part report                         # writes the page
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from qspinn.data import MNIST  # noqa: E402
+from qspinn.data.tensor_dataset import to_unit_range  # noqa: E402
+from qspinn.networks import STDP, DiehlCook, DiehlCookSettings, Readouts  # noqa: E402
+from qspinn.plan import QuantizationPlan, footprint  # noqa: E402
+from qspinn.quantizers import attach, calibrate, detach  # noqa: E402
+from qspinn.records import write_json  # noqa: E402
+
+BITS = (8, 6, 5, 4, 3, 2, 1)
+ROUNDINGS = ("truncate", "nearest", "stochastic")
+LABELLING = 20_000
+CHUNK = 1000
+REST = 16  # bits of everything but weights and readout
+SHARES = 8  # bits of the readout
+PUBLISHED = {100: 82.9, 400: 87.0, 1600: 91.9, 6400: 95.0}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training, or one quantisation of a finished training.
+
+    Attributes:
+        neurons: N.
+        seed: Of weights, spikes and the order of images.
+        scheme: ``none``, ``ptq`` or ``itq``.
+        bits: Of the weights; 32 for ``none``.
+        rounding: Of everything.
+        normalise: When weights are scaled to their sum, see `qspinn.networks.STDP`.
+    """
+
+    neurons: int
+    seed: int
+    scheme: str = "none"
+    bits: int = 32
+    rounding: str = "none"
+    normalise: str = "presentation"
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        quantised = f"{self.bits}_{self.rounding}_{self.normalise}"
+        return f"{self.neurons}_{self.seed}_{self.scheme}_{quantised}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network of some size is trained."""
+
+    theta_plus: float
+    rate_post: float
+    epochs: int
+    rate_pre: float = 0.0
+
+
+RECIPES = {
+    100: Recipe(0.005, 5e-3, 1),
+    400: Recipe(0.05, 5e-3, 1),
+    1600: Recipe(0.1, 1e-2, 3),
+    6400: Recipe(0.5, 2e-2, 3),
+}
+
+
+class Model(nn.Module):
+    """A network and the readout that a device holds with it."""
+
+    def __init__(self, network: DiehlCook) -> None:
+        super().__init__()
+        self.network = network
+        self.readout = Readouts("proportion", network.neurons, 10)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The two sets, bytes and labels."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def load(root: str) -> Images:
+    """The full MNIST."""
+    data = MNIST(root=root, val_size=0)
+    data.setup()
+    train, test = data.train_dataset, data.test_dataset
+    return Images((train.images, train.labels), (test.images, test.labels))
+
+
+def build(unit: Unit, recipe: Recipe) -> Model:
+    """A fresh network."""
+    torch.manual_seed(unit.seed)
+    rates = {"rate_pre": recipe.rate_pre, "rate_post": recipe.rate_post}
+    stdp = STDP(normalise=unit.normalise, **rates)
+    settings = DiehlCookSettings(theta_plus=recipe.theta_plus)
+    return Model(DiehlCook(neurons=unit.neurons, settings=settings, stdp=stdp))
+
+
+def learn(model: Model, images: Tensor, epochs: int, seed: int) -> dict[str, float]:
+    """Shows all images, in a new order in each epoch; what came of it."""
+    order = torch.Generator().manual_seed(seed)
+    updates = underflows = spikes = 0
+    started = time.perf_counter()
+    for _ in range(epochs):
+        updates = underflows = spikes = 0
+        for chosen in torch.randperm(len(images), generator=order).split(CHUNK):
+            shown = model.network.present(to_unit_range(images[chosen]), learning=True)
+            updates += shown.updates
+            underflows += shown.underflows
+            spikes += int(shown.spike_counts.sum())
+    return {
+        "seconds_per_epoch": (time.perf_counter() - started) / epochs,
+        "update_underflow": underflows / max(updates, 1),
+        "output_spikes": spikes / len(images),
+    }
+
+
+def responses(model: Model, images: Tensor) -> Tensor:
+    """Spikes of each neuron to each image."""
+    parts = images.split(CHUNK)
+    return torch.cat([model.network.present(to_unit_range(part)).spike_counts for part in parts])
+
+
+def evaluate(model: Model, images: Images) -> dict[str, float]:
+    """Labels the neurons by training responses; accuracies on the test set, in percent."""
+    train, labels = images.train[0][:LABELLING], images.train[1][:LABELLING]
+    model.readout.fit(responses(model, train), labels)
+    counts = responses(model, images.test[0])
+    right = {}
+    for name, readout in model.readout.each.items():
+        predicted = readout(counts).argmax(1)
+        right[name] = 100.0 * float((predicted == images.test[1]).double().mean())
+    return right
+
+
+def plan_of(unit: Unit) -> QuantizationPlan:
+    """Weights of so many bits, everything else of 16, the readout's shares of 8."""
+    roles = ("membrane", "threshold", "theta", "trace", "decay")
+    return QuantizationPlan.uniform(
+        word_length=unit.bits,
+        rounding=unit.rounding,
+        roles={role: {"word_length": REST} for role in roles},
+        rules=[{"layers": "*readout*", "role": "weight", "word_length": SHARES}],
+    )
+
+
+def quantise(model: Model, unit: Unit, learning: bool) -> dict[str, Any]:
+    """Attaches the plan; the footprint."""
+    resolved = plan_of(unit).resolve(model)
+    resolved = calibrate(model, resolved, lambda: None, learning=learning)
+    attach(model, resolved)
+    bits = footprint(model, resolved)
+    weights = next(tensor for tensor in resolved.tensors if tensor.path == "network.weight")
+    return {
+        "inference_bits": bits.inference_bits,
+        "training_bits": bits.training_bits,
+        "baseline_inference_bits": bits.baseline_inference_bits,
+        "baseline_training_bits": bits.baseline_training_bits,
+        "weight_format": str(weights.format),
+    }
+
+
+def run(unit: Unit, images: Images, runs: Path) -> dict[str, Any]:
+    """The result of a unit, from its file where it is finished."""
+    path = runs / f"{unit.name}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    recipe = RECIPES[unit.neurons]
+    model = build(unit, recipe)
+    result: dict[str, Any] = {**asdict(unit), "recipe": asdict(recipe)}
+    if unit.scheme == "ptq":
+        float_unit = Unit(unit.neurons, unit.seed)
+        run(float_unit, images, runs)
+        model.load_state_dict(torch.load(runs / f"{float_unit.name}.pt", weights_only=True))
+        # Formats are chosen on the 32-bit network; the readouts are then fitted anew.
+        result |= quantise(model, unit, learning=False)
+    else:
+        if unit.scheme == "itq":
+            result |= quantise(model, unit, learning=True)
+        result |= learn(model, images.train[0], recipe.epochs, unit.seed)
+    result["accuracy"] = evaluate(model, images)
+    if unit.scheme == "none":
+        partial = runs / f"{unit.name}.pt.partial"
+        torch.save(copy.deepcopy(detach(model)).state_dict(), partial)
+        partial.replace(runs / f"{unit.name}.pt")
+    write_json(result, path)
+    print(unit.name, {name: round(value, 2) for name, value in result["accuracy"].items()},
+          f"underflow {result.get('update_underflow', 0):.3f}", flush=True)  # fmt: skip
+    return result
+
+
+def size_units(seeds: int) -> Iterator[Unit]:
+    """32-bit networks; one seed for the largest."""
+    for neurons in RECIPES:
+        for seed in range(1 if neurons == 6400 else seeds):
+            yield Unit(neurons, seed)
+
+
+def quantised_units(seeds: int) -> Iterator[Unit]:
+    """Stochastic rounding first, since that is the one that learns."""
+    for scheme in ("ptq", "itq"):
+        for rounding in reversed(ROUNDINGS):
+            for seed in range(seeds):
+                for bits in BITS:
+                    yield Unit(400, seed, scheme, bits, rounding)
+    for seed in range(seeds):
+        for bits in (3, 4, 2, 1):
+            yield Unit(400, seed, "itq", bits, "stochastic", "update")
+
+
+def finished(runs: Path) -> list[dict[str, Any]]:
+    """The results there are."""
+    return [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation (of the sample)."""
+    if len(values) == 1:
+        return f"{values[0]:.2f} (one seed)"
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def size_table(results: list[dict[str, Any]]) -> list[str]:
+    """32-bit accuracies by the number of neurons."""
+    readouts = ("maximum", "proportion", "ridge")
+    lines = [
+        "| N | epochs | theta_plus, rate_post | maximum | proportion | ridge "
+        "| Diehl & Cook 2015 |",
+        "|--:|--:|---|--:|--:|--:|--:|",
+    ]
+    for neurons, recipe in RECIPES.items():
+        found = [r for r in results if r["neurons"] == neurons and r["scheme"] == "none"]
+        if not found:
+            continue
+        cells = " | ".join(spread([r["accuracy"][name] for r in found]) for name in readouts)
+        lines.append(
+            f"| {neurons} | {recipe.epochs} | {recipe.theta_plus:g}, {recipe.rate_post:g} "
+            f"| {cells} | {PUBLISHED[neurons]} |"
+        )
+    return lines
+
+
+def quantised_table(results: list[dict[str, Any]], scheme: str) -> list[str]:
+    """Accuracy, loss and reduction by bits, rounding and kind of normalisation."""
+    floats = {r["seed"]: r["accuracy"]["proportion"] for r in results
+              if r["neurons"] == 400 and r["scheme"] == "none"}  # fmt: skip
+    lines = [
+        "| weights | rounding | normalised | seeds | accuracy | loss | inference bits "
+        "| smaller | learning device | swallowed updates |",
+        "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for result in results:
+        if result["scheme"] == scheme:
+            key = (-result["bits"], result["rounding"], result["normalise"])
+            groups.setdefault(key, []).append(result)
+    for (bits, rounding, normalise), found in sorted(groups.items()):
+        accuracy = [r["accuracy"]["proportion"] for r in found]
+        loss = statistics.mean(floats[r["seed"]] - r["accuracy"]["proportion"] for r in found)
+        one = found[0]
+        smaller = one["baseline_inference_bits"] / one["inference_bits"]
+        learning = one["baseline_training_bits"] / one["training_bits"]
+        swallowed = statistics.mean(r.get("update_underflow", 0.0) for r in found)
+        lines.append(
+            f"| {-bits} ({one['weight_format']}) | {rounding} | per {normalise} | {len(found)} "
+            f"| {spread(accuracy)} | {loss:+.2f} | {one['inference_bits']:,} | {smaller:.1f}x "
+            f"| {learning:.1f}x | {f'{swallowed:.1%}' if scheme == 'itq' else ''} |"
+        )
+    return lines
+
+
+def report(runs: Path, folder: Path) -> None:
+    """Writes docs/results/unsupervised.md and .json."""
+    results = finished(runs)
+    floats = [r["accuracy"]["proportion"] for r in results
+              if r["neurons"] == 400 and r["scheme"] == "none"]  # fmt: skip
+    text = [
+        "# Learning without labels: the full MNIST",
+        "",
+        f"Written by `benchmarks/unsupervised.py` (torch {torch.__version__}, "
+        f"{platform.machine()}, one thread, numba backend). The network of Diehl & Cook learns by "
+        "STDP from the 60,000 training images; its neurons are labelled by their responses to the "
+        f"first {LABELLING:,} training images; accuracy in percent on the 10,000 test images, mean "
+        "± standard deviation over seeds.",
+        "",
+        "## 32-bit",
+        "",
+        *size_table(results),
+        "",
+        "## Quantised, N = 400",
+        "",
+        f"Every number is in fixed point: weights as listed, everything else of the network {REST} "
+        f"bits, the readout's shares {SHARES} bits (readout: proportion, its shares are counted). "
+        "Rounding is that of every tensor. Loss: against the 32-bit network of the same seed "
+        f"({spread(floats)}). Swallowed updates: those that rounding left without effect.",
+        "",
+        "### After learning (PTQ)",
+        "",
+        *quantised_table(results, "ptq"),
+        "",
+        "### While learning (ITQ)",
+        "",
+        "Weights and theta lie on their grids from the first presentation on; there is no float "
+        "copy. *Per update*: a change and the normalisation are rounded together.",
+        "",
+        *quantised_table(results, "itq"),
+        "",
+    ]
+    write_text(folder / "unsupervised.md", "\n".join(text))
+    write_json({"results": results}, folder / "unsupervised.json")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one go."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def main() -> None:
+    """Runs what is missing, or writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=("sizes", "quantised", "report"), default="report")
+    parser.add_argument("--data-root", default="data", help="holds MNIST/raw")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="run the units whose name holds this text")
+    parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "benchmark_unsupervised")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    arguments = parser.parse_args()
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    units = {"sizes": size_units, "quantised": quantised_units}
+    if arguments.part in units:
+        images = load(arguments.data_root)
+        for unit in units[arguments.part](arguments.seeds):
+            if arguments.only is None or arguments.only in unit.name:
+                run(unit, images, arguments.runs)
+    else:
+        report(arguments.runs, arguments.results)
+
+
+if __name__ == "__main__":
+    main()
