@@ -111,7 +111,10 @@ def shortened(fmt: Format, word_length: int) -> FixedPointFormat:
 
 
 def twin_of(network: DiehlCook, held: Mapping[str, Quantized] | None) -> PlasticNetwork:
-    """The twin of a network that has not been shown anything, with its weights on their grids."""
+    """The twin of a network that has not been shown anything, with its weights on their grids.
+
+    Where these are stored with random rounding, the network is brought to its grid first.
+    """
     draw, choose = _draws_of(network)
     arguments = (network.settings, network.stdp, network.time_steps)
     if held is None:
@@ -124,6 +127,8 @@ def twin_of(network: DiehlCook, held: Mapping[str, Quantized] | None) -> Plastic
     words["weight"] = [_word(held["weight"], f) for f in _formats(held["weight"].format, network)]
     numbers: Any = network._numbers()
     twin = PlasticNetwork(*arguments, words, numbers.spare, numbers.fine, draw, choose)
+    if held["weight"].rounding == "stochastic":  # the twin does not know that draw
+        network.present(images(0), learning=True)
     rows = network.weight.tolist()
     twin.weight = [[_stored(words["weight"][j], w) for j, w in enumerate(row)] for row in rows]
     twin.theta = [_stored(words["theta"], x) for x in network.theta.tolist()]
@@ -141,11 +146,12 @@ def _word(held: Quantized, fmt: Any) -> Word:
 
 def _stored(word: Word, value: float) -> Fraction:
     """As a float is brought to its grid when it is first used."""
-    rounding = "nearest" if word.rounding == "stochastic" else word.rounding
-    steps = Fraction(value) / word.step
-    bits = max(steps.denominator.bit_length() - 1, 0)
-    on_grid = replace(word, rounding=rounding).rounded(Fraction(value), bits, lambda: 0)
-    return word.limited(on_grid)
+    exact = Fraction(value)
+    if word.rounding == "stochastic":
+        assert (exact / word.step).denominator == 1
+        return word.limited(exact)
+    bits = max((exact / word.step).denominator.bit_length() - 1, 0)
+    return word.limited(word.rounded(exact, bits, lambda: 0))
 
 
 def _draws_of(network: DiehlCook) -> Any:

@@ -198,6 +198,20 @@ def test_weights_and_theta_lie_on_their_grids(changes: Any, update: str, paralle
         assert on_grid(network.theta, held["theta"])
 
 
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_what_is_stored_first_is_a_neighbour_on_the_grid(rounding: str) -> None:
+    network = lively("numba")
+    floating = network.weight.double().clone()
+    held = quantizers(network, 12, rounding, weight=5)
+    network.use_fixed_point(held)
+    network.present(images(0), learning=True)
+    assert on_grid(network.weight, held["weight"])
+    below, above = (floating * 32).floor() / 32, ((floating * 32).ceil() / 32).clamp(max=31 / 32)
+    stored = network.weight.double()
+    assert ((stored == below) | (stored == above)).all()
+    assert not torch.equal(stored, floating)
+
+
 def test_the_grid_test_can_fail() -> None:
     network = lively("numba")
     held = quantizers(network, 12, weight=4)

@@ -32,8 +32,8 @@ def agree(
 ) -> tuple[int, int]:
     """Teaches the network on each backend, and its twin; the spikes and the updates there were."""
     network.use_fixed_point(held)
-    on_backends = [copy.deepcopy(network) for _ in BACKENDS]
     twin = twin_of(network, held)
+    on_backends = [copy.deepcopy(network) for _ in BACKENDS]
     spikes = updates = 0
     for call in range(calls):
         shown, before = images(count, seed=call), (twin.updates, twin.underflows)
