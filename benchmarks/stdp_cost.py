@@ -121,6 +121,6 @@ def _draw_memory(axes: Any, epochs: Sequence[dict[str, Any]]) -> None:
     axes.set_ylabel("peak memory of the process (MiB)")
     axes.set_title(f"training, N={NEURONS}, T={STEPS}", fontsize=10)
     axes.set_xlim(0)
-    axes.set_ylim(0)
+    axes.set_ylim(0, 1.15 * max(max(one["peak_mib"]) for one in epochs))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")

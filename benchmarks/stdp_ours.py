@@ -24,7 +24,8 @@ from qspinn.quantizers import attach, calibrate
 NEURONS, STEPS, WARMUP = 400, 250, 64
 RATES = {"rate_pre": 1e-4, "rate_post": 1e-2}  # of BindsNET's example; all else is the default
 FLOAT, NEAREST, STOCHASTIC = "32-bit", "8-bit, nearest", "8-bit, stochastic"
-VARIANTS = (FLOAT, NEAREST, STOCHASTIC)
+WEIGHTS = "8-bit, stochastic weights"  # all else to nearest
+VARIANTS = (FLOAT, NEAREST, WEIGHTS, STOCHASTIC)
 """Weights of 8 bits, everything else of 16; the roundings while learning."""
 CHUNK = 500  # images handed over at once, as experiment=unsupervised_mnist does
 EPOCH = 60_000
@@ -38,8 +39,10 @@ def network(
     stdp = STDP(**RATES, parallel=parallel)
     net = DiehlCook((1, 28, 28), neurons, steps, DiehlCookSettings(), stdp, backend="numba")
     if variant != FLOAT:
+        of_weights = "nearest" if variant == NEAREST else "stochastic"
+        others = "stochastic" if variant == STOCHASTIC else "nearest"
         plan = QuantizationPlan.uniform(
-            16, variant.rpartition(" ")[2], roles={"weight": {"word_length": 8}}
+            16, others, roles={"weight": {"word_length": 8, "rounding": of_weights}}
         )
         attach(net, calibrate(net, plan.resolve(net), learning=True))
     return net
