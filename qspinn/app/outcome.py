@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from qspinn.app.folder import RunFolder, identity
 from qspinn.plan import Footprint, ResolvedPlan
-from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import RunRecord, config_hash, finite_or_none
 
 __all__ = ["TEST_ACCURACY", "Outcome", "make_record"]
@@ -31,12 +30,14 @@ class Outcome:
         baseline_accuracy: Of its 32-bit twin; None where there is none.
         footprint: Of the network that the run hands over.
         plan: Its formats; None for the 32-bit network.
+        accumulators: Layer path to the bits that its exact sums need.
     """
 
     accuracy: float
     baseline_accuracy: float | None
     footprint: Footprint
     plan: ResolvedPlan | None
+    accumulators: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_record(
@@ -72,7 +73,7 @@ def make_record(
         rounding=None if plan is None else quantization["rounding"],
         word_lengths={} if plan is None else plan.word_lengths_by_role(),
         formats={} if plan is None else plan.formats(),
-        accumulator_word_lengths={} if plan is None else accumulator_word_lengths(plan),
+        accumulator_word_lengths=dict(outcome.accumulators),
         network=names[0],
         data=names[1],
         seed=config["seed"],

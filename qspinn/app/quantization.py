@@ -13,6 +13,7 @@ from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.outcome import TEST_ACCURACY, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.plan import QuantizationPlan, footprint
+from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import SCHEMES
 
 __all__ = ["Scheme", "build_scheme", "plan_from_config"]
@@ -105,7 +106,9 @@ class PostTraining:
     ) -> Outcome:
         """The module is the baseline; the callback evaluated the quantised copy."""
         accuracy = self.callback.metrics[f"{self.callback.prefix}{TEST_ACCURACY}"]
-        return _quantized_outcome(accuracy, test_accuracy, self.callback)
+        return _quantized_outcome(
+            accuracy, test_accuracy, self.callback, self.callback.quantized_module
+        )
 
 
 class InTraining:
@@ -125,17 +128,20 @@ class InTraining:
         self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
         """The module is the quantised network; it has no 32-bit twin."""
-        return _quantized_outcome(test_accuracy, None, self.callback)
+        return _quantized_outcome(test_accuracy, None, self.callback, module)
 
 
 def _quantized_outcome(
     accuracy: float,
     baseline: float | None,
     callback: PostTrainingQuantization | InTrainingQuantization,
+    module: lightning.LightningModule | None,
 ) -> Outcome:
     if callback.footprint is None or callback.resolved_plan is None:
         raise RuntimeError(f"{type(callback).__name__} quantised nothing in this training")
-    return Outcome(accuracy, baseline, callback.footprint, callback.resolved_plan)
+    plan = callback.resolved_plan
+    accumulators = accumulator_word_lengths(plan, module)
+    return Outcome(accuracy, baseline, callback.footprint, plan, accumulators)
 
 
 def build_scheme(

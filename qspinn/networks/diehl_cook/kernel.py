@@ -7,9 +7,21 @@ spike, and only neurons that spiked are normalised. The order of all sums and ch
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from numba import njit
 
+from qspinn.networks.diehl_cook import (
+    encoding,
+    kernel_arithmetic,
+    kernel_parts,
+    kernel_plasticity,
+    number_types,
+    random_bits,
+)
 from qspinn.networks.diehl_cook import random_bits as bits
 from qspinn.networks.diehl_cook.kernel_arithmetic import (
     charge,
@@ -36,147 +48,166 @@ from qspinn.networks.diehl_cook.kernel_parts import (
 INPUT_SPIKES = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def run(numbers, task, probabilities, given_keys, weight, theta, turns, lasting_keys, tables, work, counts, raster, stats):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
-    """Presents images, and learns from them where the task says so.
+def _digest() -> str:
+    """Of all files that the kernel is compiled from: numba itself looks only at this one."""
+    modules = (random_bits, number_types, encoding, kernel_arithmetic, kernel_parts)
+    files = [Path(str(module.__file__)) for module in (*modules, kernel_plasticity)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
-    Args:
-        numbers: `FloatNumbers` or `FixedNumbers`.
-        task: What to do.
-        probabilities: uint16 ``[M, I]``.
-        given_keys: uint64 ``[M]``.
-        weight: ``[I, N]``, changed in place: float32, or codes.
-        theta: ``[N]``, changed in place.
-        turns: int64 ``[N]``, how often weights to each neuron were updated; changed in place.
-        lasting_keys: uint64 ``[2]``: of the draws for updates, and for normalisation.
-        tables: Traces of inputs and of neurons, 0 to T steps after a spike.
-        work: For as many presentations as run side by side.
-        counts: int32 ``[M, N]``, filled.
-        raster: bool ``[T, M, N]``, filled; or ``[0, 0, 0]``.
-        stats: int64 ``[3]``, added to.
-    """
-    steps, delay, learning, deferred = task.steps, task.delay, task.learning, task.deferred
-    inputs, neurons = weight.shape
-    parallel = work.v.shape[0]
-    # Unpacked once: handing the tuple on would count references to each of its arrays.
-    keys, starts, events, active = work.keys, work.starts, work.events, work.active
-    current, v, refractory, lowered, total = (
-        work.current, work.v, work.refractory, work.lowered, work.total
-    )  # fmt: skip
-    pre_values, pre_times = work.pre_values, work.pre_times
-    post_values, post_times = work.post_values, work.post_times
-    spiked, crossed, outputs, output_starts = (
-        work.spiked, work.crossed, work.outputs, work.output_starts
-    )  # fmt: skip
-    actives, knowns, crossings = work.counts[0], work.counts[1], work.counts[2]
-    slots, learners, sums = work.slots, work.learners, work.changes
-    zero = np.zeros(1, v.dtype)[0]
-    for j in range(neurons):
-        total[j] = threshold(numbers, theta[j])
-    for first in range(0, probabilities.shape[0], parallel):
-        size = min(parallel, probabilities.shape[0] - first)
-        for b in range(size):
-            for purpose in range(bits.PURPOSES):
-                keys[b, purpose] = stream(given_keys[first + b], purpose)
-            actives[b] = encode(
-                probabilities[first + b], keys[b, bits.INPUT], steps, starts[b], events[b],
-                work.cursor, work.words, active[b],
-            )  # fmt: skip
-            if task.any_change_at_rest:
-                actives[b] = inputs
-                for i in range(inputs):
-                    active[b, i] = i
-            stats[INPUT_SPIKES] += starts[b, steps]
-            v[b] = 0
-            refractory[b] = 0
-            pre_times[b] = -1
-            post_times[b] = -1
-            knowns[b] = 0
-            output_starts[b, 0] = 0
-        for t in range(steps):
+
+def _compiled(sources: str) -> Any:
+    """The kernel; the digest of its sources, as a variable of its closure, is in its cache key."""
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def run(numbers, task, probabilities, given_keys, weight, theta, turns, lasting_keys, tables, work, counts, raster, stats):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
+        """Presents images, and learns from them where the task says so.
+
+        Args:
+            numbers: `FloatNumbers` or `FixedNumbers`.
+            task: What to do.
+            probabilities: uint16 ``[M, I]``.
+            given_keys: uint64 ``[M]``.
+            weight: ``[I, N]``, changed in place: float32, or codes.
+            theta: ``[N]``, changed in place.
+            turns: int64 ``[N]``, how often weights to each neuron were updated; changed in place.
+            lasting_keys: uint64 ``[2]``: of the draws for updates, and for normalisation.
+            tables: Traces of inputs and of neurons, 0 to T steps after a spike.
+            work: For as many presentations as run side by side.
+            counts: int32 ``[M, N]``, filled.
+            raster: bool ``[T, M, N]``, filled; or ``[0, 0, 0]``.
+            stats: int64 ``[3]``, added to.
+        """
+        assert len(sources) > 0  # makes it a part of the cache's key
+        steps, delay, learning, deferred = task.steps, task.delay, task.learning, task.deferred
+        inputs, neurons = weight.shape
+        parallel = work.v.shape[0]
+        # Unpacked once: handing the tuple on would count references to each of its arrays.
+        keys, starts, events, active = work.keys, work.starts, work.events, work.active
+        current, v, refractory, lowered, total = (
+            work.current, work.v, work.refractory, work.lowered, work.total
+        )  # fmt: skip
+        pre_values, pre_times = work.pre_values, work.pre_times
+        post_values, post_times = work.post_values, work.post_times
+        spiked, crossed, outputs, output_starts = (
+            work.spiked, work.crossed, work.outputs, work.output_starts
+        )  # fmt: skip
+        actives, knowns, crossings = work.counts[0], work.counts[1], work.counts[2]
+        slots, learners, sums = work.slots, work.learners, work.changes
+        zero = np.zeros(1, v.dtype)[0]
+        for j in range(neurons):
+            total[j] = threshold(numbers, theta[j])
+        for first in range(0, probabilities.shape[0], parallel):
+            size = min(parallel, probabilities.shape[0] - first)
             for b in range(size):
-                gather(weight, events[b, starts[b, t] : starts[b, t + 1]], current)
-                inhibits = (
-                    t >= delay and output_starts[b, t - delay] < output_starts[b, t - delay + 1]
-                )
-                if inhibits:
-                    set_inhibition(
-                        numbers, lowered[b], outputs[b], output_starts[b, t - delay],
-                        output_starts[b, t - delay + 1],
+                for purpose in range(bits.PURPOSES):
+                    keys[b, purpose] = stream(given_keys[first + b], purpose)
+                actives[b] = encode(
+                    probabilities[first + b], keys[b, bits.INPUT], steps, starts[b], events[b],
+                    work.cursor, work.words, active[b],
+                )  # fmt: skip
+                if task.any_change_at_rest:
+                    actives[b] = inputs
+                    for i in range(inputs):
+                        active[b, i] = i
+                stats[INPUT_SPIKES] += starts[b, steps]
+                v[b] = 0
+                refractory[b] = 0
+                pre_times[b] = -1
+                post_times[b] = -1
+                knowns[b] = 0
+                output_starts[b, 0] = 0
+            for t in range(steps):
+                for b in range(size):
+                    gather(weight, events[b, starts[b, t] : starts[b, t + 1]], current)
+                    inhibits = (
+                        t >= delay and output_starts[b, t - delay] < output_starts[b, t - delay + 1]
+                    )
+                    if inhibits:
+                        set_inhibition(
+                            numbers, lowered[b], outputs[b], output_starts[b, t - delay],
+                            output_starts[b, t - delay + 1],
+                        )  # fmt: skip
+                    count = charge(
+                        numbers, v[b], current, lowered[b], total, refractory[b],
+                        keys[b, bits.MEMBRANE], t,
                     )  # fmt: skip
-                count = charge(
-                    numbers, v[b], current, lowered[b], total, refractory[b],
-                    keys[b, bits.MEMBRANE], t,
-                )  # fmt: skip
-                if inhibits:
-                    lowered[b] = 0
-                if count > 0:
-                    count = fire(numbers, v[b], total, refractory[b], task.refractory, crossed[b])
-                crossings[b] = count
-                output_starts[b, t + 1] = spike(
-                    crossed[b], count, task.one_winner, keys[b, bits.WINNER], t, outputs[b],
-                    output_starts[b, t],
-                )  # fmt: skip
+                    if inhibits:
+                        lowered[b] = 0
+                    if count > 0:
+                        count = fire(
+                            numbers, v[b], total, refractory[b], task.refractory, crossed[b]
+                        )
+                    crossings[b] = count
+                    output_starts[b, t + 1] = spike(
+                        crossed[b], count, task.one_winner, keys[b, bits.WINNER], t, outputs[b],
+                        output_starts[b, t],
+                    )  # fmt: skip
+                if not learning:
+                    continue
+                for b in range(size):
+                    for e in range(starts[b, t], starts[b, t + 1]):
+                        pre_times[b, events[b, e]] = t
+                        pre_values[b, events[b, e]] = one_pre(numbers)
+                    if crossings[b] > 0:
+                        raise_theta(
+                            numbers, crossed[b], crossings[b], theta, total, keys[b, bits.THETA], t
+                        )
+                        knowns[b] = note_spikes(
+                            numbers, outputs[b], output_starts[b, t], output_starts[b, t + 1], t,
+                            post_times[b], post_values[b], spiked[b], knowns[b], slots, learners,
+                        )  # fmt: skip
+                for b in range(size):
+                    if task.pre_changes:
+                        for q in range(knowns[b]):
+                            j = spiked[b, q]
+                            y = post_trace(
+                                numbers, tables[1], post_values[b], post_times[b], j, t,
+                                keys[b, bits.TRACE_POST],
+                            )  # fmt: skip
+                            row = sums[slots[j] * deferred]
+                            depress(
+                                numbers, events[b, starts[b, t] : starts[b, t + 1]], j, y, t,
+                                keys[b, bits.PRE], weight, deferred, row, stats,
+                            )  # fmt: skip
+                    for e in range(output_starts[b, t], output_starts[b, t + 1]):
+                        j = outputs[b, e]
+                        row = sums[slots[j] * deferred]
+                        sum_up(
+                            numbers, active[b, : actives[b]], j, t, tables[0], pre_values[b],
+                            pre_times[b], keys[b, bits.TRACE_PRE], row,
+                        )  # fmt: skip
+                        if deferred:
+                            continue
+                        turns[j] += 1
+                        if task.joint:
+                            normalise(
+                                numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero
+                            )
+                        else:
+                            settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
+            for b in range(size):
+                for t in range(steps):
+                    for e in range(output_starts[b, t], output_starts[b, t + 1]):
+                        counts[first + b, outputs[b, e]] += 1
+                        if raster.shape[0] > 0:
+                            raster[t, first + b, outputs[b, e]] = True
             if not learning:
                 continue
-            for b in range(size):
-                for e in range(starts[b, t], starts[b, t + 1]):
-                    pre_times[b, events[b, e]] = t
-                    pre_values[b, events[b, e]] = one_pre(numbers)
-                if crossings[b] > 0:
-                    raise_theta(
-                        numbers, crossed[b], crossings[b], theta, total, keys[b, bits.THETA], t
-                    )
-                    knowns[b] = note_spikes(
-                        numbers, outputs[b], output_starts[b, t], output_starts[b, t + 1], t,
-                        post_times[b], post_values[b], spiked[b], knowns[b], slots, learners,
-                    )  # fmt: skip
-            for b in range(size):
-                if task.pre_changes:
-                    for q in range(knowns[b]):
-                        j = spiked[b, q]
-                        y = post_trace(
-                            numbers, tables[1], post_values[b], post_times[b], j, t,
-                            keys[b, bits.TRACE_POST],
-                        )  # fmt: skip
-                        depress(
-                            numbers, events[b, starts[b, t] : starts[b, t + 1]], j, y, t,
-                            keys[b, bits.PRE], weight, deferred, sums[slots[j] * deferred], stats,
-                        )  # fmt: skip
-                for e in range(output_starts[b, t], output_starts[b, t + 1]):
-                    j = outputs[b, e]
-                    row = sums[slots[j] * deferred]
-                    sum_up(
-                        numbers, active[b, : actives[b]], j, t, tables[0], pre_values[b],
-                        pre_times[b], keys[b, bits.TRACE_PRE], row,
-                    )  # fmt: skip
-                    if deferred:
-                        continue
-                    turns[j] += 1
-                    if task.joint:
-                        normalise(
-                            numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero
-                        )
-                    else:
-                        settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
-        for b in range(size):
-            for t in range(steps):
-                for e in range(output_starts[b, t], output_starts[b, t + 1]):
-                    counts[first + b, outputs[b, e]] += 1
-                    if raster.shape[0] > 0:
-                        raster[t, first + b, outputs[b, e]] = True
-        if not learning:
-            continue
-        for q in range(learners[-1]):
-            j = learners[q]
-            row = sums[q * deferred]
-            turns[j] += deferred
-            if deferred and not task.joint:
-                settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
-            if task.normalises and (deferred or not task.joint):
-                normalise(numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero)
-            slots[j] = -1
-        learners[-1] = 0
-        for j in range(neurons):
-            theta[j] = decayed(numbers, theta[j], keys[0, bits.THETA_DECAY], j)
-            total[j] = threshold(numbers, theta[j])
+            for q in range(learners[-1]):
+                j = learners[q]
+                row = sums[q * deferred]
+                turns[j] += deferred
+                if deferred and not task.joint:
+                    settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
+                if task.normalises and (deferred or not task.joint):
+                    normalise(numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero)
+                slots[j] = -1
+            learners[-1] = 0
+            for j in range(neurons):
+                theta[j] = decayed(numbers, theta[j], keys[0, bits.THETA_DECAY], j)
+                total[j] = threshold(numbers, theta[j])
+
+    return run
+
+
+run = _compiled(_digest())

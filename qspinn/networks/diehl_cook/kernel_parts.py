@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from qspinn.networks.diehl_cook import random_bits as bits
 from qspinn.networks.diehl_cook.encoding import PROBABILITY_BITS
 from qspinn.networks.diehl_cook.kernel_arithmetic import (
     U64,

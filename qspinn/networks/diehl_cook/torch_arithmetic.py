@@ -74,7 +74,6 @@ class Arithmetic(Protocol):
         """Weights ``[..., N]`` within their bounds."""
 
 
-
 def arithmetic(numbers: Numbers, device: torch.device) -> Arithmetic:
     """The arithmetic that these numbers are meant for."""
     if isinstance(numbers, FixedNumbers):
@@ -147,7 +146,6 @@ class FloatArithmetic:
     def bounded(self, w: Tensor) -> Tensor:
         """See `Arithmetic`."""
         return w.clamp(0.0, float(self.numbers.weight_max))
-
 
 
 class FixedArithmetic:
@@ -232,7 +230,6 @@ class FixedArithmetic:
         """See `Arithmetic`."""
         return fitted(w.clamp(min=0).minimum(self.of_neurons["weight_max"]), self.numbers.weight)
 
-
     def _rounded(
         self, exact: Tensor, bits: int, to: Rounding, key: Tensor, counter: Tensor
     ) -> Tensor:
@@ -242,7 +239,7 @@ class FixedArithmetic:
 def shifted(
     x: Tensor, bits: int, mode: int, key: Tensor, counter: Tensor, turn: Tensor | None = None
 ) -> Tensor:
-    """``x / 2^bits`` rounded to whole numbers; stochastic rounding draws by key, counter and turn."""
+    """``x / 2^bits`` rounded to whole numbers; stochastic rounding draws by the rest."""
     if bits == 0:
         return x
     rest = (1 << bits) - 1
