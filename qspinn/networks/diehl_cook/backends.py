@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +12,15 @@ import torch
 from torch import Tensor
 
 from qspinn.networks.diehl_cook import reference
-from qspinn.networks.diehl_cook.number_types import FixedNumbers, Numbers
+from qspinn.networks.diehl_cook.number_types import (
+    STOCHASTIC,
+    FixedNumbers,
+    Numbers,
+    Rounding,
+)
 from qspinn.networks.diehl_cook.random_bits import LASTING, NORM, POST, stream
 from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
-from qspinn.networks.diehl_cook.torch_arithmetic import arithmetic
+from qspinn.networks.diehl_cook.torch_arithmetic import arithmetic, fitted, shifted
 
 BACKENDS = ("auto", "reference", "numba", "torch", "triton")
 
@@ -195,16 +201,31 @@ def _code_type(numbers: FixedNumbers) -> np.dtype:
 
 
 def _trace_tables(job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Traces 0 to T steps after a spike, for the roundings that draw nothing."""
-    rules = arithmetic(job.numbers, torch.device("cpu"))
-    silent = torch.zeros(1, 1, dtype=torch.bool)
-    key = torch.zeros(1, dtype=torch.int64)
-    tables = []
-    for of_inputs in (True, False):
-        x = rules.trace(torch.zeros(1, 1, dtype=rules.dtype), ~silent, key, 0, of_inputs)
-        values = [x]
-        for _ in range(job.steps):
-            x = rules.trace(x, silent, key, 0, of_inputs)
-            values.append(x)
-        tables.append(torch.cat(values).flatten().numpy())
-    return tables[0], tables[1]
+    """Traces of inputs and of neurons 0 to T steps after a spike."""
+    n = job.numbers
+    if not isinstance(n, FixedNumbers):
+        return _float_table(n.keep_pre, job.steps), _float_table(n.keep_post, job.steps)
+    return (
+        _fixed_table(n.keep_pre, n.leak_bits_pre, n.pre, n.one_pre, job.steps),
+        _fixed_table(n.keep_post, n.leak_bits_post, n.post, n.one_post, job.steps),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _float_table(keep: np.float32, steps: int) -> np.ndarray:
+    values = np.ones(steps + 1, np.float32)
+    for t in range(steps):
+        values[t + 1] = values[t] * keep
+    return values
+
+
+@functools.lru_cache(maxsize=64)
+def _fixed_table(keep: int, bits: int, to: Rounding, one: int, steps: int) -> np.ndarray:
+    """Nothing but zeros where the rounding draws: then the kernel steps through each trace."""
+    values = torch.zeros(steps + 1, dtype=torch.int64)
+    if to.mode != STOCHASTIC:
+        values[0] = one
+        nothing = torch.zeros((), dtype=torch.int64)
+        for t in range(steps):
+            values[t + 1] = fitted(shifted(values[t] * keep, bits, to.mode, nothing, nothing), to)
+    return values.numpy()
