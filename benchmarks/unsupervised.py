@@ -255,8 +255,7 @@ def size_table(results: list[dict[str, Any]]) -> list[str]:
     """32-bit accuracies by the number of neurons."""
     readouts = ("maximum", "proportion", "ridge")
     lines = [
-        "| N | epochs | theta_plus, rate_post | maximum | proportion | ridge "
-        "| Diehl & Cook 2015 |",
+        "| N | epochs | theta_plus, rate_post | maximum | proportion | ridge | Diehl & Cook 2015 |",
         "|--:|--:|---|--:|--:|--:|--:|",
     ]
     for neurons, recipe in RECIPES.items():
