@@ -20,6 +20,7 @@ from qspinn.fixed_point.format import (
     FixedPointFormat,
     Format,
     PerChannelFormat,
+    covering_integer_bits,
     parse_format,
 )
 from qspinn.fixed_point.quantize import OVERFLOWS, quantize, quantize_
@@ -33,6 +34,7 @@ __all__ = [
     "FixedPointFormat",
     "Format",
     "PerChannelFormat",
+    "covering_integer_bits",
     "fake_quantize",
     "from_integers",
     "parse_format",

@@ -12,12 +12,13 @@ and a range of [-1/4, 1/4); ``Q9.-2`` counts in steps of 4 up to 508.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = ["MAX_BITS", "MAX_WORD_LENGTH", "FixedPointFormat", "Format", "PerChannelFormat"]
-__all__ += ["parse_format"]
+__all__ += ["covering_integer_bits", "parse_format"]
 
 MAX_WORD_LENGTH = 32
 """The longest word, in bits."""
@@ -276,3 +277,9 @@ def parse_format(text: str) -> Format:
     """
     _require_text("parse_format", text, "Q1.6")
     return (PerChannelFormat if "@" in text else FixedPointFormat).parse(text)
+
+
+def covering_integer_bits(largest: float) -> int:
+    """The smallest `i` with ``2^i >= largest``; 0 for no extent at all."""
+    mantissa, exponent = math.frexp(largest)
+    return exponent - 1 if mantissa == 0.5 else exponent

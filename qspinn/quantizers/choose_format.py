@@ -7,7 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, quantize
+from qspinn.fixed_point import (
+    FixedPointFormat,
+    PerChannelFormat,
+    covering_integer_bits,
+    quantize,
+)
 from qspinn.fixed_point.format import MAX_BITS
 
 PERCENTILE = 99.9
@@ -53,7 +58,7 @@ def choose_format(
     )
     ceiling = max(floor, _largest_resolving(step_at_most, word_length, signed))
     if method == "mse":
-        top = min(max(_covering(float(magnitudes.max())) + 1, floor), ceiling)
+        top = min(max(covering_integer_bits(float(magnitudes.max())) + 1, floor), ceiling)
         lowest = max(floor, top - 1 - RANGES_TRIED)
         candidates = range(top, lowest - 1, -1)
         return min(
@@ -61,7 +66,7 @@ def choose_format(
             key=lambda fmt: _squared_error(values, fmt, rounding),
         )
     largest = float(magnitudes.max()) if method == "max" else _percentile(magnitudes)
-    return _format(min(max(_covering(largest), floor), ceiling), word_length, signed)
+    return _format(min(max(covering_integer_bits(largest), floor), ceiling), word_length, signed)
 
 
 def choose_channel_format(
@@ -110,23 +115,15 @@ def constant_format(
 
 def covering_format(largest: float, word_length: int, *, signed: bool = False) -> FixedPointFormat:
     """The smallest range ``[0, 2^i)`` or ``[-2^i, 2^i)`` that covers ``largest``, up to a step."""
-    integer_bits = max(_covering(largest), word_length - int(signed) - MAX_BITS)
+    integer_bits = max(covering_integer_bits(largest), word_length - int(signed) - MAX_BITS)
     return _format(integer_bits, word_length, signed)
-
-
-def _covering(largest: float) -> int:
-    """The smallest ``i`` with ``2^i >= largest``; 0 for no extent at all."""
-    if largest == 0.0:
-        return 0
-    mantissa, exponent = math.frexp(largest)
-    return exponent - 1 if mantissa == 0.5 else exponent
 
 
 def _smallest_holding(value: float, word_length: int, signed: bool) -> int:
     """The smallest ``i`` whose largest number is at least ``value``."""
     if value <= 0.0:
         return -MAX_BITS
-    bits = _covering(value)
+    bits = covering_integer_bits(value)
     return bits if _format(bits, word_length, signed).max >= value else bits + 1
 
 

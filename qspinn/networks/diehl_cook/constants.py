@@ -10,7 +10,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat, quantize
+from qspinn.fixed_point import (
+    FixedPointFormat,
+    Format,
+    PerChannelFormat,
+    covering_integer_bits,
+    quantize,
+)
 from qspinn.networks.diehl_cook.number_types import (
     GAIN_BITS,
     ROUNDING_MODES,
@@ -111,7 +117,7 @@ def wide(name: str, settings: DiehlCookSettings, stdp: STDP) -> Quantized:
         low, high = min(value, 0.0), abs(value)
     else:
         low, high = bounds(settings, stdp)[name]
-    bits = _covering(max(-low, high))
+    bits = covering_integer_bits(max(-low, high))
     signed = low < 0
     return Quantized(name, FixedPointFormat(bits, WIDEST - int(signed) - bits, signed))
 
@@ -318,8 +324,3 @@ def _reset_code(quantizer: Quantizer, value: float) -> int:
 def _codes(value: float, bits: np.ndarray, down: bool = False) -> np.ndarray:
     scaled = np.ldexp(np.float64(value), bits)
     return (np.floor(scaled) if down else np.floor(scaled + 0.5)).astype(np.int64)
-
-
-def _covering(largest: float) -> int:
-    mantissa, exponent = math.frexp(largest)
-    return exponent - 1 if mantissa == 0.5 else exponent
