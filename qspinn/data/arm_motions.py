@@ -31,7 +31,7 @@ GESTURES = (
 camera, which the person faces, sees the opposite, and the right arm on the left."""
 
 RIGHT, LEFT = 0, 1
-_TEMPO = (2.2, 2.0, 2.0, 1.15, 1.15, 1.15, 1.15, 1.4, 1.6, 2.4, 1.0)
+_TEMPO = (2.4, 2.2, 2.2, 1.1, 1.1, 1.1, 1.1, 1.7, 2.0, 2.6, 1.0)
 """Periods per second, typically, of each gesture."""
 _WAVES = 3
 """Sine waves per coordinate of a hand that makes another gesture."""
@@ -126,7 +126,7 @@ def _one_arm(side: int, arm: FloatArray, angle: FloatArray) -> FloatArray:
 
 
 def _clap(angle: FloatArray, style: Style) -> FloatArray:
-    gap = 0.04 + 0.13 * style.amplitude * (0.5 + 0.5 * np.cos(angle))
+    gap = 0.03 + 0.18 * style.amplitude * (0.5 + 0.5 * np.cos(angle))
     return np.stack([_path(gap, 0.26 - 0.4 * gap, 0.30)] * 2)
 
 
@@ -157,7 +157,7 @@ def _circle(side: int, direction: int) -> Callable[[FloatArray, Style], FloatArr
 
 def _roll(angle: FloatArray, style: Style) -> FloatArray:
     turned = -angle if style.reverse else angle
-    radius = 0.10 * style.amplitude
+    radius = 0.14 * style.amplitude
     return np.stack(
         [
             _path(
@@ -174,7 +174,7 @@ def _drums(angle: FloatArray, style: Style) -> FloatArray:
     def beat(lag: float) -> FloatArray:
         lifted = np.cos(0.5 * (angle + lag)) ** 2
         height = lifted**0.7
-        return _path(0.16 + 0.05 * lifted, 0.38 - 0.30 * style.amplitude * height, 0.30)
+        return _path(0.16 + 0.08 * lifted, 0.40 - 0.36 * style.amplitude * height, 0.30)
 
     return np.stack([beat(0), beat(np.pi)])
 
@@ -182,7 +182,7 @@ def _drums(angle: FloatArray, style: Style) -> FloatArray:
 def _guitar(angle: FloatArray, style: Style) -> FloatArray:
     strum = np.sin(angle)
     right = _path(
-        0.06 + 0.05 * style.amplitude * strum, 0.40 + 0.11 * style.amplitude * strum, 0.24
+        0.06 + 0.05 * style.amplitude * strum, 0.40 + 0.14 * style.amplitude * strum, 0.24
     )
     left = _path(0.42 + 0.04 * np.sin(0.4 * angle), 0.16 + 0.02 * np.sin(0.7 * angle), 0.18)
     return np.stack([right, left])

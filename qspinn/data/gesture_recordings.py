@@ -43,14 +43,14 @@ LIGHTS = {
 """The lights of DVS128 Gesture by their names there."""
 
 CAMERA = CameraSettings(
-    on_threshold=0.20,
-    off_threshold=0.15,
+    on_threshold=0.17,
+    off_threshold=0.13,
     mismatch=0.03,
-    refractory=500,
-    noise_rate=0.4,
+    refractory=300,
+    noise_rate=0.15,
     hot_share=0.001,
     hot_rate=20.0,
-    leak_rate=0.05,
+    leak_rate=0.03,
     repeats=0.25,
 )
 """Calibrated against real clips by ``benchmarks/synthetic_gesture.py``."""
