@@ -106,9 +106,7 @@ def statistics(events: Events) -> dict[str, float]:
 def statistics_table(real: list[list[Events]], synthetic: list[list[Events]]) -> str:
     """Mean over the classes, and the lowest and highest class."""
     lines = ["| | real | synthetic |", "|---|---|---|"]
-    sides = [
-        [[statistics(clip) for clip in clips] for clips in side] for side in (real, synthetic)
-    ]
+    sides = [[[statistics(clip) for clip in clips] for clips in side] for side in (real, synthetic)]
     for name in sides[0][0][0]:
         cells = []
         for side in sides:

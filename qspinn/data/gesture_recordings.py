@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.data.arm_film import render
 from qspinn.data.arm_motions import GESTURES, draw_style
-from qspinn.data.arm_scenes import Person, Scene, render
+from qspinn.data.arm_scenes import Person, Scene
 from qspinn.data.event_camera import CameraSettings, film
 from qspinn.data.events import Events
 
 FIRST_TEST_USER, LAST_USER = 24, 29
 """Users 1 to 23 are trained on and 24 to 29 tested on, as in DVS128 Gesture."""
-MARGIN = 40_000
+MARGIN = 20_000
 """Microseconds of a gesture before and after what its label names."""
 
 
@@ -65,7 +66,6 @@ class RecordingSettings:
             in place, size, tempo, amplitude and contrast, more noise).
         shortest: Milliseconds of the shortest gesture.
         longest: Milliseconds of the longest.
-        size: Pixels of the sensor, H = W.
         camera: The camera.
         seed: Of everything random; the same seed makes the same files.
 
@@ -74,9 +74,8 @@ class RecordingSettings:
     """
 
     difficulty: float = 0.5
-    shortest: int = 700
-    longest: int = 1100
-    size: int = 128
+    shortest: int = 600
+    longest: int = 1000
     camera: CameraSettings = field(default=CAMERA)
     seed: int = 0
 
@@ -88,8 +87,6 @@ class RecordingSettings:
                 f"shortest={self.shortest}, longest={self.longest}: write milliseconds, 1 or more, "
                 "the shortest at most the longest"
             )
-        if not 8 <= self.size <= 1024:
-            raise ValueError(f"size={self.size}: write a number of pixels, 8 to 1024")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: write 0 or more")
 
@@ -122,9 +119,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
-def draw_scene(
-    person: Person, light: Light, difficulty: float, rng: np.random.Generator
-) -> Scene:
+def draw_scene(person: Person, light: Light, difficulty: float, rng: np.random.Generator) -> Scene:
     """Draws where and in what a subject is recorded."""
     wall = rng.uniform(0.26, 0.34) * (1 - 0.1 * difficulty)
     return Scene(
@@ -153,37 +148,22 @@ def record(user: int, light: str, settings: RecordingSettings) -> Recording:
     Returns:
         The recording; it depends on the arguments alone.
     """
+    key = (user, 1 + list(LIGHTS).index(light))
     person = draw_person(_generator(settings, user))
-    place = _generator(settings, user, 1 + list(LIGHTS).index(light))
-    scene = draw_scene(person, LIGHTS[light], settings.difficulty, place)
+    scene = draw_scene(person, LIGHTS[light], settings.difficulty, _generator(settings, *key))
+    noise = settings.camera.noise_rate * LIGHTS[light].noise * (0.5 + settings.difficulty)
+    camera = replace(settings.camera, noise_rate=noise)
     clips, labels = [], []
     now = 0
     for gesture in range(1, len(GESTURES) + 1):
-        rng = _generator(settings, user, 1 + list(LIGHTS).index(light), gesture)
+        rng = _generator(settings, *key, gesture)
         length = int(rng.integers(1000 * settings.shortest, 1000 * settings.longest, endpoint=True))
-        clips.append((now, film_gesture(scene, gesture, length + 2 * MARGIN, settings, rng)))
+        style = draw_style(gesture, settings.difficulty, rng)
+        images, times = render(scene, gesture, style, length + 2 * MARGIN, rng)
+        clips.append((now, film(images, times, camera, rng)))
         labels.append((gesture, now + MARGIN, now + MARGIN + length))
         now += length + 2 * MARGIN + 1
     return Recording(_joined(clips), np.array(labels, np.int64))
-
-
-def film_gesture(
-    scene: Scene, gesture: int, duration: int, settings: RecordingSettings, rng: np.random.Generator
-) -> Events:
-    """Films one gesture.
-
-    Args:
-        scene: Where.
-        gesture: Its number, 1 to 11.
-        duration: Microseconds.
-        settings: How much gestures differ, and the camera.
-        rng: Where style, texture and noise come from.
-    """
-    style = draw_style(gesture, settings.difficulty, rng)
-    light_noise = next((one.noise for one in LIGHTS.values() if one.level == scene.light), 1.0)
-    noise = settings.camera.noise_rate * light_noise * (0.5 + settings.difficulty)
-    images, times = render(scene, gesture, style, duration, settings.size, rng)
-    return film(images, times, replace(settings.camera, noise_rate=noise), rng)
 
 
 def _generator(settings: RecordingSettings, *key: int) -> np.random.Generator:
