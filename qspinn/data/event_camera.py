@@ -104,7 +104,7 @@ def film(
     noise = draw_noise(pixels, int(times[0]), int(times[-1]), settings, rng)
     leak = settings.leak_rate * on * 1e-6
     flat = np.ascontiguousarray(log_intensity.reshape(frames, pixels))
-    t, pixel, p = _film(flat, times, on, off, float(settings.refractory), leak, *noise)
+    t, pixel, p = film_pixels(flat, times, on, off, float(settings.refractory), leak, *noise)
     if settings.repeats:
         t, pixel, p = repeat_on_events(t, pixel, p, settings.repeats, int(times[-1]), rng)
     order = np.argsort(t, kind="stable")
@@ -173,7 +173,7 @@ def repeat_on_events(
 
 
 @numba.njit(cache=True)
-def _film(
+def film_pixels(
     log_intensity: FloatArray,
     times: IntArray,
     on: FloatArray,
