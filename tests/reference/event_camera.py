@@ -8,6 +8,7 @@ event; after that it is reset for a while, and memorises the level at the end of
 from __future__ import annotations
 
 from collections.abc import Sequence
+import itertools
 from fractions import Fraction
 
 
@@ -29,7 +30,7 @@ def first_at_or_beyond(
 ) -> tuple[Fraction, int] | None:
     """When the function, after ``start``, first is at ``upper`` (1) or ``lower`` (0)."""
     corners = [start, *(Fraction(t) for t in times if t > start)]
-    for left, right in zip(corners[:-1], corners[1:], strict=True):
+    for left, right in itertools.pairwise(corners):
         a, b = level(times, values, left), level(times, values, right)
         for bound, polarity in ((upper, 1), (lower, 0)):
             crossed = b >= bound if polarity else b <= bound
