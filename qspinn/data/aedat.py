@@ -114,7 +114,7 @@ def parse_aedat(
     except DisorderError as error:
         piece = int(np.searchsorted(np.cumsum(kept), error.index, side="right"))
         place = f"{source}: offset {packets.offset[piece]}: event {error.index} of the file"
-        raise AEDATError(f"{place}: {error}") from error
+        raise AEDATError(f"{place}: {error}") from None
 
 
 def write_aedat(path: str | Path, events: Events) -> Path:

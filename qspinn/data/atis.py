@@ -104,4 +104,4 @@ def parse_atis(
         )
     except DisorderError as error:
         offset = EVENT_BYTES * int(kept[error.index])
-        raise ATISError(f"{source}: offset {offset}: {error}") from error
+        raise ATISError(f"{source}: offset {offset}: {error}") from None

@@ -65,10 +65,10 @@ def parse_gesture_labels(text: str, source: str = "labels") -> list[Gesture]:
         place = f"{source}: line {number}"
         try:
             label, start, stop = (int(value) for value in line.split(","))
-        except ValueError as error:
+        except ValueError:
             raise GestureLabelError(
                 f"{place}: expected three whole numbers, {','.join(COLUMNS)}, found {line[:60]!r}"
-            ) from error
+            ) from None
         if not 1 <= label <= NUM_CLASSES:
             raise GestureLabelError(
                 f"{place}: expected a class of 1 to {NUM_CLASSES}, found {label}"
