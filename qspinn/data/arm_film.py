@@ -45,7 +45,7 @@ def render(
         frames, ``int64`` ``[K]``, from 0 to ``duration`` microseconds.
     """
     fine = np.append(np.arange(0, duration, FINE_STEP), duration).astype(np.int64)
-    capsules = body_capsules(scene, gesture, style, fine * 1e-6, rng)
+    capsules = body_capsules(scene, gesture, style, fine.astype(np.float64) * 1e-6, rng)
     longest = _FLICKER_FRAME if scene.flicker else LONGEST_FRAME
     chosen = adaptive_frames(capsules, fine, longest)
     times = fine[chosen]

@@ -13,8 +13,8 @@ from qspinn.data.arm_scenes import Person, Scene
 from qspinn.data.event_camera import CameraSettings, film
 from qspinn.data.events import Events
 
-FIRST_TEST_USER, LAST_USER = 24, 29
-"""Users 1 to 23 are trained on and 24 to 29 tested on, as in DVS128 Gesture."""
+TRAIN_USERS, TEST_USERS = range(1, 24), range(24, 30)
+"""The users whom DVS128 Gesture trains on and tests on."""
 MARGIN = 20_000
 """Microseconds of a gesture before and after what its label names."""
 

@@ -7,8 +7,8 @@ event; after that it is reset for a while, and memorises the level at the end of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import itertools
+from collections.abc import Sequence
 from fractions import Fraction
 
 
