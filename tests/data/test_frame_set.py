@@ -124,6 +124,19 @@ def test_a_cache_of_other_settings_under_this_name_is_refused(tmp_path: Path) ->
         made(tmp_path)
 
 
+def test_a_cache_that_cannot_be_written_is_noticed_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(ValueError, match=r"cache=.*file/cache: .*data\.cache=null"):
+        load_frame_set(
+            tmp_path / "file" / "cache",
+            {"data": "some"},
+            FrameSettings(),
+            (6, 9),
+            lambda: pytest.fail("work was done"),
+        )
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_batches_are_whole_numbers_batch_first(tmp_path: Path, cached: bool) -> None:
     frame_set = made(tmp_path if cached else None, time_steps=3)
