@@ -41,8 +41,9 @@ class DVSGesture(EventDataModule):
     ``DVS128Gesture``; tonic, issue 270). Accuracies on the two are not the same quantity.
 
     Any of these serves, under ``root``: the official archive ``DvsGesture.tar.gz`` (also in
-    ``root/download``), which is read as it is; the extracted folder ``DvsGesture`` (also in
-    ``root/extract``); or the folder ``events_np`` that SpikingJelly makes. All give the same
+    ``root/download``), which is read as it is, twice, wherever frames are made (minutes); the
+    extracted folder ``DvsGesture`` (also in ``root/extract``), which is quicker to try many frame
+    settings on; or the folder ``events_np`` that SpikingJelly makes. All give the same
     samples in the same order, unless a recording holds events that are marked as not valid:
     SpikingJelly keeps those.
 
