@@ -41,8 +41,9 @@ class DVSGesture(EventDataModule):
     ``DVS128Gesture``; tonic, issue 270). Accuracies on the two are not the same quantity.
 
     Any of these serves, under ``root``: the official archive ``DvsGesture.tar.gz`` (also in
-    ``root/download``), which is read as it is; the extracted folder ``DvsGesture`` (also in
-    ``root/extract``); or the folder ``events_np`` that SpikingJelly makes. All give the same
+    ``root/download``), which is read as it is, twice, wherever frames are made (minutes); the
+    extracted folder ``DvsGesture`` (also in ``root/extract``), which is quicker to try many frame
+    settings on; or the folder ``events_np`` that SpikingJelly makes. All give the same
     samples in the same order, unless a recording holds events that are marked as not valid:
     SpikingJelly keeps those.
 
@@ -94,19 +95,17 @@ class DVSGesture(EventDataModule):
         """All samples: the training part first, then by class, recording and time."""
         files = self._files()
         if files.kind == EVENTS_NP:
-            found = events_np_recordings(files.path, self.sensor, self.read_settings.max_disorder)
-        else:
-            found = official_recordings(files, self.read_settings)
-        counts = (int((~found.is_test).sum()), int(found.is_test.sum()))
-        if self.official_counts not in (None, counts):
-            log.warning(
-                "%s: %d + %d samples in %s; the complete data set has %d + %d",
-                *(self.name, *counts, files.path, *self.official_counts),
-            )
-        return found
+            return events_np_recordings(files.path, self.sensor, self.read_settings.max_disorder)
+        return official_recordings(files, self.read_settings)
 
     def split(self, frame_set: FrameSet) -> tuple[Indices, Indices, Indices]:
         """The official split, with the last training subjects for validation."""
+        counts = (int((~frame_set.is_test).sum()), int(frame_set.is_test.sum()))
+        if self.official_counts is not None and self.official_counts != counts:
+            log.warning(
+                "%s: %d + %d samples in %s; the complete data set has %d + %d",
+                *(self.name, *counts, self.root, *self.official_counts),
+            )
         subjects = np.unique(frame_set.groups[~frame_set.is_test])
         if self.val_subjects >= len(subjects):
             raise ValueError(

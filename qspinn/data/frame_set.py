@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ def load_frame_set(
         recordings: Finds the recordings; only called where there is no cache.
 
     Raises:
-        ValueError: A count too large, or a cache that was changed by hand.
+        ValueError: A cache that cannot be written or was changed by hand, or a count too large.
     """
     if cache is None:
         found = recordings()
@@ -175,6 +176,7 @@ def load_frame_set(
     name = f"{identity['data']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     folder = Path(cache) / name
     if not folder.is_dir():
+        _check_writable(Path(cache))
         log.info("%s: makes frames, once, in %s", identity["data"], folder)
         with write_once_folder(folder) as temporary:
             _write(temporary, text, recordings(), settings, sensor)
@@ -192,6 +194,20 @@ def fingerprint(files: Iterable[Path], root: Path) -> str:
         name = path.relative_to(root).as_posix()
         lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _check_writable(cache: Path) -> None:
+    """Before minutes of work: can the cache be written to?"""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(cache, os.W_OK | os.X_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ValueError(
+            f"cache={cache}: frames cannot be written there ({reason}). Write data.cache=FOLDER, a "
+            "folder that may be written to, or data.cache=null (frames are made for each run)"
+        )
 
 
 def _fill(frames: npt.NDArray[np.uint16], found: Recordings, settings: FrameSettings) -> None:

@@ -36,6 +36,7 @@ from qspinn.data.splits import natural
 ARCHIVE = "DvsGesture.tar.gz"
 FOLDER = "DvsGesture"
 EVENTS_NP = "events_np"
+BUFFER = 1 << 20
 log = logging.getLogger(__name__)
 
 
@@ -240,7 +241,10 @@ def _recordings(
 def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
     """The files of the archive in its order, by their names without folders, once."""
     try:
-        with gzip.open(archive) as content, tarfile.open(fileobj=content, mode="r|") as tar:
+        with (
+            gzip.open(archive) as content,
+            tarfile.open(fileobj=content, mode="r|", bufsize=BUFFER) as tar,
+        ):
             yield _members_of(tar, content)
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise GestureFilesError(
@@ -256,5 +260,5 @@ def _members_of(tar: tarfile.TarFile, content: gzip.GzipFile) -> Iterator[tuple[
             file = tar.extractfile(member)
             assert file is not None  # it is a file
             yield name, file
-    while content.read(1 << 20):  # to the checksum at the end
+    while content.read(BUFFER):  # to the checksum at the end
         pass
