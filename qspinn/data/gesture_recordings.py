@@ -146,7 +146,7 @@ def record(user: int, light: str, settings: RecordingSettings) -> Recording:
         settings: The set of recordings to which this one belongs.
 
     Returns:
-        The recording; it depends on the arguments alone.
+        The recording; it follows from the arguments alone.
     """
     key = (user, 1 + list(LIGHTS).index(light))
     person = draw_person(_generator(settings, user))

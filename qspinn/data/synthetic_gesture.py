@@ -50,6 +50,9 @@ class SyntheticGesture(DVSGesture):
     body, and changes place and clothes from recording to recording. Clockwise and
     counter-clockwise circles differ in the order of events alone.
 
+    The same settings make the same recordings; on another processor, logarithms rounded otherwise
+    may move a few events by a microsecond.
+
     Args:
         root: The folder in which the folder of the recordings is made.
         difficulty: 0 (everybody stands at the same place and moves alike) to 1.
