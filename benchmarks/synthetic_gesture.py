@@ -99,7 +99,7 @@ def ridge_accuracy(
 
 def network_accuracy(seed: int, arguments: argparse.Namespace) -> float:
     """Of a convolutional spiking network in 32-bit, trained by ``train.py``."""
-    folder = arguments.runs / f"seed={seed}"
+    folder = arguments.runs / f"seed_{seed}"
     if not (folder / "record.json").is_file():
         own = (f"data.root={arguments.root}", f"data.cache={arguments.root / 'cache'}")
         command = [sys.executable, "train.py", *NETWORK, *own, f"seed={seed}"]

@@ -19,6 +19,10 @@ from qspinn.data.events import Events
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
+Found = tuple[IntArray, IntArray, npt.NDArray[np.uint8]]
+"""Times, pixels and polarities of events."""
+Noise = tuple[IntArray, FloatArray, npt.NDArray[np.uint8]]
+"""Where each pixel's noise begins, times and polarities; see :func:`draw_noise`."""
 SMALLEST_THRESHOLD = 0.02
 """Where mismatch would make a pixel's threshold smaller, it is this."""
 
@@ -102,9 +106,9 @@ def film(
         for mean in (settings.on_threshold, settings.off_threshold)
     )
     noise = draw_noise(pixels, int(times[0]), int(times[-1]), settings, rng)
-    leak = settings.leak_rate * on * 1e-6
+    circuits = np.stack([on, off, settings.leak_rate * on * 1e-6])
     flat = np.ascontiguousarray(log_intensity.reshape(frames, pixels))
-    t, pixel, p = film_pixels(flat, times, on, off, float(settings.refractory), leak, *noise)
+    t, pixel, p = film_pixels(flat, times, circuits, float(settings.refractory), noise)
     if settings.repeats:
         t, pixel, p = repeat_on_events(t, pixel, p, settings.repeats, int(times[-1]), rng)
     order = np.argsort(t, kind="stable")
@@ -114,7 +118,7 @@ def film(
 
 def draw_noise(
     pixels: int, start: int, stop: int, settings: CameraSettings, rng: np.random.Generator
-) -> tuple[IntArray, FloatArray, npt.NDArray[np.uint8]]:
+) -> Noise:
     """Noise of each pixel: a Poisson process, its events ON or OFF with equal probability.
 
     Args:
@@ -144,7 +148,7 @@ def repeat_on_events(
     probability: float,
     stop: int,
     rng: np.random.Generator,
-) -> tuple[IntArray, IntArray, npt.NDArray[np.uint8]]:
+) -> Found:
     """Reads ON events out more than once, as the camera of DVS128 Gesture does.
 
     In its recordings, 14 to 21% of all events follow an ON event of the same pixel within 2 us, and
@@ -176,18 +180,26 @@ def repeat_on_events(
 def film_pixels(
     log_intensity: FloatArray,
     times: IntArray,
-    on: FloatArray,
-    off: FloatArray,
+    circuits: FloatArray,
     refractory: float,
-    leak: FloatArray,
-    noise_first: IntArray,
-    noise_t: FloatArray,
-    noise_p: npt.NDArray[np.uint8],
-) -> tuple[IntArray, IntArray, npt.NDArray[np.uint8]]:
-    """Times, pixels and polarities of the events, ordered by the frame before, then the pixel.
+    noise: Noise,
+) -> Found:
+    """The camera as a function of the film, its pixels and their noise; see :func:`film`.
 
-    What a pixel sees is its log intensity and a rise of ``leak`` per microsecond.
+    Args:
+        log_intensity: ``[K, P]``.
+        times: ``int64`` ``[K]``, microseconds.
+        circuits: ``[3, P]``, thresholds of a rise and of a fall, and leakage per microsecond: what
+            a pixel sees is its log intensity and that much more since the first frame.
+        refractory: Microseconds.
+        noise: See :func:`draw_noise`.
+
+    Returns:
+        Times in whole microseconds (rounded down), pixels and polarities of the events, ordered by
+        the frame before them and the pixel; those of a pixel by time.
     """
+    on, off, leak = circuits
+    noise_first, noise_t, noise_p = noise
     frames, pixels = log_intensity.shape
     memory = log_intensity[0].astype(np.float64)
     release = np.full(pixels, -1.0e300)  # when the reset after the last event ends
@@ -252,14 +264,12 @@ def _next_crossing(
 
 
 @numba.njit(cache=True)
-def _buffers(size: int) -> tuple[IntArray, IntArray, npt.NDArray[np.uint8]]:
+def _buffers(size: int) -> Found:
     return np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.uint8)
 
 
 @numba.njit(cache=True)
-def _grown(
-    events: tuple[IntArray, IntArray, npt.NDArray[np.uint8]],
-) -> tuple[IntArray, IntArray, npt.NDArray[np.uint8]]:
+def _grown(events: Found) -> Found:
     """Twice the room, with the same beginning."""
     size = len(events[0])
     larger = _buffers(2 * size)

@@ -58,11 +58,9 @@ def test_every_pixel_against_exact_rationals(scene, on, off, refractory, noise):
     first = np.arange(pixels + 1) * len(noise)
     noise_t = np.array([t for t, _ in noise] * pixels)
     noise_p = np.array([p for _, p in noise] * pixels, np.uint8)
-    thresholds = np.full(pixels, float(on)), np.full(pixels, float(off))
+    circuits = np.repeat([[float(on)], [float(off)], [0.0]], pixels, axis=1)
 
-    t, pixel, p = film_pixels(
-        levels, times, *thresholds, float(refractory), np.zeros(pixels), first, noise_t, noise_p
-    )
+    t, pixel, p = film_pixels(levels, times, circuits, float(refractory), (first, noise_t, noise_p))
 
     for column in range(pixels):
         expected = pixel_events(
