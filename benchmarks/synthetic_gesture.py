@@ -142,8 +142,8 @@ Real: one clip of 1.45 s of each of ten classes of DVS128 Gesture (those are all
 was calibrated on; which class each clip is was inferred from what it shows). Synthetic: clips as
 long of {arguments.recordings} recordings. Mean over the ten classes (lowest class to highest).
 Intervals leave out repeated readouts: further ON events of a pixel within {clips.READOUT} us.
-Not simulated: the OFF event that a real pixel often sends 0.1 to 1 ms after a burst of ON events. So
-the shortest intervals are longer than real ones, and intervals as a whole are less varied.
+Not simulated: the OFF event that a real pixel often sends 0.1 to 1 ms after a burst of ON events.
+So the shortest intervals are longer than real ones, and intervals as a whole are less varied.
 
 {comparison}
 
