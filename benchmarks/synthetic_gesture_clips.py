@@ -79,11 +79,11 @@ def statistics(events: Events) -> dict[str, float]:
         "pixels with 5 or more": (counts >= 5).mean(),
         "pixels with 20 or more": (counts >= 20).mean(),
         "events of an active pixel: median": float(np.median(active)),
-        "90% quantile": float(np.percentile(active, 90)),
-        "99% quantile": float(np.percentile(active, 99)),
+        "events of an active pixel: 90% quantile": float(np.percentile(active, 90)),
+        "events of an active pixel: 99% quantile": float(np.percentile(active, 99)),
         "ms between events of a pixel: 10% quantile": float(np.percentile(spaced, 10)),
-        "median": float(np.median(spaced)),
-        "90% quantile ": float(np.percentile(spaced, 90)),
+        "ms between events of a pixel: median": float(np.median(spaced)),
+        "ms between events of a pixel: 90% quantile": float(np.percentile(spaced, 90)),
         "columns of events: standard deviation": float(events.x.std()),
         "rows of events: standard deviation": float(events.y.std()),
         "events in 20 ms: standard deviation / mean": float(slices.std() / slices.mean()),
@@ -99,7 +99,7 @@ def table(real: Clips, synthetic: Clips) -> str:
         for side in sides:
             means = [float(np.mean([one[name] for one in clips])) for clips in side]
             cells.append(f"{np.mean(means):.3g} ({min(means):.3g} to {max(means):.3g})")
-        lines.append(f"| {name.strip()} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -151,7 +151,7 @@ def repeat_on_events(
 ) -> Found:
     """Reads ON events out more than once, as the camera of DVS128 Gesture does.
 
-    In its recordings, 14 to 21% of all events follow an ON event of the same pixel within 2 us, and
+    In clips of it, 10 to 21% of all events follow an ON event of the same pixel within 2 us, and
     are ON; OFF events do not do that. So the number of further readouts of an ON event is drawn
     from a geometric distribution, each 1 us after the last.
 
