@@ -6,7 +6,7 @@ runs are kept in the folder --runs, so the script can be stopped and started aga
 other experiments (learning rules) later; the page has all that it finds there.
 
     python benchmarks/nmnist.py data.root=FOLDER                         # all of it, some hours
-    python benchmarks/nmnist.py --itq 6:nearest 4:nearest data.root=FOLDER
+    python benchmarks/nmnist.py --itq 6:nearest,4:nearest data.root=FOLDER
     python benchmarks/nmnist.py --experiment nmnist_decolle data.root=FOLDER
     python benchmarks/nmnist.py --report                                 # only writes the page
 """
@@ -80,7 +80,7 @@ def main() -> None:
     """Runs what is missing and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--experiment", default="nmnist", help="a file of conf/experiment")
-    parser.add_argument("--itq", nargs="*", type=_itq, default=list(ITQ), metavar="BITS:ROUNDING")
+    parser.add_argument("--itq", type=_itq, default=ITQ, metavar="BITS:ROUNDING,...")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "benchmark_nmnist")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
@@ -100,12 +100,18 @@ def main() -> None:
     print(page)
 
 
-def _itq(text: str) -> Setting:
-    bits, _, rounding = text.partition(":")
-    setting = Setting("itq", int(bits), rounding or "nearest")
-    if setting not in ITQ:
-        raise argparse.ArgumentTypeError(f"write one of {BITS}, a colon and one of {ROUNDINGS}")
-    return setting
+def _itq(text: str) -> tuple[Setting, ...]:
+    """The in-training quantisations that are asked for; ``none``: no one."""
+    settings = []
+    for part in () if text == "none" else text.split(","):
+        bits, _, rounding = part.partition(":")
+        setting = Setting("itq", int(bits) if bits.isdecimal() else 0, rounding or "nearest")
+        if setting not in ITQ:
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: write one of {BITS}, a colon and one of {ROUNDINGS}, or none"
+            )
+        settings.append(setting)
+    return tuple(settings)
 
 
 def run(experiment: str, setting: Setting, fold: int, runs: Path, overrides: Sequence[str]) -> None:
