@@ -13,6 +13,7 @@ from qspinn.data.image_data_module import ImageDataModule
 from qspinn.data.mnist import MNIST, FashionMNIST
 from qspinn.data.mnist_subset import MNISTSubset
 from qspinn.data.nmnist import NMNIST
+from qspinn.data.synthetic_gesture import SyntheticGesture
 from qspinn.data.tensor_dataset import ImageDataset, to_unit_range
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ImageDataModule",
     "ImageDataset",
     "MNISTSubset",
+    "SyntheticGesture",
     "downsample",
     "integrate",
     "parse_aedat",
