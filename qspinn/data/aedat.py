@@ -43,7 +43,7 @@ Words = npt.NDArray[np.uint32]
 def read_aedat(path: str | Path, **settings: Any) -> Events:
     """Reads the polarity events of an AEDAT 3.1 file, which is memory-mapped.
 
-    Beside the result (13 bytes per event) it needs about 200 MB of memory at most, however long the
+    Beside the result (13 bytes per event) it needs about 100 MB of memory at most, however long the
     file is, unless events have to be sorted.
 
     Args:

@@ -94,19 +94,17 @@ class DVSGesture(EventDataModule):
         """All samples: the training part first, then by class, recording and time."""
         files = self._files()
         if files.kind == EVENTS_NP:
-            found = events_np_recordings(files.path, self.sensor, self.read_settings.max_disorder)
-        else:
-            found = official_recordings(files, self.read_settings)
-        counts = (int((~found.is_test).sum()), int(found.is_test.sum()))
-        if self.official_counts not in (None, counts):
-            log.warning(
-                "%s: %d + %d samples in %s; the complete data set has %d + %d",
-                *(self.name, *counts, files.path, *self.official_counts),
-            )
-        return found
+            return events_np_recordings(files.path, self.sensor, self.read_settings.max_disorder)
+        return official_recordings(files, self.read_settings)
 
     def split(self, frame_set: FrameSet) -> tuple[Indices, Indices, Indices]:
         """The official split, with the last training subjects for validation."""
+        counts = (int((~frame_set.is_test).sum()), int(frame_set.is_test.sum()))
+        if self.official_counts is not None and self.official_counts != counts:
+            log.warning(
+                "%s: %d + %d samples in %s; the complete data set has %d + %d",
+                *(self.name, *counts, self.root, *self.official_counts),
+            )
         subjects = np.unique(frame_set.groups[~frame_set.is_test])
         if self.val_subjects >= len(subjects):
             raise ValueError(

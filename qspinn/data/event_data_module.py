@@ -41,8 +41,8 @@ class EventDataModule(ImageDataModule):
         downsample: ``downsample x downsample`` pixels become one.
         duration: Only so many microseconds from the first event of a recording on; None: all.
         max_count: Counts above become this one (1: an event or none); None: none does.
-        cache: The folder of frames that are made already; None: make them for this run alone, in
-            memory.
+        cache: The folder of frames that are made already; what lies there may be deleted at any
+            time. None: make frames for this run alone, in memory.
         **loader_settings: ``batch_size``, ``eval_batch_size``, ``num_workers``, ``max_shift``; see
             :class:`ImageDataModule`.
 

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 
 COLUMNS = ("class", "startTime_usec", "endTime_usec")
 NUM_CLASSES = 11
+LATEST = (1 << 62) - 1
+"""What the clock of an AEDAT 3.1 file can reach, in microseconds."""
+
 TRAIN_LIST = "trials_to_train.txt"
 TEST_LIST = "trials_to_test.txt"
 _TRIAL = re.compile(r"user(\d+)_[A-Za-z0-9_\-]+\.aedat")
@@ -54,8 +57,8 @@ def parse_gesture_labels(text: str, source: str = "labels") -> list[Gesture]:
             a gesture that ends before it begins.
     """
     lines = text.removeprefix("\ufeff").splitlines()
-    header = tuple(name.strip() for name in lines[0].split(",")) if lines else ()
-    if header != COLUMNS:
+    header = [name.strip().lower() for name in lines[0].split(",")] if lines else []
+    if header != [name.lower() for name in COLUMNS]:
         found = repr(lines[0][:60]) if lines else "an empty file"
         raise GestureLabelError(f"{source}: line 1: expected {','.join(COLUMNS)}, found {found}")
     gestures = []
@@ -73,9 +76,10 @@ def parse_gesture_labels(text: str, source: str = "labels") -> list[Gesture]:
             raise GestureLabelError(
                 f"{place}: expected a class of 1 to {NUM_CLASSES}, found {label}"
             )
-        if not 0 <= start < stop:
+        if not 0 <= start < stop <= LATEST:
             raise GestureLabelError(
-                f"{place}: expected a start of 0 or more and an end after it, found {start}, {stop}"
+                f"{place}: expected a start of 0 or more and an end after it, at most {LATEST}, "
+                f"found {line[:60]!r}"
             )
         gestures.append(Gesture(label - 1, start, stop))
     if not gestures:

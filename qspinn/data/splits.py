@@ -14,14 +14,14 @@ Indices = npt.NDArray[np.int64]
 
 def rank_in_class(labels: Tensor) -> Tensor:
     """For each label ``[M]``, how many equal ones precede it, ``int64`` ``[M]``."""
+    if len(labels) == 0:
+        return labels
     one_hot = torch.nn.functional.one_hot(labels)
     return (one_hot.cumsum(0) * one_hot).sum(1) - 1
 
 
 def fold_of(labels: Indices, folds: int) -> Indices:
     """For each label ``[M]`` the fold that tests on it: number i of a class is in i mod folds."""
-    if len(labels) == 0:
-        return labels
     ranks: Indices = rank_in_class(torch.from_numpy(labels)).numpy()
     return ranks % folds
 
@@ -37,8 +37,6 @@ def stratified_tail(labels: Indices, indices: Indices, fraction: float) -> tuple
     Returns:
         What stays, and what is split off; both in the order of ``indices``.
     """
-    if len(indices) == 0:
-        return indices, indices
     chosen = labels[indices]
     sizes = np.bincount(chosen)
     kept = sizes - np.rint(fraction * sizes).astype(np.int64)

@@ -15,6 +15,7 @@ from qspinn.data import (
     aedat_packets,
     parse_aedat,
     read_aedat,
+    read_atis,
     write_aedat,
 )
 from qspinn.data import event_order as order_module
@@ -97,6 +98,18 @@ def test_written_files_are_those_of_the_independent_writer(
     body = content.partition(b"#!END-HEADER\r\n")[2]
     assert body == b"".join(polarity_packet(events[k : k + 4]) for k in (0, 4, 8))
     assert content.startswith(b"#!AER-DAT3.1\r\n")
+
+
+def test_a_real_clip_is_the_same_in_this_format(shared_data: Path, tmp_path: Path) -> None:
+    clip = read_atis(shared_data / "dvs128_gesture_clips" / "01.bin", 128, 128)
+    path = write_aedat(tmp_path / "clip.aedat", clip)
+
+    mine, theirs = read_aedat(path), spikingjelly.load_aedat_v3(path)
+
+    assert len(clip) > 60_000
+    for name in Events.TYPES:
+        np.testing.assert_array_equal(getattr(mine, name), getattr(clip, name))
+        np.testing.assert_array_equal(getattr(clip, name), theirs[name])
 
 
 @pytest.mark.parametrize("t", [-1, 2**62])

@@ -257,14 +257,16 @@ def test_missing_files_say_where_to_get_them_and_where_to_put_them(tmp_path: Pat
     assert "data.root=FOLDER" in message
 
 
-def test_an_incomplete_data_set_is_noticed(
-    folder_root: Path, caplog: pytest.LogCaptureFixture
+def test_an_incomplete_data_set_is_noticed_each_time(
+    folder_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        ready(folder_root)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            ready(folder_root, cache=tmp_path / "cache")
 
-    assert "60 + 24 samples" in caplog.text
-    assert "1176 + 288" in caplog.text
+        assert "60 + 24 samples" in caplog.text
+        assert "1176 + 288" in caplog.text
 
 
 def test_a_gesture_without_events_is_empty_frames_and_a_warning(
