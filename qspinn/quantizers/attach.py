@@ -55,8 +55,8 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
         module: The module that ``plan`` was resolved against, or a copy of it.
         plan: Calibrated.
         compile_steps: Whether the time step of IF, LIF and PLIF neurons is compiled by
-            ``torch.compile``: the same numbers, faster, after a wait of some seconds per
-            layer, batch size and format at its first use.
+            ``torch.compile``: the same numbers in fewer kernels, after a wait of some
+            seconds per layer, batch size and format at its first use.
 
     Returns:
         ``module`` itself.

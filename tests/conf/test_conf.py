@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from spikingjelly.activation_based.model.parametric_lif_net import DVSGestureNet
+from spikingjelly.activation_based.neuron import ParametricLIFNode
 
 import qspinn.app.train  # registers the resolver that conf/train.yaml uses
 from qspinn.app.building import build_callbacks, build_parts, with_data
@@ -281,3 +284,39 @@ def test_the_plan_of_the_group_is_what_it_says():
         {"layers": "*", "role": "membrane", "word_length": 10},
         {"layers": "*output*", "role": "weight", "format": "Q0.3"},
     ]
+
+
+EVENT_EXPERIMENTS = [
+    ("nmnist", "NMNIST", "ConvSNN", 6),
+    ("dvs_gesture_bptt", "DVSGesture", "ConvSNN", 16),
+    ("synthetic_gesture_quick", "SyntheticGesture", "ConvSNN", 10),
+]
+
+
+@pytest.mark.parametrize(("experiment", "data", "network", "steps"), EVENT_EXPERIMENTS)
+def test_experiments_on_events(experiment, data, network, steps):
+    values = composed(f"experiment={experiment}")
+    assert values["data"]["_target_"] == f"qspinn.data.{data}"
+    assert values["network"]["_target_"] == f"qspinn.networks.{network}"
+    module = instantiate(values["data"])
+    group = with_data(values["network"], module)
+    assert group["time_steps"] == module.time_steps == steps
+    made = instantiate(group)
+    assert tuple(made.input_shape) == module.input_shape
+    assert made.num_classes == module.num_classes
+
+
+def test_dvs_gesture_bptt_is_spikingjelly_s_network():
+    values = composed("experiment=dvs_gesture_bptt")
+    net = instantiate(with_data(values["network"], instantiate(values["data"])))
+    peer = DVSGestureNet(128, ParametricLIFNode)
+    ours, theirs = net.state_dict(), peer.state_dict()
+    assert [value.shape for value in ours.values()] == [value.shape for value in theirs.values()]
+    smaller = composed(
+        "experiment=dvs_gesture_bptt",
+        "data.downsample=4",
+        "network.channels=[32,32,32,32,32]",
+        "network.hidden=128",
+    )
+    small = instantiate(with_data(smaller["network"], instantiate(smaller["data"])))
+    assert small.hidden.linear.in_features == 32
