@@ -25,11 +25,14 @@ __all__ = [
     "build_trainer",
     "check_seed",
     "set_threads",
+    "with_data",
 ]
 
 MAX_SEED = 2**32 - 1
 # What a network or a learning rule takes from the data, where its own value is null.
 FROM_DATA = ("input_shape", "num_classes")
+# The same where the data have it: still images have no time, and the class has a default for them.
+FROM_DATA_IF_THERE = ("time_steps",)
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,20 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         data.prepare_data()
         data.setup("fit")
     with naming("network"):
-        network = instantiate(_with_data(config["network"], data))
+        network = instantiate(with_data(config["network"], data))
     with naming("learning"):
         check_optimizer(config["learning"])
-        module = instantiate(_with_data(config["learning"], data), _partial_=True)(network=network)
+        module = instantiate(with_data(config["learning"], data), _partial_=True)(network=network)
     check_manual(config["trainer"], module)
     return Parts(data, network, module)
 
 
-def _with_data(group: Mapping[str, Any], data: object) -> dict[str, Any]:
-    """Return the group with its null values filled in from the data."""
+def with_data(group: Mapping[str, Any], data: object) -> dict[str, Any]:
+    """Return the group with its null values filled in from the data.
+
+    Raises:
+        ConfigurationError: A value that the data do not say and the class must have.
+    """
     filled = dict(group)
     for name in FROM_DATA:
         if name in filled and filled[name] is None:
@@ -86,6 +93,12 @@ def _with_data(group: Mapping[str, Any], data: object) -> dict[str, Any]:
                     f"{name}=null: {type(data).__name__} does not say its {name}; write the value"
                 )
             filled[name] = getattr(data, name)
+    for name in FROM_DATA_IF_THERE:
+        if name in filled and filled[name] is None:
+            if hasattr(data, name):
+                filled[name] = getattr(data, name)
+            else:
+                del filled[name]
     return filled
 
 

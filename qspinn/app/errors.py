@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hydra.errors import InstantiationException
+
 __all__ = ["ConfigurationError", "naming"]
 
 
@@ -26,6 +28,8 @@ def naming(place: str) -> Iterator[None]:
         yield
     except ConfigurationError:
         raise
-    except Exception as error:
+    except InstantiationException as error:  # Hydra's words around those of the class
         cause = error.__cause__ or error
         raise ConfigurationError(f"{place}: {cause}") from error
+    except Exception as error:
+        raise ConfigurationError(f"{place}: {error}") from error

@@ -24,6 +24,9 @@ PICTURES = (
     "confusion_matrix.png",
     "ptq_weights.png",
     "ptq_confusion_matrix.png",
+    "events.gif",
+    "spikes.png",
+    "membranes.png",
 )
 
 

@@ -16,7 +16,7 @@ from qspinn.callbacks import PostTrainingQuantization
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Pictures"]
+__all__ = ["Pictures", "hand_out", "show_on_loggers"]
 
 
 class Pictures(lightning.Callback):
@@ -42,7 +42,7 @@ class Pictures(lightning.Callback):
             if isinstance(weight, Tensor) and weight.ndim == 2 and shape is not None:
                 values = weight.detach().float().cpu().numpy()
                 title = f"Weights of {values.shape[1]} neurons"
-                _hand_out(trainer, f"{prefix}weights", draw_weights(values, shape, title))
+                hand_out(trainer, f"{prefix}weights", draw_weights(values, shape, title))
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw the confusion matrix."""
@@ -52,7 +52,7 @@ class Pictures(lightning.Callback):
             confusion = getattr(module, "confusion", None)
             if isinstance(confusion, Metric) and confusion.update_called:
                 figure = draw_confusion(confusion.compute().cpu().numpy(), "Test images")
-                _hand_out(trainer, f"{prefix}confusion_matrix", figure)
+                hand_out(trainer, f"{prefix}confusion_matrix", figure)
 
 
 def _with_quantized(
@@ -69,11 +69,21 @@ def _with_quantized(
 
 
 @rank_zero_only
-def _hand_out(trainer: lightning.Trainer, name: str, figure: Figure) -> None:
+def hand_out(trainer: lightning.Trainer, name: str, figure: Figure) -> None:
+    """Write a figure into the output folder, and show it on the loggers."""
     from qspinn.report.pictures import save_png
 
     path = save_png(figure, Path(trainer.default_root_dir) / f"{name.replace('/', '_')}.png")
+    show_on_loggers(trainer, name, path)
+
+
+def show_on_loggers(trainer: lightning.Trainer, name: str, path: Path) -> None:
+    """Hand a picture to every logger that shows any: a GIF as a clip where it shows those."""
     for logger in trainer.loggers:
-        log_image = getattr(logger, "log_image", None)
-        if callable(log_image):
+        log_image, log_video = (
+            getattr(logger, method, None) for method in ("log_image", "log_video")
+        )
+        if path.suffix == ".gif" and callable(log_video):
+            log_video(key=name, videos=[str(path)], step=trainer.global_step)
+        elif callable(log_image):
             log_image(key=name, images=[str(path)], step=trainer.global_step)

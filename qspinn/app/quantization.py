@@ -28,9 +28,18 @@ _PLAN_KEYS = (
     "rules",
 )
 
+# Lightning's names for precisions that keep the parameters in 32 bits or more. What is quantised is
+# computed exactly under all of them; only what stays in float is computed in 16 bits under the
+# mixed ones.
+EXACT_PRECISIONS = (
+    *("32-true", "64-true", "bf16-mixed", "16-mixed"),
+    *(32, 64, 16, "32", "64", "bf16", "16"),
+    None,
+)
+
 _CALLBACK_KEYS = {
-    "qspinn.callbacks.PostTrainingQuantization": ("calibration_batches",),
-    "qspinn.callbacks.InTrainingQuantization": ("start_epoch", "freeze_epoch"),
+    "qspinn.callbacks.PostTrainingQuantization": ("calibration_batches", "compile_steps"),
+    "qspinn.callbacks.InTrainingQuantization": ("start_epoch", "freeze_epoch", "compile_steps"),
 }
 
 
@@ -89,11 +98,17 @@ class PostTraining:
     """The network learns in 32-bit and is quantised when the fit ends."""
 
     def __init__(
-        self, plan: QuantizationPlan, calibration_batches: int, has_validation: bool
+        self,
+        plan: QuantizationPlan,
+        calibration_batches: int,
+        has_validation: bool,
+        compile_steps: bool,
     ) -> None:
         self.plan = plan
         stages = ("validate", "test") if has_validation else ("test",)
-        self.callback = PostTrainingQuantization(plan, calibration_batches, stages=stages)
+        self.callback = PostTrainingQuantization(
+            plan, calibration_batches, stages=stages, compile_steps=compile_steps
+        )
         self.callbacks_before: list[lightning.Callback] = []
         self.callbacks_after: list[lightning.Callback] = [self.callback]
 
@@ -114,9 +129,17 @@ class PostTraining:
 class InTraining:
     """The network computes with quantised values while it learns."""
 
-    def __init__(self, plan: QuantizationPlan, start_epoch: int, freeze_epoch: int | None) -> None:
+    def __init__(
+        self,
+        plan: QuantizationPlan,
+        start_epoch: int,
+        freeze_epoch: int | None,
+        compile_steps: bool,
+    ) -> None:
         self.plan = plan
-        self.callback = InTrainingQuantization(plan, start_epoch, freeze_epoch)
+        self.callback = InTrainingQuantization(
+            plan, start_epoch, freeze_epoch, compile_steps=compile_steps
+        )
         self.callbacks_before: list[lightning.Callback] = [self.callback]
         self.callbacks_after: list[lightning.Callback] = []
 
@@ -144,6 +167,27 @@ def _quantized_outcome(
     return Outcome(accuracy, baseline, callback.footprint, plan, accumulators)
 
 
+def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
+    """Refuse what cannot compute exactly, and a compiler with nothing to compile.
+
+    Raises:
+        ConfigurationError: Parameters in 8 or 16 bits under a scheme that quantises; compiled steps
+            without one.
+    """
+    if quantization["scheme"] == "none":
+        if quantization["compile_steps"]:
+            raise ConfigurationError(
+                "quantization.compile_steps=true compiles the steps of quantised neurons, and "
+                "scheme=none has none: write false, or scheme=itq"
+            )
+        return
+    if precision not in EXACT_PRECISIONS:
+        raise ConfigurationError(
+            f"trainer.precision={precision!r} holds the parameters in too few bits for exact sums: "
+            "write bf16-mixed (or 32-true), or quantization.scheme=none"
+        )
+
+
 def build_scheme(
     config: Mapping[str, Any], plan: QuantizationPlan, has_validation: bool = True
 ) -> Scheme:
@@ -158,12 +202,15 @@ def build_scheme(
     for callback, names in _CALLBACK_KEYS.items():
         node = {name: quantization[name] for name in names}
         check_targets({"_target_": callback, **node}, "quantization")
+    check_precision(config["trainer"]["precision"], quantization)
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
-            return PostTraining(plan, quantization["calibration_batches"], has_validation)
+            batches = quantization["calibration_batches"]
+            return PostTraining(plan, batches, has_validation, quantization["compile_steps"])
         if quantization["scheme"] == "itq":
             start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
-            scheme = InTraining(plan, start, quantization["freeze_epoch"])
+            freeze, compile_steps = quantization["freeze_epoch"], quantization["compile_steps"]
+            scheme = InTraining(plan, start, freeze, compile_steps)
             if epochs is not None and 0 < epochs <= start:
                 raise ConfigurationError(
                     f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "

@@ -54,6 +54,7 @@ class InTrainingQuantization(Quantization):
         start_epoch: int = 0,
         freeze_epoch: int | None = None,
         forward: Forward | None = None,
+        compile_steps: bool = False,
     ) -> None:
         """Prepares for training.
 
@@ -64,11 +65,15 @@ class InTrainingQuantization(Quantization):
                 ``None``: formats follow the network to the end.
             forward: How to run the module on a batch for calibration, as
                 ``forward(module, batch)``; ``None`` runs its ``validation_step``.
+            compile_steps: Whether neurons step compiled, see
+                :func:`qspinn.quantizers.attach`; each change of a format is compiled
+                anew.
 
         Raises:
             ValueError: An epoch that cannot be.
         """
         super().__init__(plan, forward)
+        self.compile_steps = compile_steps
         self.start_epoch = _epoch("start_epoch", start_epoch)
         self.freeze_epoch = None if freeze_epoch is None else _epoch("freeze_epoch", freeze_epoch)
         self._must_attach = False
@@ -98,14 +103,18 @@ class InTrainingQuantization(Quantization):
         epoch = trainer.current_epoch
         if epoch < self.start_epoch:
             if not self._was_tried:
-                attach(independent_copy(pl_module), self._calibrated(trainer, pl_module, batch))
+                attach(
+                    independent_copy(pl_module),
+                    self._calibrated(trainer, pl_module, batch),
+                    self.compile_steps,
+                )
         elif self.resolved_plan is None or (batch_idx == 0 and self._follows(epoch)):
             detach(pl_module)
             resolved = self._calibrated(trainer, pl_module, batch)
             if self.resolved_plan is None:
                 warn_of_notes(resolved, "InTrainingQuantization")
             self.resolved_plan = resolved
-            attach(pl_module, resolved)
+            attach(pl_module, resolved, self.compile_steps)
         self._was_tried = True
         reset_states(pl_module)
 
@@ -174,7 +183,7 @@ class InTrainingQuantization(Quantization):
             # A module that rounds what it holds by itself may draw random numbers for
             # it, which the training that is continued here has not drawn.
             with preserved_globals():
-                attach(pl_module, self.resolved_plan)
+                attach(pl_module, self.resolved_plan, self.compile_steps)
         self._must_attach = False
 
     def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:

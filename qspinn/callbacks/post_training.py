@@ -72,6 +72,7 @@ class PostTrainingQuantization(Quantization):
         stages: Sequence[str] = ("validate",),
         prefix: str = "ptq/",
         forward: Forward | None = None,
+        compile_steps: bool = False,
     ) -> None:
         """Prepares for the end of the fit.
 
@@ -83,11 +84,15 @@ class PostTrainingQuantization(Quantization):
             prefix: Put before the names of the metrics.
             forward: How to run the module on a batch for calibration, as
                 ``forward(module, batch)``; ``None`` runs its ``validation_step``.
+            compile_steps: Whether neurons step compiled, see
+                :func:`qspinn.quantizers.attach`; each change of a format is compiled
+                anew.
 
         Raises:
             ValueError: A value that cannot be.
         """
         super().__init__(plan, forward)
+        self.compile_steps = compile_steps
         _check_arguments(calibration_batches, stages)
         self.calibration_batches = calibration_batches
         self.stages = tuple(stages)
@@ -113,7 +118,7 @@ class PostTrainingQuantization(Quantization):
             self._was_tried = True
             with preserved_globals(), quiet_lightning():
                 plan = calibrated(self.plan, pl_module, trainer, [batch], self.forward)
-                attach(independent_copy(pl_module), plan)
+                attach(independent_copy(pl_module), plan, self.compile_steps)
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -128,7 +133,7 @@ class PostTrainingQuantization(Quantization):
             resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
             warn_of_notes(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)
-            attach(quantized, resolved)
+            attach(quantized, resolved, self.compile_steps)
             quantized.eval()
             metrics = self._evaluated(trainer, quantized, validation)
         self.quantized_module, self.resolved_plan, self.metrics = quantized, resolved, metrics

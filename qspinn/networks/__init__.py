@@ -1,6 +1,8 @@
 """Float spiking networks on SpikingJelly."""
 
-from qspinn.networks.conv_snn import ConvBlock, ConvSNN, LinearBlock
+from qspinn.networks.any_spiking_jelly import AnySpikingJelly
+from qspinn.networks.blocks import ConvBlock, LinearBlock
+from qspinn.networks.conv_snn import ConvSNN
 from qspinn.networks.diehl_cook import STDP, DiehlCook, DiehlCookSettings, Presentation
 from qspinn.networks.neuron_settings import NeuronSettings
 from qspinn.networks.readouts import (
@@ -15,6 +17,7 @@ from qspinn.networks.readouts import (
 __all__ = [
     "READOUTS",
     "STDP",
+    "AnySpikingJelly",
     "ConvBlock",
     "ConvSNN",
     "DiehlCook",

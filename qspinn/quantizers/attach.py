@@ -19,6 +19,7 @@ from qspinn.plan import (
     reset_states,
 )
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
+from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
 from qspinn.quantizers.neuron import (
     FallbackNode,
@@ -42,7 +43,7 @@ Swap = tuple[nn.Module, type[Swapped], object]
 STEPPING = (QuantizedNode, FallbackNode, QuantizedSimpleNode)
 
 
-def attach(module: nn.Module, plan: ResolvedPlan) -> nn.Module:
+def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
     """Makes ``module`` compute as the plan says, from its next forward pass on.
 
     Parameters stay in float underneath (so that an optimizer can train them) and
@@ -53,15 +54,19 @@ def attach(module: nn.Module, plan: ResolvedPlan) -> nn.Module:
     Args:
         module: The module that ``plan`` was resolved against, or a copy of it.
         plan: Calibrated.
+        compile_steps: Whether the time step of IF, LIF and PLIF neurons is compiled by
+            ``torch.compile``: the same numbers in fewer kernels, after a wait of some
+            seconds per layer, batch size and format at its first use.
 
     Returns:
         ``module`` itself.
 
     Raises:
-        ValueError: Quantizers are attached already, a tensor has no format yet, or a
-            module that declares its tensors refuses its formats.
+        ValueError: Quantizers are attached already, a tensor has no format yet, a
+            module that declares its tensors refuses its formats, or steps that
+            cannot be compiled.
     """
-    return _attach(module, plan, None)
+    return _attach(module, plan, None, compile_steps)
 
 
 def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
@@ -116,7 +121,12 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}bias", bias
 
 
-def _attach(module: nn.Module, plan: ResolvedPlan, observers: Observers | None) -> nn.Module:
+def _attach(
+    module: nn.Module,
+    plan: ResolvedPlan,
+    observers: Observers | None,
+    compile_steps: bool = False,
+) -> nn.Module:
     if is_attached(module):
         raise ValueError(
             "attach: quantizers are attached already; call qspinn.quantizers.detach first"
@@ -149,6 +159,8 @@ def _attach(module: nn.Module, plan: ResolvedPlan, observers: Observers | None) 
     for _, _, quantizer in swaps:
         if isinstance(quantizer, NeuronQuantizer):
             quantizer.spike_dtype = spike_dtype
+    if compile_steps:
+        compile_swaps(swaps)
     # Nothing is changed until everything is known to fit.
     _swap_all(swaps)
     reset_states(module)

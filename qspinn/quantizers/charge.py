@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from qspinn.plan.neurons import Charge
+
 
 def integrate(x: Tensor, v: Tensor) -> Tensor:
     """IF: ``v + x``, before rounding.
@@ -40,6 +42,32 @@ def leak(
     if decay_input:
         return v + decay * (x - above_rest)
     return v + x - decay * above_rest
+
+
+def exact_charge(
+    charge: Charge,
+    x: Tensor,
+    v: Tensor,
+    decay: float | Tensor | None,
+    v_reset: float | None,
+    decay_input: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The membrane potential before rounding and firing, in ``dtype`` at least.
+
+    Args:
+        charge: ``"if"``, ``"lif"`` or ``"plif"``.
+        x: Input current ``[N, *]``.
+        v: Membrane potential ``[N, *]``.
+        decay: ``1/tau``; ``None`` for ``"if"``.
+        v_reset: Potential that the leak pulls towards; ``None`` means 0.
+        decay_input: Whether the current decays too.
+        dtype: Float type that holds every intermediate result exactly.
+    """
+    x, v = widened((x, v), dtype)
+    if charge == "if" or decay is None:
+        return integrate(x, v)
+    return leak(x, v, decay, v_reset, decay_input)
 
 
 def fire_and_reset(

@@ -11,8 +11,9 @@ from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor
 
 from qspinn.plan.neurons import Charge
-from qspinn.quantizers.charge import fire_and_reset, integrate, leak, widened
+from qspinn.quantizers.charge import exact_charge, fire_and_reset
 from qspinn.quantizers.class_swap import Swapped, substituted
+from qspinn.quantizers.compiled_step import StepConstants, compiled_step
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
@@ -28,6 +29,7 @@ class NeuronQuantizer:
         decay: Quantizer of ``1/tau``.
         compute_dtype: Float type in which the charge is exact.
         spike_dtype: Float type of the network, and so of the spikes.
+        compiled: Whether its step is compiled, see :meth:`step_constants`.
         sequences: How many sequences have begun.
         observers: State name -> observer, while formats are being calibrated.
     """
@@ -38,6 +40,7 @@ class NeuronQuantizer:
     decay: TensorQuantizer | None = None
     compute_dtype: torch.dtype = torch.float32
     spike_dtype: torch.dtype = torch.float32
+    compiled: bool = False
     sequences: int = 0
     observers: dict[str, Observer] = field(default_factory=dict, repr=False)
 
@@ -65,12 +68,10 @@ class NeuronQuantizer:
 
     def charged(self, node: Any, x: Tensor, v: Tensor) -> Tensor:
         """The membrane potential before firing: exact, then rounded once."""
-        x, exact_v = widened((x, v), self.compute_dtype)
-        if self.charge == "if":
-            h = integrate(x, exact_v)
-        else:
-            decay_input = bool(getattr(node, "decay_input", True))
-            h = leak(x, exact_v, self.decay_of(node), self.reset_of(node), decay_input)
+        decay = None if self.charge == "if" else self.decay_of(node)
+        decay_input = bool(getattr(node, "decay_input", True))
+        reset = self.reset_of(node)
+        h = exact_charge(self.charge, x, v, decay, reset, decay_input, self.compute_dtype)
         return self.rounded("v", h).to(torch.promote_types(v.dtype, torch.float32))
 
     def rounded(self, name: str, value: Tensor) -> Tensor:
@@ -103,6 +104,23 @@ class NeuronQuantizer:
         A float64 current in a float32 network comes from an exact sum.
         """
         return spike.to(self.spike_dtype if x.dtype == torch.float64 else x.dtype)
+
+    def step_constants(self, node: Any, x: Tensor) -> StepConstants:
+        """What a compiled step of ``node`` on a current ``x`` depends on besides tensors."""
+        state = self.states["v"]
+        return StepConstants(
+            charge=self.charge,
+            format=state.format,
+            rounding=state.rounding,
+            overflow=state.overflow,
+            threshold=self.threshold_of(node),
+            v_reset=self.reset_of(node),
+            decay=float(self.decay_of(node)) if self.charge == "lif" else None,
+            decay_input=bool(getattr(node, "decay_input", True)),
+            detach_reset=bool(node.detach_reset),
+            compute_dtype=self.compute_dtype,
+            spike_dtype=self.spike_dtype if x.dtype == torch.float64 else None,
+        )
 
     def begin_sequence(self, device: torch.device) -> None:
         """Restarts the random numbers of stochastic rounding."""
@@ -148,6 +166,11 @@ class QuantizedNode(_SteppingNode):
         """
         quantizer, node = self._quantizer, self
         x, v = inputs[0], states[0]
+        if quantizer.compiled:
+            step = compiled_step(quantizer.step_constants(node, x))
+            learned = quantizer.decay_of(node) if quantizer.charge == "plif" else None
+            spike, v = step(x, v, learned, node.surrogate_function)  # type: ignore[attr-defined]
+            return (spike,), (v, *states[1:])
         h = quantizer.charged(node, x, v)
         spike, v = fire_and_reset(
             h,

@@ -1,15 +1,19 @@
 """Every configuration that conf/ offers composes, and makes what it says."""
 
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from spikingjelly.activation_based.model.parametric_lif_net import DVSGestureNet
+from spikingjelly.activation_based.neuron import ParametricLIFNode
 
 import qspinn.app.train  # registers the resolver that conf/train.yaml uses
-from qspinn.app.building import build_callbacks, build_parts
+from qspinn.app.building import build_callbacks, build_parts, with_data
 from qspinn.app.checking import check_targets
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.quantization import build_scheme, plan_from_config
@@ -48,15 +52,44 @@ def test_every_option_composes_and_names_classes_that_take_its_keys(group, optio
 
 
 # Which learning rule is for which network.
-PAIRS = {"conv_snn": "supervised", "diehl_cook": "stdp"}
+PAIRS = {
+    "conv_snn": "supervised",
+    "dvs_gesture_net": "supervised",
+    "from_callable": "supervised",
+    "diehl_cook": "stdp",
+}
+
+
+# Five poolings are too many for the 28 pixels of the default data.
+SMALLER = {"dvs_gesture_net": ["network.channels=[8,8]"]}
 
 
 @pytest.mark.parametrize(("network", "learning"), PAIRS.items())
 def test_every_network_and_learning_rule_is_made(network, learning):
-    parts = build_parts(composed(f"network={network}", f"learning={learning}"))
+    smaller = SMALLER.get(network, [])
+    parts = build_parts(composed(f"network={network}", f"learning={learning}", *smaller))
     assert parts.module.network is parts.network
     assert parts.module.num_classes == 10
     assert tuple(parts.network.input_shape) == (1, 28, 28)
+
+
+class Sequences:
+    """Stands for data whose samples are sequences."""
+
+    input_shape, num_classes, time_steps = (2, 9, 9), 4, 6
+
+
+@pytest.mark.parametrize("network", ["conv_snn", "from_callable", "diehl_cook"])
+def test_null_takes_the_steps_from_the_data_where_they_have_any(network):
+    group = composed(f"network={network}")["network"]
+    still = types.SimpleNamespace(input_shape=(1, 9, 9), num_classes=3)
+    if network == "diehl_cook":
+        assert with_data(group, Sequences())["time_steps"] == 250  # not null: the network's own
+    else:
+        filled = with_data(group, Sequences())
+        assert (filled["input_shape"], filled["num_classes"]) == ((2, 9, 9), 4)
+        assert filled["time_steps"] == 6
+        assert "time_steps" not in with_data(group, still)
 
 
 def test_no_network_or_learning_rule_is_forgotten():
@@ -251,3 +284,39 @@ def test_the_plan_of_the_group_is_what_it_says():
         {"layers": "*", "role": "membrane", "word_length": 10},
         {"layers": "*output*", "role": "weight", "format": "Q0.3"},
     ]
+
+
+EVENT_EXPERIMENTS = [
+    ("nmnist", "NMNIST", "ConvSNN", 6),
+    ("dvs_gesture_bptt", "DVSGesture", "ConvSNN", 16),
+    ("synthetic_gesture_quick", "SyntheticGesture", "ConvSNN", 10),
+]
+
+
+@pytest.mark.parametrize(("experiment", "data", "network", "steps"), EVENT_EXPERIMENTS)
+def test_experiments_on_events(experiment, data, network, steps):
+    values = composed(f"experiment={experiment}")
+    assert values["data"]["_target_"] == f"qspinn.data.{data}"
+    assert values["network"]["_target_"] == f"qspinn.networks.{network}"
+    module = instantiate(values["data"])
+    group = with_data(values["network"], module)
+    assert group["time_steps"] == module.time_steps == steps
+    made = instantiate(group)
+    assert tuple(made.input_shape) == module.input_shape
+    assert made.num_classes == module.num_classes
+
+
+def test_dvs_gesture_bptt_is_spikingjelly_s_network():
+    values = composed("experiment=dvs_gesture_bptt")
+    net = instantiate(with_data(values["network"], instantiate(values["data"])))
+    peer = DVSGestureNet(128, ParametricLIFNode)
+    ours, theirs = net.state_dict(), peer.state_dict()
+    assert [value.shape for value in ours.values()] == [value.shape for value in theirs.values()]
+    smaller = composed(
+        "experiment=dvs_gesture_bptt",
+        "data.downsample=4",
+        "network.channels=[32,32,32,32,32]",
+        "network.hidden=128",
+    )
+    small = instantiate(with_data(smaller["network"], instantiate(smaller["data"])))
+    assert small.hidden.linear.in_features == 32
