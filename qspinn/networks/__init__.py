@@ -1,6 +1,7 @@
 """Float spiking networks on SpikingJelly."""
 
 from qspinn.networks.conv_snn import ConvBlock, ConvSNN, LinearBlock
+from qspinn.networks.decolle import Decolle, DecolleLayer, DecolleSettings, LayerShape, LayerStep
 from qspinn.networks.diehl_cook import STDP, DiehlCook, DiehlCookSettings, Presentation
 from qspinn.networks.neuron_settings import NeuronSettings
 from qspinn.networks.readouts import (
@@ -17,8 +18,13 @@ __all__ = [
     "STDP",
     "ConvBlock",
     "ConvSNN",
+    "Decolle",
+    "DecolleLayer",
+    "DecolleSettings",
     "DiehlCook",
     "DiehlCookSettings",
+    "LayerShape",
+    "LayerStep",
     "LinearBlock",
     "MaximumResponse",
     "NeuronSettings",
