@@ -105,15 +105,15 @@ def check_optimizer(learning: Mapping[str, Any]) -> None:
 
 
 def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) -> None:
-    """Refuse what Lightning does for optimizers where there are none; it would say so late."""
+    """Refuse what Lightning does only for optimizers that it steps; it would say so late."""
     if module.automatic_optimization:
         return
     for name, neutral in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
         if trainer[name] not in (neutral, 0):
             shown = "null" if neutral is None else neutral
             raise ConfigurationError(
-                f"trainer.{name}={trainer[name]!r}: {type(module).__name__} learns without "
-                f"gradients; write {shown}"
+                f"trainer.{name}={trainer[name]!r}: {type(module).__name__} makes its updates by "
+                f"itself, without such a gradient; write {shown}"
             )
 
 
