@@ -71,7 +71,9 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         network = instantiate(_with_data(config["network"], data))
     with naming("learning"):
         check_optimizer(config["learning"])
-        module = instantiate(_with_data(config["learning"], data), _partial_=True)(network=network)
+        # Lists as plain lists: those of an optimizer (its betas) end up in checkpoints.
+        learning = _with_data(config["learning"], data)
+        module = instantiate(learning, _partial_=True, _convert_="all")(network=network)
     check_manual(config["trainer"], module)
     return Parts(data, network, module)
 

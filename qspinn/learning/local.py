@@ -187,13 +187,7 @@ class LocalLearning(lightning.LightningModule):
         steps = step_count_argument(self.scheduler_factory)
         self._follows_batches = steps is not None
         told = {} if steps is None else {steps: int(self.trainer.estimated_stepping_batches)}
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": self.scheduler_factory(optimizer, **told),
-                "monitor": self.monitor,
-            },
-        }
+        return [optimizer], [self.scheduler_factory(optimizer, **told)]
 
     def _shown(self, phase: str, batch: Batch, learning: bool) -> None:
         """Runs the network over a batch, learning meanwhile if asked to, and logs."""

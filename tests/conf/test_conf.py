@@ -48,7 +48,7 @@ def test_every_option_composes_and_names_classes_that_take_its_keys(group, optio
 
 
 # Which learning rule is for which network.
-PAIRS = {"conv_snn": "supervised", "diehl_cook": "stdp"}
+PAIRS = {"conv_snn": "supervised", "decolle": "local", "diehl_cook": "stdp"}
 
 
 @pytest.mark.parametrize(("network", "learning"), PAIRS.items())
