@@ -8,7 +8,7 @@ import lightning
 from torch.utils.data import DataLoader
 
 from qspinn.data.augmentation import random_shift
-from qspinn.data.tensor_dataset import Batch, ImageDataset, batch_loader
+from qspinn.data.tensor_dataset import Batch, BatchDataset, batch_loader
 
 
 class ImageDataModule(lightning.LightningDataModule):
@@ -38,9 +38,9 @@ class ImageDataModule(lightning.LightningDataModule):
     num_classes: int
     input_shape: tuple[int, int, int]
 
-    train_dataset: ImageDataset
-    val_dataset: ImageDataset
-    test_dataset: ImageDataset
+    train_dataset: BatchDataset
+    val_dataset: BatchDataset
+    test_dataset: BatchDataset
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ImageDataModule(lightning.LightningDataModule):
         self.max_shift = max_shift
         self._is_loaded = False
 
-    def load_datasets(self) -> tuple[ImageDataset, ImageDataset, ImageDataset]:
+    def load_datasets(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:
         """Reads the training, validation and test sets; called once per process."""
         raise NotImplementedError(f"{type(self).__name__} must implement load_datasets")
 
@@ -100,5 +100,5 @@ class ImageDataModule(lightning.LightningDataModule):
             return random_shift(images, self.max_shift), labels
         return batch
 
-    def _eval_loader(self, dataset: ImageDataset) -> DataLoader[Batch]:
+    def _eval_loader(self, dataset: BatchDataset) -> DataLoader[Batch]:
         return batch_loader(dataset, self.eval_batch_size, False, self.num_workers)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qspinn.data.image_data_module import ImageDataModule
+from qspinn.data.splits import rank_in_class
 from qspinn.data.tensor_dataset import ImageDataset
 
 SPLIT_PERIOD = 10
@@ -70,9 +71,3 @@ def load_images() -> tuple[Tensor, Tensor]:
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28)
     return images, torch.from_numpy(labels.astype(np.int64))
-
-
-def rank_in_class(labels: Tensor) -> Tensor:
-    """For each label ``[M]``, how many equal ones precede it, ``int64`` ``[M]``."""
-    one_hot = torch.nn.functional.one_hot(labels)
-    return (one_hot.cumsum(0) * one_hot).sum(1) - 1

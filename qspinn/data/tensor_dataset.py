@@ -1,4 +1,4 @@
-"""Images held as bytes in memory, and loaders that fetch a whole batch with one indexing call."""
+"""Samples held as bytes or counts, and loaders that fetch a whole batch with one indexing call."""
 
 from __future__ import annotations
 
@@ -30,12 +30,48 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32).mul_(PIXEL_STEP)
 
 
-class ImageDataset(Dataset[Batch]):
-    """Images and labels as tensors; a batch is one ``index_select``, not one call per sample.
+class BatchDataset(Dataset[Batch]):
+    """Samples with labels; a batch is one call of :meth:`fetch`, not one call per sample.
 
     ``DataLoader`` calls ``__getitems__`` with all indices of a batch where a dataset has it. The
     loader keeps its usual samplers, so that Lightning can replace them (distributed training) and
     the shuffled order is drawn from torch's global random state when an epoch begins.
+
+    Args:
+        labels: ``int64`` ``[M]``.
+
+    Raises:
+        ValueError: Labels of another type or shape.
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            raise ValueError(f"labels must be int64 [M], got {labels.dtype} {list(labels.shape)}")
+        self.labels = labels
+
+    def fetch(self, order: Tensor) -> Tensor:
+        """The samples ``float32`` ``[B, *]`` of the indices ``order``, ``int64`` ``[B]``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement fetch")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One sample and its label ``[]``."""
+        return self.fetch(torch.tensor([index]))[0], self.labels[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
+        """The samples and labels of ``indices``, fetched together and split into samples again.
+
+        So any collate function works, and splitting and stacking costs a few microseconds a sample.
+        """
+        order = torch.as_tensor(indices, dtype=torch.int64)
+        samples = self.fetch(order)
+        return list(zip(samples.unbind(), self.labels.index_select(0, order).unbind(), strict=True))
+
+
+class ImageDataset(BatchDataset):
+    """Images and labels as tensors; samples are images ``[C, H, W]`` in [0, 1).
 
     Args:
         images: ``uint8`` ``[M, C, H, W]``.
@@ -50,32 +86,18 @@ class ImageDataset(Dataset[Batch]):
             raise ValueError(
                 f"images must be uint8 [M, C, H, W], got {images.dtype} {list(images.shape)}"
             )
-        if labels.dtype != torch.int64 or labels.ndim != 1:
-            raise ValueError(f"labels must be int64 [M], got {labels.dtype} {list(labels.shape)}")
+        super().__init__(labels)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images, but {len(labels)} labels")
         self.images = images
-        self.labels = labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Batch:
-        """One image ``[C, H, W]`` in [0, 1) and its label ``[]``."""
-        return to_unit_range(self.images[index]), self.labels[index]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
-        """The images and labels of ``indices``, fetched together and split into samples again.
-
-        So any collate function works, and splitting and stacking costs a few microseconds a sample.
-        """
-        order = torch.as_tensor(indices, dtype=torch.int64)
-        images = to_unit_range(self.images.index_select(0, order))
-        return list(zip(images.unbind(), self.labels.index_select(0, order).unbind(), strict=True))
+    def fetch(self, order: Tensor) -> Tensor:
+        """Images ``[B, C, H, W]`` in [0, 1)."""
+        return to_unit_range(self.images.index_select(0, order))
 
 
 def batch_loader(
-    dataset: ImageDataset, batch_size: int, shuffle: bool, num_workers: int = 0
+    dataset: BatchDataset, batch_size: int, shuffle: bool, num_workers: int = 0
 ) -> DataLoader[Batch]:
     """A ``DataLoader``; ``num_workers`` changes the speed, never the data.
 

@@ -76,6 +76,34 @@ def test_data_sets_that_need_files_say_where_they_look(data, tmp_path):
         build_parts(composed(f"data={data}", f"data.root={tmp_path}"))
 
 
+@pytest.mark.parametrize(
+    ("data", "file"), [("dvs_gesture", r"DvsGesture\.tar\.gz"), ("nmnist", r"Train\.zip")]
+)
+def test_event_data_sets_say_where_to_get_their_files(data, file, tmp_path):
+    with pytest.raises(ConfigurationError, match=rf"data: {data}: .*{file}.*https://.*data\.root="):
+        build_parts(composed(f"data={data}", f"data.root={tmp_path}"))
+
+
+def test_event_data_sets_take_the_same_frame_settings():
+    gesture, nmnist = composed("data=dvs_gesture")["data"], composed("data=nmnist")["data"]
+    assert gesture.keys() - nmnist.keys() == {"val_subjects", "valid_only", "max_disorder"}
+    assert nmnist.keys() - gesture.keys() == {"val_fraction", "folds", "fold"}
+
+
+def test_nmnist_is_read_from_its_folder(shared_data):
+    parts = build_parts(
+        composed(
+            "data=nmnist",
+            f"data.root={shared_data / 'N-MNIST-small'}",
+            "data.cache=null",
+            "data.folds=5",
+            "data.fold=1",
+        )
+    )
+    assert len(parts.data.train_dataset) + len(parts.data.val_dataset) < 900
+    assert tuple(parts.network.input_shape) == (2, 34, 34)
+
+
 def test_mnist_is_read_from_its_folder(shared_data):
     parts = build_parts(composed("data=mnist", f"data.root={shared_data}"))
     assert len(parts.data.train_dataset) == 55_000

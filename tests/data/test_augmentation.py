@@ -28,6 +28,17 @@ def test_shift_moves_each_image_by_its_own_amount() -> None:
         np.testing.assert_array_equal(result, shift_with_numpy(image.numpy(), down, right))
 
 
+def test_all_frames_of_a_clip_move_together() -> None:
+    clips = torch.rand(9, 4, 2, 6, 5, generator=torch.Generator().manual_seed(1))
+    offsets = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
+
+    moved = shift(clips, offsets[:, 0], offsets[:, 1])
+
+    assert moved.is_contiguous()
+    for step in range(4):
+        assert torch.equal(moved[:, step], shift(clips[:, step], offsets[:, 0], offsets[:, 1]))
+
+
 def test_random_shifts_are_uniform_and_follow_the_seed() -> None:
     image = torch.zeros(1, 1, 7, 7)
     image[0, 0, 3, 3] = 1.0

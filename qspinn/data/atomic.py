@@ -1,0 +1,58 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a path beside ``target`` to write to; it is renamed over ``target`` in the end.
+
+    If the block raises, what was written is removed and ``target`` stays as it was. Folders are
+    made.
+    """
+    target = Path(target)
+    temporary = _beside(target)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_once_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives an empty folder to fill; it is renamed to ``target`` in the end.
+
+    Of several processes that make the same folder, the first one wins and the others drop theirs:
+    ``target`` is never seen half filled, and never changes once it exists. If the block raises,
+    what was written is removed.
+    """
+    target = Path(target)
+    temporary = _beside(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")

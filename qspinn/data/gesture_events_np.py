@@ -1,0 +1,96 @@
+"""The samples that SpikingJelly cuts from DVS128 Gesture, ``events_np/{train,test}/{0..10}``."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qspinn.data.event_order import DisorderError, ordered_events
+from qspinn.data.events import Events
+from qspinn.data.frame_set import Recordings
+from qspinn.data.gesture_files import GestureFilesError, Sample, listed
+from qspinn.data.gesture_labels import NUM_CLASSES
+
+_FILE = re.compile(r"(user\d+_.+)_(\d+)\.npz")
+
+
+def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: int) -> Recordings:
+    """The samples of an ``events_np`` folder.
+
+    Classes are folders named 0 to 10, and count as numbers, not as texts; files are named
+    ``RECORDING_PART.npz`` and hold arrays ``t``, ``x``, ``y`` and ``p``.
+
+    Args:
+        folder: Holds ``train`` and ``test``.
+        sensor: ``(height, width)``.
+        max_disorder: Largest lateness of an event in microseconds.
+
+    Raises:
+        GestureFilesError: A class without a file, a file of another name; while reading, a file
+            that is damaged or holds something else.
+    """
+    paths: dict[Sample, Path] = {}
+    for part in ("train", "test"):
+        for label in range(NUM_CLASSES):
+            files = sorted((folder / part / str(label)).glob("*.npz"))
+            if not files:
+                raise GestureFilesError(
+                    f"{folder / part / str(label)}: expected samples *.npz, found none: the "
+                    "folder is not complete"
+                )
+            for path in files:
+                match = _FILE.fullmatch(path.name)
+                if match is None:
+                    raise GestureFilesError(
+                        f"{path}: expected a name such as user01_fluorescent_0.npz"
+                    )
+                paths[Sample(part == "test", label, match[1], int(match[2]))] = path
+    order = sorted(paths, key=lambda sample: sample.key)
+
+    def read() -> Iterator[tuple[int, Events]]:
+        for index, sample in enumerate(order):
+            yield index, _read_sample(paths[sample], sensor, max_disorder)
+
+    return listed(order, read)
+
+
+def _read_sample(path: Path, sensor: tuple[int, int], max_disorder: int) -> Events:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in Events.TYPES if name not in file]
+            if missing:
+                raise GestureFilesError(
+                    f"{path}: expected arrays t, x, y and p, found no {', '.join(missing)}"
+                )
+            arrays = {name: file[name] for name in Events.TYPES}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, GestureFilesError):
+            raise
+        raise GestureFilesError(f"{path}: not a whole .npz file ({error})") from None
+    converted = {name: _converted(arrays[name], name, path) for name in Events.TYPES}
+    try:
+        return ordered_events(**converted, size=sensor, max_disorder=max_disorder)
+    except (DisorderError, ValueError) as error:
+        raise GestureFilesError(f"{path}: {error}") from None
+
+
+def _converted(array: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[Any]:
+    dtype = Events.TYPES[name]
+    if array.ndim != 1 or array.dtype.kind not in "biu":
+        raise GestureFilesError(
+            f"{path}: expected whole numbers {name} [E], found {array.dtype} {list(array.shape)}"
+        )
+    limits = np.iinfo(dtype)  # type: ignore[type-var]
+    if len(array) and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
+        raise GestureFilesError(
+            f"{path}: expected {name} of {limits.min} to {limits.max}, found {array.min()} to "
+            f"{array.max()}"
+        )
+    return array.astype(dtype)
