@@ -31,6 +31,8 @@ def network(**arguments: Any) -> Decolle:
         "num_classes": CLASSES,
         "channels": [4],
         "kernel_sizes": 3,
+        "strides": 1,
+        "pools": 2,
         "hidden": [6],
         "time_steps": 8,
         "burn_in": 3,

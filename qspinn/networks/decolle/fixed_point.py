@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format, PerChannelFormat, fake_quantize, quantize
+from qspinn.fixed_point import Format, PerChannelFormat, quantize
 from qspinn.fixed_point.exactness import FLOAT32_BITS, bits_for, dtype_for, finest, magnitude
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 
@@ -91,13 +91,17 @@ class FixedPoint:
         """A state at one time step on its grid, without a gradient; float32 where that holds it."""
         quantizer = self.quantizers.get(name)
         if quantizer is None:
-            return value.to(torch.float32)
+            return value.detach().to(torch.float32)
         generator = self._generators.get((name, value.device))
         kept = quantize(value, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
         return kept.to(torch.float32) if code_bits(quantizer.format) <= FLOAT32_BITS else kept
 
     def stored(self, name: str, value: Tensor, training: bool) -> Tensor:
-        """A parameter on its grid; gradients pass straight through inside of the range.
+        """A parameter on its grid; gradients pass straight through.
+
+        They do so where the parameter saturates, too: a format is chosen on parameters as they are
+        before an epoch, and these grow several times over while they learn. What has grown out of
+        its range is covered by the format of the next epoch.
 
         While it learns, stochastic rounding draws anew at each use, from torch's generator. At
         inference a device has stored one draw, which the path seeds.
@@ -110,9 +114,8 @@ class FixedPoint:
             generator = torch.Generator(value.device)
             generator.manual_seed(zlib.crc32(quantizer.path.encode()))
         exact = value.double() if code_bits(quantizer.format) > FLOAT32_BITS else value
-        return fake_quantize(
-            exact, quantizer.format, quantizer.rounding, quantizer.overflow, generator
-        )
+        kept = quantize(exact, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
+        return kept + straight_through(exact)
 
     def potential_dtype(self, weight: Tensor, bias: Tensor) -> torch.dtype:
         """The float type in which the potentials are exact with these weights.
@@ -205,3 +208,8 @@ class FixedPoint:
 def code_bits(fmt: Format) -> int:
     """Bits of the largest code of a format, without sign."""
     return bits_for(magnitude(fmt), finest(fmt))
+
+
+def straight_through(value: Tensor) -> Tensor:
+    """Exactly 0, with the gradient of ``value``."""
+    return value - value.detach()

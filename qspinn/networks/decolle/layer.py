@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qspinn.networks.decolle.declaration import accumulator_bits, device_tensors
-from qspinn.networks.decolle.fixed_point import PARAMETERS, STATES, FixedPoint, Quantizer
+from qspinn.networks.decolle.fixed_point import (
+    PARAMETERS,
+    STATES,
+    FixedPoint,
+    Quantizer,
+    straight_through,
+)
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 
 
@@ -226,15 +232,17 @@ class DecolleLayer(base.MemoryModule):
         """Weight and bias as they are computed with."""
         if self._fixed is None:
             return self.weight, self.bias
-        key = (self.weight._version, self.bias._version, self.weight.device, self.training)
+        keeps = not torch.is_grad_enabled() and not self.training
+        both = (self.weight, self.bias)
+        key = tuple((one._version, one.data_ptr(), one.device) for one in both)
         held = self._parameters_held
-        if not torch.is_grad_enabled() and not self.training and held and held[0] == key:
+        if keeps and held is not None and held[0] == key:
             return held[1]
         weight = self._fixed.stored("weight", self.weight, self.training)
         bias = self._fixed.stored("bias", self.bias, self.training)
         dtype = self._fixed.potential_dtype(weight, bias)
         values = (weight.to(dtype), bias.to(dtype))
-        if not torch.is_grad_enabled() and not self.training:
+        if keeps:
             self._parameters_held = (key, values)
         return values
 
@@ -244,8 +252,8 @@ class DecolleLayer(base.MemoryModule):
         assert r is not None
         u = current - r.to(current.dtype)
         if self._fixed is not None:
-            # The value on the grid, the gradient of what was rounded: u - u is exactly 0.
-            u = self._fixed.state("u", u.detach()) + (u - u.detach()).to(torch.float32)
+            rounded = self._fixed.state("u", u)
+            u = rounded + straight_through(u).to(rounded.dtype)
         threshold = self._constants["threshold"]
         pool = self.shape.pool
         passed = F.max_pool2d(u, pool) if pool > 1 else u

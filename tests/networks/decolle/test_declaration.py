@@ -183,6 +183,21 @@ class TestGradients:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-2, atol=1e-4)
             assert bool(a.grad.any())
 
+    def test_saturated_weights_can_still_learn(self) -> None:
+        net = network(channels=[], kernel_sizes=3, pools=1, hidden=[4], input_shape=(6,))
+        with torch.no_grad():
+            net.layers[0].weight.fill_(0.75)
+        rules = [{"role": "weight", "format": "Q-1.6"}]
+        attach(net, QuantizationPlan.from_rules(rules).resolve(net))
+        for _ in range(3):
+            net.step(torch.ones(2, 6))
+        step = net.step(torch.ones(2, 6))[0]
+        step.membrane.sum().backward()
+        p = net.layers[0].p
+        torch.testing.assert_close(net.layers[0].weight.grad, p.sum(0).expand(4, 6))
+        drawn = step.membrane.detach() + net.layers[0].settings.refractory
+        assert float(drawn.max()) < 0.75 * 6  # 31/64 is the largest weight
+
     def test_saturated_potentials_can_still_be_regularised(self) -> None:
         net = network(channels=[], kernel_sizes=3, pools=1, hidden=[4], input_shape=(6,))
         with torch.no_grad():

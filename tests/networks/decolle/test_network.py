@@ -24,6 +24,7 @@ def network(**arguments: Any) -> Decolle:
         "num_classes": 3,
         "channels": [4, 5],
         "kernel_sizes": [5, 3],
+        "strides": 1,
         "pools": [2, 1],
         "hidden": [7],
         "time_steps": 8,
