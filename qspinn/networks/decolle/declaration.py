@@ -49,7 +49,7 @@ def device_tensors(layer: DecolleLayer) -> Sequence[Mapping[str, Any]]:
             training_only=not layer.is_last,
         ),
     ]
-    if not layer.binary:
+    if not layer.whole_inputs:
         declared.append(_tensor("input", "input", shape.traces, low=0.0, high=layer.input_max))
     longest = settings.refractory / settings.leak(settings.tau_refractory)
     bounds = {"q": layer.input_max, "p": layer.input_max, "r": longest}

@@ -87,6 +87,10 @@ class FixedPoint:
                 generator = self._generators.setdefault((name, device), torch.Generator(device))
                 generator.manual_seed(int(torch.randint(2**62, ()).item()))
 
+    def largest(self, name: str) -> float:
+        """The largest number that a state can hold."""
+        return float(self.quantizers[name].format.max) if name in self.quantizers else math.inf  # type: ignore[union-attr]
+
     def state(self, name: str, value: Tensor) -> Tensor:
         """A state at one time step on its grid, without a gradient; float32 where that holds it."""
         quantizer = self.quantizers.get(name)

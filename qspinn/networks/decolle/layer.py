@@ -71,7 +71,7 @@ class DecolleLayer(base.MemoryModule):
         is_last: Whether the network is read out here. The readouts of all other layers are needed
             only where the network learns.
         input_max: The largest input.
-        binary: Whether inputs are whole numbers; else they have a format of their own.
+        whole_inputs: Whether inputs are whole numbers; else they have a format of their own.
 
     Attributes:
         weight: ``[outputs, inputs]`` or ``[outputs, C, k, k]``.
@@ -88,12 +88,12 @@ class DecolleLayer(base.MemoryModule):
         settings: DecolleSettings,
         is_last: bool = True,
         input_max: float = 1.0,
-        binary: bool = True,
+        whole_inputs: bool = True,
     ) -> None:
         super().__init__()
         self.shape, self.settings = shape, settings
         self.num_classes, self.is_last = num_classes, is_last
-        self.input_max, self.binary = input_max, binary
+        self.input_max, self.whole_inputs = input_max, whole_inputs
         bound = settings.weight_gain * math.sqrt(3 / shape.fan_in)
         self.weight = nn.Parameter(torch.empty(shape.weight).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(shape.outputs))
@@ -121,9 +121,15 @@ class DecolleLayer(base.MemoryModule):
     def reset(self) -> None:
         """Forgets the states, and notes how large they were."""
         if self.q is not None and self.p is not None and self.r is not None:
+            states = {"q": self.q, "p": self.p, "r": self.r}
             with torch.no_grad():
-                reached = torch.stack([state.amax() for state in (self.q, self.p, self.r)])
-                torch.maximum(self.peaks, reached.to(self.peaks), out=self.peaks)
+                reached = torch.stack([state.amax() for state in states.values()]).to(self.peaks)
+                if self._fixed is not None:
+                    limits = [self._fixed.largest(name) for name in states]
+                    # What has saturated might have gone further: formats may double.
+                    saturated = reached >= torch.tensor(limits).to(reached)
+                    reached = reached * (1.0 + saturated.to(reached.dtype))
+                torch.maximum(self.peaks, reached, out=self.peaks)
         super().reset()
 
     def step(self, x: Tensor) -> LayerStep:
@@ -177,7 +183,7 @@ class DecolleLayer(base.MemoryModule):
             known = (*PARAMETERS, *STATES, *self.settings.constants)
             for name in set(quantizers) - set(known):
                 raise ValueError(f"a quantizer of {name!r}: write one of {', '.join(known)}")
-            whole = self.input_max if self.binary else None
+            whole = self.input_max if self.whole_inputs else None
             self._fixed = FixedPoint(quantizers, self.settings, self.shape, whole)
             self._constants = self._fixed.constants
         self._parameters_held = None
@@ -196,7 +202,7 @@ class DecolleLayer(base.MemoryModule):
             self._begin(x)
         assert self.q is not None
         assert self.p is not None
-        if self._fixed is not None and not self.binary:
+        if self._fixed is not None and not self.whole_inputs:
             x = self._fixed.state("input", x)
         self.p = self._moved("p", self.p, self.q)
         self.q = self._moved("q", self.q, x)

@@ -67,7 +67,7 @@ class Case:
             tau_membrane=4.0, tau_synapse=2.0, weight_gain=3.0, threshold=0.125, refractory=0.75
         )
         layer = DecolleLayer(
-            SHAPES[self.shape], CLASSES, settings, input_max=3.0, binary=self.binary
+            SHAPES[self.shape], CLASSES, settings, input_max=3.0, whole_inputs=self.binary
         )
         with torch.no_grad():
             layer.bias.uniform_(-0.5, 0.5)

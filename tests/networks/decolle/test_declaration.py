@@ -92,6 +92,16 @@ class TestFormats:
         assert 0.125 < float(largest) < 0.25
         assert after["layers.0.p"] == "UQ-2.10"
 
+    def test_a_trace_that_saturated_gets_a_wider_format(self) -> None:
+        net = network()
+        rules = [{"role": "trace", "format": "UQ-4.12"}, {"role": "decay", "format": "UQ0.8"}]
+        attach(net, QuantizationPlan.from_rules(rules).resolve(net))
+        scores(net, images())
+        detach(net)
+        assert float(net.layers[0].peaks[0]) == 2 * (2**-4 - 2**-12)
+        formats = {one.path: str(one.format) for one in planned(net, 8).tensors}
+        assert formats["layers.0.q"] == "UQ-3.11"
+
     def test_biases_can_change_sign_while_they_learn(self) -> None:
         net = network()
         plan = calibrate(net, QuantizationPlan.uniform(8).resolve(net), learning=True)
