@@ -74,7 +74,9 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         network = instantiate(with_data(config["network"], data))
     with naming("learning"):
         check_optimizer(config["learning"])
-        module = instantiate(with_data(config["learning"], data), _partial_=True)(network=network)
+        # Lists as plain lists: those of an optimizer (its betas) end up in checkpoints.
+        learning = with_data(config["learning"], data)
+        module = instantiate(learning, _partial_=True, _convert_="all")(network=network)
     check_manual(config["trainer"], module)
     return Parts(data, network, module)
 
@@ -118,15 +120,15 @@ def check_optimizer(learning: Mapping[str, Any]) -> None:
 
 
 def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) -> None:
-    """Refuse what Lightning does for optimizers where there are none; it would say so late."""
+    """Refuse what Lightning does only for optimizers that it steps; it would say so late."""
     if module.automatic_optimization:
         return
     for name, neutral in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
         if trainer[name] not in (neutral, 0):
             shown = "null" if neutral is None else neutral
             raise ConfigurationError(
-                f"trainer.{name}={trainer[name]!r}: {type(module).__name__} learns without "
-                f"gradients; write {shown}"
+                f"trainer.{name}={trainer[name]!r}: {type(module).__name__} makes its updates by "
+                f"itself, without such a gradient; write {shown}"
             )
 
 

@@ -3,6 +3,7 @@
 from qspinn.networks.any_spiking_jelly import AnySpikingJelly
 from qspinn.networks.blocks import ConvBlock, LinearBlock
 from qspinn.networks.conv_snn import ConvSNN
+from qspinn.networks.decolle import Decolle, DecolleLayer, DecolleSettings, LayerShape, LayerStep
 from qspinn.networks.diehl_cook import STDP, DiehlCook, DiehlCookSettings, Presentation
 from qspinn.networks.neuron_settings import NeuronSettings
 from qspinn.networks.readouts import (
@@ -20,8 +21,13 @@ __all__ = [
     "AnySpikingJelly",
     "ConvBlock",
     "ConvSNN",
+    "Decolle",
+    "DecolleLayer",
+    "DecolleSettings",
     "DiehlCook",
     "DiehlCookSettings",
+    "LayerShape",
+    "LayerStep",
     "LinearBlock",
     "MaximumResponse",
     "NeuronSettings",

@@ -1,7 +1,7 @@
 """How a quantised neuron charges, fires and resets: exact, with one rounding.
 
 Each function computes the exact value before rounding, as integer hardware
-would; :mod:`qspinn.quantizers.exactness` says which float type that takes.
+would; :mod:`qspinn.fixed_point.exactness` says which float type that takes.
 """
 
 from __future__ import annotations

@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 from qspinn.fixed_point import FixedPointFormat
-from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
-from qspinn.quantizers.declared import declared_accumulators
-from qspinn.quantizers.exactness import (
+from qspinn.fixed_point.exactness import (
     accumulator_bits,
     accumulator_grid,
     accumulator_limit,
@@ -19,6 +17,8 @@ from qspinn.quantizers.exactness import (
     dtype_for,
     fraction_bits_of,
 )
+from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.quantizers.declared import declared_accumulators
 from qspinn.quantizers.neuron import NeuronQuantizer
 
 

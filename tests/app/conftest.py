@@ -40,6 +40,24 @@ TINY_UNSUPERVISED = (
     "progress=lines",
 )
 
+# The same of a network that learns layer by layer.
+TINY_LOCAL = (
+    "network.channels=[3]",
+    "network.kernel_sizes=3",
+    "network.strides=2",
+    "network.pools=2",
+    "network.hidden=[8]",
+    "network.time_steps=6",
+    "network.burn_in=3",
+    "data.batch_size=16",
+    "trainer.limit_train_batches=4",
+    "trainer.limit_test_batches=1",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "quantization.calibration_batches=2",
+    "progress=lines",
+)
+
 # Runs train.py in a process that kills itself at the n-th call of a method.
 KILLED = """
 import importlib, os, runpy, signal, sys
@@ -64,8 +82,9 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 def tiny_overrides(arguments: Sequence[str]) -> tuple[str, ...]:
     """Return what makes the run that the arguments ask for tiny."""
-    is_unsupervised = any(text.startswith("experiment=unsupervised") for text in arguments)
-    return TINY_UNSUPERVISED if is_unsupervised else TINY
+    if any(text.startswith("experiment=unsupervised") for text in arguments):
+        return TINY_UNSUPERVISED
+    return TINY_LOCAL if "experiment=decolle_mnist_quick" in arguments else TINY
 
 
 @pytest.fixture(autouse=True)

@@ -56,6 +56,7 @@ PAIRS = {
     "conv_snn": "supervised",
     "dvs_gesture_net": "supervised",
     "from_callable": "supervised",
+    "decolle": "local",
     "diehl_cook": "stdp",
 }
 

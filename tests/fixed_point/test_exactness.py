@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat, parse_format
-from qspinn.quantizers.exactness import (
+from qspinn.fixed_point.exactness import (
     accumulator_bits,
     accumulator_grid,
     accumulator_limit,

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import torch
 
-from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat
+from qspinn.fixed_point.format import FixedPointFormat, Format, PerChannelFormat
 
 FLOAT32_BITS = 24
 FLOAT64_BITS = 53

@@ -1,0 +1,219 @@
+"""How a DECOLLE layer computes in fixed point: exactly, in floats that hold every sum."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from qspinn.fixed_point import Format, PerChannelFormat, quantize
+from qspinn.fixed_point.exactness import FLOAT32_BITS, bits_for, dtype_for, finest, magnitude
+from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
+
+PARAMETERS = ("weight", "bias", "readout")
+STATES = ("input", "q", "p", "r", "u")
+LEAKS = ("leak_q", "leak_p", "leak_r")
+
+
+class Quantizer(Protocol):
+    """What a layer wants to know of one quantised tensor."""
+
+    @property
+    def path(self) -> str:
+        """Its path, for errors and for the seed of stored values."""
+
+    @property
+    def format(self) -> Format:
+        """Its format."""
+
+    @property
+    def rounding(self) -> str:
+        """Its rounding."""
+
+    @property
+    def overflow(self) -> str:
+        """Its overflow."""
+
+
+class FixedPoint:
+    """The quantizers of a layer, and the float types in which its sums are exact.
+
+    Args:
+        quantizers: Name of a tensor -> how it is held. What is missing stays in 32-bit; sums in
+            which it takes part are computed in float64.
+        settings: Constants of the layer.
+        shape: Its sizes.
+        input_max: The largest input, where inputs are whole numbers; None: any numbers.
+
+    Raises:
+        ValueError: Formats with which the layer could not work, or whose sums no float64 holds.
+    """
+
+    def __init__(
+        self,
+        quantizers: Mapping[str, Quantizer],
+        settings: DecolleSettings,
+        shape: LayerShape,
+        input_max: float | None,
+    ) -> None:
+        self.quantizers = dict(quantizers)
+        self.constants = {
+            name: self._constant(name, value) for name, value in settings.constants.items()
+        }
+        self._generators: dict[tuple[str, torch.device], torch.Generator] = {}
+        self._check(settings)
+        self.dtypes = {
+            "q": self._leaky_dtype("q", "leak_q", "input", input_max),
+            "p": self._leaky_dtype("p", "leak_p", "q", None),
+            "r": self._leaky_dtype("r", "leak_r", None, self.constants["refractory"]),
+        }
+        self.worst_bits = self._worst_bits(shape)
+        for name, bits in self.worst_bits.items():
+            dtype_for(bits, self._path(name))
+
+    def begin_sequence(self, device: torch.device) -> None:
+        """Seeds the random numbers of states from torch's generator, as ``seed_everything`` does.
+
+        Each state has numbers of its own, so that both step modes draw the same.
+        """
+        for name in STATES:
+            quantizer = self.quantizers.get(name)
+            if quantizer is not None and quantizer.rounding == "stochastic":
+                generator = self._generators.setdefault((name, device), torch.Generator(device))
+                generator.manual_seed(int(torch.randint(2**62, ()).item()))
+
+    def largest(self, name: str) -> float:
+        """The largest number that a state can hold."""
+        return float(self.quantizers[name].format.max) if name in self.quantizers else math.inf  # type: ignore[union-attr]
+
+    def state(self, name: str, value: Tensor) -> Tensor:
+        """A state at one time step on its grid, without a gradient; float32 where that holds it."""
+        quantizer = self.quantizers.get(name)
+        if quantizer is None:
+            return value.detach().to(torch.float32)
+        generator = self._generators.get((name, value.device))
+        kept = quantize(value, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
+        return kept.to(torch.float32) if code_bits(quantizer.format) <= FLOAT32_BITS else kept
+
+    def stored(self, name: str, value: Tensor, training: bool) -> Tensor:
+        """A parameter on its grid; gradients pass straight through.
+
+        They do so where the parameter saturates, too: a format is chosen on parameters as they are
+        before an epoch, and these grow several times over while they learn. What has grown out of
+        its range is covered by the format of the next epoch.
+
+        While it learns, stochastic rounding draws anew at each use, from torch's generator. At
+        inference a device has stored one draw, which the path seeds.
+        """
+        quantizer = self.quantizers.get(name)
+        if quantizer is None:
+            return value
+        generator = None
+        if quantizer.rounding == "stochastic" and not training:
+            generator = torch.Generator(value.device)
+            generator.manual_seed(zlib.crc32(quantizer.path.encode()))
+        exact = value.double() if code_bits(quantizer.format) > FLOAT32_BITS else value
+        kept = quantize(exact, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
+        return kept + straight_through(exact)
+
+    def potential_dtype(self, weight: Tensor, bias: Tensor) -> torch.dtype:
+        """The float type in which the potentials are exact with these weights.
+
+        On a GPU always float64: convolutions in float32 may be computed in TF32 or by Winograd's
+        algorithm, which round.
+        """
+        held = [self.quantizers.get(name) for name in ("weight", "bias", "p", "r")]
+        if weight.is_cuda or any(one is None for one in held):
+            return torch.float64
+        largest = weight.detach().double().abs().flatten(1).sum(1).max()
+        bound = Fraction(float(largest)) * magnitude(self.quantizers["p"].format)
+        bound += Fraction(float(bias.detach().abs().max()))
+        bound += magnitude(self.quantizers["r"].format)
+        return dtype_for(bits_for(bound, self._potential_grid()), self._path("u"))
+
+    def readout_dtype(self, weight: Tensor) -> torch.dtype:
+        """The float type in which a readout is exact."""
+        if weight.is_cuda or "readout" not in self.quantizers:
+            return torch.float64
+        return dtype_for(self.worst_bits["readout"], self._path("readout"))
+
+    def _potential_grid(self) -> int:
+        held = {name: finest(self.quantizers[name].format) for name in ("weight", "bias", "p", "r")}
+        return max(held["weight"] + held["p"], held["bias"], held["r"])
+
+    def _worst_bits(self, shape: LayerShape) -> dict[str, int]:
+        """Bits, without sign, that no sum of these formats can exceed."""
+        held = self.quantizers
+        found = {}
+        if all(name in held for name in ("weight", "bias", "p", "r")):
+            sums = shape.fan_in * magnitude(held["weight"].format) * magnitude(held["p"].format)
+            sums += magnitude(held["bias"].format) + magnitude(held["r"].format)
+            found["u"] = bits_for(sums, self._potential_grid())
+        if "readout" in held:
+            fmt = held["readout"].format
+            found["readout"] = bits_for(math.prod(shape.spikes) * magnitude(fmt), finest(fmt))
+        return found
+
+    def _leaky_dtype(
+        self, name: str, leak: str, source: str | None, largest: float | None
+    ) -> torch.dtype:
+        """For ``state (1 - leak) + leak source``, or ``+ refractory`` where there is no source."""
+        needed = {"q": "input" if largest is None else "q", "p": "q", "r": "refractory"}
+        if any(one not in self.quantizers for one in (name, leak, needed[name])):
+            return torch.float64
+        fmt = self.quantizers[name].format
+        leak_bits = max(finest(self.quantizers[leak].format), 0)
+        grid, bound = max(finest(fmt), 0) + leak_bits, magnitude(fmt)
+        if source is None:
+            grid = max(grid, finest(self.quantizers["refractory"].format))
+        elif source in self.quantizers:
+            added = self.quantizers[source].format
+            grid = max(grid, max(finest(added), 0) + leak_bits)
+            bound += magnitude(added)
+        bound += Fraction(largest or 0.0)
+        return dtype_for(bits_for(bound, grid), self._path(name))
+
+    def _constant(self, name: str, value: float) -> float:
+        """A single stored number, in exact arithmetic."""
+        single = torch.tensor(value, dtype=torch.float64)
+        if name not in self.quantizers:
+            return float(single.float())
+        return float(self.stored(name, single, training=False))
+
+    def _path(self, name: str) -> str:
+        return self.quantizers[name].path if name in self.quantizers else name
+
+    def _check(self, settings: DecolleSettings) -> None:
+        for name, quantizer in self.quantizers.items():
+            if name not in PARAMETERS and isinstance(quantizer.format, PerChannelFormat):
+                raise ValueError(
+                    f"{quantizer.path}: write one format, such as Q0.7, not one per channel"
+                )
+        for name in LEAKS:
+            if not 0.0 < self.constants[name] <= 1.0:
+                raise ValueError(
+                    f"{self._path(name)}: the leak {settings.constants[name]:.6g} becomes "
+                    f"{self.constants[name]:.6g}; write more fraction bits"
+                )
+        if "u" in self.quantizers:
+            fmt, threshold = self.quantizers["u"].format, self.constants["threshold"]
+            if not fmt.min < threshold <= fmt.max:  # type: ignore[union-attr]
+                raise ValueError(
+                    f"{self._path('u')}: in {fmt} a neuron would fire always or never, since the "
+                    f"threshold is {threshold}; write a signed format that reaches beyond it"
+                )
+
+
+def code_bits(fmt: Format) -> int:
+    """Bits of the largest code of a format, without sign."""
+    return bits_for(magnitude(fmt), finest(fmt))
+
+
+def straight_through(value: Tensor) -> Tensor:
+    """Exactly 0, with the gradient of ``value``."""
+    return value - value.detach()

@@ -1,0 +1,205 @@
+"""Small DECOLLE layers with formats, and their integer twins."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, parse_format
+from qspinn.networks.decolle import DecolleLayer, DecolleSettings, LayerShape
+from tests.reference.decolle_network import DecolleTwin, Held, stored_code
+from tests.reference.integer_network import Word
+
+ROUNDINGS = ("truncate", "nearest", "stochastic", "toward_zero", "nearest_even")
+SHAPES = {
+    "dense": LayerShape((7,), 5),
+    "conv": LayerShape((2, 6, 5), 3, 3),
+    "strided": LayerShape((2, 6, 5), 3, 3, 2),
+    "pooled": LayerShape((1, 7, 6), 4, 5, 1, 2),
+}
+CLASSES, BATCH, STEPS = 3, 2, 7
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What a layer is told of one tensor."""
+
+    path: str
+    format: Any
+    rounding: str
+    overflow: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer, its formats and its input.
+
+    Attributes:
+        shape: Name of a shape.
+        formats: Name of a tensor -> text of a format.
+        rounding: Of all tensors.
+        overflow: Of all states.
+        binary: Whether inputs are whole numbers.
+        per_channel: Whether weights have a format per output.
+        seed: Of parameters, inputs and random draws.
+    """
+
+    shape: str
+    formats: dict[str, str]
+    rounding: str
+    overflow: str
+    binary: bool
+    per_channel: bool
+    seed: int
+
+    def layer(self) -> DecolleLayer:
+        """The layer in fixed point, for evaluation."""
+        torch.manual_seed(self.seed)
+        settings = DecolleSettings(
+            tau_membrane=4.0, tau_synapse=2.0, weight_gain=3.0, threshold=0.125, refractory=0.75
+        )
+        layer = DecolleLayer(
+            SHAPES[self.shape], CLASSES, settings, input_max=3.0, whole_inputs=self.binary
+        )
+        with torch.no_grad():
+            layer.bias.uniform_(-0.5, 0.5)
+        layer.eval().use_fixed_point(self.quantizers())
+        return layer
+
+    def quantizers(self) -> dict[str, Quantized]:
+        made = {}
+        for name, text in self.formats.items():
+            if name == "input" and self.binary:
+                continue
+            fmt: Any = parse_format(text)
+            if name == "weight" and self.per_channel:
+                bits = [fmt.fraction_bits - i % 3 for i in range(SHAPES[self.shape].outputs)]
+                fmt = PerChannelFormat(fmt.word_length, tuple(bits), signed=True, axis=0)
+            made[name] = Quantized(f"layer.{name}", fmt, self.rounding, self.overflow)
+        return made
+
+    def inputs(self) -> Tensor:
+        """``[T, N, *]``: whole numbers up to 3, or multiples of 2^-6."""
+        random = torch.Generator().manual_seed(self.seed)
+        shape = (STEPS, BATCH, *SHAPES[self.shape].inputs)
+        steps = 1 if self.binary else 64
+        return torch.randint(0, 3 * steps + 1, shape, generator=random) / steps
+
+
+def word_of(fmt: FixedPointFormat) -> Word:
+    return Word(fmt.word_length, fmt.fraction_bits, fmt.signed)
+
+
+def held(quantizer: Quantized, fmt: FixedPointFormat | None = None) -> Held:
+    fmt = quantizer.format if fmt is None else fmt
+    return Held(word_of(fmt), quantizer.rounding, quantizer.overflow)
+
+
+def stored_noise(quantizer: Quantized, value: Tensor) -> np.ndarray:
+    """What a device draws once for a stored tensor: seeded by its path."""
+    generator = torch.Generator().manual_seed(zlib.crc32(quantizer.path.encode()))
+    return torch.rand(value.shape, generator=generator, dtype=value.dtype).double().numpy()
+
+
+def codes_of(quantizer: Quantized, value: Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Codes of a stored tensor, and the fraction bits along its first axis."""
+    noise, fmt = stored_noise(quantizer, value), quantizer.format
+    rows = len(value)
+    formats = fmt.formats if isinstance(fmt, PerChannelFormat) else (fmt,) * rows
+    codes = np.empty(value.shape, dtype=object)
+    for index in np.ndindex(*value.shape):
+        one = held(quantizer, formats[index[0]])
+        codes[index] = stored_code(float(value[index]), one, float(noise[index]))
+    return codes, tuple(one.fraction_bits for one in formats)
+
+
+class Recorder:
+    """The uniform numbers that states were rounded with, by name and in order."""
+
+    def __init__(self, layer: DecolleLayer) -> None:
+        self.layer = layer
+        self.drawn: dict[str, list[np.ndarray]] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        original = torch.rand
+
+        def rand(*args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
+            result = original(*args, generator=generator, **kwargs)
+            fixed = self.layer._fixed
+            assert fixed is not None
+            for (name, _), known in fixed._generators.items():
+                if known is generator:
+                    self.drawn.setdefault(name, []).append(result.double().numpy().copy())
+            return result
+
+        torch.rand = rand
+        try:
+            yield
+        finally:
+            torch.rand = original
+
+    def next(self, name: str) -> np.ndarray:
+        return self.drawn[name].pop(0)
+
+
+def twin_of(case: Case, layer: DecolleLayer, recorder: Recorder) -> DecolleTwin:
+    quantizers = case.quantizers()
+    weight, weight_fractions = codes_of(quantizers["weight"], layer.weight.detach())
+    bias, bias_fractions = codes_of(quantizers["bias"], layer.bias.detach())
+    constants = {}
+    for name, value in layer.settings.constants.items():
+        single = torch.tensor([value], dtype=torch.float64)
+        one, quantizer = held(quantizers[name]), quantizers[name]
+        noise = float(stored_noise(quantizer, single[0]))
+        constants[name] = (stored_code(value, one, noise), one.fraction_bits)
+    states = {name: held(quantizers[name]) for name in ("q", "p", "r", "u")}
+    if not case.binary:
+        states["input"] = held(quantizers["input"])
+    shape = layer.shape
+    return DecolleTwin(
+        states, weight, weight_fractions, bias, bias_fractions, constants, shape.neurons,
+        recorder.next, shape.stride, shape.pool,
+    )  # fmt: skip
+
+
+def _format(draw: Any, signed: bool, integer: tuple[int, int], fraction: tuple[int, int]) -> str:
+    bits = draw(st.integers(*integer)), draw(st.integers(*fraction))
+    return f"{'Q' if signed else 'UQ'}{bits[0]}.{bits[1]}"
+
+
+@st.composite
+def cases(draw: Any, rounding: str, overflow: str) -> Case:
+    """Cases of all sizes of formats, in which neurons can fire."""
+    formats = {
+        "weight": _format(draw, True, (0, 1), (2, 12)),
+        "bias": _format(draw, True, (-1, 1), (3, 12)),
+        "readout": _format(draw, True, (0, 0), (2, 9)),
+        "input": _format(draw, False, (1, 2), (1, 8)),
+        "q": _format(draw, False, (0, 2), (2, 14)),
+        "p": _format(draw, False, (0, 2), (2, 14)),
+        "r": _format(draw, False, (0, 2), (2, 10)),
+        "u": _format(draw, True, (0, 2), (3, 12)),
+        "threshold": _format(draw, False, (0, 0), (3, 8)),
+        "refractory": _format(draw, False, (0, 1), (2, 8)),
+        "leak_q": _format(draw, False, (0, 0), (2, 12)),
+        "leak_p": _format(draw, False, (0, 0), (3, 12)),
+        "leak_r": _format(draw, False, (0, 0), (2, 12)),
+    }
+    return Case(
+        draw(st.sampled_from(sorted(SHAPES))),
+        formats,
+        rounding,
+        overflow,
+        draw(st.booleans()),
+        draw(st.booleans()),
+        draw(st.integers(0, 2**16)),
+    )
