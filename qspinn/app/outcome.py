@@ -11,7 +11,7 @@ from typing import Any
 
 from qspinn.app.folder import RunFolder, identity
 from qspinn.plan import Footprint, ResolvedPlan
-from qspinn.records import RunRecord, config_hash, finite_or_none
+from qspinn.records import RunRecord, baseline_key, config_hash, finite_or_none, setting_key
 
 __all__ = ["TEST_ACCURACY", "Outcome", "make_record"]
 
@@ -84,6 +84,8 @@ def make_record(
         seconds=dict(seconds),
         metrics=finite_or_none(metrics),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        baseline_key=baseline_key(recorded),
+        setting_key=setting_key(recorded),
     )
 
 

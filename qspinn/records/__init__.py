@@ -4,13 +4,14 @@ A run and a selection meet only through record files. This package needs nothing
 library, so that reading records starts at once.
 """
 
-from qspinn.records.hashing import baseline_key, config_hash
+from qspinn.records.hashing import baseline_key, config_hash, setting_key
+from qspinn.records.reading import RecordReader, keys_of, read_record
 from qspinn.records.run_record import SCHEMA_VERSION, SCHEMES, STATUSES, RunRecord, finite_or_none
 from qspinn.records.store import (
     RECORD_NAME,
     comparable,
+    find_outcomes,
     find_records,
-    read_record,
     write_json,
     write_record,
 )
@@ -22,13 +23,17 @@ __all__ = [
     "SCHEMES",
     "STATUSES",
     "RecordError",
+    "RecordReader",
     "RunRecord",
     "baseline_key",
     "comparable",
     "config_hash",
+    "find_outcomes",
     "find_records",
     "finite_or_none",
+    "keys_of",
     "read_record",
+    "setting_key",
     "write_json",
     "write_record",
 ]
