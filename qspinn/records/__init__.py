@@ -4,6 +4,7 @@ A run and a selection meet only through record files. This package needs nothing
 library, so that reading records starts at once.
 """
 
+from qspinn.records.failure import FAILURE_NAME, RunFailure, read_failure, write_failure
 from qspinn.records.hashing import baseline_key, config_hash
 from qspinn.records.run_record import SCHEMA_VERSION, SCHEMES, STATUSES, RunRecord, finite_or_none
 from qspinn.records.store import (
@@ -17,18 +18,22 @@ from qspinn.records.store import (
 from qspinn.records.validation import RecordError
 
 __all__ = [
+    "FAILURE_NAME",
     "RECORD_NAME",
     "SCHEMA_VERSION",
     "SCHEMES",
     "STATUSES",
     "RecordError",
+    "RunFailure",
     "RunRecord",
     "baseline_key",
     "comparable",
     "config_hash",
     "find_records",
     "finite_or_none",
+    "read_failure",
     "read_record",
+    "write_failure",
     "write_json",
     "write_record",
 ]
