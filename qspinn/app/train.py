@@ -26,6 +26,9 @@ from qspinn.report import print_footprint
 
 __all__ = ["main", "train"]
 
+# Hydra looks for plugins in every package hydra_plugins; one of them is ours.
+sys.path.append(str(Path(__file__).with_name("plugins")))
+
 # conf/train.yaml names a job's folder in a sweep with it.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
 
