@@ -52,10 +52,12 @@ class Scheme(Protocol):
     """When a network is quantised, and which accuracy is whose.
 
     Attributes:
+        learns_in_32_bit: Whether the network learns as it does without quantisation.
         callbacks_before: Callbacks in front of the one that restores random states.
         callbacks_after: Callbacks behind it.
     """
 
+    learns_in_32_bit: bool
     callbacks_before: list[lightning.Callback]
     callbacks_after: list[lightning.Callback]
 
@@ -70,6 +72,8 @@ class Scheme(Protocol):
 
 class NoQuantization:
     """The 32-bit network."""
+
+    learns_in_32_bit = True
 
     def __init__(self) -> None:
         self.callbacks_before: list[lightning.Callback] = []
@@ -87,6 +91,8 @@ class NoQuantization:
 
 class PostTraining:
     """The network learns in 32-bit and is quantised when the fit ends."""
+
+    learns_in_32_bit = True
 
     def __init__(
         self, plan: QuantizationPlan, calibration_batches: int, has_validation: bool
@@ -113,6 +119,8 @@ class PostTraining:
 
 class InTraining:
     """The network computes with quantised values while it learns."""
+
+    learns_in_32_bit = False
 
     def __init__(self, plan: QuantizationPlan, start_epoch: int, freeze_epoch: int | None) -> None:
         self.plan = plan
@@ -145,29 +153,29 @@ def _quantized_outcome(
 
 
 def build_scheme(
-    config: Mapping[str, Any], plan: QuantizationPlan, has_validation: bool = True
+    config: Mapping[str, Any], plan: QuantizationPlan | None, has_validation: bool = True
 ) -> Scheme:
     """Return the scheme that the configuration names.
 
     Args:
         config: The whole configuration.
-        plan: What its group ``quantization`` says.
+        plan: What its group ``quantization`` says; None where nothing is quantised.
         has_validation: Whether the data have a validation set.
     """
     quantization = config["quantization"]
     for callback, names in _CALLBACK_KEYS.items():
-        node = {name: quantization[name] for name in names}
+        node = {name: quantization[name] for name in names if name in quantization}
         check_targets({"_target_": callback, **node}, "quantization")
+    if quantization["scheme"] == "none" or plan is None:
+        return NoQuantization()
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
             return PostTraining(plan, quantization["calibration_batches"], has_validation)
-        if quantization["scheme"] == "itq":
-            start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
-            scheme = InTraining(plan, start, quantization["freeze_epoch"])
-            if epochs is not None and 0 < epochs <= start:
-                raise ConfigurationError(
-                    f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "
-                    f"epochs, counted from 0; write 0 to {epochs - 1}"
-                )
-            return scheme
-    return NoQuantization()
+        start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
+        scheme = InTraining(plan, start, quantization["freeze_epoch"])
+        if epochs is not None and 0 < epochs <= start:
+            raise ConfigurationError(
+                f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "
+                f"epochs, counted from 0; write 0 to {epochs - 1}"
+            )
+        return scheme

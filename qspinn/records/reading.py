@@ -12,7 +12,7 @@ from qspinn.records.hashing import baseline_key, setting_key
 from qspinn.records.run_record import RunRecord, check_names
 from qspinn.records.validation import RecordError, mapping, plain
 
-__all__ = ["RecordReader", "keys_of", "read_record"]
+__all__ = ["RecordReader", "baseline_key_of", "read_record", "setting_key_of"]
 
 _LONGEST_KEPT = 100_000
 """Distinct texts that a reader remembers per field before it starts anew."""
@@ -108,12 +108,14 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
     return RecordReader().read(path)
 
 
-def keys_of(record: RunRecord) -> tuple[str, str]:
-    """The baseline key and the setting key of a record, computed where it does not hold them."""
-    return (
-        record.baseline_key or baseline_key(record.config),
-        record.setting_key or setting_key(record.config),
-    )
+def baseline_key_of(record: RunRecord) -> str:
+    """The baseline key of a record, computed where the record does not hold it."""
+    return record.baseline_key or baseline_key(record.config)
+
+
+def setting_key_of(record: RunRecord) -> str:
+    """The setting key of a record, computed where the record does not hold it."""
+    return record.setting_key or setting_key(record.config)
 
 
 def _cut(

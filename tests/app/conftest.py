@@ -24,6 +24,7 @@ TINY = (
     "trainer.accelerator=cpu",
     "quantization.calibration_batches=2",
     "progress=lines",
+    "baselines.dir=null",
 )
 
 # The same of a network that learns by STDP.
@@ -38,6 +39,7 @@ TINY_UNSUPERVISED = (
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
     "progress=lines",
+    "baselines.dir=null",
 )
 
 # Runs train.py in a process that kills itself at the n-th call of a method.

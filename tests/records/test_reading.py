@@ -11,9 +11,10 @@ from qspinn.records import (
     RecordReader,
     RunRecord,
     baseline_key,
+    baseline_key_of,
     find_outcomes,
-    keys_of,
     setting_key,
+    setting_key_of,
     write_record,
 )
 
@@ -99,12 +100,10 @@ def test_a_number_that_is_not_finite_in_the_settings(text, tmp_path):
 
 def test_keys_are_taken_from_the_record_or_computed(make_record):
     record = make_record()
-    keys = baseline_key(record.config), setting_key(record.config)
-    assert keys_of(record) == keys
-    assert keys_of(make_record(baseline_key="1" * 64, setting_key="2" * 64)) == (
-        "1" * 64,
-        "2" * 64,
-    )
+    assert baseline_key_of(record) == baseline_key(record.config)
+    assert setting_key_of(record) == setting_key(record.config)
+    stored = make_record(baseline_key="1" * 64, setting_key="2" * 64)
+    assert (baseline_key_of(stored), setting_key_of(stored)) == ("1" * 64, "2" * 64)
 
 
 def test_the_setting_is_the_configuration_without_the_seed(make_record):
