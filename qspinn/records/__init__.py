@@ -13,8 +13,10 @@ from qspinn.records.store import (
     comparable,
     find_outcomes,
     find_records,
+    write_bytes,
     write_json,
     write_record,
+    write_text,
 )
 from qspinn.records.validation import RecordError
 
@@ -39,7 +41,9 @@ __all__ = [
     "read_record",
     "setting_key",
     "setting_key_of",
+    "write_bytes",
     "write_failure",
     "write_json",
     "write_record",
+    "write_text",
 ]

@@ -17,8 +17,10 @@ __all__ = [
     "comparable",
     "find_outcomes",
     "find_records",
+    "write_bytes",
     "write_json",
     "write_record",
+    "write_text",
 ]
 
 RECORD_NAME = "record.json"
@@ -34,13 +36,22 @@ def write_json(value: Any, path: str | os.PathLike[str]) -> Path:
     Sorted keys, two spaces, no NaN, a final newline. The text goes to a temporary file in the
     same folder, is forced to the disk and then renamed over `path`. Folders are made.
     """
+    return write_text(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a text as UTF-8, all of it or nothing; folders are made."""
+    return write_bytes(text.encode("utf-8"), path)
+
+
+def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
+    """Write a file, all of it or nothing; folders are made."""
     target = Path(path)
-    encoded = json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(encoded)
+        with open(temporary, "xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

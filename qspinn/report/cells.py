@@ -26,9 +26,9 @@ def points(difference: float | None) -> str:
     return "-" if difference is None else f"{round(100 * difference, 2) + 0.0:.2f}"
 
 
-def bits(count: int) -> str:
-    """A number of bits with thousands separated."""
-    return f"{count:,}"
+def bits(count: float) -> str:
+    """A number of bits with thousands separated; a mean is rounded to whole bits."""
+    return f"{count:,.0f}"
 
 
 def times(factor: float) -> str:

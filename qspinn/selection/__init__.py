@@ -1,6 +1,9 @@
 """Choose among runs: the target, the Pareto front, the reward, the winner. Pure, without torch."""
 
 from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.groups import Group, group_runs
+from qspinn.selection.hypervolume import REFERENCE, hypervolume
+from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import dominates, pareto_front
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import MixedRunsError, Run, check_comparable
@@ -8,8 +11,11 @@ from qspinn.selection.selection import Row, Selection, select
 from qspinn.selection.target import Candidates, Dropped, Target, candidates
 
 __all__ = [
+    "REFERENCE",
     "Candidates",
+    "Choice",
     "Dropped",
+    "Group",
     "LinearReward",
     "MixedRunsError",
     "Reward",
@@ -19,8 +25,11 @@ __all__ = [
     "Target",
     "candidates",
     "check_comparable",
+    "choices",
     "dominates",
     "fill_baselines",
+    "group_runs",
+    "hypervolume",
     "pareto_front",
     "select",
 ]

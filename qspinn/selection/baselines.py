@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qspinn.records import baseline_key
+from qspinn.records import RunRecord, baseline_key_of
 from qspinn.selection.runs import Run
 
 __all__ = ["fill_baselines"]
@@ -47,11 +47,11 @@ def fill_baselines(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 def _own_baseline(run: Run) -> Run:
     if not run.is_reference or run.record.baseline_accuracy is not None:
         return run
-    return replace(run, record=replace(run.record, baseline_accuracy=run.record.accuracy))
+    return replace(run, record=_with(run.record, run.record.accuracy))
 
 
 def _key(run: Run) -> tuple[str, str, str]:
-    return run.record.data, run.record.network, baseline_key(run.record.config)
+    return run.record.data, run.record.network, baseline_key_of(run.record)
 
 
 def _accuracy(run: Run) -> float:
@@ -68,5 +68,10 @@ def _with_baseline(run: Run, twins: list[Run], notes: dict[str, None]) -> Run:
             f"{len(twins)} twins measured different 32-bit accuracies ({lowest:.6g} to "
             f"{_accuracy(best):.6g}); the highest counts, of {best.path}"
         ] = None
-    record = replace(run.record, baseline_accuracy=_accuracy(best))
+    record = _with(run.record, _accuracy(best))
     return replace(run, record=record, baseline_path=best.path)
+
+
+def _with(record: RunRecord, baseline_accuracy: float) -> RunRecord:
+    """The record with a baseline accuracy that another record has, and so has been checked."""
+    return RunRecord.of_checked(vars(record) | {"baseline_accuracy": baseline_accuracy})
