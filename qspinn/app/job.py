@@ -99,7 +99,7 @@ class Job:
             outcome = replace(outcome, baseline_accuracy=self._baseline_accuracy())
         names = (name_of(parts.network), name_of(parts.data))
         record = make_record(self.config, self.folder, outcome, names, table.latest(), self.seconds)
-        log_summary(trainer, record)
+        log_summary(trainer, record, self.folder)
         return record, measured
 
     @contextmanager
@@ -215,8 +215,11 @@ def has_validation(data: lightning.LightningDataModule) -> bool:
     return not isinstance(loaders, (list, tuple)) or len(loaders) > 0
 
 
-def log_summary(trainer: lightning.Trainer, record: RunRecord) -> None:
-    """Hand what the record says in the end to the loggers, for whoever compares runs there."""
+def log_summary(trainer: lightning.Trainer, record: RunRecord, folder: RunFolder) -> None:
+    """Hand what the record says in the end to the loggers, for whoever compares runs there.
+
+    A logger with a method `log_record` gets all of it.
+    """
     summary = {
         "accuracy": record.accuracy,
         "baseline_accuracy": record.baseline_accuracy,
@@ -225,6 +228,8 @@ def log_summary(trainer: lightning.Trainer, record: RunRecord) -> None:
     known = {name: value for name, value in summary.items() if value is not None}
     for logger in trainer.loggers:
         logger.log_metrics(known, step=trainer.global_step)
+        if hasattr(logger, "log_record"):
+            logger.log_record(record, folder)
         logger.save()
 
 

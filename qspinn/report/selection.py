@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from qspinn.records import RECORD_NAME
-from qspinn.report.cells import bits, new_table, percent, points, print_wide, times, words
+from qspinn.report.cells import (
+    bits,
+    new_table,
+    percent,
+    points,
+    print_wide,
+    shown_path,
+    times,
+    words,
+)
 from qspinn.selection import Dropped, Group, Row, Selection
 
 __all__ = ["print_selection"]
@@ -71,23 +78,17 @@ def _print_choices(console: Console, selection: Selection) -> None:
     for choice in selection.choices:
         group = selection.rows[choice.index].group
         high = "-" if math.isinf(choice.high) else f"{choice.high:.4g}"
-        cells = [_name(group.path), f"{choice.low:.4g}", high, percent(group.accuracy)]
+        cells = [shown_path(group.path), f"{choice.low:.4g}", high, percent(group.accuracy)]
         table.add_row(*map(Text, cells), Text(bits(group.footprint_bits)))
     print_wide(console, table)
 
 
 def _groups(selection: Selection) -> list[Group]:
-    return [row.group for row in (*selection.rows, *selection.dropped)]
+    return [row.group for row in selection.compared]
 
 
 def _setting(group: Group) -> tuple[str, str]:
     return group.record.data, group.record.network
-
-
-def _name(path: str) -> str:
-    """The run's folder: every record file has the same name."""
-    folder, file = os.path.split(path)
-    return folder if folder and file == RECORD_NAME else path
 
 
 def _about(group: Group, mixed: bool) -> list[str]:
@@ -112,10 +113,10 @@ def _print_rows(
     left = ["run", *(("data", "network") if mixed else ()), *_ABOUT]
     table = new_table(title, left, [*_NUMBERS, "reward"], *more)
     for row in shown:
-        cells = [_name(row.group.path), *_about(row.group, mixed), *_numbers(row.group)]
+        cells = [shown_path(row.group.path), *_about(row.group, mixed), *_numbers(row.group)]
         cells.append(f"{row.reward:.4f}")
         if row.dominated_by is not None:
-            cells.append(_name(row.dominated_by))
+            cells.append(shown_path(row.dominated_by))
         table.add_row(*map(Text, cells))
     print_wide(console, table)
     _hidden(console, len(rows) - len(shown))
@@ -128,7 +129,7 @@ def _print_dropped(
     left = ["run", *(("data", "network") if mixed else ()), *_ABOUT]
     table = new_table(f"Dropped: {len(dropped)}", left, _NUMBERS, "reason")
     for item in shown:
-        cells = [_name(item.group.path), *_about(item.group, mixed), *_numbers(item.group)]
+        cells = [shown_path(item.group.path), *_about(item.group, mixed), *_numbers(item.group)]
         table.add_row(*map(Text, cells), Text("; ".join(item.reasons)))
     print_wide(console, table)
     _hidden(console, len(dropped) - len(shown))

@@ -57,7 +57,7 @@ def write_table(selection: Selection, path: str | os.PathLike[str]) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, ["path", *NEEDED, *OPTIONAL[1:], *RESULTS], lineterminator="\n")
     writer.writeheader()
-    for row in (*selection.rows, *selection.dropped):
+    for row in selection.compared:
         group = row.group
         results: dict[str, Any] = {"mean_accuracy": group.accuracy, "runs": len(group.runs)}
         if isinstance(row, Row):
@@ -153,11 +153,13 @@ def _record(given: Mapping[str, str]) -> RunRecord:
     }
     # The configuration is not in the table: what stands for it is what tells settings apart.
     setting = {name: given.get(name, "") for name in ("scheme", "rounding", "word_lengths")}
-    keys = {
+    values |= {
+        "config": {},
+        "config_hash": config_hash(setting),
         "setting_key": given.get("setting_key") or config_hash(setting),
         "baseline_key": given.get("baseline_key") or config_hash({"seed": values["seed"]}),
     }
-    return RunRecord(config={}, config_hash=config_hash(setting), **values, **keys)
+    return RunRecord(**values)
 
 
 def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float]) -> Any:

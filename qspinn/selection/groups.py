@@ -59,7 +59,8 @@ class Group:
     @cached_property
     def baseline_accuracy(self) -> float | None:
         """Mean of the runs' baselines; None where one is missing."""
-        known = [b for run in self.runs if (b := run.record.baseline_accuracy) is not None]
+        given = [run.record.baseline_accuracy for run in self.runs]
+        known = [accuracy for accuracy in given if accuracy is not None]
         return _mean(known) if len(known) == len(self.runs) else None
 
     @cached_property
@@ -127,12 +128,16 @@ def _notes(groups: Iterable[Group]) -> Iterable[str]:
             f"{len(repeated)} settings hold a seed more than once, and each such run counts; the "
             f"first is {repeated[0].path}"
         )
-    varying = [group for group in groups if isinstance(group.footprint_bits, float)]
+    varying = [group for group in groups if len(_footprints(group)) > 1]
     if varying:
         yield (
             f"the footprints of {len(varying)} settings differ between seeds, and the mean counts; "
             f"the first is {varying[0].path}"
         )
+
+
+def _footprints(group: Group) -> set[int]:
+    return {run.record.footprint_bits for run in group.runs}
 
 
 def _mean(values: Sequence[float]) -> float:

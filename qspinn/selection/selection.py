@@ -73,6 +73,11 @@ class Selection:
         return tuple(row for row in self.rows if row.on_front)
 
     @property
+    def compared(self) -> tuple[Row | Dropped, ...]:
+        """Everything that was compared: the candidates, best first, then what was dropped."""
+        return (*self.rows, *self.dropped)
+
+    @property
     def winner(self) -> Row | None:
         """The candidate on the front with the best reward; None without candidates."""
         return self.rows[0] if self.rows else None

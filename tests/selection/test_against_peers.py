@@ -1,5 +1,6 @@
 """Front, hypervolume and weights against brute force and a peer library."""
 
+import itertools
 import math
 
 import moocore
@@ -37,8 +38,8 @@ def test_the_hypervolume_counts_the_cells_of_a_grid_that_are_dominated(points):
     ys = sorted({0.0, 1.0, *(accuracy for _, accuracy in points if 0 <= accuracy <= 1)})
     cells = (
         (x1 - x0) * (y1 - y0)
-        for x0, x1 in zip(xs, xs[1:], strict=False)
-        for y0, y1 in zip(ys, ys[1:], strict=False)
+        for x0, x1 in itertools.pairwise(xs)
+        for y0, y1 in itertools.pairwise(ys)
         if any(size <= x0 and accuracy >= y1 for size, accuracy in points)
     )
     assert hypervolume(points) == pytest.approx(math.fsum(cells), rel=1e-9, abs=1e-12)
@@ -66,7 +67,7 @@ def test_each_choice_is_worth_most_between_its_weights_and_only_there(points):
     found = choices(points)
     assert found[0].low == 0.0
     assert math.isinf(found[-1].high)
-    for choice, following in zip(found, found[1:], strict=False):
+    for choice, following in itertools.pairwise(found):
         assert choice.high == following.low
         assert points[choice.index][0] > points[following.index][0]
     for choice in found:
