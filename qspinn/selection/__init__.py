@@ -5,6 +5,7 @@ from qspinn.selection.pareto import dominates, pareto_front
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import MixedRunsError, Run, check_comparable
 from qspinn.selection.selection import Row, Selection, select
+from qspinn.selection.significance import Significance, SweepPoint, significance
 from qspinn.selection.target import Candidates, Dropped, Target, candidates
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Row",
     "Run",
     "Selection",
+    "Significance",
+    "SweepPoint",
     "Target",
     "candidates",
     "check_comparable",
@@ -23,4 +26,5 @@ __all__ = [
     "fill_baselines",
     "pareto_front",
     "select",
+    "significance",
 ]
