@@ -8,6 +8,7 @@ from qspinn.selection.pareto import dominates, pareto_front
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import MixedRunsError, Run, check_comparable
 from qspinn.selection.selection import Row, Selection, select
+from qspinn.selection.significance import Significance, SweepPoint, significance
 from qspinn.selection.target import Candidates, Dropped, Target, candidates
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Row",
     "Run",
     "Selection",
+    "Significance",
+    "SweepPoint",
     "Target",
     "candidates",
     "check_comparable",
@@ -32,4 +35,5 @@ __all__ = [
     "hypervolume",
     "pareto_front",
     "select",
+    "significance",
 ]
