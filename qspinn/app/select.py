@@ -17,7 +17,7 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.sources import Sources, read_sources
 from qspinn.records import write_json
 from qspinn.report import print_selection
-from qspinn.report.data import selection_values
+from qspinn.report.data import selection_values, significance_curves
 from qspinn.selection import Reward, Selection, Target, select
 
 __all__ = ["main", "run_selection"]
@@ -88,7 +88,8 @@ def _write(selection: Selection, found: Sources, output: dict[str, str | None]) 
     yield save_figure(figure, folder / "front.svg")
     problems = [f"skipped: {line}" for line in found.skipped]
     problems += [f"failed: {line}" for line in found.failed]
-    yield write_page(selection, folder / "selection.html", problems=problems)
+    curves = significance_curves(selection)
+    yield write_page(selection, folder / "selection.html", curves, problems)
 
 
 def _output(settings: Any) -> dict[str, str | None]:

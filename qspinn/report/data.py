@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from qspinn.records import RunRecord
 from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
+from qspinn.selection.significance import significance
 
-__all__ = ["row_values", "selection_values"]
+__all__ = ["choice_values", "row_values", "selection_values", "significance_curves"]
 
 
 def selection_values(
@@ -84,3 +87,37 @@ def _group_values(group: Group) -> dict[str, Any]:
         "baseline_footprint_bits": group.baseline_footprint_bits,
         "reduction": group.reduction,
     }
+
+
+def significance_curves(selection: Selection) -> list[dict[str, Any]]:
+    """Accuracy by word length of each role that was quantised alone, where there are such runs.
+
+    Runs of different data, networks, schemes or roundings make curves of their own.
+    """
+    found: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for row in selection.compared:
+        for run in row.group.runs:
+            record = run.record
+            if _is_of_one_role(record) and record.drop is not None:
+                about = record.data, record.network, record.scheme, record.rounding or ""
+                found[about].append(record)
+    curves = []
+    for about, records in sorted(found.items()):
+        suffix = "" if len(found) == 1 else f" ({', '.join(about)})"
+        for one in significance(records)[0]:
+            points = [
+                {
+                    "word_length": point.word_length,
+                    "accuracy": point.accuracy,
+                    "accuracy_std": point.deviation if point.runs > 1 else None,
+                }
+                for point in one.points
+            ]
+            curves.append({"name": one.name + suffix, "points": points})
+    return curves
+
+
+def _is_of_one_role(record: RunRecord) -> bool:
+    roles = {entry["role"] for entry in record.formats.values()}
+    lengths = {length for given in record.word_lengths.values() for length in given}
+    return len(roles) == 1 and len(lengths) == 1

@@ -190,6 +190,7 @@ function drawCurve(parent, curve) {
   for (const w of [...new Set(curve.points.map((p) => p.word_length))]) draw(svg, "text", { x: X(w), y: 197, "text-anchor": "middle" }, w);
   draw(svg, "text", { x: 195, y: 214, "text-anchor": "middle" }, "word length (bits)");
   draw(svg, "path", { class: "front", d: curve.points.map((p, i) => `${i ? "L" : "M"}${X(p.word_length)} ${Y(p.accuracy)}`).join("") });
+  for (const p of curve.points) if (p.accuracy_std) draw(svg, "path", { class: "bar ptq", d: `M${X(p.word_length)} ${Y(p.accuracy - p.accuracy_std)}V${Y(p.accuracy + p.accuracy_std)}` });
   for (const p of curve.points) draw(svg, "path", { class: "mark ptq", d: shape("circle", X(p.word_length), Y(p.accuracy), 3.5) });
 }
 

@@ -110,7 +110,9 @@ def significance(
             f"none of {left_out} runs has one role alone in fixed point: make such runs with "
             "python train.py experiment=significance"
         )
-    found = [_of_group(role, paths, runs, groups, max_drop) for (role, paths), runs in groups.items()]
+    found = [
+        _of_group(role, paths, runs, groups, max_drop) for (role, paths), runs in groups.items()
+    ]
     found.sort(key=lambda one: (-statistics.fmean(p.drop for p in one.points), one.name))
     return tuple(found), left_out
 
