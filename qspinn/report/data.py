@@ -99,8 +99,8 @@ def significance_curves(selection: Selection) -> list[dict[str, Any]]:
         for run in row.group.runs:
             record = run.record
             if _is_of_one_role(record) and record.drop is not None:
-                about = record.data, record.network, record.scheme, record.rounding or ""
-                found[about].append(record)
+                kind = (record.data, record.network, record.scheme, record.rounding or "")
+                found[kind].append(record)
     curves = []
     for about, records in sorted(found.items()):
         suffix = "" if len(found) == 1 else f" ({', '.join(about)})"

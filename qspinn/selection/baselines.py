@@ -31,15 +31,17 @@ def fill_baselines(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     for run in own:
         if run.record.baseline_accuracy is not None and run.record.status == "completed":
             twins[_key(run)].append(run)
+    best = {key: _best(found) for key, found in twins.items()}
     filled: list[Run] = []
     notes: dict[str, None] = {}  # a set that keeps the order
     for run in own:
         if run.record.baseline_accuracy is None:
-            found = twins.get(_key(run), [])
-            # Float networks that were trained as such come before what PTQ runs remember of them.
-            known = [twin for twin in found if twin.is_reference] or found
-            if known:
-                run = _with_baseline(run, known, notes)
+            twin, note = best.get(_key(run), (None, None))
+            if twin is not None:
+                record = _with(run.record, _accuracy(twin))
+                run = replace(run, record=record, baseline_path=twin.path)
+            if note is not None:
+                notes[note] = None
         filled.append(run)
     return filled, list(notes)
 
@@ -60,16 +62,18 @@ def _accuracy(run: Run) -> float:
     return accuracy
 
 
-def _with_baseline(run: Run, twins: list[Run], notes: dict[str, None]) -> Run:
+def _best(found: list[Run]) -> tuple[Run, str | None]:
+    """The twin whose accuracy counts, and what a reader should know about it."""
+    # Float networks that were trained as such come before what PTQ runs remember of them.
+    twins = [twin for twin in found if twin.is_reference] or found
     best = min(twins, key=lambda twin: (-_accuracy(twin), twin.path))
     lowest = min(map(_accuracy, twins))
-    if lowest < _accuracy(best):
-        notes[
-            f"{len(twins)} twins measured different 32-bit accuracies ({lowest:.6g} to "
-            f"{_accuracy(best):.6g}); the highest counts, of {best.path}"
-        ] = None
-    record = _with(run.record, _accuracy(best))
-    return replace(run, record=record, baseline_path=best.path)
+    if lowest == _accuracy(best):
+        return best, None
+    return best, (
+        f"{len(twins)} twins measured different 32-bit accuracies ({lowest:.6g} to "
+        f"{_accuracy(best):.6g}); the highest counts, of {best.path}"
+    )
 
 
 def _with(record: RunRecord, baseline_accuracy: float) -> RunRecord:
