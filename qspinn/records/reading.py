@@ -14,8 +14,8 @@ from qspinn.records.validation import RecordError, mapping, plain
 
 __all__ = ["RecordReader", "baseline_key_of", "read_record", "setting_key_of"]
 
-_LONGEST_KEPT = 100_000
-"""Distinct texts that a reader remembers per field before it starts anew."""
+_MOST_KEPT = 100_000
+"""Distinct texts that a reader remembers before it starts anew."""
 
 
 class RecordReader:
@@ -58,7 +58,7 @@ class RecordReader:
             raise RecordError(f"{path}: corrupt or half-written JSON ({error})") from error
 
     def _record(self, text: str) -> RunRecord:
-        values = _cut(text, "", self._member)
+        values = _cut(text, "", self._members, self._member)
         if values is None:
             return RunRecord.from_dict(_parse(text))
         check_names(values)
@@ -66,37 +66,22 @@ class RecordReader:
 
     def _member(self, text: str) -> tuple[str, Any] | None:
         """Name and checked value of a member of the record; None where the text is no member."""
-        known = self._members.get(text)
-        if known is None:
-            known = self._new_member(text)
-            if known is not None:
-                _remember(self._members, text, known)
-        return known
-
-    def _new_member(self, text: str) -> tuple[str, Any] | None:
-        name, separator, rest = text.partition('": ')
-        if not separator:
-            return None
-        name = name[1:]
-        if name == "config":
-            settings = _cut(rest + "\n", "  ", self._setting)
+        start = '"config": '
+        if text.startswith(start):
+            settings = _cut(f"{text[len(start) :]}\n", "  ", self._settings, _setting)
             if settings is not None:
-                return name, mapping("config", settings)
+                return "config", mapping("config", settings)
         parsed = _pair(text)
         if parsed is None or parsed[0] == "schema_version":
             return parsed  # check_names says more about the version
         check = FIELD_CHECKS.get(parsed[0], _as_it_is)
         return parsed[0], check(*parsed)
 
-    def _setting(self, text: str) -> tuple[str, Any] | None:
-        known = self._settings.get(text)
-        if known is None:
-            known = _pair(text)
-            if known is not None:
-                name, value = known
-                known = name, plain(f"config.{name}", value)
-                _remember(self._settings, text, known)
-        return known
+
+def _setting(text: str) -> tuple[str, Any] | None:
+    """Name and checked value of a member of the configuration."""
+    found = _pair(text)
+    return None if found is None else (found[0], plain(f"config.{found[0]}", found[1]))
 
 
 def read_record(path: str | os.PathLike[str]) -> RunRecord:
@@ -119,7 +104,10 @@ def setting_key_of(record: RunRecord) -> str:
 
 
 def _cut(
-    text: str, indent: str, member: Callable[[str], tuple[str, Any] | None]
+    text: str,
+    indent: str,
+    cache: dict[str, tuple[str, Any]],
+    member: Callable[[str], tuple[str, Any] | None],
 ) -> dict[str, Any] | None:
     """An object whose members start on lines of their own; None where it is laid out otherwise.
 
@@ -129,12 +117,18 @@ def _cut(
     start, end = f"{{\n{indent}  ", f"\n{indent}}}\n"
     if not text.startswith(start + '"') or not text.endswith(end):
         return None
-    pieces = text[len(start) : -len(end)].split(f',\n{indent}  "')
+    # The quote in front of each name is cut away, and put back where a text is new.
+    pieces = text[len(start) + 1 : -len(end)].split(f',\n{indent}  "')
     values: dict[str, Any] = {}
-    for index, piece in enumerate(pieces):
-        pair = member(piece if index == 0 else f'"{piece}')
+    for piece in pieces:
+        pair = cache.get(piece)
         if pair is None:
-            return None
+            pair = member(f'"{piece}')
+            if pair is None:
+                return None
+            if len(cache) >= _MOST_KEPT:
+                cache.clear()
+            cache[piece] = pair
         values[pair[0]] = pair[1]
     return values if len(values) == len(pieces) else None
 
@@ -151,20 +145,18 @@ def _pair(text: str) -> tuple[str, Any] | None:
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
+    return _DECODER.decode(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON: a record holds finite numbers only")
 
 
+# json.loads would make a decoder for each of many texts.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def _as_it_is(name: str, value: Any) -> Any:
     """For names that a record does not have: check_names refuses them."""
     del name
     return value
-
-
-def _remember(cache: dict[str, tuple[str, Any]], text: str, value: tuple[str, Any]) -> None:
-    if len(cache) >= _LONGEST_KEPT:
-        cache.clear()
-    cache[text] = value
