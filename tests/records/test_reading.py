@@ -127,3 +127,14 @@ def test_outcomes_are_records_and_failures_without_one(tmp_path, make_record):
     assert list(find_outcomes(tmp_path)) == [f"{tmp_path}/{name}" for name in expected]
     assert len(list(find_outcomes([tmp_path, f"{tmp_path}/", f"{tmp_path}/good"]))) == 4
     assert len(list(find_outcomes([tmp_path, tmp_path / "good" / "link.json"]))) == 4
+
+
+@pytest.mark.parametrize("old", ['"network": "conv_snn"', '"weight": 800'])
+def test_half_a_surrogate_pair_is_no_text(text, tmp_path, old):
+    assert old in text
+    half = old.replace("conv_snn", "\\ud800") if "conv" in old else old.replace("w", "\\ud800", 1)
+    (tmp_path / "record.json").write_text(text.replace(old, half))
+    with pytest.raises(RecordError, match="non-empty string"):
+        RecordReader().read(tmp_path / "record.json")
+    (tmp_path / "record.json").write_text(text.replace("conv_snn", "\\ud83d\\ude00"))
+    assert RecordReader().read(tmp_path / "record.json").network == "\U0001f600"
