@@ -42,6 +42,10 @@ def main(config: DictConfig) -> float:
     output = Path(HydraConfig.get().runtime.output_dir)
     is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
     try:
+        if config.exploration.strategy is not None:
+            from qspinn.app.strategies import explore_by_strategy
+
+            return explore_by_strategy(config, output)
         return train(config, output).accuracy
     except ConfigurationError as error:
         if not is_single:

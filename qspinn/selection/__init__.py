@@ -1,6 +1,7 @@
 """Choose among runs: the target, the Pareto front, the reward, the winner. Pure, without torch."""
 
 from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.greedy import foretold_drop, greedy_path
 from qspinn.selection.pareto import dominates, pareto_front
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import MixedRunsError, Run, check_comparable
@@ -24,6 +25,8 @@ __all__ = [
     "check_comparable",
     "dominates",
     "fill_baselines",
+    "foretold_drop",
+    "greedy_path",
     "pareto_front",
     "select",
     "significance",
