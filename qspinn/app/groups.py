@@ -45,12 +45,15 @@ class Group:
         return {"layers": self.layers, "role": self.role, "word_length": word_length}
 
 
-def find_groups(config: DictConfig, unit: str) -> tuple[Group, ...]:
+def find_groups(
+    config: DictConfig, unit: str, roles: Sequence[str] | None = None
+) -> tuple[Group, ...]:
     """Return the groups of the network that a configuration names.
 
     Args:
         config: What ``conf/train.yaml`` composes.
         unit: ``role``: a group per role. ``layer``: one per role and layer.
+        roles: Roles to take; None: all that the network has.
 
     Raises:
         ConfigurationError: A value that cannot be.
@@ -70,7 +73,15 @@ def find_groups(config: DictConfig, unit: str) -> tuple[Group, ...]:
         if role not in unused:
             name = role if unit == "role" else f"{role}@{layer}"
             found[name] = Group(name, "*" if unit == "role" else layer, role)
-    return tuple(found.values())
+    known = {group.role for group in found.values()}
+    if roles is None:
+        return tuple(found.values())
+    if isinstance(roles, str) or not roles or not known.issuperset(roles):
+        given = roles if isinstance(roles, str) else list(roles)
+        raise ConfigurationError(
+            f"exploration.roles={given!r}: write null, or a list of {', '.join(sorted(known))}"
+        )
+    return tuple(group for group in found.values() if group.role in roles)
 
 
 def alone(config: DictConfig, folder: Path, group: Group, word_length: int) -> Candidate:

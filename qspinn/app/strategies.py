@@ -67,7 +67,7 @@ class Explorer:
         self.output = output
         self.workers = check_workers(settings.workers)
         self.word_lengths = _word_lengths(settings.word_lengths)
-        self.groups = find_groups(config, settings.unit)
+        self.groups = find_groups(config, settings.unit, settings.roles)
         self.failed = 0
         self.records: list[RunRecord] = []
 

@@ -81,6 +81,8 @@ def test_layers_have_precisions_of_their_own(composed, tmp_path):
     [
         (["exploration.strategy=magic"], "strategy='magic': write null or one of significance"),
         (["exploration.unit=neuron"], "unit='neuron': write one of role, layer"),
+        (["exploration.roles=[theta]"], r"roles=\['theta'\]: write null, or a list of bias, decay"),
+        (["exploration.roles=weight"], "roles='weight': write null, or a list of"),
         (["exploration.word_lengths=8"], "word_lengths=8: write a list"),
         (["exploration.word_lengths=[0,8]"], "word_lengths=.*from 1 to 24"),
         (["exploration.workers=0"], "workers=0: write a number of processes"),
