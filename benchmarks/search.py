@@ -3,8 +3,8 @@
 The unsupervised network of conf/case/unsupervised_quick.yaml, trained once in 32-bit and quantised
 afterwards. Weights, membrane potentials and thetas each have a word length of their own, the other
 roles 16 bits. The grid evaluates every combination of six word lengths; the search may use any word
-length between the smallest and the largest of them, and at most a tenth as many evaluations, those of
-its significance sweep among them.
+length between the smallest and the largest of them, and at most a tenth as many evaluations, its
+significance sweep among them.
 
     python benchmarks/search.py [--workers 2] [--folder outputs/search]
 
@@ -15,17 +15,20 @@ import argparse
 import itertools
 import json
 import random
+import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
-import qspinn.app.train  # registers what conf/train.yaml uses
-from qspinn.app.exploring import explore, report
-from qspinn.app.groups import find_groups, jointly
-from qspinn.app.strategies import explore_by_strategy
-from qspinn.records import find_records, read_record, write_json
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hydra import compose, initialize_config_dir  # noqa: E402
+
+import qspinn.app.train  # noqa: E402  (registers what conf/train.yaml uses)
+from qspinn.app.exploring import explore, report  # noqa: E402
+from qspinn.app.groups import find_groups, jointly  # noqa: E402
+from qspinn.app.strategies import explore_by_strategy  # noqa: E402
+from qspinn.records import find_records, read_record, write_json  # noqa: E402
+
 RESULTS = ROOT / "docs" / "results"
 ROLES = ("weight", "membrane", "theta")
 LEVELS = (3, 4, 5, 6, 8, 12)
@@ -165,8 +168,8 @@ def text_of(result):
         "# A guided search against the exhaustive grid",
         "",
         "`python benchmarks/search.py` makes this page. The network of",
-        "`conf/case/unsupervised_quick.yaml` (100 neurons, the embedded images shown once), quantised",
-        "after training; a word length each for weights, membrane potentials and thetas.",
+        "`conf/case/unsupervised_quick.yaml` (100 neurons, the embedded images shown once),",
+        "quantised after training; a word length each for weights, membrane potentials and thetas.",
         "",
         "| | evaluations | hypervolume |",
         "|---|---|---|",
@@ -177,9 +180,9 @@ def text_of(result):
         f"| grid in random order, mean, as many evaluations | {len(result['search_growth'])} | "
         f"{result['random_growth'][len(result['search_growth']) - 1]:.5f} |",
         "",
-        "Hypervolume: the share of the box between (no bits, accuracy 1) and (the 32-bit footprint,",
-        "accuracy 0.1, which is chance) that the candidates dominate. One test image is 0.1 points;",
-        "one seed.",
+        "Hypervolume: the share of the box between (no bits, accuracy 1) and (the 32-bit",
+        "footprint, accuracy 0.1, which is chance) that the candidates dominate. One test image is",
+        "0.1 points; one seed.",
         "",
         "![Hypervolume against evaluations, and the two fronts](search.png)",
         "",
