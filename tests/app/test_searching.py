@@ -1,9 +1,11 @@
 """The guided search, on functions whose best mixtures are known."""
 
 import itertools
+import sys
 
 import pytest
 
+from qspinn.app.errors import ConfigurationError
 from qspinn.app.searching import Searched, greedy, nsga2
 from qspinn.selection import SweepPoint, dominates
 from qspinn.selection.significance import Significance
@@ -48,11 +50,17 @@ def alone(name):
 FOUND = [alone(name) for name in NAMES]
 
 
+@pytest.fixture
+def optuna():
+    """Skip what needs Optuna where it is not installed."""
+    return pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
+
+
 def points_of(searched):
     return {(record.footprint_bits, record.accuracy) for record in searched.found.values()}
 
 
-def test_the_budget_is_kept_and_nothing_is_evaluated_twice(evaluated):
+def test_the_budget_is_kept_and_nothing_is_evaluated_twice(evaluated, optuna):
     evaluate, asked = evaluated
     searched = Searched(evaluate, 30, {})
     greedy(searched, FOUND, LEVELS, share=0.5)
@@ -64,7 +72,7 @@ def test_the_budget_is_kept_and_nothing_is_evaluated_twice(evaluated):
     assert len({tuple(sorted(mixture.items())) for mixture in asked}) == 30
 
 
-def test_the_search_ends_when_there_is_nothing_new(evaluated):
+def test_the_search_ends_when_there_is_nothing_new(evaluated, optuna):
     evaluate, asked = evaluated
     searched = Searched(evaluate, 100, {})
     nsga2(searched, NAMES[:2], range(2, 4), seed=0)
@@ -72,7 +80,7 @@ def test_the_search_ends_when_there_is_nothing_new(evaluated):
     assert searched.left == 96
 
 
-def test_the_search_is_the_same_every_time(evaluated):
+def test_the_search_is_the_same_every_time(evaluated, optuna):
     evaluate, _ = evaluated
     found = []
     for _ in range(2):
@@ -95,8 +103,15 @@ def test_the_greedy_path_finds_what_is_best(evaluated):
     assert any(size <= 1.1 * best[0] and accuracy == 0.9 for size, accuracy in points_of(searched))
 
 
-def test_mixtures_that_fail_are_left_out(make_record):
+def test_mixtures_that_fail_are_left_out(make_record, optuna):
     searched = Searched(lambda mixtures: [None for _ in mixtures], 10, {})
     nsga2(searched, NAMES, LEVELS, seed=0)
     assert searched.left == 0
     assert set(searched.found.values()) == {None}
+
+
+def test_without_optuna_it_says_what_to_install(evaluated, monkeypatch):
+    evaluate, _ = evaluated
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigurationError, match=r"nsga2 needs Optuna: pip install"):
+        nsga2(Searched(evaluate, 5, {}), NAMES, LEVELS, seed=0)

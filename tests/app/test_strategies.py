@@ -41,6 +41,7 @@ def test_significance_leaves_a_table_a_picture_and_records(composed, tmp_path, c
 
 
 def test_a_search_leaves_its_front(composed, tmp_path):
+    pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
     config = composed(
         *CHEAP,
         "experiment=search",
