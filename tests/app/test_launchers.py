@@ -74,4 +74,4 @@ def test_a_grid_runs_with_joblib(launch, tmp_path):
 def test_a_grid_runs_with_submitit_on_this_machine(launch, tmp_path):
     """Submitit's own stand-in for a cluster: the same jobs, the same pickling, no Slurm."""
     need("slurm")
-    run_grid(launch, tmp_path, "null", "hydra/launcher=submitit_local")
+    run_grid(launch, tmp_path, "basic", "hydra/launcher=submitit_local")

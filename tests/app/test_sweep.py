@@ -80,13 +80,13 @@ def grid_in(folder, launcher="workers"):
 
 def test_folders_and_records_are_those_of_hydra(launch, tmp_path):
     sweeps = {}
-    for launcher in ("workers", "null"):
+    for launcher in ("workers", "basic"):
         folder = tmp_path / launcher
         done = launch(*grid_in(folder, launcher), "trainer.max_epochs=1")
         assert done.returncode == 0, done.stderr
         sweeps[launcher] = records_of(folder / "runs")
     assert len(sweeps["workers"]) == 4
-    assert sweeps["workers"] == sweeps["null"]
+    assert sweeps["workers"] == sweeps["basic"]
 
 
 def epochs_trained(folder):
