@@ -32,15 +32,14 @@ def explore_by_strategy(config: DictConfig, output: Path) -> float:
 
     Raises:
         ConfigurationError: A value that cannot be.
-        SystemExit: 1, where a candidate failed.
+        RuntimeError: A candidate failed; the others have been evaluated.
     """
     explorer = Explorer(config, output)
     found = explorer.significance()
     if config.exploration.strategy != "significance":
         explorer.search(found)
     if explorer.failed:
-        print(f"{explorer.failed} candidates failed: see failure.json in their folders", flush=True)
-        raise SystemExit(1)
+        raise RuntimeError(f"{explorer.failed} candidates failed: see failure.json in {output}/*/*")
     return max(record.accuracy for record in explorer.records)
 
 

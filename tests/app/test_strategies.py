@@ -61,6 +61,30 @@ def test_a_search_leaves_its_front(composed, tmp_path):
         assert row["word_lengths"].keys() == {"weight", "bias", "membrane", "threshold", "decay"}
 
 
+def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatch):
+    import qspinn.app.strategies as strategies
+
+    original = strategies.explore
+
+    def failing(candidates, workers):
+        for candidate in candidates:
+            if "bias=8" in candidate.folder.name:
+                candidate.config.quantization.word_length = 0
+        return original(candidates, workers)
+
+    monkeypatch.setattr(strategies, "explore", failing)
+    config = composed(
+        *CHEAP,
+        "experiment=significance",
+        "exploration.roles=[bias,decay]",
+        f"baselines.dir={tmp_path / 'store'}",
+    )
+    with pytest.raises(RuntimeError, match="1 candidates failed"):
+        explore_by_strategy(config, tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("alone/*/failure.json"))) == 1
+    assert len(list(find_records(tmp_path / "out"))) == 3
+
+
 @pytest.mark.slow
 def test_layers_have_precisions_of_their_own(composed, tmp_path):
     config = composed(
