@@ -204,7 +204,10 @@ def _named_sources(node: Any) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if isinstance(target, str) and not target.startswith("qspinn."):
-            file = inspect.getsourcefile(inspect.unwrap(get_object(target)))
+            try:
+                file = inspect.getsourcefile(inspect.unwrap(get_object(target)))
+            except TypeError:  # built in, and as old as its library
+                file = None
             if file is not None:
                 yield target, hashlib.sha256(Path(file).read_bytes()).hexdigest()
         for item in node.values():

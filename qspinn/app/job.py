@@ -175,7 +175,7 @@ class Job:
         table.keep_epochs(done)
         for logger in trainer.loggers:
             for row in [] if logger is table else table.rows():
-                logger.log_metrics(row, step=int(row["step"]))
+                logger.log_metrics(row, step=int(row.pop("step")))
         trainer.fit_loop.max_epochs = done  # an early stop is no state that a checkpoint knows
         with self._phase("restore"):
             self._fit(trainer, parts, checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,12 @@ from qspinn.report import print_footprint
 
 __all__ = ["main", "train"]
 
-# Hydra looks for plugins in every package hydra_plugins; one of them is ours.
-sys.path.append(str(Path(__file__).with_name("plugins")))
+# Hydra looks for plugins in every folder hydra_plugins on the path; one of them is ours. Launchers
+# send Hydra's state, which names the plugins, to processes that have to find it as well.
+PLUGINS = str(Path(__file__).with_name("plugins"))
+sys.path.append(PLUGINS)
+if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, paths), PLUGINS])
 
 # conf/train.yaml names a job's folder in a sweep with it.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
@@ -42,6 +47,10 @@ def main(config: DictConfig) -> float:
     output = Path(HydraConfig.get().runtime.output_dir)
     is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
     try:
+        if config.exploration.strategy is not None:
+            from qspinn.app.strategies import explore_by_strategy
+
+            return explore_by_strategy(config, output)
         return train(config, output).accuracy
     except ConfigurationError as error:
         if not is_single:

@@ -1,6 +1,7 @@
 """Choose among runs: the target, the Pareto front, the reward, the winner. Pure, without torch."""
 
 from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.greedy import foretold_drop, greedy_path
 from qspinn.selection.groups import Group, group_runs
 from qspinn.selection.hypervolume import REFERENCE, hypervolume
 from qspinn.selection.mu import Choice, choices
@@ -31,6 +32,8 @@ __all__ = [
     "choices",
     "dominates",
     "fill_baselines",
+    "foretold_drop",
+    "greedy_path",
     "group_runs",
     "hypervolume",
     "pareto_front",

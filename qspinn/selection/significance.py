@@ -45,6 +45,7 @@ class Significance:
     Attributes:
         name: The role; with the tensor behind it where not the whole role was swept.
         role: The role.
+        paths: The tensors that were swept.
         values: Numbers that a device holds for it, each of which takes a word length.
         points: By word length, ascending.
         smallest: The smallest word length from which on every longer one holds the target as well;
@@ -53,6 +54,7 @@ class Significance:
 
     name: str
     role: str
+    paths: tuple[str, ...]
     values: int
     points: tuple[SweepPoint, ...]
     smallest: int | None
@@ -137,7 +139,7 @@ def _of_group(
         if point.drop > max_drop + 1e-9:
             break
         smallest = point.word_length
-    return Significance(name, role, _values(runs[0]), points, smallest)
+    return Significance(name, role, tuple(sorted(paths)), _values(runs[0]), points, smallest)
 
 
 def _point(word_length: int, runs: list[RunRecord]) -> SweepPoint:

@@ -126,7 +126,9 @@ def launch_killed(repository: Path) -> Launch:
     """Return a function that runs train.py and kills it at the n-th call of a method."""
 
     def run(where: str, count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-        overrides = (*tiny_overrides(arguments), *arguments)
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        given = [argument for argument in arguments if argument not in flags]
+        overrides = (*flags, *tiny_overrides(given), *given)
         return subprocess.run(
             [sys.executable, "-c", KILLED, where, str(count), *overrides],
             cwd=repository,

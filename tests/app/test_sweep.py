@@ -23,8 +23,7 @@ from qspinn.records import comparable, find_records, read_failure, read_record
 
 STEP = "qspinn.learning.supervised:SupervisedLearning:training_step"
 GRID = (
-    "hydra.mode=MULTIRUN",
-    "launcher=workers",
+    "--multirun",
     "quantization.scheme=ptq,itq",
     "quantization.word_length=3,5",
     "quantization.rounding=stochastic",
@@ -70,19 +69,24 @@ def records_of(folder):
     return {path.parent.name: comparable(read_record(path)) for path in find_records(folder)}
 
 
-def grid_in(folder):
-    return (*GRID, f"hydra.sweep.dir={folder / 'runs'}", f"baselines.dir={folder / 'store'}")
+def grid_in(folder, launcher="workers"):
+    return (
+        *GRID,
+        f"launcher={launcher}",
+        f"hydra.sweep.dir={folder / 'runs'}",
+        f"baselines.dir={folder / 'store'}",
+    )
 
 
 def test_folders_and_records_are_those_of_hydra(launch, tmp_path):
     sweeps = {}
-    for launcher in ("workers", "null"):
+    for launcher in ("workers", "basic"):
         folder = tmp_path / launcher
-        done = launch(*grid_in(folder), f"launcher={launcher}", "trainer.max_epochs=1")
+        done = launch(*grid_in(folder, launcher), "trainer.max_epochs=1")
         assert done.returncode == 0, done.stderr
         sweeps[launcher] = records_of(folder / "runs")
     assert len(sweeps["workers"]) == 4
-    assert sweeps["workers"] == sweeps["null"]
+    assert sweeps["workers"] == sweeps["basic"]
 
 
 def epochs_trained(folder):
@@ -116,11 +120,12 @@ def test_a_grid_that_is_killed_twice_ends_as_an_unbroken_one(launch, launch_kill
     assert epochs_trained(broken) == counts
 
 
-def launched(repository, overrides):
+def launched(repository, arguments):
     from tests.app.conftest import TINY
 
+    assert arguments[0] == "--multirun"
     return subprocess.Popen(
-        [sys.executable, "train.py", *TINY, *overrides],
+        [sys.executable, "train.py", "--multirun", *TINY, *arguments[1:]],
         cwd=repository,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -150,7 +155,7 @@ def test_a_job_that_fails_stops_no_other_and_shows_in_the_exit_code(launch, tmp_
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install .[joblib]")
     done = launch(
-        "hydra.mode=MULTIRUN",
+        "--multirun",
         f"launcher={launcher}",
         "trainer.max_epochs=1",
         "quantization.word_length=0,4",
