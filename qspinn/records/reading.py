@@ -14,7 +14,7 @@ from qspinn.records.validation import RecordError, mapping, plain
 
 __all__ = ["RecordReader", "baseline_key_of", "read_record", "setting_key_of"]
 
-_MOST_KEPT = 100_000
+_MOST_KEPT = 20_000
 """Distinct texts that a reader remembers before it starts anew."""
 
 
@@ -126,9 +126,10 @@ def _cut(
             pair = member(f'"{piece}')
             if pair is None:
                 return None
-            if len(cache) >= _MOST_KEPT:
-                cache.clear()
-            cache[piece] = pair
+            if pair[0] != "config":  # hardly ever the same, and large; its own members are kept
+                if len(cache) >= _MOST_KEPT:
+                    cache.clear()
+                cache[piece] = pair
         values[pair[0]] = pair[1]
     return values if len(values) == len(pieces) else None
 
