@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from spikingjelly.activation_based import neuron
 from torch import Tensor
 
+from qspinn.app.building import first_test_samples
 from qspinn.app.pictures import hand_out, show_on_loggers
 from qspinn.callbacks import PostTrainingQuantization
 from qspinn.callbacks.isolation import independent_copy, preserved_globals
@@ -28,7 +29,9 @@ MOST_CLIPS = 4
 
 
 class ActivityPictures(lightning.Callback):
-    """Draws, after a test, what the first test samples look like and what neurons do with them.
+    """Draws what the first test samples look like and what neurons do with them.
+
+    That is after a test or, where a copy was quantised after training, at the end of the fit.
 
     * ``events.gif``: the first samples, where they are sequences of frames ``[N, T, 2, H, W]``;
     * ``spikes.png``: spikes of every neuron layer for the first sample;
@@ -65,13 +68,27 @@ class ActivityPictures(lightning.Callback):
         if batch_idx == dataloader_idx == 0 and isinstance(first, Tensor):
             self._input = first[: self.samples].detach().clone()
 
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Draw them where a copy was quantised: a training out of the store is not tested again."""
+        data = getattr(trainer, "datamodule", None)
+        if data is not None and any(_quantized(trainer)):
+            self._draw(trainer, pl_module, first_test_samples(data, self.samples))
+
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw them, and what goes on inside."""
+        """Draw them, unless that is done."""
         x, self._input = self._input, None
-        if x is None or len(x) == 0 or not trainer.is_global_zero:
+        if x is not None and not any(_quantized(trainer)):
+            self._draw(trainer, pl_module, x)
+
+    def _draw(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, x: Tensor
+    ) -> None:
+        """Draw what is in the samples, and what goes on inside."""
+        if len(x) == 0 or not trainer.is_global_zero:
             return
         if x.ndim == 5 and x.shape[2] == 2:
             _hand_out_clip(trainer, x)
+        x = x.to(pl_module.device)
         with preserved_globals(), trainer.precision_plugin.forward_context():
             runs = {
                 name: activity_of(module, x)
@@ -109,11 +126,17 @@ def _before_and_after(
     if is_attached(module):
         return {"32-bit": detach(independent_copy(module)), "quantised": module}  # type: ignore[dict-item]
     found = {"32-bit": module}
+    for copied in _quantized(trainer):
+        found.setdefault("quantised", copied)
+    return found
+
+
+def _quantized(trainer: lightning.Trainer) -> Iterator[lightning.LightningModule]:
+    """The copies that were quantised after training."""
     callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         if isinstance(callback, PostTrainingQuantization) and callback.quantized_module:
-            found.setdefault("quantised", callback.quantized_module)
-    return found
+            yield callback.quantized_module
 
 
 @rank_zero_only

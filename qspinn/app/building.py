@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +13,13 @@ import lightning
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers.logger import Logger
-from torch import nn
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 
 from qspinn.app.checkpoints import AtomicCheckpointIO
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
+from qspinn.callbacks.random_state import capture_random_states
 
 __all__ = [
     "Parts",
@@ -24,11 +28,15 @@ __all__ = [
     "build_parts",
     "build_trainer",
     "check_seed",
+    "first_test_samples",
+    "load_data",
     "set_threads",
     "with_data",
 ]
 
 MAX_SEED = 2**32 - 1
+# The data that this process has read last, by their settings.
+_READ: dict[str, lightning.LightningDataModule] = {}
 # What a network or a learning rule takes from the data, where its own value is null.
 FROM_DATA = ("input_shape", "num_classes")
 # The same where the data have it: still images have no time, and the class has a default for them.
@@ -67,9 +75,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         ConfigurationError: A group whose values make nothing, with what the class says of them.
     """
     with naming("data"):
-        data = instantiate(config["data"])
-        data.prepare_data()
-        data.setup("fit")
+        data = load_data(config["data"])
     with naming("network"):
         network = instantiate(with_data(config["network"], data))
     with naming("learning"):
@@ -79,6 +85,49 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         module = instantiate(learning, _partial_=True, _convert_="all")(network=network)
     check_manual(config["trainer"], module)
     return Parts(data, network, module)
+
+
+def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
+    """Return the first test inputs ``[count, ...]`` as the network takes them.
+
+    No random number is drawn.
+    """
+    with isolate_rng():
+        data.setup("test")
+        batch = next(iter(data.test_dataloader()))
+    return batch[0][:count]
+
+
+def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
+    """Make the data module and read its data, unless this process has read them for another run.
+
+    Only qspinn's own data are kept for the next run, since nothing in them changes while they are
+    used, and only if no random number was drawn for them, since each run has numbers of its own.
+    """
+    key = json.dumps(settings, sort_keys=True, default=str)
+    if key not in _READ:
+        before = capture_random_states()
+        data = instantiate(settings)
+        data.prepare_data()
+        data.setup("fit")
+        is_own = type(data).__module__.startswith("qspinn.data.")
+        if not is_own or not _same(before, capture_random_states()):
+            return data
+        _READ.clear()
+        _READ[key] = data
+    # A data module knows its trainer, which is another one in each run.
+    return copy.copy(_READ[key])
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two states of the random generators are equal."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return all(_same(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
 
 
 def with_data(group: Mapping[str, Any], data: object) -> dict[str, Any]:

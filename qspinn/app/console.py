@@ -18,6 +18,9 @@ _POINTLESS = (
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
     ".*exists and is not empty.*",
+    # A network that was trained in another folder, which the store of baselines keeps.
+    ".*The dirpath has changed from.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
     ".*isinstance.treespec, LeafSpec.*",
 )
 

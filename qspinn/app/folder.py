@@ -12,12 +12,19 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from qspinn.app.errors import ConfigurationError, naming
-from qspinn.records import RECORD_NAME, RecordError, RunRecord, config_hash, read_record
+from qspinn.records import (
+    FAILURE_NAME,
+    RECORD_NAME,
+    RecordError,
+    RunRecord,
+    config_hash,
+    read_record,
+)
 
 __all__ = ["LAUNCH_KEYS", "RunFolder", "identity", "job_folder"]
 
 # What says how this launch goes and not what is computed: neither recorded nor hashed.
-LAUNCH_KEYS = ("fresh", "progress")
+LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration")
 
 PICTURES = (
     "weights.png",
@@ -46,16 +53,36 @@ class RunFolder:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self.record = self.path / RECORD_NAME
+        self.failure = self.path / FAILURE_NAME
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
+        self.output = self.path / "output.txt"
         self.wandb_id = self.path / "wandb_run_id.txt"
         self.pictures = [self.path / name for name in PICTURES]
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
 
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> RunFolder | None:
+        """Return the folder, if there is one."""
+        return cls(path) if os.path.isdir(path) else None
+
+    def adopt(self, other: RunFolder, checkpoint: bool) -> None:
+        """Take over the metrics and the pictures of a training in another folder.
+
+        Args:
+            other: The folder; nothing in it is changed.
+            checkpoint: Take over its checkpoint as well.
+        """
+        shutil.copyfile(other.metrics, self.metrics)
+        files = [path for path in other.pictures if path.exists()]
+        for path in [*files, *([other.last_checkpoint] if checkpoint else [])]:
+            _link(path, self.path / path.relative_to(other.path))
+
     def clear(self) -> None:
         """Delete what a run leaves, and nothing else."""
-        for file in (self.record, self.config, self.metrics, self.wandb_id, *self.pictures):
+        files = (self.record, self.failure, self.config, self.metrics, self.output, self.wandb_id)
+        for file in (*files, *self.pictures):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -104,6 +131,22 @@ class RunFolder:
             f"{self.path} holds a run of another configuration ({shown}): write "
             "hydra.run.dir=FOLDER with another folder, or fresh=true to delete that run"
         )
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, where the file system can; else copy it.
+
+    Files of a run are replaced as a whole, never changed, so that either name keeps its content.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # renaming over another name of the same file does nothing
 
 
 def _differences(earlier: Any, now: Any, place: str = "") -> list[str]:

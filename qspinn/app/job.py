@@ -5,27 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
 
+from qspinn.app.baselines import Baseline, BaselineStore
 from qspinn.app.building import (
     Parts,
     build_callbacks,
     build_loggers,
     build_parts,
     build_trainer,
+    first_test_samples,
 )
+from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
 from qspinn.app.metrics_table import MetricsTable
 from qspinn.app.outcome import TEST_ACCURACY, make_record
 from qspinn.app.progress import progress_bar
 from qspinn.app.quantization import Scheme, build_scheme
+from qspinn.callbacks.isolation import preserved_globals
 from qspinn.callbacks.random_state import RandomState
 from qspinn.plan import QuantizationPlan
 from qspinn.records import RunRecord
@@ -39,15 +44,25 @@ class Job:
     Args:
         config: The resolved configuration, checked, as plain types.
         folder: The output folder. A checkpoint in it is of this configuration, and is gone on from.
-        plan: What the group ``quantization`` says.
+        plan: What the group ``quantization`` says; None where nothing is quantised.
+        store: Where 32-bit trainings are kept and taken from; None: the run trains its own.
+        train_baseline: Whether a run that does not start from a 32-bit training sees to it that
+            the store has the one that it is compared with.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], folder: RunFolder, plan: QuantizationPlan
+        self,
+        config: Mapping[str, Any],
+        folder: RunFolder,
+        plan: QuantizationPlan | None,
+        store: BaselineStore | None = None,
+        train_baseline: bool = False,
     ) -> None:
         self.config = config
         self.folder = folder
         self.plan = plan
+        self.store = store
+        self.train_baseline = train_baseline
         self.timer = Timer()
         self.seconds: dict[str, float] = {}
 
@@ -57,35 +72,55 @@ class Job:
         Raises:
             ConfigurationError: A value that cannot be; nothing has been trained then.
         """
+        return self._execute()[0]
+
+    def _execute(self) -> tuple[RunRecord, dict[str, float]]:
+        """The record, and what the test of the module measured."""
         lightning.seed_everything(self.config["seed"], workers=True, verbose=False)
         with self._phase("setup"):
             parts = build_parts(self.config)
-            example = example_input(parts.data)
+            example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
                 scheme.check(parts.module, example)
             table = MetricsTable(self.folder.path)
             trainer = self._trainer(scheme, table)
-        self._fit(trainer, parts, table)
-        with self._phase("test"):
-            measured = trainer.test(parts.module, datamodule=parts.data, verbose=False)[0]
-        if TEST_ACCURACY not in measured:
-            raise ConfigurationError(
-                f"learning: {type(parts.module).__name__} logs no {TEST_ACCURACY} in its "
-                f"test_step (it logs {', '.join(measured) or 'nothing'})"
-            )
+        baseline = self._baseline() if scheme.learns_in_32_bit else None
+        self.folder.save_config(self.config)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(dict(self.config))
+        if baseline is None:
+            measured = self._learn(trainer, parts, table)
+        else:
+            measured = self._restore(trainer, parts, table, baseline)
         device = parts.module.device
         outcome = scheme.outcome(measured[TEST_ACCURACY], parts.module, example.to(device))
+        if outcome.baseline_accuracy is None:
+            outcome = replace(outcome, baseline_accuracy=self._baseline_accuracy())
         names = (name_of(parts.network), name_of(parts.data))
         record = make_record(self.config, self.folder, outcome, names, table.latest(), self.seconds)
-        log_summary(trainer, record)
-        return record
+        log_summary(trainer, record, self.folder)
+        return record, measured
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         started = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
+
+    def _baseline(self) -> Baseline | None:
+        """The 32-bit training of this configuration, out of the store."""
+        if self.store is None:
+            return None
+        with self._phase("baseline"), preserved_globals():
+            return self.store.get(self.config, train_float)
+
+    def _baseline_accuracy(self) -> float | None:
+        """Of the 32-bit twin of a network that has learned in fixed point, if it is known."""
+        if self.store is None:
+            return None
+        found = self._baseline() if self.train_baseline else self.store.find(self.config)
+        return None if found is None else found.record.accuracy
 
     def _trainer(self, scheme: Scheme, table: MetricsTable) -> lightning.Trainer:
         progress = progress_bar(self.config["progress"])
@@ -102,27 +137,67 @@ class Job:
             self.config["trainer"], self.folder, callbacks, loggers, progress is not None
         )
 
-    def _fit(self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable) -> None:
-        self.folder.save_config(self.config)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(dict(self.config))
+    def _learn(
+        self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable
+    ) -> dict[str, float]:
+        """Train, or go on with a training that was broken off, and test."""
         checkpoint = self.folder.last_checkpoint if self.folder.last_checkpoint.exists() else None
         done = 0
         if checkpoint is not None:
-            done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+            done = epochs_of(checkpoint)
             print(f"resuming after epoch {done} from {checkpoint}", flush=True)
         table.keep_epochs(done)
+        self._fit(trainer, parts, checkpoint)
+        with self._phase("test"):
+            measured = trainer.test(parts.module, datamodule=parts.data, verbose=False)[0]
+        if TEST_ACCURACY not in measured:
+            raise ConfigurationError(
+                f"learning: {type(parts.module).__name__} logs no {TEST_ACCURACY} in its "
+                f"test_step (it logs {', '.join(measured) or 'nothing'})"
+            )
+        return dict(measured)
+
+    def _restore(
+        self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable, baseline: Baseline
+    ) -> dict[str, float]:
+        """Put module and random generators where a training in the store has left them.
+
+        That is a fit which goes on from a checkpoint after the last epoch: it trains nothing, and
+        at its end all callbacks do what they do at the end of any fit. Its test is not repeated.
+        """
+        print(f"32-bit training taken from {baseline.folder.path}", flush=True)
+        callbacks = trainer.checkpoint_callbacks
+        keeps = any(isinstance(callback, EpochCheckpoint) for callback in callbacks)
+        self.folder.adopt(baseline.folder, checkpoint=keeps)
+        checkpoint = baseline.folder.last_checkpoint
+        done = epochs_of(checkpoint)
+        table.read()
+        table.keep_epochs(done)
+        for logger in trainer.loggers:
+            for row in [] if logger is table else table.rows():
+                logger.log_metrics(row, step=int(row.pop("step")))
+        trainer.fit_loop.max_epochs = done  # an early stop is no state that a checkpoint knows
+        with self._phase("restore"):
+            self._fit(trainer, parts, checkpoint)
+        for logger in trainer.loggers:
+            measured = {"epoch": trainer.current_epoch, **baseline.measured}
+            logger.log_metrics(measured, step=trainer.global_step)
+        return baseline.measured
+
+    def _fit(self, trainer: lightning.Trainer, parts: Parts, checkpoint: Path | None) -> None:
         trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
         self.seconds["fit"] = round(self.timer.time_elapsed("train"), 3)
 
 
-def example_input(data: lightning.LightningDataModule) -> Tensor:
-    """Return one input ``[1, ...]`` as the network takes it, drawing no random number."""
-    with isolate_rng():
-        data.setup("test")
-        loader = data.test_dataloader()
-        batch = next(iter(loader))
-    return batch[0][:1]
+def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, dict[str, float]]:
+    """Run a configuration without quantisation: what the store of baselines keeps."""
+    return Job(config, folder, plan=None)._execute()
+
+
+def epochs_of(checkpoint: Path) -> int:
+    """Return how many epochs had been trained when a checkpoint was written."""
+    loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return int(loaded["epoch"]) + 1
 
 
 def has_validation(data: lightning.LightningDataModule) -> bool:
@@ -131,8 +206,11 @@ def has_validation(data: lightning.LightningDataModule) -> bool:
     return not isinstance(loaders, (list, tuple)) or len(loaders) > 0
 
 
-def log_summary(trainer: lightning.Trainer, record: RunRecord) -> None:
-    """Hand what the record says in the end to the loggers, for whoever compares runs there."""
+def log_summary(trainer: lightning.Trainer, record: RunRecord, folder: RunFolder) -> None:
+    """Hand what the record says in the end to the loggers, for whoever compares runs there.
+
+    A logger with a method `log_record` gets all of it.
+    """
     summary = {
         "accuracy": record.accuracy,
         "baseline_accuracy": record.baseline_accuracy,
@@ -141,6 +219,8 @@ def log_summary(trainer: lightning.Trainer, record: RunRecord) -> None:
     known = {name: value for name, value in summary.items() if value is not None}
     for logger in trainer.loggers:
         logger.log_metrics(known, step=trainer.global_step)
+        if hasattr(logger, "log_record"):
+            logger.log_record(record, folder)
         logger.save()
 
 

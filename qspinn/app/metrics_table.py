@@ -33,6 +33,11 @@ class MetricsTable(Logger):
         self.path = Path(save_dir) / file_name
         self._rows: dict[int, dict[str, Any]] = {}
         self._changed = False
+        self.read()
+
+    def read(self) -> None:
+        """Take over what the file holds, if there is one."""
+        self._rows, self._changed = {}, False
         if self.path.is_file():
             with open(self.path, newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -60,6 +65,13 @@ class MetricsTable(Logger):
         }
         self._changed = True
         self.save()
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return what was logged at each step, in order, each with its ``step``."""
+        return [
+            {name: float(value) for name, value in self._rows[step].items()}
+            for step in sorted(self._rows)
+        ]
 
     def latest(self) -> dict[str, float]:
         """Return the last value of each metric."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from qspinn.app.folder import RunFolder, identity
 from qspinn.plan import Footprint, ResolvedPlan
-from qspinn.records import RunRecord, config_hash, finite_or_none
+from qspinn.records import RunRecord, baseline_key, config_hash, finite_or_none, setting_key
 
-__all__ = ["TEST_ACCURACY", "Outcome", "make_record"]
+__all__ = ["TEST_ACCURACY", "Outcome", "library_versions", "make_record"]
 
 # The metric that a learning module logs in its test_step.
 TEST_ACCURACY = "test/accuracy"
@@ -60,6 +60,7 @@ def make_record(
     """
     recorded = identity(config)
     quantization = config["quantization"]
+    checkpoint = folder.last_checkpoint.relative_to(folder.path)
     footprint, plan, baseline = outcome.footprint, outcome.plan, outcome.baseline_accuracy
     return RunRecord(
         accuracy=exact(outcome.accuracy),
@@ -79,11 +80,13 @@ def make_record(
         seed=config["seed"],
         config=recorded,
         config_hash=config_hash(recorded),
-        checkpoint=folder.last_checkpoint.relative_to(folder.path).as_posix(),
+        checkpoint=checkpoint.as_posix() if folder.last_checkpoint.exists() else None,
         versions=library_versions(),
         seconds=dict(seconds),
         metrics=finite_or_none(metrics),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        baseline_key=baseline_key(recorded),
+        setting_key=setting_key(recorded),
     )
 
 

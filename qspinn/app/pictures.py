@@ -20,46 +20,58 @@ __all__ = ["Pictures", "hand_out", "show_on_loggers"]
 
 
 class Pictures(lightning.Callback):
-    """Draws what a network learned at the end of a fit, and what it mistakes after a test.
+    """Draws what a network learned at the end of a fit, and what it mistakes in a test.
 
     * ``weights.png``: the incoming weights of every neuron, for a network with ``weight``
       ``[inputs, neurons]`` and ``input_shape``;
     * ``confusion_matrix.png``: for a learning module whose ``confusion`` is a metric ``[C, C]``.
 
-    A copy that was quantised after training has pictures of its own, with its prefix before their
-    names (``ptq_weights.png``). Files are replaced as a whole. Loggers with a method ``log_image``,
-    such as W&B's, get them too.
+    A copy that was quantised, and tested, after training has pictures of its own, with its prefix
+    before their names (``ptq_weights.png``). Files are replaced as a whole. Loggers with a method
+    ``log_image``, such as W&B's, get them too.
     """
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw the weights."""
-        from qspinn.report.pictures import draw_weights
-
-        for prefix, module in _with_quantized(trainer, pl_module):
-            network = getattr(module, "network", None)
-            weight = getattr(network, "weight", None)
-            shape = getattr(network, "input_shape", None)
-            if isinstance(weight, Tensor) and weight.ndim == 2 and shape is not None:
-                values = weight.detach().float().cpu().numpy()
-                title = f"Weights of {values.shape[1]} neurons"
-                hand_out(trainer, f"{prefix}weights", draw_weights(values, shape, title))
+        """Draw the weights; of quantised copies all that there is."""
+        _draw_weights(trainer, "", pl_module)
+        for prefix, module in _quantized(trainer):
+            _draw_weights(trainer, prefix, module)
+            _draw_confusion(trainer, prefix, module)
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw the confusion matrix."""
-        from qspinn.report.pictures import draw_confusion
-
-        for prefix, module in _with_quantized(trainer, pl_module):
-            confusion = getattr(module, "confusion", None)
-            if isinstance(confusion, Metric) and confusion.update_called:
-                figure = draw_confusion(confusion.compute().cpu().numpy(), "Test images")
-                hand_out(trainer, f"{prefix}confusion_matrix", figure)
+        _draw_confusion(trainer, "", pl_module)
 
 
-def _with_quantized(
-    trainer: lightning.Trainer, module: lightning.LightningModule
+def _draw_weights(
+    trainer: lightning.Trainer, prefix: str, module: lightning.LightningModule
+) -> None:
+    from qspinn.report.pictures import draw_weights
+
+    network = getattr(module, "network", None)
+    weight = getattr(network, "weight", None)
+    shape = getattr(network, "input_shape", None)
+    if isinstance(weight, Tensor) and weight.ndim == 2 and shape is not None:
+        values = weight.detach().float().cpu().numpy()
+        title = f"Weights of {values.shape[1]} neurons"
+        hand_out(trainer, f"{prefix}weights", draw_weights(values, shape, title))
+
+
+def _draw_confusion(
+    trainer: lightning.Trainer, prefix: str, module: lightning.LightningModule
+) -> None:
+    from qspinn.report.pictures import draw_confusion
+
+    confusion = getattr(module, "confusion", None)
+    if isinstance(confusion, Metric) and confusion.update_called:
+        figure = draw_confusion(confusion.compute().cpu().numpy(), "Test images")
+        hand_out(trainer, f"{prefix}confusion_matrix", figure)
+
+
+def _quantized(
+    trainer: lightning.Trainer,
 ) -> Iterator[tuple[str, lightning.LightningModule]]:
-    """The module, and the quantised copies of it with their prefixes."""
-    yield "", module
+    """The copies that were quantised after training, with their prefixes."""
     callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         if not isinstance(callback, PostTrainingQuantization):

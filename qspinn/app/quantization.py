@@ -61,10 +61,12 @@ class Scheme(Protocol):
     """When a network is quantised, and which accuracy is whose.
 
     Attributes:
+        learns_in_32_bit: Whether the network learns as it does without quantisation.
         callbacks_before: Callbacks in front of the one that restores random states.
         callbacks_after: Callbacks behind it.
     """
 
+    learns_in_32_bit: bool
     callbacks_before: list[lightning.Callback]
     callbacks_after: list[lightning.Callback]
 
@@ -79,6 +81,8 @@ class Scheme(Protocol):
 
 class NoQuantization:
     """The 32-bit network."""
+
+    learns_in_32_bit = True
 
     def __init__(self) -> None:
         self.callbacks_before: list[lightning.Callback] = []
@@ -96,6 +100,8 @@ class NoQuantization:
 
 class PostTraining:
     """The network learns in 32-bit and is quantised when the fit ends."""
+
+    learns_in_32_bit = True
 
     def __init__(
         self,
@@ -128,6 +134,8 @@ class PostTraining:
 
 class InTraining:
     """The network computes with quantised values while it learns."""
+
+    learns_in_32_bit = False
 
     def __init__(
         self,
@@ -175,7 +183,7 @@ def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
             without one.
     """
     if quantization["scheme"] == "none":
-        if quantization["compile_steps"]:
+        if quantization.get("compile_steps"):  # a training for the store has no such key
             raise ConfigurationError(
                 "quantization.compile_steps=true compiles the steps of quantised neurons, and "
                 "scheme=none has none: write false, or scheme=itq"
@@ -189,32 +197,32 @@ def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
 
 
 def build_scheme(
-    config: Mapping[str, Any], plan: QuantizationPlan, has_validation: bool = True
+    config: Mapping[str, Any], plan: QuantizationPlan | None, has_validation: bool = True
 ) -> Scheme:
     """Return the scheme that the configuration names.
 
     Args:
         config: The whole configuration.
-        plan: What its group ``quantization`` says.
+        plan: What its group ``quantization`` says; None where nothing is quantised.
         has_validation: Whether the data have a validation set.
     """
     quantization = config["quantization"]
     for callback, names in _CALLBACK_KEYS.items():
-        node = {name: quantization[name] for name in names}
+        node = {name: quantization[name] for name in names if name in quantization}
         check_targets({"_target_": callback, **node}, "quantization")
     check_precision(config["trainer"]["precision"], quantization)
+    if quantization["scheme"] == "none" or plan is None:
+        return NoQuantization()
+    compile_steps = quantization["compile_steps"]
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
             batches = quantization["calibration_batches"]
-            return PostTraining(plan, batches, has_validation, quantization["compile_steps"])
-        if quantization["scheme"] == "itq":
-            start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
-            freeze, compile_steps = quantization["freeze_epoch"], quantization["compile_steps"]
-            scheme = InTraining(plan, start, freeze, compile_steps)
-            if epochs is not None and 0 < epochs <= start:
-                raise ConfigurationError(
-                    f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "
-                    f"epochs, counted from 0; write 0 to {epochs - 1}"
-                )
-            return scheme
-    return NoQuantization()
+            return PostTraining(plan, batches, has_validation, compile_steps)
+        start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
+        scheme = InTraining(plan, start, quantization["freeze_epoch"], compile_steps)
+        if epochs is not None and 0 < epochs <= start:
+            raise ConfigurationError(
+                f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "
+                f"epochs, counted from 0; write 0 to {epochs - 1}"
+            )
+        return scheme

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,31 +13,16 @@ from typing import Any, NoReturn
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from qspinn.records import RecordError, find_records, read_record, write_json
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.sources import Sources, read_sources
+from qspinn.records import write_json
 from qspinn.report import print_selection
-from qspinn.selection import Reward, Run, Selection, Target, select
+from qspinn.report.data import selection_values, significance_curves
+from qspinn.selection import Reward, Selection, Target, select
 
-__all__ = ["main", "read_runs", "run_selection"]
+__all__ = ["main", "run_selection"]
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "conf"
-
-
-def read_runs(roots: str | Sequence[str]) -> tuple[list[Run], list[str]]:
-    """Read every record below the roots.
-
-    Returns:
-        The runs, and for each record that cannot be used a line that names it and says why.
-
-    Raises:
-        FileNotFoundError: A root is no file, no folder and matches nothing as a glob.
-    """
-    runs, problems = [], []
-    for path in find_records(roots):
-        try:
-            runs.append(Run(str(path), read_record(path)))
-        except RecordError as error:
-            problems.append(str(error))
-    return runs, problems
 
 
 def run_selection(config: DictConfig) -> Selection:
@@ -43,27 +30,82 @@ def run_selection(config: DictConfig) -> Selection:
 
     Raises:
         ValueError: A setting is wrong, no record is readable, or the runs cannot be compared.
-        FileNotFoundError: See `read_runs`.
+        FileNotFoundError: See `read_sources`.
     """
     settings: Any = OmegaConf.to_container(config, resolve=True)
     target, reward = _target(settings["target"]), _reward(config.reward)
     roots, show = _roots(settings["runs"]), _show(settings["show"])
-    allow_mixed = settings["allow_mixed"]
-    if not isinstance(allow_mixed, bool):
-        raise ValueError(f"allow_mixed={allow_mixed!r}: write true or false")
-    runs, problems = read_runs(roots)
-    for problem in problems:
-        print(f"skipped: {problem}", file=sys.stderr)
-    counts = f"{len(runs)} read, {len(problems)} skipped"
-    if not runs:
-        raise ValueError(f"no usable record.json below {', '.join(roots)} ({counts})")
-    print(f"Records: {counts}")
-    selection = select(runs, target, reward, allow_mixed)
-    print_selection(selection, show=show)
-    if settings["output"]["json"] is not None:
-        values = selection.to_dict() | {"skipped": problems}
-        print(f"Written: {write_json(values, settings['output']['json'])}")
+    allow_mixed, group_seeds = (_switch(settings, name) for name in ("allow_mixed", "group_seeds"))
+    output = _output(settings["output"])
+    with _without_collecting():
+        found = read_sources(roots)
+        for problem in found.skipped:
+            print(f"skipped: {problem}", file=sys.stderr)
+        for problem in found.failed:
+            print(f"failed: {problem}", file=sys.stderr)
+        counts = f"{len(found.runs)} read, {len(found.skipped)} skipped"
+        if found.failed:
+            counts += f", {len(found.failed)} failed"
+        if not found.runs:
+            raise ValueError(f"no usable record.json below {', '.join(roots)} ({counts})")
+        print(f"Records: {counts}")
+        selection = select(found.runs, target, reward, allow_mixed, group_seeds)
+        print_selection(selection, show=show)
+        for path in _write(selection, found, output):
+            print(f"Written: {path}")
     return selection
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Many records make many objects and no cycles: looking for some doubles the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _write(selection: Selection, found: Sources, output: dict[str, str | None]) -> Iterator[Path]:
+    """Write the files that were asked for; what they need is imported only then."""
+    if output["json"] is not None:
+        values = selection_values(selection, found.skipped, found.failed)
+        yield write_json(values, output["json"])
+    if output["dir"] is None:
+        return
+    from qspinn.report.front import draw_front, save_figure
+    from qspinn.report.page import write_page
+    from qspinn.report.table import write_table
+
+    folder = Path(output["dir"])
+    values = selection_values(selection, found.skipped, found.failed)
+    yield write_json(values, folder / "selection.json")
+    yield write_table(selection, folder / "selection.csv")
+    figure = draw_front(selection)
+    yield save_figure(figure, folder / "front.png")
+    yield save_figure(figure, folder / "front.svg")
+    problems = [f"skipped: {line}" for line in found.skipped]
+    problems += [f"failed: {line}" for line in found.failed]
+    curves = significance_curves(selection)
+    yield write_page(selection, folder / "selection.html", curves, problems)
+
+
+def _output(settings: Any) -> dict[str, str | None]:
+    if not isinstance(settings, dict) or set(settings) != {"dir", "json"}:
+        raise ValueError(f"output={settings!r}: the keys are dir, json")
+    for name, value in settings.items():
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ValueError(f"output.{name}={value!r}: write a path, or null for none")
+    return settings
+
+
+def _switch(settings: Any, name: str) -> bool:
+    value = settings[name]
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}: write true or false")
+    return value
 
 
 def _target(settings: Any) -> Target:
@@ -86,7 +128,10 @@ def _reward(config: Any) -> Reward:
 def _roots(runs: object) -> list[str]:
     roots = [runs] if isinstance(runs, str) else runs
     if not isinstance(roots, list) or not roots or not all(isinstance(r, str) for r in roots):
-        raise ValueError(f"runs={runs!r}: write a folder, a record file, a glob, or a list [a,b]")
+        raise ValueError(
+            f"runs={runs!r}: write a folder, a record file, a glob, a "
+            "table.csv, wandb:entity/project, or a list [a,b]"
+        )
     return roots
 
 
@@ -104,7 +149,7 @@ def main(config: DictConfig) -> None:
     """
     try:
         selection = run_selection(config)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, ConfigurationError) as error:
         _exit(str(error))
     except hydra.errors.InstantiationException as error:
         _exit(f"the reward cannot be made: {error}")

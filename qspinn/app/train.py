@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from qspinn.app.baselines import store_from_config
 from qspinn.app.building import check_seed, set_threads
 from qspinn.app.checking import check_targets
 from qspinn.app.console import quiet_lightning
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder import RunFolder, job_folder
 from qspinn.app.job import Job
 from qspinn.app.quantization import plan_from_config
@@ -24,6 +27,13 @@ from qspinn.report import print_footprint
 
 __all__ = ["main", "train"]
 
+# Hydra looks for plugins in every folder hydra_plugins on the path; one of them is ours. Launchers
+# send Hydra's state, which names the plugins, to processes that have to find it as well.
+PLUGINS = str(Path(__file__).with_name("plugins"))
+sys.path.append(PLUGINS)
+if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, paths), PLUGINS])
+
 # conf/train.yaml names a job's folder in a sweep with it.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
 
@@ -31,17 +41,28 @@ OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
 def main(config: DictConfig) -> float:
     """Run one job of a launch and return its accuracy.
 
-    A value that cannot be ends a single run with a message and exit code 2; in a multirun the
-    error is raised, so that the other jobs go on.
+    A value that cannot be ends a single run with a message and exit code 2. In a multirun the error
+    is recorded in the job's folder and raised, so that the other jobs go on and Hydra exits with 1.
     """
+    output = Path(HydraConfig.get().runtime.output_dir)
+    is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
     try:
-        record = train(config, Path(HydraConfig.get().runtime.output_dir))
+        if config.exploration.strategy is not None:
+            from qspinn.app.strategies import explore_by_strategy
+
+            return explore_by_strategy(config, output)
+        return train(config, output).accuracy
     except ConfigurationError as error:
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
+        if not is_single:
+            record_failure(config, output, error)
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    return record.accuracy
+    except Exception as error:
+        record_failure(config, output, error)
+        if is_single:
+            raise
+        raise transportable(error) from error
 
 
 def train(config: DictConfig, output: Path) -> RunRecord:
@@ -63,6 +84,8 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     check_seed(values["seed"])
     set_threads(values["threads"])
     plan = plan_from_config(values["quantization"])
+    store = store_from_config(values["baselines"])
+    train_for_itq = values["baselines"]["train_for_itq"]
     folder = RunFolder(output)
     if values["fresh"]:
         folder.clear()
@@ -71,8 +94,9 @@ def train(config: DictConfig, output: Path) -> RunRecord:
         print(f"{folder.record} is the record of this run already (fresh=true runs it again)")
     else:
         with quiet_lightning(), closing_wandb(values["logger"]):
-            record = Job(values, folder, plan).execute()
+            record = Job(values, folder, plan, store, train_for_itq).execute()
         write_record(record, folder.record)
+        folder.failure.unlink(missing_ok=True)
         print(f"record: {folder.record}")
     print_footprint(record)
     return record

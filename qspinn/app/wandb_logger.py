@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from typing import Any
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import RunFolder
+from qspinn.records import RECORD_NAME, RunRecord
+from qspinn.selection import LinearReward
 
-__all__ = ["finish_wandb", "start_wandb", "wandb_mode"]
+__all__ = ["RECORD_KEY", "RunLogger", "finish_wandb", "open_api", "start_wandb", "wandb_mode"]
 
 MODES = ("online", "offline", "disabled", "shared")
 CONNECT_SECONDS = 5.0
+API_SECONDS = 20
+RECORD_KEY = "qspinn_record"
+"""Name in a run's summary of the whole record as JSON, which select.py reads."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -60,6 +67,84 @@ def _why_offline() -> str | None:
     return None
 
 
+def open_api() -> Any:
+    """Return W&B's interface for reading runs.
+
+    Raises:
+        ConfigurationError: There is no key, or the server does not answer; nobody is asked.
+    """
+    reason = _why_offline()
+    if reason is not None:
+        raise ConfigurationError(f"W&B cannot be asked for runs: {reason}")
+    try:
+        return wandb.Api(timeout=API_SECONDS)
+    except Exception as error:
+        raise ConfigurationError(f"W&B cannot be asked for runs: {error}") from error
+
+
+class RunLogger(WandbLogger):
+    """Lightning's logger for W&B, which logs at the end what the run hands over."""
+
+    def log_record(self, record: RunRecord, folder: RunFolder) -> None:
+        """Log a record: numbers to compare runs by, tables, plots, and the network as an artifact.
+
+        Args:
+            record: Of the run.
+            folder: Holds the checkpoint, if one was written.
+        """
+        run = self.experiment
+        run.tags = tuple(dict.fromkeys([*(run.tags or ()), *_tags(record)]))
+        roles = {role: bits for role, bits in record.footprint_bits_by_role.items() if bits}
+        sizes = wandb.Table(columns=["role", "bits", "bits in 32-bit"])
+        for role, bits in record.footprint_bits_by_role.items():
+            sizes.add_data(role, bits, record.baseline_footprint_bits_by_role.get(role, 0))
+        about = ("role", "format", "rounding", "overflow")
+        formats = wandb.Table(columns=["tensor", *about])
+        for path, entry in record.formats.items():
+            formats.add_data(path, *(entry[key] for key in about))
+        bars = wandb.plot.bar(sizes, "role", "bits", title="Footprint by role (bits)")
+        run.log({"footprint": sizes, "formats": formats, "footprint by role": bars})
+        summary = _summary(record)
+        text = json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":"))
+        run.summary.update({**summary, RECORD_KEY: text})
+        run.summary.update({f"footprint_bits/{role}": bits for role, bits in roles.items()})
+        artifact = wandb.Artifact(f"network-{run.id}", type="model", metadata=summary)
+        if record.checkpoint is not None and (folder.path / record.checkpoint).is_file():
+            artifact.add_file(str(folder.path / record.checkpoint), name="last.ckpt")
+        with artifact.new_file(RECORD_NAME, mode="w", encoding="utf-8") as file:
+            json.dump(record.to_dict(), file, sort_keys=True, indent=2)
+        run.log_artifact(artifact)
+
+
+def _tags(record: RunRecord) -> list[str]:
+    """What W&B's table of runs is filtered by."""
+    lengths = {bits for given in record.word_lengths.values() for bits in given}
+    bits = f"{lengths.pop()}-bit" if len(lengths) == 1 else "mixed precision"
+    about = [] if record.rounding is None else [record.rounding, bits]
+    return [record.scheme, *about, record.network, record.data]
+
+
+def _summary(record: RunRecord) -> dict[str, Any]:
+    reward = LinearReward()
+    values = {
+        "accuracy": record.accuracy,
+        "baseline_accuracy": record.baseline_accuracy,
+        "drop": record.drop,
+        "footprint_bits": record.footprint_bits,
+        "baseline_footprint_bits": record.baseline_footprint_bits,
+        "training_footprint_bits": record.training_footprint_bits,
+        "reduction": record.reduction,
+        "reward": reward(record),
+        "reward_formula": str(reward),
+        "scheme": record.scheme,
+        "rounding": record.rounding,
+    }
+    for role, lengths in record.word_lengths.items():
+        if lengths:
+            values[f"word_length/{role}"] = max(lengths)  # of several tensors the longest
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def start_wandb(
     save_dir: str,
     project: str = "qspinn",
@@ -67,7 +152,7 @@ def start_wandb(
     name: str | None = None,
     group: str | None = None,
     tags: Sequence[str] = (),
-) -> WandbLogger:
+) -> RunLogger:
     """Start a run of its own, or take up the one that this output folder began.
 
     Args:
@@ -95,7 +180,7 @@ def start_wandb(
         settings=wandb.Settings(silent=mode != "online", console="off"),
     )
     id_file.write_text(run.id + "\n", encoding="utf-8")
-    return WandbLogger(experiment=run, save_dir=save_dir, project=project)
+    return RunLogger(experiment=run, save_dir=save_dir, project=project)
 
 
 def finish_wandb(exit_code: int) -> None:

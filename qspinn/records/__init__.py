@@ -4,31 +4,46 @@ A run and a selection meet only through record files. This package needs nothing
 library, so that reading records starts at once.
 """
 
-from qspinn.records.hashing import baseline_key, config_hash
+from qspinn.records.failure import FAILURE_NAME, RunFailure, read_failure, write_failure
+from qspinn.records.hashing import baseline_key, config_hash, setting_key
+from qspinn.records.reading import RecordReader, baseline_key_of, read_record, setting_key_of
 from qspinn.records.run_record import SCHEMA_VERSION, SCHEMES, STATUSES, RunRecord, finite_or_none
 from qspinn.records.store import (
     RECORD_NAME,
     comparable,
+    find_outcomes,
     find_records,
-    read_record,
+    write_bytes,
     write_json,
     write_record,
+    write_text,
 )
 from qspinn.records.validation import RecordError
 
 __all__ = [
+    "FAILURE_NAME",
     "RECORD_NAME",
     "SCHEMA_VERSION",
     "SCHEMES",
     "STATUSES",
     "RecordError",
+    "RecordReader",
+    "RunFailure",
     "RunRecord",
     "baseline_key",
+    "baseline_key_of",
     "comparable",
     "config_hash",
+    "find_outcomes",
     "find_records",
     "finite_or_none",
+    "read_failure",
     "read_record",
+    "setting_key",
+    "setting_key_of",
+    "write_bytes",
+    "write_failure",
     "write_json",
     "write_record",
+    "write_text",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from qspinn.records.validation import mapping, plain
 
-__all__ = ["QUANTIZATION_KEYS", "WHERE_KEYS", "baseline_key", "config_hash"]
+__all__ = ["QUANTIZATION_KEYS", "WHERE_KEYS", "baseline_key", "config_hash", "setting_key"]
 
 # Keys that say where a run happens and what it reports, and change nothing that is measured.
 WHERE_KEYS = ("hydra", "launcher", "logger", "paths", "data.root", "data.download")
@@ -38,6 +38,11 @@ def baseline_key(config: Mapping[str, Any], exclude: Iterable[str] = WHERE_KEYS)
     """
     kept = _without_callbacks(plain("config", mapping("config", config)))
     return _digest(kept, exclude, *QUANTIZATION_KEYS)
+
+
+def setting_key(config: Mapping[str, Any]) -> str:
+    """Hash of the configuration without its seed: runs that share it are repetitions."""
+    return config_hash(config, (*WHERE_KEYS, "seed"))
 
 
 def _digest(config: dict[str, Any], exclude: Iterable[str], *more: str) -> str:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
-from pathlib import PurePath
 from typing import Any
 
-from qspinn.records.validation import RecordError, fail, integer, mapping, number, plain, text
+from qspinn.records.fields import FIELD_CHECKS, SCHEMA_VERSION, SCHEMES, STATUSES
+from qspinn.records.validation import RecordError, fail, plain
 
-__all__ = ["SCHEMA_VERSION", "SCHEMES", "STATUSES", "RunRecord", "finite_or_none"]
+__all__ = ["SCHEMA_VERSION", "SCHEMES", "STATUSES", "RunRecord", "check_names", "finite_or_none"]
 
-SCHEMA_VERSION = 1
-SCHEMES = ("none", "ptq", "itq")
-STATUSES = ("completed", "interrupted")
-
-_FORMAT_KEYS = ("role", "format", "rounding", "overflow")
-_HASH = re.compile(r"[0-9a-f]{64}")
+# Fields that records did not have from the start; files without them are read all the same.
+LATER_FIELDS = ("baseline_key", "setting_key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +47,9 @@ class RunRecord:
         metrics: Name to value; None stands for a value that was not finite.
         status: `completed`, or `interrupted` where training ended before its planned end.
         created: ISO 8601 date and time, or None.
+        baseline_key: See `qspinn.records.baseline_key`; None in records of qspinn before it was
+            stored, and computed from the configuration then.
+        setting_key: See `qspinn.records.setting_key`; None likewise.
         schema_version: Of this layout; only the current one is accepted.
 
     Raises:
@@ -82,103 +79,49 @@ class RunRecord:
     metrics: dict[str, float | None] = field(default_factory=dict)
     status: str = "completed"
     created: str | None = None
+    baseline_key: str | None = None
+    setting_key: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if type(self.schema_version) is not int or self.schema_version != SCHEMA_VERSION:
-            raise fail("schema_version", self.schema_version, str(SCHEMA_VERSION))
-        self._check_identity()
-        self._check_scheme()
-        self._check_accuracy()
-        self._check_footprints()
-        self._check_word_lengths_and_formats()
-        self._check_tables()
+        for name, check in FIELD_CHECKS.items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))
+        self._check_together()
 
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
+    @classmethod
+    def of_checked(cls, values: dict[str, Any]) -> RunRecord:
+        """Make a record of values that `FIELD_CHECKS` has returned; what relates them is checked.
 
-    def _check_identity(self) -> None:
-        text("network", self.network)
-        text("data", self.data)
-        text("status", self.status, STATUSES)
-        integer("seed", self.seed)
-        self._set("config", plain("config", mapping("config", self.config)))
-        if not _HASH.fullmatch(text("config_hash", self.config_hash)):
-            raise fail("config_hash", self.config_hash, "64 hexadecimal digits (config_hash())")
-        if self.checkpoint is not None:
-            parts = PurePath(text("checkpoint", self.checkpoint))
-            if parts.is_absolute() or "\\" in self.checkpoint:
-                expected = "a path relative to the record's folder, with forward slashes"
-                raise fail("checkpoint", self.checkpoint, expected)
-        if self.created is not None:
-            try:
-                datetime.fromisoformat(text("created", self.created))
-            except ValueError as error:
-                raise fail("created", self.created, "an ISO 8601 date and time") from error
+        Raises:
+            RecordError: Two fields contradict each other.
+        """
+        record = object.__new__(cls)
+        record.__dict__.update(_DEFAULTS)
+        record.__dict__.update(values)
+        record._check_together()
+        return record
 
-    def _check_scheme(self) -> None:
-        text("scheme", self.scheme, SCHEMES)
+    def _check_together(self) -> None:
+        """The rules that relate one field to another."""
         if self.scheme == "none":
             if self.rounding is not None:
                 raise fail("rounding", self.rounding, "null, because the scheme is none")
             if self.formats:
                 raise fail("formats", self.formats, "an empty mapping, because the scheme is none")
+            if self.baseline_accuracy not in (None, self.accuracy):
+                expected = f"null or the accuracy {self.accuracy!r}, because the scheme is none"
+                raise fail("baseline_accuracy", self.baseline_accuracy, expected)
         elif self.rounding is None:
             raise fail("rounding", None, f"a rounding, because the scheme is {self.scheme}")
-        else:
-            text("rounding", self.rounding)
-
-    def _check_accuracy(self) -> None:
-        self._set("accuracy", number("accuracy", self.accuracy, 0.0, 1.0))
-        if self.baseline_accuracy is None:
-            return
-        baseline = number("baseline_accuracy", self.baseline_accuracy, 0.0, 1.0)
-        self._set("baseline_accuracy", baseline)
-        if self.scheme == "none" and baseline != self.accuracy:
-            expected = f"null or the accuracy {self.accuracy!r}, because the scheme is none"
-            raise fail("baseline_accuracy", baseline, expected)
-
-    def _check_footprints(self) -> None:
         for total in ("footprint_bits", "baseline_footprint_bits"):
-            integer(total, getattr(self, total), 1)
             name = f"{total}_by_role"
-            by_role = mapping(name, getattr(self, name))
-            bits = {role: integer(f"{name}.{role}", value, 0) for role, value in by_role.items()}
-            self._set(name, bits)
-            if sum(bits.values()) != getattr(self, total):
-                expected = f"values that add up to {total} = {getattr(self, total)}"
-                raise fail(name, bits, f"{expected} (their sum is {sum(bits.values())})")
-        integer("training_footprint_bits", self.training_footprint_bits, self.footprint_bits)
-
-    def _check_word_lengths_and_formats(self) -> None:
-        lengths = {}
-        for role, given in mapping("word_lengths", self.word_lengths).items():
-            name = f"word_lengths.{role}"
-            values = given if isinstance(given, (list, tuple)) else [given]
-            lengths[role] = sorted({integer(name, value, 1) for value in values})
-        self._set("word_lengths", lengths)
-        formats = {}
-        for path, entry in mapping("formats", self.formats).items():
-            name = f"formats.{path}"
-            if set(mapping(name, entry)) != set(_FORMAT_KEYS):
-                raise fail(name, entry, "exactly the keys " + ", ".join(_FORMAT_KEYS))
-            formats[path] = {key: text(f"{name}.{key}", entry[key]) for key in _FORMAT_KEYS}
-        self._set("formats", formats)
-        name = "accumulator_word_lengths"
-        sums = mapping(name, getattr(self, name))
-        self._set(name, {path: integer(f"{name}.{path}", sums[path], 1) for path in sums})
-
-    def _check_tables(self) -> None:
-        versions = mapping("versions", self.versions)
-        self._set("versions", {key: text(f"versions.{key}", versions[key]) for key in versions})
-        seconds = mapping("seconds", self.seconds)
-        self._set("seconds", {k: number(f"seconds.{k}", seconds[k], 0.0) for k in seconds})
-        metrics = mapping("metrics", self.metrics)
-        checked = {
-            key: None if value is None else number(f"metrics.{key}", value)
-            for key, value in metrics.items()
-        }
-        self._set("metrics", checked)
+            by_role, bits = getattr(self, name), getattr(self, total)
+            if sum(by_role.values()) != bits:
+                expected = f"values that add up to {total} = {bits}"
+                raise fail(name, by_role, f"{expected} (their sum is {sum(by_role.values())})")
+        if self.training_footprint_bits < self.footprint_bits:
+            expected = f"an integer of at least {self.footprint_bits}"
+            raise fail("training_footprint_bits", self.training_footprint_bits, expected)
 
     @property
     def reduction(self) -> float:
@@ -192,7 +135,12 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as they are written to the file. The containers are copies."""
-        return {item.name: plain(item.name, getattr(self, item.name)) for item in fields(self)}
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: plain(name, value)
+            for name, value in given.items()
+            if value is not None or name not in LATER_FIELDS
+        }
 
     @classmethod
     def from_dict(cls, values: object) -> RunRecord:
@@ -204,21 +152,38 @@ class RunRecord:
         if not isinstance(values, Mapping):
             message = f"expected a mapping of fields, got {type(values).__name__}"
             raise RecordError(message)
-        if "schema_version" not in values:
-            message = "field 'schema_version' is missing: this is no run record"
-            raise RecordError(message, "schema_version")
-        version = values["schema_version"]
-        if type(version) is not int or version != SCHEMA_VERSION:
-            expected = f"{SCHEMA_VERSION}, the schema version that this qspinn reads"
-            raise fail("schema_version", version, expected)
-        names = [item.name for item in fields(cls)]
-        for name in names:
-            if name not in values:
-                raise RecordError(f"field {name!r} is missing", name)
-        for name in values:
-            if name not in names:
-                raise RecordError(f"unknown field {name!r}; known: {', '.join(names)}", str(name))
+        check_names(values)
         return cls(**values)
+
+
+_NAMES = frozenset(item.name for item in fields(RunRecord))
+_REQUIRED = _NAMES.difference(LATER_FIELDS)
+_DEFAULTS = dict.fromkeys(LATER_FIELDS)
+
+
+def check_names(values: Mapping[str, Any]) -> None:
+    """See that a mapping holds the fields of a record of the current schema version.
+
+    Raises:
+        RecordError: Unknown schema version, missing or unknown field.
+    """
+    if "schema_version" not in values:
+        message = "field 'schema_version' is missing: this is no run record"
+        raise RecordError(message, "schema_version")
+    version = values["schema_version"]
+    if type(version) is not int or version != SCHEMA_VERSION:
+        expected = f"{SCHEMA_VERSION}, the schema version that this qspinn reads"
+        raise fail("schema_version", version, expected)
+    given = values.keys()
+    if given >= _REQUIRED and given <= _NAMES:
+        return
+    for item in fields(RunRecord):
+        if item.name in _REQUIRED and item.name not in given:
+            raise RecordError(f"field {item.name!r} is missing", item.name)
+    for name in values:
+        if name not in _NAMES:
+            known = ", ".join(item.name for item in fields(RunRecord))
+            raise RecordError(f"unknown field {name!r}; known: {known}", str(name))
 
 
 def finite_or_none(values: Mapping[str, float]) -> dict[str, float | None]:

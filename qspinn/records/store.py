@@ -1,4 +1,4 @@
-"""Record files: written atomically, read with errors that name the file, found below folders."""
+"""Record files: written atomically, found below folders."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from qspinn.records.run_record import RunRecord
-from qspinn.records.validation import RecordError
 
 __all__ = [
     "RECORD_NAME",
     "comparable",
+    "find_outcomes",
     "find_records",
-    "read_record",
+    "write_bytes",
     "write_json",
     "write_record",
+    "write_text",
 ]
 
 RECORD_NAME = "record.json"
+FAILURE_NAME = "failure.json"
 _TIMES = ("seconds", "created")
+# Folders of a run that hold no further runs.
+_INSIDE = ("checkpoints", "wandb", ".hydra")
 
 
 def write_json(value: Any, path: str | os.PathLike[str]) -> Path:
@@ -32,13 +36,22 @@ def write_json(value: Any, path: str | os.PathLike[str]) -> Path:
     Sorted keys, two spaces, no NaN, a final newline. The text goes to a temporary file in the
     same folder, is forced to the disk and then renamed over `path`. Folders are made.
     """
+    return write_text(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a text as UTF-8, all of it or nothing; folders are made."""
+    return write_bytes(text.encode("utf-8"), path)
+
+
+def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
+    """Write a file, all of it or nothing; folders are made."""
     target = Path(path)
-    encoded = json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(encoded)
+        with open(temporary, "xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -58,35 +71,6 @@ def write_record(record: RunRecord, path: str | os.PathLike[str]) -> Path:
     return write_json(record.to_dict(), target / RECORD_NAME if target.is_dir() else target)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON: a record holds finite numbers only")
-
-
-def read_record(path: str | os.PathLike[str]) -> RunRecord:
-    """Read and check one record file.
-
-    Raises:
-        RecordError: The file is missing, unreadable, not JSON (half-written), of another schema
-            version, or holds a wrong value. The message names the file, the field and the value.
-    """
-    try:
-        raw = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise RecordError(f"{path}: no such file") from error
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
-    if not raw.strip():
-        raise RecordError(f"{path}: the file is empty")
-    try:
-        values = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: corrupt or half-written JSON ({error})") from error
-    try:
-        return RunRecord.from_dict(values)
-    except RecordError as error:
-        raise RecordError(f"{path}: {error}", error.field) from error
-
-
 def comparable(record: RunRecord) -> dict[str, Any]:
     """The record without wall-clock seconds and time stamps: equal for two equal runs."""
     return {key: value for key, value in record.to_dict().items() if key not in _TIMES}
@@ -99,37 +83,61 @@ def find_records(
 
     Args:
         roots: Folders (searched at any depth for `record.json`), record files, or globs of either
-            (`outputs/2026-*`, `**` for any depth); one or several.
+            (`outputs/2026-*`, `**` for any depth); one or several. Links to folders below a
+            root are not followed.
 
     Raises:
         FileNotFoundError: A root is no file, no folder, and matches nothing as a glob.
     """
+    for path in find_outcomes(roots):
+        if os.path.basename(path) != FAILURE_NAME:
+            yield Path(path)
+
+
+def find_outcomes(
+    roots: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> Iterator[str]:
+    """Like `find_records`, and `failure.json` of the folders that have one and no record."""
     if isinstance(roots, (str, os.PathLike)):
         roots = [roots]
     seen: set[str] = set()
     for root in roots:
         for match in _matches(os.fspath(root)):
-            for path in _below(match):
-                real = os.path.realpath(path)
+            real_root = os.path.realpath(match)
+            for path, is_link in _below(match):
+                # Below a folder only the file itself can be a link: asking for the real path of
+                # each of many files is slow.
+                real = os.path.realpath(path) if is_link else real_root + path[len(match) :]
                 if real not in seen:
                     seen.add(real)
-                    yield Path(path)
+                    yield path
 
 
 def _matches(root: str) -> list[str]:
     if os.path.exists(root):
-        return [root]
+        return [root.rstrip(os.sep) or root]
     matches = sorted(glob.glob(root, recursive=True))
     if not matches:
         raise FileNotFoundError(f"{root!r} is no file, no folder and matches nothing as a glob")
-    return matches
+    return [match.rstrip(os.sep) or match for match in matches]
 
 
-def _below(path: str) -> Iterator[str]:
+def _below(path: str) -> Iterator[tuple[str, bool]]:
+    """Files of outcomes in a folder and below it, and whether each is a link."""
     if not os.path.isdir(path):
-        yield path
+        yield path, True
         return
-    for folder, subfolders, files in os.walk(path):
-        subfolders.sort()
-        if RECORD_NAME in files:
-            yield os.path.join(folder, RECORD_NAME)
+    with os.scandir(path) as entries:
+        found = list(entries)
+    files = {entry.name: entry for entry in found if entry.name in (RECORD_NAME, FAILURE_NAME)}
+    files = {name: entry for name, entry in files.items() if not entry.is_dir()}
+    outcome = files.get(RECORD_NAME) or files.get(FAILURE_NAME)
+    if outcome is not None:
+        yield outcome.path, outcome.is_symlink()
+    skipped = _INSIDE if outcome is not None else ()
+    for name in sorted(
+        entry.name
+        for entry in found
+        if entry.name not in skipped and entry.is_dir(follow_symlinks=False)
+    ):
+        yield from _below(os.path.join(path, name))

@@ -59,7 +59,7 @@ def integer(field: str, value: object, low: int | None = None) -> int:
 
 def text(field: str, value: object, choices: Iterable[str] = ()) -> str:
     """`value` as a non-empty string, one of `choices` where there are some."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not _is_written(value):
         raise fail(field, value, "a non-empty string")
     choices = tuple(choices)
     if choices and value not in choices:
@@ -67,12 +67,17 @@ def text(field: str, value: object, choices: Iterable[str] = ()) -> str:
     return value
 
 
+def _is_written(value: str) -> bool:
+    """Whether a text can be written to a file: half of a surrogate pair cannot."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def mapping(field: str, value: object) -> Mapping[str, Any]:
     """`value` as a mapping whose keys are non-empty strings."""
     if not isinstance(value, Mapping):
         raise fail(field, value, "a mapping")
     for key in value:
-        if not isinstance(key, str) or not key:
+        if not isinstance(key, str) or not key or not _is_written(key):
             raise fail(field, key, "keys that are non-empty strings")
     return value
 

@@ -3,4 +3,6 @@
 from qspinn.report.footprint import footprint_table, print_footprint
 from qspinn.report.selection import print_selection
 
+# The other modules are imported by name, where they are needed: matplotlib takes half a second.
+
 __all__ = ["footprint_table", "print_footprint", "print_selection"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
@@ -10,7 +11,19 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bits", "new_table", "percent", "points", "print_wide", "sorted_roles", "times", "words"]
+from qspinn.records import RECORD_NAME
+
+__all__ = [
+    "bits",
+    "new_table",
+    "percent",
+    "points",
+    "print_wide",
+    "shown_path",
+    "sorted_roles",
+    "times",
+    "words",
+]
 
 _ROLES = ("weight", "bias", "membrane", "threshold", "theta", "trace", "decay")
 _ANY_WIDTH = 100_000
@@ -26,14 +39,20 @@ def points(difference: float | None) -> str:
     return "-" if difference is None else f"{round(100 * difference, 2) + 0.0:.2f}"
 
 
-def bits(count: int) -> str:
-    """A number of bits with thousands separated."""
-    return f"{count:,}"
+def bits(count: float) -> str:
+    """A number of bits with thousands separated; a mean is rounded to whole bits."""
+    return f"{count:,.0f}"
 
 
 def times(factor: float) -> str:
     """A reduction: `4.0x`."""
     return f"{factor:.1f}x"
+
+
+def shown_path(path: str) -> str:
+    """The folder of a run: every record file has the same name."""
+    folder, file = os.path.split(path)
+    return folder if folder and file == RECORD_NAME else path
 
 
 def sorted_roles(roles: Iterable[str]) -> list[str]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from qspinn.records import RECORD_NAME
-from qspinn.report.cells import bits, new_table, percent, points, print_wide, times, words
-from qspinn.selection import Dropped, Row, Run, Selection
+from qspinn.report.cells import (
+    bits,
+    new_table,
+    percent,
+    points,
+    print_wide,
+    shown_path,
+    times,
+    words,
+)
+from qspinn.selection import Dropped, Group, Row, Selection
 
 __all__ = ["print_selection"]
 
-_ABOUT = ("scheme", "rounding", "word length", "seed")
+_ABOUT = ("scheme", "rounding", "word length", "seeds")
+_UP_TO = "accuracy times share of the 32-bit footprint saved"
 _NUMBERS = ("accuracy", "drop (points)", "footprint (bits)", "reduction")
 
 
@@ -31,7 +40,7 @@ def print_selection(
     console = console or Console(highlight=False)
     _line(console, f"Target: {selection.target}")
     _line(console, f"Reward: {selection.reward}")
-    mixed = len({_setting(run) for run in _runs(selection)}) > 1
+    mixed = len({_setting(group) for group in _groups(selection)}) > 1
     if selection.rows:
         dominated = [row for row in selection.rows if not row.on_front]
         front = selection.front
@@ -41,6 +50,9 @@ def print_selection(
             _print_rows(console, f"Dominated: {len(dominated)}", dominated, show, mixed)
     if selection.dropped:
         _print_dropped(console, selection.dropped, show, mixed)
+    if selection.rows:
+        _line(console, f"Hypervolume of the front: {selection.hypervolume:.4f} (of 1: {_UP_TO})")
+        _print_choices(console, selection)
     for note in selection.notes:
         _line(console, f"Note: {note}.")
     if selection.winner is not None:
@@ -56,31 +68,41 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _runs(selection: Selection) -> list[Run]:
-    return [row.run for row in selection.rows] + [item.run for item in selection.dropped]
+def _print_choices(console: Console, selection: Selection) -> None:
+    """When the choice changes with the weight of the linear reward."""
+    table = new_table(
+        "Worth most, by the weight mu of accuracy - mu * footprint / baseline footprint",
+        ["run"],
+        ["from mu", "to mu", "accuracy", "footprint (bits)"],
+    )
+    for choice in selection.choices:
+        group = selection.rows[choice.index].group
+        high = "-" if math.isinf(choice.high) else f"{choice.high:.4g}"
+        cells = [shown_path(group.path), f"{choice.low:.4g}", high, percent(group.accuracy)]
+        table.add_row(*map(Text, cells), Text(bits(group.footprint_bits)))
+    print_wide(console, table)
 
 
-def _setting(run: Run) -> tuple[str, str]:
-    return run.record.data, run.record.network
+def _groups(selection: Selection) -> list[Group]:
+    return [row.group for row in selection.compared]
 
 
-def _name(path: str) -> str:
-    """The run's folder: every record file has the same name."""
-    folder, file = os.path.split(path)
-    return folder if folder and file == RECORD_NAME else path
+def _setting(group: Group) -> tuple[str, str]:
+    return group.record.data, group.record.network
 
 
-def _about(run: Run, mixed: bool) -> list[str]:
-    record = run.record
-    scheme = "none (32-bit)" if run.is_reference else record.scheme
-    cells = [scheme, record.rounding or "-", words(record.word_lengths), str(record.seed)]
-    return [*_setting(run), *cells] if mixed else cells
+def _about(group: Group, mixed: bool) -> list[str]:
+    record = group.record
+    scheme = "none (32-bit)" if group.is_reference else record.scheme
+    seeds = ",".join(map(str, group.seeds)) if len(group.seeds) < 6 else f"{len(group.seeds)}"
+    cells = [scheme, record.rounding or "-", words(record.word_lengths), seeds]
+    return [*_setting(group), *cells] if mixed else cells
 
 
-def _numbers(run: Run) -> list[str]:
-    record = run.record
-    size = [bits(record.footprint_bits), times(record.reduction)]
-    return [percent(record.accuracy), points(record.drop), *size]
+def _numbers(group: Group) -> list[str]:
+    spread = "" if group.accuracy_std is None else f" ± {points(group.accuracy_std)}"
+    size = [bits(group.footprint_bits), times(group.reduction)]
+    return [percent(group.accuracy) + spread, points(group.drop), *size]
 
 
 def _print_rows(
@@ -91,10 +113,10 @@ def _print_rows(
     left = ["run", *(("data", "network") if mixed else ()), *_ABOUT]
     table = new_table(title, left, [*_NUMBERS, "reward"], *more)
     for row in shown:
-        cells = [_name(row.run.path), *_about(row.run, mixed), *_numbers(row.run)]
+        cells = [shown_path(row.group.path), *_about(row.group, mixed), *_numbers(row.group)]
         cells.append(f"{row.reward:.4f}")
         if row.dominated_by is not None:
-            cells.append(_name(row.dominated_by))
+            cells.append(shown_path(row.dominated_by))
         table.add_row(*map(Text, cells))
     print_wide(console, table)
     _hidden(console, len(rows) - len(shown))
@@ -107,7 +129,7 @@ def _print_dropped(
     left = ["run", *(("data", "network") if mixed else ()), *_ABOUT]
     table = new_table(f"Dropped: {len(dropped)}", left, _NUMBERS, "reason")
     for item in shown:
-        cells = [_name(item.run.path), *_about(item.run, mixed), *_numbers(item.run)]
+        cells = [shown_path(item.group.path), *_about(item.group, mixed), *_numbers(item.group)]
         table.add_row(*map(Text, cells), Text("; ".join(item.reasons)))
     print_wide(console, table)
     _hidden(console, len(dropped) - len(shown))

@@ -1,26 +1,42 @@
 """Choose among runs: the target, the Pareto front, the reward, the winner. Pure, without torch."""
 
 from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.greedy import foretold_drop, greedy_path
+from qspinn.selection.groups import Group, group_runs
+from qspinn.selection.hypervolume import REFERENCE, hypervolume
+from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import dominates, pareto_front
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import MixedRunsError, Run, check_comparable
 from qspinn.selection.selection import Row, Selection, select
+from qspinn.selection.significance import Significance, SweepPoint, significance
 from qspinn.selection.target import Candidates, Dropped, Target, candidates
 
 __all__ = [
+    "REFERENCE",
     "Candidates",
+    "Choice",
     "Dropped",
+    "Group",
     "LinearReward",
     "MixedRunsError",
     "Reward",
     "Row",
     "Run",
     "Selection",
+    "Significance",
+    "SweepPoint",
     "Target",
     "candidates",
     "check_comparable",
+    "choices",
     "dominates",
     "fill_baselines",
+    "foretold_drop",
+    "greedy_path",
+    "group_runs",
+    "hypervolume",
     "pareto_front",
     "select",
+    "significance",
 ]

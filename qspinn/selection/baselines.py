@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qspinn.records import baseline_key
+from qspinn.records import RunRecord, baseline_key_of
 from qspinn.selection.runs import Run
 
 __all__ = ["fill_baselines"]
@@ -31,15 +31,17 @@ def fill_baselines(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     for run in own:
         if run.record.baseline_accuracy is not None and run.record.status == "completed":
             twins[_key(run)].append(run)
+    best = {key: _best(found) for key, found in twins.items()}
     filled: list[Run] = []
     notes: dict[str, None] = {}  # a set that keeps the order
     for run in own:
         if run.record.baseline_accuracy is None:
-            found = twins.get(_key(run), [])
-            # Float networks that were trained as such come before what PTQ runs remember of them.
-            known = [twin for twin in found if twin.is_reference] or found
-            if known:
-                run = _with_baseline(run, known, notes)
+            twin, note = best.get(_key(run), (None, None))
+            if twin is not None:
+                record = _with(run.record, _accuracy(twin))
+                run = replace(run, record=record, baseline_path=twin.path)
+            if note is not None:
+                notes[note] = None
         filled.append(run)
     return filled, list(notes)
 
@@ -47,11 +49,11 @@ def fill_baselines(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 def _own_baseline(run: Run) -> Run:
     if not run.is_reference or run.record.baseline_accuracy is not None:
         return run
-    return replace(run, record=replace(run.record, baseline_accuracy=run.record.accuracy))
+    return replace(run, record=_with(run.record, run.record.accuracy))
 
 
 def _key(run: Run) -> tuple[str, str, str]:
-    return run.record.data, run.record.network, baseline_key(run.record.config)
+    return run.record.data, run.record.network, baseline_key_of(run.record)
 
 
 def _accuracy(run: Run) -> float:
@@ -60,13 +62,20 @@ def _accuracy(run: Run) -> float:
     return accuracy
 
 
-def _with_baseline(run: Run, twins: list[Run], notes: dict[str, None]) -> Run:
+def _best(found: list[Run]) -> tuple[Run, str | None]:
+    """The twin whose accuracy counts, and what a reader should know about it."""
+    # Float networks that were trained as such come before what PTQ runs remember of them.
+    twins = [twin for twin in found if twin.is_reference] or found
     best = min(twins, key=lambda twin: (-_accuracy(twin), twin.path))
     lowest = min(map(_accuracy, twins))
-    if lowest < _accuracy(best):
-        notes[
-            f"{len(twins)} twins measured different 32-bit accuracies ({lowest:.6g} to "
-            f"{_accuracy(best):.6g}); the highest counts, of {best.path}"
-        ] = None
-    record = replace(run.record, baseline_accuracy=_accuracy(best))
-    return replace(run, record=record, baseline_path=best.path)
+    if lowest == _accuracy(best):
+        return best, None
+    return best, (
+        f"{len(twins)} twins measured different 32-bit accuracies ({lowest:.6g} to "
+        f"{_accuracy(best):.6g}); the highest counts, of {best.path}"
+    )
+
+
+def _with(record: RunRecord, baseline_accuracy: float) -> RunRecord:
+    """The record with a baseline accuracy that another record has, and so has been checked."""
+    return RunRecord.of_checked(vars(record) | {"baseline_accuracy": baseline_accuracy})

@@ -6,9 +6,12 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
 
 from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.groups import Group, group_runs
+from qspinn.selection.hypervolume import hypervolume
+from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import pareto_front
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import Run, check_comparable
@@ -22,13 +25,13 @@ class Row:
     """A candidate with its place.
 
     Attributes:
-        run: The run.
-        reward: Its reward.
-        dominated_by: Path of a run on the front that is at least as good in footprint and
-            accuracy and better in one; None for runs on the front.
+        group: The runs; mostly those of several seeds, or one.
+        reward: Its reward: the mean of its runs' rewards.
+        dominated_by: Path of a candidate on the front that is at least as good in footprint and
+            accuracy and better in one; None for those on the front.
     """
 
-    run: Run
+    group: Group
     reward: float
     dominated_by: str | None = None
 
@@ -36,11 +39,6 @@ class Row:
     def on_front(self) -> bool:
         """Whether no other candidate dominates this one."""
         return self.dominated_by is None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types; the record itself stays in its file."""
-        values = _summary(self.run)
-        return values | {"reward": self.reward, "dominated_by": self.dominated_by}
 
 
 @dataclass(frozen=True)
@@ -50,23 +48,34 @@ class Selection:
     Attributes:
         rows: The candidates, best first: those on the front by reward, then the dominated by
             reward. Ties: smaller footprint, then path.
-        dropped: Runs that miss the target, the nearest first (least accuracy missing, then
+        dropped: What misses the target, the nearest first (least accuracy missing, then
             fewest bits too many, then highest accuracy, smallest footprint, path).
         target: What the candidates had to meet.
         reward: How they were weighed, in words.
-        notes: What a reader should know about the baselines.
+        hypervolume: Of the front, in shares of the 32-bit footprint and fractions of accuracy; the
+            reference is the 32-bit footprint and accuracy 0.
+        choices: Indices into `rows`, with the weights `mu` of the linear reward for which each is
+            worth most, by ascending `mu`; whatever the reward is.
+        notes: What a reader should know about baselines and seeds.
     """
 
     rows: tuple[Row, ...]
     dropped: tuple[Dropped, ...]
     target: Target
     reward: str
+    hypervolume: float = 0.0
+    choices: tuple[Choice, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def front(self) -> tuple[Row, ...]:
         """The Pareto front of the candidates, best reward first."""
         return tuple(row for row in self.rows if row.on_front)
+
+    @property
+    def compared(self) -> tuple[Row | Dropped, ...]:
+        """Everything that was compared: the candidates, best first, then what was dropped."""
+        return (*self.rows, *self.dropped)
 
     @property
     def winner(self) -> Row | None:
@@ -80,39 +89,23 @@ class Selection:
             best = self.dropped[0]
             return (
                 f"No run meets the target ({self.target}): {len(self.dropped)} dropped. "
-                f"The nearest is {best.run.path}: {'; '.join(best.reasons)}."
+                f"The nearest is {best.group.path}: {'; '.join(best.reasons)}."
             )
-        record = self.winner.run.record
+        group = self.winner.group
+        spread = "" if group.accuracy_std is None else f" ± {100 * group.accuracy_std:.2f}"
         text = (
-            f"{self.winner.run.path} has the best reward ({self.winner.reward:.4f}) of "
-            f"{len(self.front)} on the Pareto front: accuracy {100 * record.accuracy:.2f}%, "
-            f"footprint {record.footprint_bits:,} bits, {record.reduction:.1f}x smaller"
+            f"{group.path} has the best reward ({self.winner.reward:.4f}) of "
+            f"{len(self.front)} on the Pareto front: accuracy {100 * group.accuracy:.2f}%{spread}, "
+            f"footprint {group.footprint_bits:,.0f} bits, {group.reduction:.1f}x smaller"
         )
-        if record.drop is not None:
-            side = "above" if record.drop < 0 else "below"
-            text += f", {abs(100 * record.drop):.2f} points {side} the 32-bit baseline"
-        if self.winner.run.is_reference:
+        if len(group.runs) > 1:
+            text += f" (mean of {len(group.runs)} seeds)"
+        if group.drop is not None:
+            side = "above" if group.drop < 0 else "below"
+            text += f", {abs(100 * group.drop):.2f} points {side} the 32-bit baseline"
+        if group.is_reference:
             text += ". It is the 32-bit network itself: no quantised run is worth more"
         return text + "."
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types for `selection.json`."""
-        return {
-            "target": {
-                "max_drop": self.target.max_drop,
-                "min_accuracy": self.target.min_accuracy,
-                "max_bits": self.target.max_bits,
-            },
-            "reward": self.reward,
-            "winner": None if self.winner is None else self.winner.run.path,
-            "reason": self.reason,
-            "front": [row.run.path for row in self.front],
-            "candidates": [row.to_dict() for row in self.rows],
-            "dropped": [
-                _summary(item.run) | {"reasons": list(item.reasons)} for item in self.dropped
-            ],
-            "notes": list(self.notes),
-        }
 
 
 def select(
@@ -120,18 +113,20 @@ def select(
     target: Target | None = None,
     reward: Reward | None = None,
     allow_mixed: bool = False,
+    group_seeds: bool = True,
 ) -> Selection:
-    """Select among runs: fill baselines, drop what misses the target, rank the rest.
+    """Select among runs: fill baselines, take seeds together, drop what misses the target, rank.
 
-    The front is that of the candidates: minimise the inference footprint, maximise the accuracy,
-    a run is off it when another candidate is at least as good in both and better in one. 32-bit
-    runs compete like any other.
+    The front is that of the candidates: minimise the inference footprint, maximise the accuracy
+    (means over seeds). A candidate is off it when another one is at least as good in both and
+    better in one; equal ones are both on it. 32-bit runs compete like any other.
 
     Args:
         runs: At least one.
         target: Default: at most one point below the baseline.
         reward: Gives a finite number for a record, the highest wins. Default: `LinearReward()`.
         allow_mixed: Compare runs of different data or network.
+        group_seeds: Take runs together that differ in the seed only (see `group_runs`).
 
     Raises:
         ValueError: No runs, or a reward that is not a finite number.
@@ -145,37 +140,47 @@ def select(
     target = Target() if target is None else target
     reward = LinearReward() if reward is None else reward
     filled, notes = fill_baselines(runs)
-    split = candidates(filled, target)
+    groups, more = group_runs(filled, group_seeds)
+    split = candidates(groups, target)
     rows = _rank(split.kept, reward)
-    dropped = sorted(split.dropped, key=_distance)
-    return Selection(tuple(rows), tuple(dropped), target, _describe(reward), tuple(notes))
+    shares = [(row.group.share, row.group.accuracy) for row in rows]
+    return Selection(
+        rows=tuple(rows),
+        dropped=tuple(sorted(split.dropped, key=_distance)),
+        target=target,
+        reward=_describe(reward),
+        hypervolume=hypervolume(shares),
+        choices=tuple(choices(shares)),
+        notes=(*notes, *more),
+    )
 
 
-def _distance(item: Dropped) -> tuple[float, int, float, int, str]:
-    record = item.run.record
-    accuracy, bits = -record.accuracy, record.footprint_bits
-    return item.missing_accuracy, item.excess_bits, accuracy, bits, item.run.path
+def _distance(item: Dropped) -> tuple[float, float, float, float, str]:
+    group = item.group
+    nearness = item.missing_accuracy, item.excess_bits
+    return *nearness, -group.accuracy, group.footprint_bits, group.path
 
 
-def _rank(kept: Sequence[Run], reward: Reward) -> list[Row]:
-    points = [(run.record.footprint_bits, run.record.accuracy) for run in kept]
+def _rank(kept: Sequence[Group], reward: Reward) -> list[Row]:
+    points = [(group.footprint_bits, group.accuracy) for group in kept]
     front = pareto_front(points)
     # Along the front, ascending in footprint, the accuracy ascends as well: the last one that is
-    # not larger than a dominated run is the most accurate that can dominate it.
+    # not larger than a dominated candidate is the most accurate that can dominate it.
     stairs = sorted(front, key=lambda index: (points[index][0], kept[index].path))
     sizes = [points[index][0] for index in stairs]
     on_front = set(front)
     rows = []
-    for index, run in enumerate(kept):
+    for index, group in enumerate(kept):
         dominator = None
         if index not in on_front:
             dominator = kept[stairs[bisect_right(sizes, points[index][0]) - 1]].path
-        rows.append(Row(run, _reward(run, reward), dominator))
+        worth = [_reward(run, reward) for run in group.runs]
+        rows.append(Row(group, worth[0] if len(worth) == 1 else fmean(worth), dominator))
     return sorted(rows, key=lambda row: (not row.on_front, -row.reward, *_size_and_path(row)))
 
 
-def _size_and_path(row: Row) -> tuple[int, str]:
-    return row.run.record.footprint_bits, row.run.path
+def _size_and_path(row: Row) -> tuple[float, str]:
+    return row.group.footprint_bits, row.group.path
 
 
 def _reward(run: Run, reward: Reward) -> float:
@@ -194,22 +199,3 @@ def _describe(reward: Reward) -> str:
         return shown
     named = reward if hasattr(reward, "__qualname__") else type(reward)
     return f"{named.__module__}.{named.__qualname__}"
-
-
-def _summary(run: Run) -> dict[str, Any]:
-    record = run.record
-    return {
-        "path": run.path,
-        "scheme": record.scheme,
-        "rounding": record.rounding,
-        "word_lengths": record.word_lengths,
-        "network": record.network,
-        "data": record.data,
-        "seed": record.seed,
-        "accuracy": record.accuracy,
-        "baseline_accuracy": record.baseline_accuracy,
-        "baseline_path": run.baseline_path,
-        "footprint_bits": record.footprint_bits,
-        "baseline_footprint_bits": record.baseline_footprint_bits,
-        "reduction": record.reduction,
-    }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qspinn.selection.runs import Run
+from qspinn.selection.groups import Group
 
 __all__ = ["Candidates", "Dropped", "Target", "candidates"]
 
@@ -61,69 +61,71 @@ def _check(name: str, value: object, low: float, high: float, example: str) -> N
 
 @dataclass(frozen=True)
 class Dropped:
-    """A run that misses the target.
+    """A group of runs (or a single one) that misses the target.
 
     Attributes:
-        run: The run.
+        group: The runs.
         reasons: Each bound that is not kept, with by how much.
         missing_accuracy: What it would need on top, a fraction; infinite where the baseline or a
             finished training is missing, so that nothing can be said.
         excess_bits: Bits above the largest footprint.
     """
 
-    run: Run
+    group: Group
     reasons: tuple[str, ...]
     missing_accuracy: float
-    excess_bits: int
+    excess_bits: float
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Runs that meet the target, in the given order, and those that do not."""
+    """Groups that meet the target, in the given order, and those that do not."""
 
-    kept: tuple[Run, ...]
+    kept: tuple[Group, ...]
     dropped: tuple[Dropped, ...]
 
 
-def candidates(runs: Iterable[Run], target: Target) -> Candidates:
-    """Split runs by the target. Fill the baselines first (`fill_baselines`)."""
+def candidates(groups: Iterable[Group], target: Target) -> Candidates:
+    """Split groups by the target; what counts is their means.
+
+    Fill the baselines first (`fill_baselines`).
+    """
     kept, dropped = [], []
-    for run in runs:
-        missed = _miss(run, target)
+    for group in groups:
+        missed = _miss(group, target)
         if missed is None:
-            kept.append(run)
+            kept.append(group)
         else:
             dropped.append(missed)
     return Candidates(tuple(kept), tuple(dropped))
 
 
-def _miss(run: Run, target: Target) -> Dropped | None:
-    """What the run misses, or None when it meets the target."""
-    record, reasons, missing, excess = run.record, [], 0.0, 0
-    if record.status != "completed":
-        reasons.append(f"the run is {record.status}: its training did not reach the planned end")
+def _miss(group: Group, target: Target) -> Dropped | None:
+    """What the group misses, or None when it meets the target."""
+    reasons: list[str] = []
+    missing, excess, drop, status = 0.0, 0.0, group.drop, group.record.status
+    if status != "completed":
+        reasons.append(f"the run is {status}: its training did not reach the planned end")
         missing = math.inf
     if target.max_drop is not None:
-        if record.drop is None:
+        if drop is None:
             reasons.append(
                 "no 32-bit baseline: run the same command with quantization.scheme=none, or set "
                 "target.max_drop=null"
             )
             missing = math.inf
-        elif record.drop > target.max_drop + TOLERANCE:
-            gap = record.drop - target.max_drop
+        elif drop > target.max_drop + TOLERANCE:
+            gap = drop - target.max_drop
             missing = max(missing, gap)
-            reasons.append(
-                f"loses {_points(record.drop)} points of accuracy, {_points(gap)} too many"
-            )
-    if target.min_accuracy is not None and record.accuracy < target.min_accuracy - TOLERANCE:
-        gap = target.min_accuracy - record.accuracy
+            reasons.append(f"loses {_points(drop)} points of accuracy, {_points(gap)} too many")
+    if target.min_accuracy is not None and group.accuracy < target.min_accuracy - TOLERANCE:
+        gap = target.min_accuracy - group.accuracy
         missing = max(missing, gap)
-        reasons.append(f"accuracy {_points(record.accuracy)}%, {_points(gap)} points too low")
-    if target.max_bits is not None and record.footprint_bits > target.max_bits:
-        excess = record.footprint_bits - target.max_bits
-        reasons.append(f"footprint {record.footprint_bits:,} bits, {excess:,} too many")
-    return Dropped(run, tuple(reasons), missing, excess) if reasons else None
+        reasons.append(f"accuracy {_points(group.accuracy)}%, {_points(gap)} points too low")
+    if target.max_bits is not None and group.footprint_bits > target.max_bits:
+        excess = group.footprint_bits - target.max_bits
+        reasons.append(f"footprint {group.footprint_bits:,.0f} bits, {excess:,.0f} too many")
+    return Dropped(group, tuple(reasons), missing, excess) if reasons else None
 
 
 def _points(fraction: float) -> str:

@@ -24,6 +24,7 @@ TINY = (
     "trainer.accelerator=cpu",
     "quantization.calibration_batches=2",
     "progress=lines",
+    "baselines.dir=null",
 )
 
 # The same of a network that learns by STDP.
@@ -38,6 +39,7 @@ TINY_UNSUPERVISED = (
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
     "progress=lines",
+    "baselines.dir=null",
 )
 
 # The same of a network that learns layer by layer.
@@ -143,7 +145,9 @@ def launch_killed(repository: Path) -> Launch:
     """Return a function that runs train.py and kills it at the n-th call of a method."""
 
     def run(where: str, count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-        overrides = (*tiny_overrides(arguments), *arguments)
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        given = [argument for argument in arguments if argument not in flags]
+        overrides = (*flags, *tiny_overrides(given), *given)
         return subprocess.run(
             [sys.executable, "-c", KILLED, where, str(count), *overrides],
             cwd=repository,

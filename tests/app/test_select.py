@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from qspinn.records import write_record
+from qspinn.records import RunFailure, write_failure, write_record
 
 
 @pytest.fixture
@@ -101,6 +101,57 @@ def test_broken_records_are_named_and_counted(outputs, run_select):
     assert "Written: made/selection.json" in out
 
 
+def test_failed_runs_are_named_and_counted(outputs, run_select):
+    failure = RunFailure(
+        error="ArithmeticError",
+        message="diverged\nand more",
+        traceback="",
+        config={},
+        created="2026-01-02T03:04:05+00:00",
+    )
+    write_failure(failure, outputs / "outputs" / "bad" / "failure.json")
+    write_failure(failure, outputs / "outputs" / "ptq8" / "failure.json")  # mended later
+    code, out, err = run_select("output.json=selection.json")
+    assert code == 0
+    assert out.startswith("Records: 3 read, 0 skipped, 1 failed\n")
+    assert err == "failed: outputs/bad/failure.json: ArithmeticError: diverged\n"
+    written = json.loads((outputs / "selection.json").read_text())
+    assert written["failed"] == ["outputs/bad/failure.json: ArithmeticError: diverged"]
+
+
+def test_a_folder_gets_everything_and_the_table_reads_back(outputs, run_select, make_record):
+    again = make_record(bits=800, accuracy=0.977, seed=1, baseline_accuracy=0.98)
+    write_record(again, outputs / "outputs" / "ptq8-1" / "record.json")
+    code, out, err = run_select("output.dir=made")
+    assert (code, err) == (0, "")
+    names = ["front.png", "front.svg", "selection.csv", "selection.html", "selection.json"]
+    assert files(outputs / "made") == names
+    assert [line for line in out.splitlines() if line.startswith("Written")] == [
+        f"Written: made/{name}"
+        for name in ("selection.json", "selection.csv", "front.png", "front.svg", "selection.html")
+    ]
+    assert (outputs / "made" / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (outputs / "made" / "front.svg").read_text()
+    chosen = json.loads((outputs / "made" / "selection.json").read_text())
+    grouped = {tuple(row["seeds"]): row for row in chosen["candidates"]}
+    assert grouped[0, 1]["accuracy"] == pytest.approx(0.978)
+    assert grouped[0, 1]["accuracy_std"] == pytest.approx(0.001 * 2**0.5)
+    assert 0 < chosen["hypervolume"] < 1
+    assert chosen["choices"][0]["from_mu"] == 0
+    assert chosen["choices"][-1]["to_mu"] is None
+    code, again, _ = run_select("runs=made/selection.csv")
+    assert code == 0
+    without_files = [line for line in out.splitlines() if not line.startswith("Written")]
+    assert again.splitlines() == without_files
+
+
+def test_seeds_can_be_kept_apart(outputs, run_select, make_record):
+    again = make_record(bits=800, accuracy=0.977, seed=1, baseline_accuracy=0.98)
+    write_record(again, outputs / "outputs" / "ptq8-1" / "record.json")
+    assert "of 3 candidates" in run_select()[1]
+    assert "of 4 candidates" in run_select("group_seeds=false")[1]
+
+
 def test_no_candidate_exits_with_1_and_names_the_nearest(outputs, run_select):
     code, out, err = run_select("target.min_accuracy=0.999", "output.json=selection.json")
     assert code == 1
@@ -125,6 +176,10 @@ def test_no_candidate_exits_with_1_and_names_the_nearest(outputs, run_select):
         (["reward._target_=qspinn.selection.Nothing"], "Nothing"),
         (["reward=null"], "reward=None is no callable"),
         (["allow_mixed=maybe"], "allow_mixed='maybe': write true or false"),
+        (["group_seeds=maybe"], "group_seeds='maybe': write true or false"),
+        (["runs=absent.csv"], "absent.csv cannot be read as a table"),
+        (["runs=wandb:me"], "write wandb:entity/project"),
+        (["output.dir=3"], "output.dir=3: write a path"),
         (["show=-1"], "show=-1: write a number of rows"),
         (["tagret.max_drop=0.1"], "Key 'tagret' is not in struct"),
         (["target.max_dorp=0.1"], "Key 'max_dorp' is not in struct"),

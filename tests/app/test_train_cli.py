@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qspinn.records import find_records, read_record
+from qspinn.records import find_records, read_failure, read_record
 
 ONE_EPOCH = "trainer.max_epochs=1"
 
@@ -41,6 +41,10 @@ def test_a_sweep_goes_on_after_a_bad_job_and_after_a_restart(launch, tmp_path):
     assert "word_length=0; write 1 to 24" in done.stderr
     records = [read_record(path) for path in find_records(tmp_path)]
     assert sorted((r.seed, r.word_lengths["weight"]) for r in records) == [(1, [4]), (2, [4])]
+    failures = [read_failure(path) for path in sorted(tmp_path.glob("*/failure.json"))]
+    assert {failure.config["seed"] for failure in failures} == {1, 2}
+    assert all(failure.error == "ConfigurationError" for failure in failures)
+    assert "word_length=0; write 1 to 24" in failures[0].message
     again = launch(*(a.replace("4,0", "4") for a in sweep))
     assert again.returncode == 0, again.stderr
     # Other overrides, the same two jobs: their folders are found again by their names.

@@ -14,6 +14,8 @@ from wandb.proto import wandb_internal_pb2
 
 from qspinn.app import wandb_logger
 from qspinn.app.errors import ConfigurationError
+from qspinn.records import RunRecord, read_record
+from qspinn.selection import LinearReward
 
 # Nothing of the machine's own settings: None unsets a variable.
 NO_KEY = dict.fromkeys(("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL"))
@@ -126,6 +128,37 @@ def test_each_job_of_a_sweep_is_a_run_and_one_line_says_offline(launch, tmp_path
         assert values["accuracy"] == pytest.approx(values["ptq/test/accuracy"], abs=1e-6)
         assert values["footprint_bits"] > 0
     assert logged(runs[0]) != logged(runs[1])
+    for seed, entries in zip((1, 2), runs, strict=True):
+        check_handed_over(entries, seed, tmp_path)
+
+
+def check_handed_over(entries, seed, folder):
+    """What W&B compares runs by, the record, the tables and the artifact, grouped and tagged."""
+    values = summary_of(entries)
+    records = map(read_record, (folder / "sweep").glob("*/record.json"))
+    (record,) = [record for record in records if record.seed == seed]
+    assert RunRecord.from_dict(json.loads(values[wandb_logger.RECORD_KEY])) == record
+    assert values["reward"] == pytest.approx(LinearReward()(record))
+    assert values["footprint_bits/weight"] == record.footprint_bits_by_role["weight"]
+    assert (values["scheme"], values["rounding"]) == ("ptq", "nearest")
+    assert values["word_length/weight"] == 8
+    begun = [entry.run for entry in entries if entry.HasField("run")]
+    assert begun[0].run_group == "ptq-nearest-8"
+    assert begun[0].display_name == f"ptq-nearest-8-seed{seed}"
+    assert {"ptq", "nearest", "8-bit", "ConvSNN", "mnist_subset"} <= set(begun[-1].tags)
+    assert {"footprint", "formats"} <= {name.partition("/")[0] for name in logged(entries)}
+    artifacts = [entry.artifact for entry in entries if entry.HasField("artifact")]
+    (model,) = [artifact for artifact in artifacts if artifact.type == "model"]
+    assert {item.path for item in model.manifest.contents} == {"last.ckpt", "record.json"}
+
+
+def summary_of(entries):
+    """The last value of each entry of the summary."""
+    return {
+        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+        for entry in entries
+        for item in entry.summary.update
+    }
 
 
 def test_the_configuration_is_logged_and_an_error_marks_the_run_as_failed(

@@ -28,9 +28,18 @@ GROUPS = (
     "trainer",
     "callbacks",
     "logger",
+    "case",
+    "launcher",
     "experiment",
 )
-OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+# Settings of packages that need not be installed: tests/app/test_launchers.py.
+FOREIGN = {("launcher", name) for name in ("joblib", "ray", "slurm")}
+OPTIONS = [
+    (group, path.stem)
+    for group in GROUPS
+    for path in sorted((CONF / group).glob("*.yaml"))
+    if (group, path.stem) not in FOREIGN
+]
 NEEDS_FILES = ("mnist", "fashion_mnist")
 
 

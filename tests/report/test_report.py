@@ -27,8 +27,8 @@ def cells(line):
 
 
 def row(text, start):
-    """The cells of the one line that begins with `start`."""
-    (line,) = [line for line in text.splitlines() if line.strip().startswith(start)]
+    """The cells of the first line that begins with `start`."""
+    line, *_ = [line for line in text.splitlines() if line.strip().startswith(start)]
     return cells(line)
 
 
@@ -148,7 +148,10 @@ def test_a_terminal_gets_style_and_the_same_words(selection):
 def test_long_lists_are_shortened_and_say_so(make_record):
     points_of = [(800 + i, 0.97) for i in range(30)] + [(100, 0.1)] * 25
     runs = [
-        Run(f"run{i:02}", make_record(bits=b, accuracy=a, baseline_accuracy=0.97))
+        Run(
+            f"run{i:02}",
+            make_record(bits=b, accuracy=a, baseline_accuracy=0.97, setting_key=f"{i:064}"),
+        )
         for i, (b, a) in enumerate(points_of)
     ]
     text = printed(print_selection, select(runs), show=10)
@@ -158,7 +161,7 @@ def test_long_lists_are_shortened_and_say_so(make_record):
     assert "... and 15 more (show=null shows all)" in text
     whole = printed(print_selection, select(runs), show=None)
     assert "more (show=null" not in whole
-    assert len(re.findall(r"^\s+run\d\d ", whole, re.MULTILINE)) == 55
+    assert len(re.findall(r"^\s+run\d\d ", whole, re.MULTILINE)) == 55 + 1  # and the choice
 
 
 def test_mixed_runs_show_data_and_network(make_record):

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from qspinn.selection import Run, Target, candidates
+from qspinn.selection import Group, Run, Target, candidates
 
 
 def miss(record, **target):
     """What the record misses, None when it is a candidate."""
-    split = candidates([Run("run", record)], Target(**target))
+    split = candidates([Group((Run("run", record),))], Target(**target))
     assert len(split.kept) + len(split.dropped) == 1
     return split.dropped[0] if split.dropped else None
 
@@ -75,10 +75,10 @@ def test_an_interrupted_run_is_no_candidate(make_record):
 
 
 def test_the_order_is_kept(make_record):
-    runs = [Run(str(i), make_record(accuracy=i / 10)) for i in range(10)]
+    runs = [Group((Run(str(i), make_record(accuracy=i / 10)),)) for i in range(10)]
     split = candidates(reversed(runs), Target(max_drop=None, min_accuracy=0.5))
     assert [run.path for run in split.kept] == list("98765")
-    assert [item.run.path for item in split.dropped] == list("43210")
+    assert [item.group.path for item in split.dropped] == list("43210")
 
 
 @pytest.mark.parametrize(

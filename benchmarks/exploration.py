@@ -1,0 +1,69 @@
+"""Time per PTQ candidate, and how it falls with the number of processes.
+
+    python benchmarks/exploration.py [--candidates 24] [--workers 1 2] [--folder outputs/timing]
+
+The baselines of both cases are trained first. Every number of processes then evaluates the same
+candidates anew; what is printed is the wall-clock time from the first to the last result, over the
+candidates between them, so that the start of the processes is left out, and beside it that start.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hydra import compose, initialize_config_dir  # noqa: E402
+
+import qspinn.app.train  # noqa: E402  (registers what conf/train.yaml uses)
+from qspinn.app.exploring import Candidate, evaluate, explore  # noqa: E402
+
+CASES = ("supervised_quick", "unsupervised_quick")
+
+
+def candidates_of(case, count, folder):
+    assert qspinn.app.train
+    made = []
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for index in range(count):
+            overrides = [
+                f"case={case}",
+                "callbacks.pictures=null",
+                f"baselines.dir={folder / 'baselines'}",
+                f"quantization.word_length={2 + index % 12}",
+                f"quantization.rounding={('nearest', 'truncate')[index // 12 % 2]}",
+            ]
+            made.append(Candidate(compose("train", overrides), folder / case / str(index)))
+    return made
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--candidates", type=int, default=24)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--folder", type=Path, default=Path("outputs/timing"))
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    for case in CASES:
+        candidates = candidates_of(case, arguments.candidates, folder)
+        first = evaluate(candidates[0])
+        print(f"{case}: trained or found in {first.seconds:.1f} s", flush=True)
+        for workers in arguments.workers:
+            shutil.rmtree(folder / case)
+            started, cpu = time.monotonic(), time.process_time()
+            ends = [time.monotonic() for _ in explore(candidates, workers)]
+            each = (ends[-1] - ends[0]) / (len(ends) - 1)
+            used = (time.process_time() - cpu) / len(ends) if workers == 1 else None
+            print(
+                f"{case}: {workers} processes, {each:.2f} s per candidate, first after "
+                f"{ends[0] - started:.1f} s"
+                + ("" if used is None else f", {used:.2f} s of CPU per candidate"),
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

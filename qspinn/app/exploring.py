@@ -1,0 +1,111 @@
+"""Candidates, evaluated one after the other in this process or in several."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.failures import record_failure
+from qspinn.app.folder import RunFolder
+from qspinn.app.train import train
+from qspinn.app.workers import Died, map_in_workers
+from qspinn.records import RunRecord
+
+__all__ = ["Candidate", "Evaluation", "check_workers", "evaluate", "explore", "report"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run to be done.
+
+    Attributes:
+        config: What ``conf/train.yaml`` composes.
+        folder: Its output folder.
+    """
+
+    config: DictConfig
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of a candidate: its record, or the error that lies in ``failure.json``."""
+
+    candidate: Candidate
+    record: RunRecord | None
+    error: str | None
+    seconds: float
+
+    def __str__(self) -> str:
+        came = f"failed: {self.error}" if self.record is None else _accuracy(self.record)
+        return f"{self.candidate.folder.name}  {came}  {self.seconds:.1f} s"
+
+
+def check_workers(workers: object) -> int:
+    """Return the number of processes, or say what it may be."""
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise ConfigurationError(
+            f"exploration.workers={workers!r}: write a number of processes, 1 or more"
+        )
+    return workers
+
+
+def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evaluation]:
+    """Evaluate candidates, and yield what came of each as soon as it is done.
+
+    All that a candidate prints goes to ``output.txt`` in its folder. One that fails leaves a
+    ``failure.json`` there and stops nothing, not even if its process is killed.
+
+    Args:
+        candidates: Each with a folder of its own.
+        workers: Processes. 1: all in this one, in order.
+    """
+    if workers == 1 or len(candidates) < 2:
+        yield from map(evaluate, candidates)
+        return
+    for index, result in map_in_workers(evaluate, candidates, workers):
+        if isinstance(result, Died):
+            candidate = candidates[index]
+            failure = record_failure(candidate.config, candidate.folder, ProcessDied(str(result)))
+            yield Evaluation(candidate, None, failure.message, 0.0)
+        else:
+            yield result
+
+
+class ProcessDied(Exception):
+    """The process of a candidate was ended from outside."""
+
+
+def evaluate(candidate: Candidate) -> Evaluation:
+    """Run one candidate; never raises an error of the candidate's."""
+    started = time.monotonic()
+    record = error = None
+    with (
+        open(RunFolder(candidate.folder).output, "a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        try:
+            record = train(candidate.config, candidate.folder)
+        except Exception as caught:
+            error = record_failure(candidate.config, candidate.folder, caught).message
+    return Evaluation(candidate, record, error, time.monotonic() - started)
+
+
+def report(evaluations: Iterable[Evaluation], count: int) -> list[Evaluation]:
+    """Print a line for each of so many evaluations as it comes, and return them."""
+    done = []
+    for evaluation in evaluations:
+        done.append(evaluation)
+        print(f"[{len(done)}/{count}] {evaluation}", flush=True)
+    return done
+
+
+def _accuracy(record: RunRecord) -> str:
+    return f"accuracy {100 * record.accuracy:.2f}%  {record.footprint_bits:,} bits"

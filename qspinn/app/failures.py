@@ -1,0 +1,65 @@
+"""What is written of a run that failed, for whoever looks at the sweep later."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qspinn.app.folder import RunFolder, identity
+from qspinn.records import RunFailure, write_failure
+
+__all__ = ["record_failure", "transportable"]
+
+
+def record_failure(config: DictConfig, output: Path, error: BaseException) -> RunFailure:
+    """Write ``failure.json`` into the output folder of a run.
+
+    Args:
+        config: Of the run.
+        output: Its folder.
+        error: What ended it.
+    """
+    try:
+        values: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException:  # perhaps that is the error
+        values = OmegaConf.to_container(config)
+    trace = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
+    failure = RunFailure(
+        error=type(error).__name__,
+        message=str(error),
+        traceback=trace,
+        config=_printable(identity(cast(dict[str, Any], values))),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_failure(failure, RunFolder(output).failure)
+    return failure
+
+
+def transportable(error: Exception) -> Exception:
+    """Return the error, or one with its text where it cannot travel between processes.
+
+    A launcher with worker processes would lose all its jobs over an error that it cannot send.
+    """
+    try:
+        travelled = pickle.loads(pickle.dumps(error))
+    except Exception:
+        travelled = None
+    if type(travelled) is type(error) and str(travelled) == str(error):
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _printable(value: Any) -> Any:
+    """The same with texts for what JSON does not hold: not a number, infinity."""
+    if isinstance(value, dict):
+        return {str(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    is_odd = isinstance(value, float) and (value != value or value in (float("inf"), -float("inf")))
+    return str(value) if is_odd else value

@@ -1,0 +1,120 @@
+"""A guided search over mixed precisions, with a budget of evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qspinn.app.errors import ConfigurationError
+from qspinn.records import RunRecord
+from qspinn.selection import Significance, greedy_path
+
+__all__ = ["Mixture", "Searched", "greedy", "nsga2"]
+
+Mixture = dict[str, int]
+"""Name of a group to its word length."""
+
+Evaluate = Callable[[Sequence[Mixture]], Sequence[RunRecord | None]]
+"""Evaluates mixtures; None stands for one that failed."""
+
+BATCH = 8
+"""Mixtures that are handed out together, whatever the number of processes: part of the result."""
+MOST_REPEATS = 500
+
+
+@dataclass
+class Searched:
+    """What a search has evaluated so far.
+
+    Attributes:
+        evaluate: Evaluates mixtures.
+        left: Evaluations that may still be done.
+        found: Mixtures, as sorted items, with their records, in the order of evaluation.
+    """
+
+    evaluate: Evaluate
+    left: int
+    found: dict[tuple[tuple[str, int], ...], RunRecord | None]
+
+    def of(self, mixture: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+        """The key of a mixture."""
+        return tuple(sorted(mixture.items()))
+
+    def run(self, mixtures: Sequence[Mixture]) -> None:
+        """Evaluate those that are new, as many as the budget allows."""
+        new = list({self.of(m): m for m in mixtures if self.of(m) not in self.found}.values())
+        new = new[: self.left]
+        for mixture, record in zip(new, self.evaluate(new) if new else [], strict=True):
+            self.found[self.of(mixture)] = record
+        self.left -= len(new)
+
+
+def greedy(
+    searched: Searched, found: Sequence[Significance], word_lengths: Sequence[int], share: float = 1
+) -> None:
+    """Evaluate mixtures along the greedy path, evenly spread over it.
+
+    Args:
+        searched: Takes what is evaluated.
+        found: The significance of each group.
+        word_lengths: To choose from.
+        share: Of the budget that is left.
+    """
+    path = greedy_path(found, word_lengths)
+    count = min(len(path), max(1, int(searched.left * share)))
+    chosen = [path[round(i * (len(path) - 1) / max(count - 1, 1))] for i in range(count)]
+    searched.run(chosen)
+
+
+def nsga2(searched: Searched, names: Sequence[str], word_lengths: Sequence[int], seed: int) -> None:
+    """Spend the rest of the budget by the genetic algorithm NSGA-II (Deb et al. 2002) of Optuna.
+
+    What has been evaluated is its first generation.
+
+    Args:
+        searched: What has been evaluated, and takes what is.
+        names: Of the groups.
+        word_lengths: To choose from.
+        seed: Of its random choices.
+
+    Raises:
+        ConfigurationError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "exploration.strategy=nsga2 needs Optuna: pip install 'qspinn[search]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    levels = sorted(set(word_lengths))
+    sampler = optuna.samplers.NSGAIISampler(
+        population_size=max(BATCH, len(searched.found)), seed=seed
+    )
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    for key in searched.found:
+        study.enqueue_trial({name: levels.index(length) for name, length in key})
+    repeats = 0
+    while searched.left and repeats < MOST_REPEATS:
+        asked: list[tuple[Any, Mixture]] = []
+        while len(asked) < min(BATCH, searched.left) and repeats < MOST_REPEATS:
+            trial = study.ask()
+            mixture = {name: levels[trial.suggest_int(name, 0, len(levels) - 1)] for name in names}
+            if searched.of(mixture) in searched.found:
+                repeats += 1
+                _tell(study, trial, searched.found[searched.of(mixture)])
+            else:
+                asked.append((trial, mixture))
+        searched.run([mixture for _, mixture in asked])
+        for trial, mixture in asked:
+            _tell(study, trial, searched.found.get(searched.of(mixture)))
+
+
+def _tell(study: Any, trial: Any, record: RunRecord | None) -> None:
+    import optuna
+
+    if record is None:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial, (record.footprint_bits, record.accuracy))

@@ -1,0 +1,173 @@
+"""Explorations that decide by themselves what to evaluate: significance, and guided searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.exploring import Candidate, check_workers, explore, report
+from qspinn.app.groups import Group, alone, find_groups, jointly
+from qspinn.app.searching import Mixture, Searched, greedy, nsga2
+from qspinn.records import RunRecord, write_json
+from qspinn.selection import Significance, pareto_front, significance
+
+__all__ = ["STRATEGIES", "explore_by_strategy"]
+
+STRATEGIES = ("significance", "greedy", "nsga2")
+LONGEST = 24
+
+
+def explore_by_strategy(config: DictConfig, output: Path) -> float:
+    """Explore as the group ``exploration`` says.
+
+    Candidates have folders of their own below the output folder, with records as any run has them.
+    Started again, it goes on where it was stopped.
+
+    Returns:
+        The best accuracy found.
+
+    Raises:
+        ConfigurationError: A value that cannot be.
+        RuntimeError: A candidate failed; the others have been evaluated.
+    """
+    explorer = Explorer(config, output)
+    found = explorer.significance()
+    if config.exploration.strategy != "significance":
+        explorer.search(found)
+    if explorer.failed:
+        raise RuntimeError(f"{explorer.failed} candidates failed: see failure.json in {output}/*/*")
+    return max(record.accuracy for record in explorer.records)
+
+
+class Explorer:
+    """Evaluates candidates in processes, and keeps count.
+
+    Args:
+        config: What ``conf/train.yaml`` composes.
+        output: The folder of the exploration.
+    """
+
+    def __init__(self, config: DictConfig, output: Path) -> None:
+        settings = config.exploration
+        if settings.strategy not in STRATEGIES:
+            raise ConfigurationError(
+                f"exploration.strategy={settings.strategy!r}: write null or one of "
+                f"{', '.join(STRATEGIES)}"
+            )
+        if config.quantization.scheme == "none":
+            raise ConfigurationError(
+                "quantization.scheme='none': there is no precision to explore; write ptq or itq"
+            )
+        self.config = config
+        self.output = output
+        self.workers = check_workers(settings.workers)
+        self.word_lengths = _word_lengths(settings.word_lengths)
+        self.groups = find_groups(config, settings.unit, settings.roles)
+        self.failed = 0
+        self.records: list[RunRecord] = []
+
+    def evaluate(self, candidates: Sequence[Candidate]) -> list[RunRecord | None]:
+        """Evaluate candidates; the records, in the order of the candidates."""
+        done = report(explore(candidates, self.workers), len(candidates))
+        by_folder = {evaluation.candidate.folder: evaluation.record for evaluation in done}
+        records = [by_folder[candidate.folder] for candidate in candidates]
+        known = [record for record in records if record is not None]
+        self.failed += len(records) - len(known)
+        self.records += known
+        return records
+
+    def significance(self) -> tuple[Significance, ...]:
+        """Sweep each group alone; print, and write ``significance.json`` and ``.png``."""
+        from qspinn.report.pictures import save_png
+        from qspinn.report.significance import draw_significance, print_significance
+
+        folder = self.output / "alone"
+        pairs = [(group, length) for group in self.groups for length in self.word_lengths]
+        self.evaluate([alone(self.config, folder, group, length) for group, length in pairs])
+        max_drop = self.config.exploration.max_drop
+        try:
+            found, _ = significance(self.records, max_drop)
+        except ValueError as error:
+            raise ConfigurationError(f"exploration: {error}") from error
+        print_significance(found, max_drop)
+        title = f"{self.records[0].network} on {self.records[0].data}"
+        save_png(draw_significance(found, max_drop, title), self.output / "significance.png")
+        write_json([one.to_dict() for one in found], self.output / "significance.json")
+        print(f"significance: {self.output / 'significance.png'}", flush=True)
+        return found
+
+    def search(self, found: Sequence[Significance]) -> None:
+        """Search mixtures with the evaluations that are left, and write ``search.json``."""
+        settings = self.config.exploration
+        groups = {_key(one, self.groups): one for one in found if one.values > 0}
+        named = [group for group in self.groups if group.name in groups]
+        spent = len(self.groups) * len(self.word_lengths)
+        if settings.evaluations <= spent:
+            raise ConfigurationError(
+                f"exploration.evaluations={settings.evaluations}: {len(self.groups)} groups at "
+                f"{len(self.word_lengths)} word lengths, each alone, take {spent} of them; write "
+                "more, or fewer word lengths"
+            )
+        levels = range(min(self.word_lengths), max(self.word_lengths) + 1)
+        folder = self.output / "mixed"
+
+        def evaluate(mixtures: Sequence[Mixture]) -> list[RunRecord | None]:
+            return self.evaluate([jointly(self.config, folder, named, m) for m in mixtures])
+
+        searched = Searched(evaluate, settings.evaluations - spent, {})
+        is_greedy = settings.strategy == "greedy"
+        greedy(searched, _renamed(groups), levels, share=1 if is_greedy else 0.5)
+        if not is_greedy:
+            nsga2(searched, [group.name for group in named], levels, self.config.seed)
+        self._write(searched, spent)
+
+    def _write(self, searched: Searched, spent: int) -> None:
+        known = [(dict(key), record) for key, record in searched.found.items() if record]
+        front = pareto_front([(r.footprint_bits, r.accuracy) for _, r in known])
+        best = sorted((known[index] for index in front), key=lambda one: one[1].footprint_bits)
+        values = {
+            "evaluations_before": spent,
+            "evaluated": [_row(*one) for one in known],
+            "front": [_row(*one) for one in best],
+        }
+        path = write_json(values, self.output / "search.json")
+        for mixture, record in best:
+            lengths = ", ".join(f"{name} {length}" for name, length in mixture.items())
+            accuracy = f"{100 * record.accuracy:6.2f}%"
+            print(f"{record.footprint_bits:>12,} bits  {accuracy}  {lengths}")
+        print(f"search: {len(known)} mixtures, {len(best)} on the front: {path}", flush=True)
+
+
+def _row(mixture: Mixture, record: RunRecord) -> dict[str, object]:
+    bits, accuracy = record.footprint_bits, record.accuracy
+    return {"word_lengths": mixture, "footprint_bits": bits, "accuracy": accuracy}
+
+
+def _word_lengths(given: object) -> list[int]:
+    lengths = list(given) if hasattr(given, "__iter__") and not isinstance(given, str) else []
+    if not lengths or not all(type(n) is int and 1 <= n <= LONGEST for n in lengths):
+        raise ConfigurationError(
+            f"exploration.word_lengths={given!r}: write a list of bits from 1 to {LONGEST}"
+        )
+    return sorted(set(lengths))
+
+
+def _key(one: Significance, groups: Sequence[Group]) -> str:
+    """The name of the group that was swept: a role, or the only role of a layer."""
+    by_role = {group.name: group for group in groups}
+    if one.role in by_role:
+        return one.role
+    for group in groups:
+        paths = one.paths
+        if group.role == one.role and all(path.startswith(f"{group.layers}.") for path in paths):
+            return group.name
+    raise KeyError(f"{one.name} is none of the groups {', '.join(by_role)}")
+
+
+def _renamed(groups: dict[str, Significance]) -> list[Significance]:
+    """The same, each with the name of its group."""
+    return [replace(one, name=name) for name, one in groups.items()]

@@ -1,0 +1,67 @@
+"""What a run that failed leaves behind: a file of its own, which is never taken for a record."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qspinn.records.store import FAILURE_NAME, write_json
+from qspinn.records.validation import RecordError, fail, mapping, plain, text
+
+__all__ = ["FAILURE_NAME", "RunFailure", "read_failure", "write_failure"]
+
+FAILURE_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailure:
+    """A run that ended with an error.
+
+    Attributes:
+        error: Class of the error.
+        message: What it said.
+        traceback: Where it came from; empty where there is none (a process that was killed).
+        config: The resolved configuration, as far as it could be resolved.
+        created: ISO 8601 date and time.
+    """
+
+    error: str
+    message: str
+    traceback: str
+    config: dict[str, Any]
+    created: str
+
+    def __post_init__(self) -> None:
+        text("error", self.error)
+        text("created", self.created)
+        for name in ("message", "traceback"):
+            if not isinstance(getattr(self, name), str):
+                raise fail(name, getattr(self, name), "a string")
+        object.__setattr__(self, "config", plain("config", mapping("config", self.config)))
+
+
+def write_failure(failure: RunFailure, path: str | os.PathLike[str]) -> Path:
+    """Write a failure atomically; `path` is the file.
+
+    Returns:
+        The path of the file written.
+    """
+    return write_json({**vars(failure), "schema_version": FAILURE_SCHEMA_VERSION}, path)
+
+
+def read_failure(path: str | os.PathLike[str]) -> RunFailure:
+    """Read a failure.
+
+    Raises:
+        RecordError: The file cannot be read, or holds no failure; the message names it.
+    """
+    try:
+        values = json.loads(Path(path).read_bytes())
+        if values.pop("schema_version") != FAILURE_SCHEMA_VERSION:
+            raise ValueError(f"schema_version is not {FAILURE_SCHEMA_VERSION}")
+        return RunFailure(**values)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecordError) as error:
+        raise RecordError(f"{path}: {error}") from error

@@ -1,0 +1,118 @@
+"""What each field of a record may hold, by itself.
+
+A check sees one value and nothing else, so that who reads many records can check equal values once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+from qspinn.records.validation import fail, integer, mapping, number, plain, text
+
+__all__ = ["FIELD_CHECKS", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "Check"]
+
+SCHEMA_VERSION = 1
+SCHEMES = ("none", "ptq", "itq")
+STATUSES = ("completed", "interrupted")
+
+Check = Callable[[str, Any], Any]
+"""Takes the name of a field and its value; returns the value as it is kept, or raises."""
+
+_FORMAT_KEYS = ("role", "format", "rounding", "overflow")
+_FORMAT_KEY_SET = set(_FORMAT_KEYS)
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def _optional(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _table(check: Check) -> Check:
+    """A mapping from names to values that all pass the same check."""
+
+    def table(name: str, value: Any) -> dict[str, Any]:
+        given = mapping(name, value)
+        return {key: check(f"{name}.{key}", item) for key, item in given.items()}
+
+    return table
+
+
+def _schema_version(name: str, value: Any) -> int:
+    if type(value) is not int or value != SCHEMA_VERSION:
+        raise fail(name, value, str(SCHEMA_VERSION))
+    return value
+
+
+def _config(name: str, value: Any) -> Any:
+    return plain(name, mapping(name, value))
+
+
+def _hash(name: str, value: Any) -> str:
+    if not _HASH.fullmatch(text(name, value)):
+        raise fail(name, value, f"64 hexadecimal digits (qspinn.records.{name}())")
+    return str(value)
+
+
+def _checkpoint(name: str, value: Any) -> str:
+    if PurePath(text(name, value)).is_absolute() or "\\" in value:
+        raise fail(name, value, "a path relative to the record's folder, with forward slashes")
+    return str(value)
+
+
+def _created(name: str, value: Any) -> str:
+    try:
+        datetime.fromisoformat(text(name, value))
+    except ValueError as error:
+        raise fail(name, value, "an ISO 8601 date and time") from error
+    return str(value)
+
+
+def _lengths(name: str, value: Any) -> list[int]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return sorted({integer(name, length, 1) for length in values})
+
+
+def _format(name: str, value: Any) -> dict[str, str]:
+    if set(mapping(name, value)) != _FORMAT_KEY_SET:
+        raise fail(name, value, "exactly the keys " + ", ".join(_FORMAT_KEYS))
+    return {key: text(f"{name}.{key}", value[key]) for key in _FORMAT_KEYS}
+
+
+_share = partial(number, low=0.0, high=1.0)
+_count = partial(integer, low=0)
+_positive = partial(integer, low=1)
+
+FIELD_CHECKS: dict[str, Check] = {
+    "schema_version": _schema_version,
+    "network": text,
+    "data": text,
+    "status": partial(text, choices=STATUSES),
+    "seed": integer,
+    "config": _config,
+    "config_hash": _hash,
+    "baseline_key": _optional(_hash),
+    "setting_key": _optional(_hash),
+    "checkpoint": _optional(_checkpoint),
+    "created": _optional(_created),
+    "scheme": partial(text, choices=SCHEMES),
+    "rounding": _optional(text),
+    "accuracy": _share,
+    "baseline_accuracy": _optional(_share),
+    "footprint_bits": _positive,
+    "baseline_footprint_bits": _positive,
+    "footprint_bits_by_role": _table(_count),
+    "baseline_footprint_bits_by_role": _table(_count),
+    "training_footprint_bits": integer,
+    "word_lengths": _table(_lengths),
+    "formats": _table(_format),
+    "accumulator_word_lengths": _table(_positive),
+    "versions": _table(text),
+    "seconds": _table(partial(number, low=0.0)),
+    "metrics": _table(_optional(number)),
+}
+"""Name of each field of a record to its check, in the order in which they are made."""

@@ -1,0 +1,163 @@
+"""Read record files: every value checked, and what many records share read once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from qspinn.records.fields import FIELD_CHECKS
+from qspinn.records.hashing import baseline_key, setting_key
+from qspinn.records.run_record import RunRecord, check_names
+from qspinn.records.validation import RecordError, mapping, plain
+
+__all__ = ["RecordReader", "baseline_key_of", "read_record", "setting_key_of"]
+
+_MOST_KEPT = 20_000
+"""Distinct texts that a reader remembers before it starts anew."""
+
+
+class RecordReader:
+    """Reads record files, many of which hold the same versions, formats and settings.
+
+    A record as qspinn writes it has a member per line that starts with two blanks. Such a text is
+    cut there, and a member whose text was seen before is neither parsed nor checked again. Each
+    piece has to be a JSON value by itself, which proves that the cuts were right: texts that are
+    written otherwise are read as a whole.
+
+    Equal values of the records read are the same objects: do not change them.
+    """
+
+    def __init__(self) -> None:
+        self._members: dict[str, tuple[str, Any]] = {}
+        self._settings: dict[str, tuple[str, Any]] = {}
+
+    def read(self, path: str | os.PathLike[str]) -> RunRecord:
+        """Read and check one record file.
+
+        Raises:
+            RecordError: The file is missing, unreadable, not JSON (half-written), of another
+                schema version, or holds a wrong value. The message names the file, the field and
+                the value.
+        """
+        try:
+            with open(path, "rb", buffering=0) as file:
+                raw = file.read()
+        except FileNotFoundError as error:
+            raise RecordError(f"{path}: no such file") from error
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
+        if not raw.strip():
+            raise RecordError(f"{path}: the file is empty")
+        try:
+            return self._record(raw.decode("utf-8-sig"))
+        except RecordError as error:
+            raise RecordError(f"{path}: {error}", error.field) from error
+        except (ValueError, RecursionError) as error:
+            raise RecordError(f"{path}: corrupt or half-written JSON ({error})") from error
+
+    def _record(self, text: str) -> RunRecord:
+        values = _cut(text, "", self._members, self._member)
+        if values is None:
+            return RunRecord.from_dict(_parse(text))
+        check_names(values)
+        return RunRecord.of_checked(values)
+
+    def _member(self, text: str) -> tuple[str, Any] | None:
+        """Name and checked value of a member of the record; None where the text is no member."""
+        start = '"config": '
+        if text.startswith(start):
+            settings = _cut(f"{text[len(start) :]}\n", "  ", self._settings, _setting)
+            if settings is not None:
+                return "config", mapping("config", settings)
+        parsed = _pair(text)
+        if parsed is None or parsed[0] == "schema_version":
+            return parsed  # check_names says more about the version
+        check = FIELD_CHECKS.get(parsed[0], _as_it_is)
+        return parsed[0], check(*parsed)
+
+
+def _setting(text: str) -> tuple[str, Any] | None:
+    """Name and checked value of a member of the configuration."""
+    found = _pair(text)
+    return None if found is None else (found[0], plain(f"config.{found[0]}", found[1]))
+
+
+def read_record(path: str | os.PathLike[str]) -> RunRecord:
+    """Read and check one record file.
+
+    Raises:
+        RecordError: See `RecordReader.read`.
+    """
+    return RecordReader().read(path)
+
+
+def baseline_key_of(record: RunRecord) -> str:
+    """The baseline key of a record, computed where the record does not hold it."""
+    return record.baseline_key or baseline_key(record.config)
+
+
+def setting_key_of(record: RunRecord) -> str:
+    """The setting key of a record, computed where the record does not hold it."""
+    return record.setting_key or setting_key(record.config)
+
+
+def _cut(
+    text: str,
+    indent: str,
+    cache: dict[str, tuple[str, Any]],
+    member: Callable[[str], tuple[str, Any] | None],
+) -> dict[str, Any] | None:
+    """An object whose members start on lines of their own; None where it is laid out otherwise.
+
+    Members that are JSON by themselves, joined by commas and put into braces, are a JSON object,
+    and this one. A name that occurs twice is left to the parser.
+    """
+    start, end = f"{{\n{indent}  ", f"\n{indent}}}\n"
+    if not text.startswith(start + '"') or not text.endswith(end):
+        return None
+    # The quote in front of each name is cut away, and put back where a text is new.
+    pieces = text[len(start) + 1 : -len(end)].split(f',\n{indent}  "')
+    values: dict[str, Any] = {}
+    for piece in pieces:
+        pair = cache.get(piece)
+        if pair is None:
+            pair = member(f'"{piece}')
+            if pair is None:
+                return None
+            if pair[0] != "config":  # hardly ever the same, and large; its own members are kept
+                if len(cache) >= _MOST_KEPT:
+                    cache.clear()
+                cache[piece] = pair
+        values[pair[0]] = pair[1]
+    return values if len(values) == len(pieces) else None
+
+
+def _pair(text: str) -> tuple[str, Any] | None:
+    """Name and value of one member, or None where the text is not exactly one."""
+    try:
+        values = _parse(f"{{{text}}}")
+    except (ValueError, RecursionError):
+        return None
+    if len(values) != 1:
+        return None
+    return next(iter(values.items()))
+
+
+def _parse(text: str) -> Any:
+    return _DECODER.decode(text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON: a record holds finite numbers only")
+
+
+# json.loads would make a decoder for each of many texts.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _as_it_is(name: str, value: Any) -> Any:
+    """For names that a record does not have: check_names refuses them."""
+    del name
+    return value

@@ -1,0 +1,123 @@
+"""A selection as plain types: what selection.json and the page hold."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from qspinn.records import RunRecord
+from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
+from qspinn.selection.significance import significance
+
+__all__ = ["choice_values", "row_values", "selection_values", "significance_curves"]
+
+
+def selection_values(
+    selection: Selection, skipped: Sequence[str] = (), failed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Plain types for `selection.json`.
+
+    Args:
+        selection: What was chosen.
+        skipped: A line for each record that could not be read.
+        failed: A line for each run that failed.
+    """
+    winner = selection.winner
+    return {
+        "target": {
+            "max_drop": selection.target.max_drop,
+            "min_accuracy": selection.target.min_accuracy,
+            "max_bits": selection.target.max_bits,
+        },
+        "reward": selection.reward,
+        "winner": None if winner is None else winner.group.path,
+        "winner_formats": {} if winner is None else winner.group.record.formats,
+        "reason": selection.reason,
+        "hypervolume": selection.hypervolume,
+        "hypervolume_reference": {"share": REFERENCE[0], "accuracy": REFERENCE[1]},
+        "choices": choice_values(selection),
+        "front": [row.group.path for row in selection.front],
+        "candidates": [row_values(row) for row in selection.rows],
+        "dropped": [row_values(item) for item in selection.dropped],
+        "notes": list(selection.notes),
+        "skipped": list(skipped),
+        "failed": list(failed),
+    }
+
+
+def choice_values(selection: Selection) -> list[dict[str, Any]]:
+    """When the choice changes: path, and the weights `mu` from and to; None: without end."""
+    return [
+        {
+            "path": selection.rows[choice.index].group.path,
+            "from_mu": choice.low,
+            "to_mu": None if math.isinf(choice.high) else choice.high,
+        }
+        for choice in selection.choices
+    ]
+
+
+def row_values(row: Row | Dropped) -> dict[str, Any]:
+    """A candidate or what was dropped, as plain types; the records stay in their files."""
+    values = _group_values(row.group)
+    if isinstance(row, Row):
+        return values | {"reward": row.reward, "dominated_by": row.dominated_by}
+    return values | {"reasons": list(row.reasons)}
+
+
+def _group_values(group: Group) -> dict[str, Any]:
+    record = group.record
+    return {
+        "path": group.path,
+        "paths": [run.path for run in group.runs],
+        "baseline_paths": [run.baseline_path for run in group.runs],
+        "scheme": record.scheme,
+        "rounding": record.rounding,
+        "word_lengths": record.word_lengths,
+        "network": record.network,
+        "data": record.data,
+        "seeds": list(group.seeds),
+        "accuracy": group.accuracy,
+        "accuracy_std": group.accuracy_std,
+        "baseline_accuracy": group.baseline_accuracy,
+        "drop": group.drop,
+        "footprint_bits": group.footprint_bits,
+        "baseline_footprint_bits": group.baseline_footprint_bits,
+        "reduction": group.reduction,
+    }
+
+
+def significance_curves(selection: Selection) -> list[dict[str, Any]]:
+    """Accuracy by word length of each role that was quantised alone, where there are such runs.
+
+    Runs of different data, networks, schemes or roundings make curves of their own.
+    """
+    found: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for row in selection.compared:
+        for run in row.group.runs:
+            record = run.record
+            if _is_of_one_role(record) and record.drop is not None:
+                kind = (record.data, record.network, record.scheme, record.rounding or "")
+                found[kind].append(record)
+    curves = []
+    for about, records in sorted(found.items()):
+        suffix = "" if len(found) == 1 else f" ({', '.join(about)})"
+        for one in significance(records)[0]:
+            points = [
+                {
+                    "word_length": point.word_length,
+                    "accuracy": point.accuracy,
+                    "accuracy_std": point.deviation if point.runs > 1 else None,
+                }
+                for point in one.points
+            ]
+            curves.append({"name": one.name + suffix, "points": points})
+    return curves
+
+
+def _is_of_one_role(record: RunRecord) -> bool:
+    roles = {entry["role"] for entry in record.formats.values()}
+    lengths = {length for given in record.word_lengths.values() for length in given}
+    return len(roles) == 1 and len(lengths) == 1

@@ -1,0 +1,188 @@
+"""Runs as a CSV table: what select.py writes, and what it reads back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qspinn.records import (
+    RecordError,
+    RunRecord,
+    baseline_key_of,
+    config_hash,
+    setting_key_of,
+    write_text,
+)
+from qspinn.selection import Row, Run, Selection
+
+__all__ = ["NEEDED", "OPTIONAL", "RESULTS", "read_table", "write_table"]
+
+NEEDED = (
+    "scheme",
+    "rounding",
+    "network",
+    "data",
+    "seed",
+    "accuracy",
+    "footprint_bits",
+    "baseline_footprint_bits",
+)
+OPTIONAL = (
+    "path",
+    "word_lengths",
+    "baseline_accuracy",
+    "training_footprint_bits",
+    "footprint_bits_by_role",
+    "baseline_footprint_bits_by_role",
+    "status",
+    "setting_key",
+    "baseline_key",
+)
+RESULTS = ("state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons")
+"""What a selection found; not read back."""
+
+_BITS = (
+    "footprint_bits",
+    "baseline_footprint_bits",
+    "training_footprint_bits",
+)
+
+
+def write_table(selection: Selection, path: str | os.PathLike[str]) -> Path:
+    """Write a row per run, candidates first, best first; see docs/selection.md for the columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["path", *NEEDED, *OPTIONAL[1:], *RESULTS], lineterminator="\n")
+    writer.writeheader()
+    for row in selection.compared:
+        group = row.group
+        results: dict[str, Any] = {"mean_accuracy": group.accuracy, "runs": len(group.runs)}
+        if isinstance(row, Row):
+            state = "front" if row.on_front else "dominated"
+            results |= {"state": state, "reward": row.reward, "dominated_by": row.dominated_by}
+        else:
+            results |= {"state": "dropped", "reasons": "; ".join(row.reasons)}
+        for run in group.runs:
+            writer.writerow(_cells(run) | results)
+    return write_text(text.getvalue(), path)
+
+
+def _cells(run: Run) -> dict[str, Any]:
+    record = run.record
+    plain = {name: getattr(record, name) for name in (*NEEDED, *OPTIONAL) if name != "path"}
+    lengths = {role: "/".join(map(str, given)) for role, given in record.word_lengths.items()}
+    return plain | {
+        "path": run.path,
+        "word_lengths": _pairs(lengths),
+        "footprint_bits_by_role": _pairs(record.footprint_bits_by_role),
+        "baseline_footprint_bits_by_role": _pairs(record.baseline_footprint_bits_by_role),
+        "setting_key": setting_key_of(record),
+        "baseline_key": baseline_key_of(record),
+    }
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def read_table(path: str | os.PathLike[str]) -> Iterator[Run | str]:
+    """Read a table of runs: a run per row, or a line that says why a row cannot be used.
+
+    Raises:
+        RecordError: The file cannot be read, or is no such table.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = _columns(path, next(rows, []))
+        for cells in rows:
+            place = f"{path}, line {rows.line_num}"
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                yield f"{place}: {len(cells)} cells under {len(columns)} columns"
+                continue
+            given = {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
+            try:
+                yield Run(given.get("path", place), _record(given))
+            except RecordError as error:
+                yield f"{place}: {error}"
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecordError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _columns(path: str | os.PathLike[str], columns: Sequence[str]) -> Sequence[str]:
+    known = (*NEEDED, *OPTIONAL, *RESULTS)
+    missing = [name for name in NEEDED if name not in columns]
+    unknown = [name for name in columns if name not in known]
+    if missing or unknown or len(set(columns)) < len(columns):
+        raise RecordError(
+            f"{path}: no table of runs. Missing columns: {_listed(missing)}; unknown columns: "
+            f"{_listed(unknown)}. Needed, each once: {_listed(NEEDED)}; besides: "
+            f"{_listed(OPTIONAL)}"
+        )
+    return columns
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _record(given: Mapping[str, str]) -> RunRecord:
+    values: dict[str, Any] = {name: given.get(name, "") for name in ("scheme", "network", "data")}
+    values |= {name: given[name] for name in ("rounding", "status") if name in given}
+    values["seed"] = _number(given, "seed", int)
+    values |= {name: _number(given, name, int) for name in _BITS if name in given}
+    for name in ("accuracy", "footprint_bits", "baseline_footprint_bits"):
+        if name not in given:
+            raise RecordError(f"column {name!r} is empty", name)
+    values["accuracy"] = _number(given, "accuracy", float)
+    if "baseline_accuracy" in given:
+        values["baseline_accuracy"] = _number(given, "baseline_accuracy", float)
+    values.setdefault("training_footprint_bits", values["footprint_bits"])
+    for total in _BITS[:2]:
+        name = f"{total}_by_role"
+        values[name] = _table(given, name) or {"all": values[total]}
+    lengths = _split(given, "word_lengths")
+    values["word_lengths"] = {
+        role: [_whole("word_lengths", part) for part in text.split("/")]
+        for role, text in lengths.items()
+    }
+    # The configuration is not in the table: what stands for it is what tells settings apart.
+    setting = {name: given.get(name, "") for name in ("scheme", "rounding", "word_lengths")}
+    values |= {
+        "config": {},
+        "config_hash": config_hash(setting),
+        "setting_key": given.get("setting_key") or config_hash(setting),
+        "baseline_key": given.get("baseline_key") or config_hash({"seed": values["seed"]}),
+    }
+    return RunRecord(**values)
+
+
+def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float]) -> Any:
+    try:
+        return kind(given.get(name, ""))
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise RecordError(
+            f"column {name!r}: {given.get(name, '')!r} is not {wanted}", name
+        ) from None
+
+
+def _whole(name: str, text: str) -> int:
+    return int(_number({name: text}, name, int))
+
+
+def _split(given: Mapping[str, str], name: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in given.get(name, "").split()]
+    if not all(role and sign and value for role, sign, value in pairs):
+        message = f"column {name!r}: write role=value pairs such as weight=8 membrane=10"
+        raise RecordError(message, name)
+    return {role: value for role, _, value in pairs}
+
+
+def _table(given: Mapping[str, str], name: str) -> dict[str, int]:
+    return {role: _whole(name, text) for role, text in _split(given, name).items()}

@@ -1,0 +1,148 @@
+"""Runs that differ in the seed only, taken together: what is compared are their means."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from qspinn.records import RunRecord, setting_key_of
+from qspinn.selection.runs import Run
+
+__all__ = ["Group", "group_runs"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One or more runs of the same setting.
+
+    Attributes:
+        runs: At least one, by seed, then path.
+    """
+
+    runs: tuple[Run, ...]
+
+    @property
+    def path(self) -> str:
+        """Of the first run: what reports call the group."""
+        return self.runs[0].path
+
+    @property
+    def record(self) -> RunRecord:
+        """Of the first run; what the runs share (scheme, word lengths) is read from it."""
+        return self.runs[0].record
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the 32-bit network itself."""
+        return self.runs[0].is_reference
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the runs, ascending."""
+        return tuple(run.record.seed for run in self.runs)
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Mean of the runs, a fraction."""
+        return _mean([run.record.accuracy for run in self.runs])
+
+    @cached_property
+    def accuracy_std(self) -> float | None:
+        """Sample standard deviation (n - 1) of the accuracy; None for one run."""
+        if len(self.runs) == 1:
+            return None
+        return statistics.stdev(run.record.accuracy for run in self.runs)
+
+    @cached_property
+    def baseline_accuracy(self) -> float | None:
+        """Mean of the runs' baselines; None where one is missing."""
+        given = [run.record.baseline_accuracy for run in self.runs]
+        known = [accuracy for accuracy in given if accuracy is not None]
+        return _mean(known) if len(known) == len(self.runs) else None
+
+    @cached_property
+    def footprint_bits(self) -> float:
+        """Mean of the runs in bits: an int where they agree, as they do with fixed word lengths."""
+        return _same_or_mean([run.record.footprint_bits for run in self.runs])
+
+    @cached_property
+    def baseline_footprint_bits(self) -> float:
+        """Mean of the runs in bits: an int where they agree."""
+        return _same_or_mean([run.record.baseline_footprint_bits for run in self.runs])
+
+    @property
+    def share(self) -> float:
+        """Footprint over that of the 32-bit network."""
+        return self.footprint_bits / self.baseline_footprint_bits
+
+    @property
+    def reduction(self) -> float:
+        """How many times smaller than the 32-bit network."""
+        return self.baseline_footprint_bits / self.footprint_bits
+
+    @property
+    def drop(self) -> float | None:
+        """Accuracy lost against the baseline, of the means; None where a baseline is missing."""
+        baseline = self.baseline_accuracy
+        return None if baseline is None else baseline - self.accuracy
+
+
+def group_runs(runs: Sequence[Run], by_seed: bool = True) -> tuple[list[Group], list[str]]:
+    """Take runs together whose configurations differ in the seed only.
+
+    Runs of one group agree in data, network, scheme, status and `setting_key` (the configuration
+    without the seed). Their formats may differ, because each run chooses its own from its data;
+    so may, with rules that depend on the data, their footprints, and then the mean counts.
+
+    Args:
+        runs: In any order.
+        by_seed: False: every run is a group of its own.
+
+    Returns:
+        The groups in the order of their first runs, and notes for the reader.
+    """
+    if not by_seed:
+        return [Group((run,)) for run in runs], []
+    found: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        record = run.record
+        key = (record.data, record.network, record.scheme, record.status, setting_key_of(record))
+        found[key].append(run)
+    groups = [
+        Group(tuple(sorted(members, key=lambda run: (run.record.seed, run.path))))
+        for members in found.values()
+    ]
+    return groups, list(_notes(groups))
+
+
+def _notes(groups: Iterable[Group]) -> Iterable[str]:
+    numbers = {len(group.runs) for group in groups}
+    if len(numbers) > 1:
+        yield f"the numbers of runs per setting differ ({min(numbers)} to {max(numbers)} seeds)"
+    repeated = [group for group in groups if len(set(group.seeds)) < len(group.seeds)]
+    if repeated:
+        yield (
+            f"{len(repeated)} settings hold a seed more than once, and each such run counts; the "
+            f"first is {repeated[0].path}"
+        )
+    varying = [group for group in groups if len(_footprints(group)) > 1]
+    if varying:
+        yield (
+            f"the footprints of {len(varying)} settings differ between seeds, and the mean counts; "
+            f"the first is {varying[0].path}"
+        )
+
+
+def _footprints(group: Group) -> set[int]:
+    return {run.record.footprint_bits for run in group.runs}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else statistics.fmean(values)
+
+
+def _same_or_mean(values: Sequence[int]) -> float:
+    return values[0] if len(set(values)) == 1 else statistics.fmean(values)

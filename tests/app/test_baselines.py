@@ -1,0 +1,305 @@
+"""The store of 32-bit trainings: the same records, and nothing trained twice."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from omegaconf import OmegaConf
+
+from qspinn.app.baselines import float_config, training_key
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.train import train
+from qspinn.learning import SupervisedLearning, UnsupervisedLearning
+from qspinn.records import comparable, read_record
+
+QUICK = "experiment=unsupervised_quick"
+KINDS = {"supervised": (), "unsupervised": (QUICK,)}
+STOCHASTIC = "quantization.rounding=stochastic"
+BATCHES = {"supervised": 12, "unsupervised": 8}  # that the tiny trainings of conftest.py have
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Return a list that grows with every batch that is learned from."""
+    batches = []
+    for owner in (SupervisedLearning, UnsupervisedLearning):
+        original = owner.training_step
+
+        def counting(self, batch, batch_idx, original=original):
+            batches.append(batch_idx)
+            return original(self, batch, batch_idx)
+
+        monkeypatch.setattr(owner, "training_step", counting)
+    return batches
+
+
+def values_of(config):
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def state_of(folder: Path):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("scheme", ["none", "ptq"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_record_is_the_same_with_and_without(composed, tmp_path, trained, kind, scheme):
+    # A first run of another candidate trains; what is compared below only loads.
+    store = f"baselines.dir={tmp_path / 'store'}"
+    first = composed(*KINDS[kind], store, "quantization.scheme=ptq", "quantization.word_length=5")
+    train(first, tmp_path / "first")
+    assert len(trained) == BATCHES[kind]
+    overrides = (*KINDS[kind], STOCHASTIC, f"quantization.scheme={scheme}")
+    shared = train(composed(*overrides, store), tmp_path / "shared")
+    assert len(trained) == BATCHES[kind]
+    alone = train(composed(*overrides), tmp_path / "alone")
+    assert len(trained) == 2 * BATCHES[kind]
+
+    assert comparable(shared) == comparable(alone)
+    texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("shared", "alone")]
+    assert texts[0] == texts[1]
+    pictures = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")}
+        for name in ("shared", "alone")
+    ]
+    assert pictures[0] == pictures[1]
+    assert bool(pictures[0]) == (kind == "unsupervised")
+    states = [state_of(tmp_path / name) for name in ("shared", "alone")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_who_trains_makes_no_difference(composed, tmp_path, trained):
+    """The run that trains the baseline has the same record as the run that finds it."""
+    records = []
+    for name in ("one", "two"):
+        store = f"baselines.dir={tmp_path / name}"
+        if name == "two":
+            train(composed(store, "quantization.scheme=none"), tmp_path / "none")
+        records.append(train(composed(store, STOCHASTIC), tmp_path / f"{name}-run"))
+    assert comparable(records[0]) == comparable(records[1])
+    assert len(trained) == 2 * BATCHES["supervised"]
+
+
+def test_a_thousand_candidates_cost_one_training(composed, tmp_path, trained):
+    store = f"baselines.dir={tmp_path / 'store'}"
+    for word_length in (3, 4, 6):
+        record = train(
+            composed(store, f"quantization.word_length={word_length}"),
+            tmp_path / str(word_length),
+        )
+        assert record.word_lengths["weight"] == [word_length]
+    assert len(trained) == BATCHES["supervised"]
+    links = {(tmp_path / n / "checkpoints" / "last.ckpt").stat().st_ino for n in "346"}
+    assert len(links) == 1  # one file on the disk
+    train(composed(store, "seed=1"), tmp_path / "seed")
+    assert len(trained) == 2 * BATCHES["supervised"]
+    assert len(list((tmp_path / "store").glob("*/baseline.json"))) == 2
+
+
+def test_an_itq_run_finds_its_baseline(composed, tmp_path, trained):
+    store = f"baselines.dir={tmp_path / 'store'}"
+    itq = (store, "quantization.scheme=itq", STOCHASTIC)
+    before = train(composed(*itq), tmp_path / "before")
+    assert before.baseline_accuracy is None
+    none = train(composed(store, "quantization.scheme=none"), tmp_path / "none")
+    count = len(trained)
+    after = train(composed(*itq), tmp_path / "after")
+    assert len(trained) == count + BATCHES["supervised"]  # its own training
+    assert after.baseline_accuracy == none.accuracy
+    wanted = {**comparable(before), "baseline_accuracy": none.accuracy}
+    assert comparable(after) == wanted
+
+
+def test_an_itq_run_trains_its_baseline_if_asked(composed, tmp_path, trained):
+    store = f"baselines.dir={tmp_path / 'store'}"
+    itq = ("quantization.scheme=itq", STOCHASTIC)
+    alone = train(composed(*itq), tmp_path / "alone")
+    asked = train(composed(*itq, store, "baselines.train_for_itq=true"), tmp_path / "asked")
+    assert len(trained) == 3 * BATCHES["supervised"]
+    none = train(composed(store, "quantization.scheme=none"), tmp_path / "none")
+    assert len(trained) == 3 * BATCHES["supervised"]
+    assert asked.baseline_accuracy == none.accuracy
+    assert comparable(asked) == {**comparable(alone), "baseline_accuracy": none.accuracy}
+
+
+def test_an_early_stop_is_taken_over(composed, tmp_path, trained):
+    stop = (
+        "trainer.max_epochs=6",
+        "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping",
+        "+callbacks.stop.monitor=val/loss",
+        "+callbacks.stop.patience=1",
+        "+callbacks.stop.min_delta=100",
+    )
+    alone = train(composed(*stop), tmp_path / "alone")
+    assert len(trained) < 24
+    del trained[:]
+    store = f"baselines.dir={tmp_path / 'store'}"
+    shared = train(composed(*stop, store), tmp_path / "shared")
+    assert len(trained) < 24
+    count = len(trained)
+    again = train(composed(*stop, store), tmp_path / "again")
+    assert len(trained) == count
+    assert comparable(alone) == comparable(shared) == comparable(again)
+
+
+def test_no_checkpoint_is_left_where_none_is_wanted(composed, tmp_path):
+    off = ("callbacks.checkpoint=null", "+trainer.enable_checkpointing=false")
+    overrides = (*off, "trainer.max_epochs=1")
+    alone = train(composed(*overrides), tmp_path / "alone")
+    shared = train(composed(*overrides, f"baselines.dir={tmp_path / 's'}"), tmp_path / "shared")
+    assert alone.checkpoint is shared.checkpoint is None
+    assert comparable(alone) == comparable(shared)
+    assert not (tmp_path / "shared" / "checkpoints").exists()
+
+
+SAME = ["quantization.word_length=3", "quantization.scheme=itq", "progress=none", "logger=wandb"]
+OTHER = [
+    "seed=7",
+    "data.max_shift=1",
+    "network.time_steps=3",
+    "learning.loss=cross_entropy",
+    "trainer.max_epochs=4",
+    "threads=2",
+    "+callbacks.more._target_=lightning.pytorch.callbacks.LearningRateMonitor",
+]
+
+
+def test_the_key_is_of_what_the_training_depends_on(composed):
+    def key(*overrides):
+        return training_key(float_config(values_of(composed(*overrides))))
+
+    assert {key(override) for override in SAME} == {key()}
+    assert len({key(), *(key(override) for override in OTHER)}) == 1 + len(OTHER)
+
+
+def test_the_key_knows_versions_sources_and_where_the_data_lie(composed, monkeypatch, tmp_path):
+    import qspinn.app.baselines as module
+
+    values = float_config(values_of(composed()))
+    before = training_key(values)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "library_versions", lambda: dict.fromkeys(module.LIBRARIES, "0"))
+        assert training_key(values) != before
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_own_sources", lambda: {"qspinn.networks": "other"})
+        assert training_key(values) != before
+    strange = tmp_path / "strange_network.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    strange.write_text("class Net: pass\n")
+    values["network"] = {"_target_": "strange_network.Net"}
+    one = training_key(values)
+    strange.write_text("class Net: layers = 2\n")
+    assert training_key(values) != one
+    files = [{**values, "data": {**values["data"], "root": root}} for root in ("a", "b", "./a")]
+    keys = [training_key(value) for value in files]
+    assert keys[0] == keys[2] != keys[1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["baselines.dir=5"], r"baselines\.dir=5: write a folder, or null"),
+        (["baselines.train_for_itq=maybe"], r"train_for_itq='maybe': write true or false"),
+        (["baselines.train_for_itq=true"], r"needs a store: write baselines\.dir=FOLDER"),
+    ],
+)
+def test_bad_values_are_reported(composed, tmp_path, overrides, message):
+    with pytest.raises(ConfigurationError, match=message):
+        train(composed(*overrides), tmp_path)
+
+
+def test_a_bad_candidate_trains_no_baseline(composed, tmp_path, trained):
+    store = f"baselines.dir={tmp_path / 'store'}"
+    bad = composed(store, "quantization.rules=[{layers:no,role:weight,word_length:4}]")
+    with pytest.raises(ConfigurationError, match="matches no layer"):
+        train(bad, tmp_path / "run")
+    assert trained == []
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_entry_that_cannot_be_read_says_so(composed, tmp_path, trained):
+    config = composed("trainer.max_epochs=1", f"baselines.dir={tmp_path / 'store'}")
+    train(config, tmp_path / "one")
+    (file,) = (tmp_path / "store").glob("*/baseline.json")
+    file.write_text("{")
+    with pytest.raises(ConfigurationError, match=r"baseline\.json cannot be read.*delete"):
+        train(config, tmp_path / "two")
+    file.unlink()  # what remains is a training that was broken off after its last epoch
+    count = len(trained)
+    assert (
+        train(config, tmp_path / "two").accuracy
+        == read_record(tmp_path / "one" / "record.json").accuracy
+    )
+    assert len(trained) == count
+    assert json.loads(file.read_text())["measured"]["test/accuracy"] > 0
+
+
+def test_a_training_that_was_killed_is_gone_on_with(composed, launch_killed, tmp_path, trained):
+    store = f"baselines.dir={tmp_path / 'store'}"
+    step = "qspinn.learning.supervised:SupervisedLearning:training_step"
+    killed = launch_killed(step, 6, store, f"hydra.run.dir={tmp_path / 'killed'}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not list((tmp_path / "store").glob("*/baseline.json"))
+    shared = train(composed(store, "quantization.word_length=5"), tmp_path / "shared")
+    assert len(trained) == BATCHES["supervised"] - 4  # the first epoch was kept
+    alone = train(composed("quantization.word_length=5"), tmp_path / "alone")
+    assert comparable(shared) == comparable(alone)
+
+
+WAITING = """
+import sys
+from pathlib import Path
+from omegaconf import OmegaConf
+from qspinn.app.train import train
+config, output = sys.argv[1:]
+print("READY", flush=True)
+sys.stdin.readline()
+train(OmegaConf.load(config), Path(output))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_train_once(composed, repository, tmp_path):
+    processes = []
+    for index in range(3):
+        config = composed(
+            f"baselines.dir={tmp_path / 'store'}", f"quantization.word_length={3 + index}"
+        )
+        OmegaConf.save(config, tmp_path / f"{index}.yaml")
+        arguments = [str(tmp_path / f"{index}.yaml"), str(tmp_path / f"run{index}")]
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", WAITING, *arguments],
+                cwd=repository,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in processes:
+        assert process.stdout.readline() == "READY\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    printed = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sum(text.count("epoch 1/3") for text in printed) == 1
+    assert sum("waiting for the 32-bit training" in text for text in printed) == 2
+    assert sum("32-bit training taken from" in text for text in printed) == 3
+
+
+def test_the_lock_of_a_dead_process_is_free(tmp_path):
+    code = (
+        "import os, signal, sys; from filelock import FileLock\n"
+        "FileLock(sys.argv[1]).acquire(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    lock = tmp_path / "x.lock"
+    done = subprocess.run([sys.executable, "-c", code, str(lock)])
+    assert done.returncode == -signal.SIGKILL
+    FileLock(str(lock)).acquire(timeout=0)

@@ -1,0 +1,117 @@
+"""The guided search, on functions whose best mixtures are known."""
+
+import itertools
+import sys
+
+import pytest
+
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.searching import Searched, greedy, nsga2
+from qspinn.selection import SweepPoint, dominates
+from qspinn.selection.significance import Significance
+
+LEVELS = range(2, 9)
+NAMES = ("weight", "theta", "decay")
+VALUES = {"weight": 80, "theta": 15, "decay": 5}
+NEEDED = {"weight": 3, "theta": 5, "decay": 4}
+
+
+def accuracy_of(mixture):
+    missing = sum(max(0, NEEDED[name] - length) for name, length in mixture.items())
+    return round(0.9 * 0.7**missing, 4)
+
+
+@pytest.fixture
+def evaluated(make_record):
+    """Return an evaluation and the list of mixtures that it was asked for."""
+    asked = []
+
+    def evaluate(mixtures):
+        asked.extend(mixtures)
+        return [
+            make_record(
+                bits=sum(VALUES[name] * length for name, length in mixture.items()),
+                accuracy=accuracy_of(mixture),
+            )
+            for mixture in mixtures
+        ]
+
+    return evaluate, asked
+
+
+def alone(name):
+    points = []
+    for length in (2, 3, 4, 6, 8):
+        mixture = {**dict.fromkeys(NAMES, 8), name: length}
+        points.append(SweepPoint(length, accuracy_of(mixture), 0.0, 0.9 - accuracy_of(mixture), 1))
+    return Significance(name, name, (name,), VALUES[name], tuple(points), None)
+
+
+FOUND = [alone(name) for name in NAMES]
+
+
+@pytest.fixture
+def optuna():
+    """Skip what needs Optuna where it is not installed."""
+    return pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
+
+
+def points_of(searched):
+    return {(record.footprint_bits, record.accuracy) for record in searched.found.values()}
+
+
+def test_the_budget_is_kept_and_nothing_is_evaluated_twice(evaluated, optuna):
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 30, {})
+    greedy(searched, FOUND, LEVELS, share=0.5)
+    after_greedy = len(asked)
+    assert 1 < after_greedy <= 15
+    nsga2(searched, NAMES, LEVELS, seed=0)
+    assert len(asked) == len(searched.found) == 30
+    assert searched.left == 0
+    assert len({tuple(sorted(mixture.items())) for mixture in asked}) == 30
+
+
+def test_the_search_ends_when_there_is_nothing_new(evaluated, optuna):
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 100, {})
+    nsga2(searched, NAMES[:2], range(2, 4), seed=0)
+    assert len(asked) == 4
+    assert searched.left == 96
+
+
+def test_the_search_is_the_same_every_time(evaluated, optuna):
+    evaluate, _ = evaluated
+    found = []
+    for _ in range(2):
+        searched = Searched(evaluate, 25, {})
+        greedy(searched, FOUND, LEVELS, share=0.5)
+        nsga2(searched, NAMES, LEVELS, seed=3)
+        found.append(list(searched.found))
+    assert found[0] == found[1]
+
+
+def test_the_greedy_path_finds_what_is_best(evaluated):
+    """The smallest mixture without a loss is on the path, for a seventeenth of all evaluations."""
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 20, {})
+    greedy(searched, FOUND, LEVELS)
+    every = list(itertools.product(LEVELS, repeat=len(NAMES)))
+    assert len(asked) * 17 <= len(every)
+    best = (sum(VALUES[name] * NEEDED[name] for name in NAMES), 0.9)
+    assert not any(dominates(point, best) for point in points_of(searched))
+    assert any(size <= 1.1 * best[0] and accuracy == 0.9 for size, accuracy in points_of(searched))
+
+
+def test_mixtures_that_fail_are_left_out(make_record, optuna):
+    searched = Searched(lambda mixtures: [None for _ in mixtures], 10, {})
+    nsga2(searched, NAMES, LEVELS, seed=0)
+    assert searched.left == 0
+    assert set(searched.found.values()) == {None}
+
+
+def test_without_optuna_it_says_what_to_install(evaluated, monkeypatch):
+    evaluate, _ = evaluated
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigurationError, match=r"nsga2 needs Optuna: pip install"):
+        nsga2(Searched(evaluate, 5, {}), NAMES, LEVELS, seed=0)

@@ -1,0 +1,121 @@
+"""Explorations that decide what to evaluate, on tiny networks."""
+
+import json
+
+import pytest
+
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.strategies import explore_by_strategy
+from qspinn.records import find_records, read_record
+
+LAYERED = "exploration.unit=layer"
+CHEAP = (
+    "trainer.max_epochs=1",
+    "trainer.limit_val_batches=0",
+    "trainer.limit_test_batches=1",
+    "quantization.calibration_batches=1",
+    "exploration.word_lengths=[3,8]",
+)
+
+
+def test_significance_leaves_a_table_a_picture_and_records(composed, tmp_path, capsys):
+    config = composed(*CHEAP, "experiment=significance", f"baselines.dir={tmp_path / 'store'}")
+    explore_by_strategy(config, tmp_path / "out")
+    table = json.loads((tmp_path / "out" / "significance.json").read_text())
+    roles = {"weight", "bias", "membrane", "threshold", "decay", "input"}
+    assert {row["name"] for row in table} == roles
+    assert {row["role"]: row["values"] for row in table}["input"] == 0
+    assert all([p["word_length"] for p in row["points"]] == [3, 8] for row in table)
+    assert (tmp_path / "out" / "significance.png").stat().st_size > 10_000
+    records = [read_record(path) for path in find_records(tmp_path / "out")]
+    assert len(records) == 12
+    for record in records:  # one role in fixed point, the others as they were
+        (role,) = record.word_lengths
+        others = {r: bits for r, bits in record.footprint_bits_by_role.items() if r != role}
+        baseline = record.baseline_footprint_bits_by_role
+        assert others == {r: bits for r, bits in baseline.items() if r != role}
+    assert len(list((tmp_path / "store").glob("*/baseline.json"))) == 1
+    capsys.readouterr()
+    explore_by_strategy(config, tmp_path / "out")  # started again, it has all records
+    assert "alone" in str(next(iter(find_records(tmp_path / "out"))))
+
+
+def test_a_search_leaves_its_front(composed, tmp_path):
+    pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
+    config = composed(
+        *CHEAP,
+        "experiment=search",
+        "exploration.word_lengths=[3,5]",
+        "exploration.evaluations=18",
+        f"baselines.dir={tmp_path / 'store'}",
+    )
+    explore_by_strategy(config, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert found["evaluations_before"] == 12
+    assert len(found["evaluated"]) == 6
+    assert 1 <= len(found["front"]) <= 6
+    records = [read_record(path) for path in find_records(tmp_path / "out" / "mixed")]
+    measured = {(r.footprint_bits, r.accuracy) for r in records}
+    assert measured == {(row["footprint_bits"], row["accuracy"]) for row in found["evaluated"]}
+    for row in found["evaluated"]:
+        assert row["word_lengths"].keys() == {"weight", "bias", "membrane", "threshold", "decay"}
+
+
+def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatch):
+    import qspinn.app.strategies as strategies
+
+    original = strategies.explore
+
+    def failing(candidates, workers):
+        for candidate in candidates:
+            if "bias=8" in candidate.folder.name:
+                candidate.config.quantization.word_length = 0
+        return original(candidates, workers)
+
+    monkeypatch.setattr(strategies, "explore", failing)
+    config = composed(
+        *CHEAP,
+        "experiment=significance",
+        "exploration.roles=[bias,decay]",
+        f"baselines.dir={tmp_path / 'store'}",
+    )
+    with pytest.raises(RuntimeError, match="1 candidates failed"):
+        explore_by_strategy(config, tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("alone/*/failure.json"))) == 1
+    assert len(list(find_records(tmp_path / "out"))) == 3
+
+
+@pytest.mark.slow
+def test_layers_have_precisions_of_their_own(composed, tmp_path):
+    config = composed(
+        *CHEAP,
+        LAYERED,
+        "experiment=search",
+        "exploration.word_lengths=[4]",
+        "exploration.evaluations=20",
+        "exploration.strategy=greedy",
+        f"baselines.dir={tmp_path / 'store'}",
+    )
+    explore_by_strategy(config, tmp_path / "out")
+    table = json.loads((tmp_path / "out" / "significance.json").read_text())
+    assert sum(row["role"] == "weight" for row in table) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["exploration.strategy=magic"], "strategy='magic': write null or one of significance"),
+        (["exploration.unit=neuron"], "unit='neuron': write one of role, layer"),
+        (["exploration.roles=[theta]"], r"roles=\['theta'\]: write null, or a list of bias, decay"),
+        (["exploration.roles=weight"], "roles='weight': write null, or a list of"),
+        (["exploration.word_lengths=8"], "word_lengths=8: write a list"),
+        (["exploration.word_lengths=[0,8]"], "word_lengths=.*from 1 to 24"),
+        (["exploration.workers=0"], "workers=0: write a number of processes"),
+        (["quantization.scheme=none"], "no precision to explore"),
+    ],
+)
+def test_bad_values_are_reported(composed, tmp_path, overrides, message):
+    config = composed("experiment=significance", *overrides)
+    with pytest.raises(ConfigurationError, match=message):
+        explore_by_strategy(config, tmp_path)
+    assert not list(tmp_path.iterdir())
