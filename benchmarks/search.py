@@ -184,6 +184,9 @@ def text_of(result):
         "footprint, accuracy 0.1, which is chance) that the candidates dominate. One test image is",
         "0.1 points; one seed.",
         "",
+        f"The search reaches {100 * search / grid:.1f}% of the grid's hypervolume with "
+        f"{100 * len(result['search_growth']) / result['grid']:.0f}% of its evaluations.",
+        "",
         "![Hypervolume against evaluations, and the two fronts](search.png)",
         "",
     ]

@@ -42,7 +42,7 @@ def test_the_settings_of_a_launcher_are_its_own(repository, launcher):
     assert shown is None or settings[shown[0]] == shown[1]
 
 
-def run_grid(launch, tmp_path, launcher, *more):
+def run_grid(launch, tmp_path, launcher, *more, **environment):
     done = launch(
         "--multirun",
         f"launcher={launcher}",
@@ -51,6 +51,7 @@ def run_grid(launch, tmp_path, launcher, *more):
         f"hydra.sweep.dir={tmp_path / 'runs'}",
         f"baselines.dir={tmp_path / 'store'}",
         *more,
+        **environment,
     )
     assert done.returncode == 0, done.stderr
     records = [read_record(path) for path in find_records(tmp_path / "runs")]
@@ -61,7 +62,8 @@ def run_grid(launch, tmp_path, launcher, *more):
 @pytest.mark.slow
 def test_a_grid_runs_on_a_local_ray_instance(launch, tmp_path):
     need("ray")
-    run_grid(launch, tmp_path, "ray", *LOCAL_RAY)
+    # Ray lets its workers give way to all others (nice 15): they starve on a busy machine.
+    run_grid(launch, tmp_path, "ray", *LOCAL_RAY, RAY_worker_niceness="0")
 
 
 @pytest.mark.slow
