@@ -184,6 +184,8 @@ class PlasticNetwork:
 
     def present(self, inputs: Sequence[Any], learning: bool, first: int = 0) -> list[list[Any]]:
         """Spikes of neurons, per presentation and step; `inputs` [M][T] lists input spikes."""
+        if learning:
+            self.weight = [[self.bounded(w, j) for j, w in enumerate(row)] for row in self.weight]
         raster: list[list[Any]] = []
         for start in range(0, len(inputs), self.stdp.parallel):
             group = inputs[start : start + self.stdp.parallel]

@@ -11,7 +11,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from qspinn.networks.diehl_cook import (
@@ -19,6 +18,7 @@ from qspinn.networks.diehl_cook import (
     kernel_arithmetic,
     kernel_parts,
     kernel_plasticity,
+    kernel_traces,
     number_types,
     random_bits,
 )
@@ -26,32 +26,37 @@ from qspinn.networks.diehl_cook import random_bits as bits
 from qspinn.networks.diehl_cook.kernel_arithmetic import (
     charge,
     decayed,
-    one_pre,
-    post_trace,
+    for_charge,
     stream,
     threshold,
 )
 from qspinn.networks.diehl_cook.kernel_parts import (
-    depress,
+    UNDERFLOWS,
+    UPDATES,
     encode,
     fire,
     gather,
     normalise,
     note_spikes,
+    potentiate,
     raise_theta,
     set_inhibition,
     settle,
     spike,
-    sum_up,
+    sum_up_post,
+    sum_up_pre,
 )
+from qspinn.networks.diehl_cook.kernel_plasticity import lower
+from qspinn.networks.diehl_cook.kernel_traces import depressions, follow_traces, start_traces
 
 INPUT_SPIKES = 0
 
 
 def _digest() -> str:
     """Of all files that the kernel is compiled from: numba itself looks only at this one."""
-    modules = (random_bits, number_types, encoding, kernel_arithmetic, kernel_parts)
-    files = [Path(str(module.__file__)) for module in (*modules, kernel_plasticity)]
+    numbers = (random_bits, number_types, encoding)
+    steps = (kernel_arithmetic, kernel_traces, kernel_plasticity, kernel_parts)
+    files = [Path(str(module.__file__)) for module in (*numbers, *steps)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -83,17 +88,20 @@ def _compiled(sources: str) -> Any:
         parallel = work.v.shape[0]
         # Unpacked once: handing the tuple on would count references to each of its arrays.
         keys, starts, events, active = work.keys, work.starts, work.events, work.active
-        current, v, refractory, lowered, total = (
-            work.current, work.v, work.refractory, work.lowered, work.total
+        current, v, ready, lowered, total = (
+            work.current, work.v, work.ready, work.lowered, work.total
         )  # fmt: skip
-        pre_values, pre_times = work.pre_values, work.pre_times
+        places, pre_values, pre_draws = work.places, work.pre_values, work.pre_draws
+        pre_times, followed = work.pre_times, work.followed
         post_values, post_times = work.post_values, work.post_times
         spiked, crossed, outputs, output_starts = (
             work.spiked, work.crossed, work.outputs, work.output_starts
         )  # fmt: skip
+        charging = for_charge(numbers)
         actives, knowns, crossings = work.counts[0], work.counts[1], work.counts[2]
         slots, learners, sums = work.slots, work.learners, work.changes
-        zero = np.zeros(1, v.dtype)[0]
+        column, falls = work.column, work.falls
+        fall_draws, fall_limits = work.draws, work.limits
         for j in range(neurons):
             total[j] = threshold(numbers, theta[j])
         for first in range(0, probabilities.shape[0], parallel):
@@ -111,8 +119,14 @@ def _compiled(sources: str) -> Any:
                         active[b, i] = i
                 stats[INPUT_SPIKES] += starts[b, steps]
                 v[b] = 0
-                refractory[b] = 0
+                ready[b] = 0
                 pre_times[b] = -1
+                followed[b] = -1
+                if learning:
+                    start_traces(
+                        numbers, active[b, : actives[b]], places[b], pre_values[b], pre_draws[b],
+                        keys[b, bits.TRACE_PRE],
+                    )  # fmt: skip
                 post_times[b] = -1
                 knowns[b] = 0
                 output_starts[b, 0] = 0
@@ -124,18 +138,16 @@ def _compiled(sources: str) -> Any:
                     )
                     if inhibits:
                         set_inhibition(
-                            numbers, lowered[b], outputs[b], output_starts[b, t - delay],
+                            numbers, lowered, outputs[b], output_starts[b, t - delay],
                             output_starts[b, t - delay + 1],
                         )  # fmt: skip
                     count = charge(
-                        numbers, v[b], current, lowered[b], total, refractory[b],
+                        charging, v[b], current, lowered, inhibits, total, ready[b],
                         keys[b, bits.MEMBRANE], t,
                     )  # fmt: skip
-                    if inhibits:
-                        lowered[b] = 0
                     if count > 0:
                         count = fire(
-                            numbers, v[b], total, refractory[b], task.refractory, crossed[b]
+                            numbers, v[b], total, ready[b], t + 1 + task.refractory, crossed[b]
                         )
                     crossings[b] = count
                     output_starts[b, t + 1] = spike(
@@ -147,7 +159,6 @@ def _compiled(sources: str) -> Any:
                 for b in range(size):
                     for e in range(starts[b, t], starts[b, t + 1]):
                         pre_times[b, events[b, e]] = t
-                        pre_values[b, events[b, e]] = one_pre(numbers)
                     if crossings[b] > 0:
                         raise_theta(
                             numbers, crossed[b], crossings[b], theta, total, keys[b, bits.THETA], t
@@ -157,34 +168,44 @@ def _compiled(sources: str) -> Any:
                             post_times[b], post_values[b], spiked[b], knowns[b], slots, learners,
                         )  # fmt: skip
                 for b in range(size):
-                    if task.pre_changes:
-                        for q in range(knowns[b]):
-                            j = spiked[b, q]
-                            y = post_trace(
-                                numbers, tables[1], post_values[b], post_times[b], j, t,
-                                keys[b, bits.TRACE_POST],
-                            )  # fmt: skip
-                            row = sums[slots[j] * deferred]
-                            depress(
-                                numbers, events[b, starts[b, t] : starts[b, t + 1]], j, y, t,
-                                keys[b, bits.PRE], weight, deferred, row, stats,
-                            )  # fmt: skip
-                    for e in range(output_starts[b, t], output_starts[b, t + 1]):
-                        j = outputs[b, e]
-                        row = sums[slots[j] * deferred]
-                        sum_up(
-                            numbers, active[b, : actives[b]], j, t, tables[0], pre_values[b],
-                            pre_times[b], keys[b, bits.TRACE_PRE], row,
+                    if task.pre_changes and knowns[b] > 0:
+                        arriving, known = events[b, starts[b, t] : starts[b, t + 1]], knowns[b]
+                        depressions(
+                            numbers, tables[1], spiked[b, :known], post_times[b], post_values[b],
+                            t, keys[b, bits.TRACE_POST], falls,
                         )  # fmt: skip
                         if deferred:
-                            continue
-                        turns[j] += 1
-                        if task.joint:
-                            normalise(
-                                numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero
-                            )
+                            sum_up_pre(spiked[b, :known], falls, arriving, slots, sums)
                         else:
-                            settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
+                            updates, unchanged = lower(
+                                numbers, weight, arriving, spiked[b, :known], falls, fall_draws,
+                                fall_limits, keys[b, bits.PRE], t,
+                            )  # fmt: skip
+                            stats[UPDATES] += updates
+                            stats[UNDERFLOWS] += unchanged
+                    traced = active[b, : actives[b]]
+                    if output_starts[b, t] < output_starts[b, t + 1]:
+                        follow_traces(
+                            numbers, tables[0], traced, pre_times[b], places[b],
+                            pre_values[b, : actives[b]], pre_draws[b], events[b], starts[b],
+                            followed[b], t,
+                        )  # fmt: skip
+                        followed[b] = t
+                    for e in range(output_starts[b, t], output_starts[b, t + 1]):
+                        j = outputs[b, e]
+                        turns[j] += not deferred
+                        if not (deferred or task.joint):
+                            potentiate(
+                                numbers, traced, pre_values[b], j, lasting_keys[0], turns[j],
+                                weight, column, stats,
+                            )  # fmt: skip
+                            continue
+                        row = sums[slots[j] * deferred]
+                        sum_up_post(numbers, traced, pre_values[b], j, row)
+                        if not deferred:
+                            normalise(
+                                numbers, j, lasting_keys[1], turns[j], weight, column, row, stats
+                            )
             for b in range(size):
                 for t in range(steps):
                     for e in range(output_starts[b, t], output_starts[b, t + 1]):
@@ -200,7 +221,7 @@ def _compiled(sources: str) -> Any:
                 if deferred and not task.joint:
                     settle(numbers, j, lasting_keys[0], turns[j], weight, row, stats)
                 if task.normalises and (deferred or not task.joint):
-                    normalise(numbers, j, lasting_keys[1], turns[j], weight, row, stats, zero)
+                    normalise(numbers, j, lasting_keys[1], turns[j], weight, column, row, stats)
                 slots[j] = -1
             learners[-1] = 0
             for j in range(neurons):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numba import njit
@@ -20,7 +20,8 @@ from qspinn.networks.diehl_cook.number_types import (
     STOCHASTIC,
     THETA_BITS,
     TOWARD_ZERO,
-    FixedNumbers,
+    ChargeCodes,
+    FloatNumbers,
 )
 from qspinn.networks.diehl_cook.random_bits import GOLDEN, MIX_1, MIX_2
 
@@ -40,6 +41,12 @@ def mix(z):  # type: ignore[no-untyped-def]
 def draw(key, counter):  # type: ignore[no-untyped-def]
     """`random_bits.draw`, of uint64."""
     return mix(key + (U64(counter) + U64(1)) * _GOLDEN)
+
+
+@njit(inline="always")
+def spread(key, counter, turn):  # type: ignore[no-untyped-def]
+    """`random_bits.spread`, of uint64."""
+    return draw(key, counter) + U64(turn) * _GOLDEN
 
 
 @njit(inline="always")
@@ -84,50 +91,84 @@ def fitted(x, to):  # type: ignore[no-untyped-def]
 
 
 def by_type(
-    stub: Callable[..., Any], floating: Callable[..., Any], fixed: Callable[..., Any]
+    stub: Callable[..., Any],
+    floating: Callable[..., Any],
+    fixed: Callable[..., Any],
+    inline: Literal["never", "always"] = "never",
 ) -> None:
-    """Lets the kernel call ``stub``; the type of its first argument decides which form is meant."""
+    """Lets the kernel call ``stub``; the type of its first argument decides which form is meant.
+
+    A call hands the numbers on one by one: what runs once per step or per neuron is better inlined.
+    """
 
     def choose(numbers: Any, *others: Any) -> Callable[..., Any]:
-        return fixed if numbers.instance_class is FixedNumbers else floating
+        return floating if numbers.instance_class is FloatNumbers else fixed
 
     choose.__signature__ = inspect.signature(stub)  # type: ignore[attr-defined]  # numba compares
-    overload(stub, jit_options={"error_model": "numpy"})(choose)
+    overload(stub, jit_options={"error_model": "numpy"}, inline=inline)(choose)
 
 
-def charge(numbers, v, current, lowered, total, refractory, key, t):  # type: ignore[no-untyped-def]
-    """Leak and input of all neurons in step t; the number that reached their threshold."""
+def for_charge(numbers):  # type: ignore[no-untyped-def]
+    """What `charge` needs of the numbers."""
 
 
-def _charge_float(numbers, v, current, lowered, total, refractory, key, t):  # type: ignore[no-untyped-def]
+def _for_charge_float(numbers):  # type: ignore[no-untyped-def]
+    return numbers
+
+
+def _for_charge_fixed(numbers):  # type: ignore[no-untyped-def]
+    return ChargeCodes(
+        numbers.keep,
+        numbers.potential_shift,
+        numbers.current_shift,
+        numbers.charge_shift,
+        numbers.v,
+    )
+
+
+def charge(numbers, v, current, lowered, inhibits, total, ready, key, t):  # type: ignore[no-untyped-def]
+    """Leak and input of all neurons in step t; the number that reached their threshold.
+
+    Args:
+        numbers: Of `for_charge`.
+        v: ``[N]``, changed in place.
+        current: ``[N]``.
+        lowered: ``[N]``: inhibition, where any arrives.
+        inhibits: Whether any does.
+        total: ``[N]``: what a potential must reach.
+        ready: int32 ``[N]``: the first step after refractoriness.
+        key: Of the draws.
+        t: The step.
+    """
+
+
+def _charge_float(numbers, v, current, lowered, inhibits, total, ready, key, t):  # type: ignore[no-untyped-def]
     crossed = np.int32(0)
     for j in range(v.shape[0]):
-        drive = current[j] - lowered[j]
-        u = v[j] * numbers.keep + (drive if refractory[j] == 0 else np.float32(0))
+        drive = current[j] - (lowered[j] if inhibits else np.float32(0))
+        u = v[j] * numbers.keep + (drive if ready[j] <= t else np.float32(0))
         v[j] = u
-        refractory[j] = refractory[j] - 1 if refractory[j] > 0 else 0
         crossed += np.int32(u >= total[j])
     return crossed
 
 
-def _charge_fixed(numbers, v, current, lowered, total, refractory, key, t):  # type: ignore[no-untyped-def]
-    crossed, neurons = np.int32(0), v.shape[0]
-    random = np.uint64(0)
-    for j in range(neurons):
-        drive = (np.int64(current[j]) << numbers.current_shift[j]) - lowered[j]
+def _charge_fixed(numbers, v, current, lowered, inhibits, total, ready, key, t):  # type: ignore[no-untyped-def]
+    crossed = np.int32(0)
+    random = spread(key, t, 0)
+    for j in range(v.shape[0]):
+        drive = np.int64(current[j]) << numbers.current_shift[j]
+        drive -= lowered[j] if inhibits else np.int64(0)
         exact = (np.int64(v[j]) * numbers.keep) << numbers.potential_shift
-        exact += drive if refractory[j] == 0 else np.int64(0)
-        if numbers.v.mode == STOCHASTIC:
-            random = draw(key, t * neurons + j)
+        exact += drive if ready[j] <= t else np.int64(0)
         u = fitted(shifted(exact, numbers.charge_shift, numbers.v.mode, random), numbers.v)
+        random += _GOLDEN  # spread(key, t, j + 1)
         v[j] = u
-        refractory[j] = refractory[j] - 1 if refractory[j] > 0 else 0
-        crossed += np.int32((u << numbers.fire_shift) >= total[j])
+        crossed += np.int32(u >= total[j])
     return crossed
 
 
 def threshold(numbers, theta):  # type: ignore[no-untyped-def]
-    """What a potential must reach, on the grid of the comparison."""
+    """What a potential must reach."""
 
 
 def _threshold_float(numbers, theta):  # type: ignore[no-untyped-def]
@@ -135,19 +176,8 @@ def _threshold_float(numbers, theta):  # type: ignore[no-untyped-def]
 
 
 def _threshold_fixed(numbers, theta):  # type: ignore[no-untyped-def]
-    return numbers.threshold + (np.int64(theta) << numbers.theta_shift)
-
-
-def reaches(numbers, v, total):  # type: ignore[no-untyped-def]
-    """Whether a neuron fires."""
-
-
-def _reaches_float(numbers, v, total):  # type: ignore[no-untyped-def]
-    return v >= total
-
-
-def _reaches_fixed(numbers, v, total):  # type: ignore[no-untyped-def]
-    return (np.int64(v) << numbers.fire_shift) >= total
+    exact = numbers.threshold + (np.int64(theta) << numbers.theta_shift)
+    return -((-exact) >> numbers.fire_shift)  # the lowest code of a potential that is not below
 
 
 def inhibited(numbers, spikes):  # type: ignore[no-untyped-def]
@@ -188,67 +218,6 @@ def _decayed_fixed(numbers, theta, key, counter):  # type: ignore[no-untyped-def
     return fitted(shifted(exact, THETA_BITS, numbers.theta.mode, draw(key, counter)), numbers.theta)
 
 
-def pre_trace(numbers, table, values, times, i, t, key):  # type: ignore[no-untyped-def]
-    """The trace of input i in step t. ``times`` holds its last spike, -1 for none."""
-
-
-def post_trace(numbers, table, values, times, i, t, key):  # type: ignore[no-untyped-def]
-    """The trace of neuron i in step t."""
-
-
-def _trace_float(numbers, table, values, times, i, t, key):  # type: ignore[no-untyped-def]
-    return table[t - times[i]] if times[i] >= 0 else np.float32(0)
-
-
-def _pre_trace_fixed(numbers, table, values, times, i, t, key):  # type: ignore[no-untyped-def]
-    if times[i] < 0:
-        return np.int64(0)
-    if numbers.pre.mode != STOCHASTIC:
-        return table[t - times[i]]
-    return _advanced(numbers.keep_pre, numbers.leak_bits_pre, numbers.pre, values, times, i, t, key)
-
-
-def _post_trace_fixed(numbers, table, values, times, i, t, key):  # type: ignore[no-untyped-def]
-    if times[i] < 0:
-        return np.int64(0)
-    if numbers.post.mode != STOCHASTIC:
-        return table[t - times[i]]
-    return _advanced(
-        numbers.keep_post, numbers.leak_bits_post, numbers.post, values, times, i, t, key
-    )
-
-
-@njit
-def _advanced(keep, bits, to, values, times, i, t, key):  # type: ignore[no-untyped-def]
-    """Catches up on the steps since the trace was last looked at, each with a draw of its own."""
-    x = values[i]
-    for step in range(times[i] + 1, t + 1):
-        x = fitted(shifted(x * keep, bits, to.mode, draw(key, step * values.shape[0] + i)), to)
-    values[i] = x
-    times[i] = t
-    return x
-
-
-def one_pre(numbers):  # type: ignore[no-untyped-def]
-    """The trace of an input at its spike."""
-
-
-def one_post(numbers):  # type: ignore[no-untyped-def]
-    """The trace of a neuron at its spike."""
-
-
-def _one_float(numbers):  # type: ignore[no-untyped-def]
-    return np.float32(1)
-
-
-def _one_pre_fixed(numbers):  # type: ignore[no-untyped-def]
-    return numbers.one_pre
-
-
-def _one_post_fixed(numbers):  # type: ignore[no-untyped-def]
-    return numbers.one_post
-
-
 def reset(numbers):  # type: ignore[no-untyped-def]
     """The potential after a spike."""
 
@@ -257,14 +226,10 @@ def _reset_either(numbers):  # type: ignore[no-untyped-def]
     return numbers.reset
 
 
+by_type(for_charge, _for_charge_float, _for_charge_fixed)
 by_type(charge, _charge_float, _charge_fixed)
-by_type(threshold, _threshold_float, _threshold_fixed)
-by_type(reaches, _reaches_float, _reaches_fixed)
+by_type(threshold, _threshold_float, _threshold_fixed, inline="always")
 by_type(inhibited, _inhibited_float, _inhibited_fixed)
 by_type(raised, _raised_float, _raised_fixed)
-by_type(decayed, _decayed_float, _decayed_fixed)
-by_type(pre_trace, _trace_float, _pre_trace_fixed)
-by_type(post_trace, _trace_float, _post_trace_fixed)
-by_type(one_pre, _one_float, _one_pre_fixed)
-by_type(one_post, _one_float, _one_post_fixed)
+by_type(decayed, _decayed_float, _decayed_fixed, inline="always")
 by_type(reset, _reset_either, _reset_either)

@@ -22,11 +22,14 @@ class Work(NamedTuple):
         active: int32 ``[B, I]``: inputs that may spike; ``counts[b, 0]`` of them.
         current: ``[N]``: sum of the weights of the inputs that spike.
         v: ``[B, N]``.
-        refractory: int32 ``[B, N]``: steps left.
-        lowered: ``[B, N]``: inhibition that arrives in this step; else 0.
+        ready: int32 ``[B, N]``: the first step after refractoriness.
+        lowered: ``[N]``: inhibition, in steps in which any arrives.
         total: ``[N]``: what a potential must reach.
-        pre_values: ``[B, I]``: a trace, as of ``pre_times``.
-        pre_times: int32 ``[B, I]``; -1: no spike yet.
+        places: int32 ``[B, I]``: place of an input in ``active``, where its trace draws.
+        pre_values: ``[B, I]``: traces of the inputs in ``active``, as of ``followed``.
+        pre_draws: uint64 ``[B, I]``: where they draw, their draws of step 0.
+        pre_times: int32 ``[B, I]``: last spike of an input; -1: no spike yet.
+        followed: int32 ``[B]``; -1: before the first step.
         post_values: ``[B, N]``.
         post_times: int32 ``[B, N]``.
         spiked: int32 ``[B, N]``: neurons that have spiked; ``counts[b, 1]`` of them.
@@ -36,6 +39,8 @@ class Work(NamedTuple):
         counts: int32 ``[B, 3]``.
         slots: int32 ``[N]``: place of a neuron in ``learners``; -1: none.
         learners: int32 ``[N + 1]``: neurons whose weights change; the last entry is their number.
+        column: ``[I]``: weights to one neuron.
+        falls: ``[N]``: changes at a spike of an input.
         changes: Sums of changes; ``[N, I]``, by slot, where updates are deferred, else ``[1, I]``.
     """
 
@@ -47,11 +52,14 @@ class Work(NamedTuple):
     active: np.ndarray
     current: np.ndarray
     v: np.ndarray
-    refractory: np.ndarray
+    ready: np.ndarray
     lowered: np.ndarray
     total: np.ndarray
+    places: np.ndarray
     pre_values: np.ndarray
+    pre_draws: np.ndarray
     pre_times: np.ndarray
+    followed: np.ndarray
     post_values: np.ndarray
     post_times: np.ndarray
     spiked: np.ndarray
@@ -61,6 +69,10 @@ class Work(NamedTuple):
     counts: np.ndarray
     slots: np.ndarray
     learners: np.ndarray
+    column: np.ndarray
+    falls: np.ndarray
+    draws: np.ndarray
+    limits: np.ndarray
     changes: np.ndarray
 
 
@@ -86,11 +98,14 @@ def make_work(
         active=np.zeros(shape_i, np.int32),
         current=np.zeros(neurons, current),
         v=np.zeros(shape_n, value),
-        refractory=np.zeros(shape_n, np.int32),
-        lowered=np.zeros(shape_n, value),
+        ready=np.zeros(shape_n, np.int32),
+        lowered=np.zeros(neurons, value),
         total=np.zeros(neurons, value),
+        places=np.zeros(shape_i, np.int32),
         pre_values=np.zeros(shape_i, value),
+        pre_draws=np.zeros(shape_i, np.uint64),
         pre_times=np.zeros(shape_i, np.int32),
+        followed=np.zeros(parallel, np.int32),
         post_values=np.zeros(shape_n, value),
         post_times=np.zeros(shape_n, np.int32),
         spiked=np.zeros(shape_n, np.int32),
@@ -100,6 +115,10 @@ def make_work(
         counts=np.zeros((3, parallel), np.int32),
         slots=np.full(neurons, -1, np.int32),
         learners=np.zeros(neurons + 1, np.int32),
+        column=np.zeros(inputs, value),
+        falls=np.zeros(neurons, value),
+        draws=np.zeros(neurons, np.uint64),
+        limits=np.zeros(neurons, np.uint64),
         changes=np.zeros((neurons if deferred else 1, inputs), value),
     )
 

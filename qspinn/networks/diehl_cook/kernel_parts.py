@@ -11,21 +11,18 @@ from qspinn.networks.diehl_cook.kernel_arithmetic import (
     chosen,
     draw,
     inhibited,
-    one_post,
-    pre_trace,
     raised,
-    reaches,
     reset,
     threshold,
 )
 from qspinn.networks.diehl_cook.kernel_plasticity import (
     bounded,
+    change_column,
     change_post,
-    change_pre,
     changed,
-    fine,
-    scaled,
+    scale_column,
 )
+from qspinn.networks.diehl_cook.kernel_traces import one_post
 
 UPDATES, UNDERFLOWS = 1, 2
 
@@ -107,15 +104,15 @@ def set_inhibition(numbers, lowered, outputs, first, last):  # type: ignore[no-u
 
 
 @njit(error_model="numpy")
-def fire(numbers, v, total, refractory, period, crossed):  # type: ignore[no-untyped-def]
-    """Lists and resets the neurons at their threshold; their number."""
+def fire(numbers, v, total, ready, after, crossed):  # type: ignore[no-untyped-def]
+    """Lists and resets the neurons at their threshold, until the step ``after``; their number."""
     count = 0
     for j in range(v.shape[0]):
-        if reaches(numbers, v[j], total[j]):
+        if v[j] >= total[j]:
             crossed[count] = j
             count += 1
             v[j] = reset(numbers)
-            refractory[j] = period
+            ready[j] = after
     return count
 
 
@@ -157,31 +154,37 @@ def note_spikes(numbers, outputs, first, last, t, times, values, spiked, known, 
 
 
 @njit(error_model="numpy")
-def depress(numbers, events, j, y, t, key, weight, deferred, sums, stats):  # type: ignore[no-untyped-def]
-    """Changes of the weights to neuron j at the spikes of inputs."""
-    change = change_pre(numbers, y, j)
-    if change == 0:
-        return
-    for e in range(events.shape[0]):
-        i = events[e]
-        if deferred:
-            sums[i] += change
-            continue
-        w = weight[i, j]
-        counter = (t * weight.shape[0] + i) * weight.shape[1] + j
-        after = changed(numbers, w, change, key, counter, 0)
-        stats[UPDATES] += 1
-        stats[UNDERFLOWS] += after == w
-        weight[i, j] = bounded(numbers, after, j)
+def sum_up_pre(spiked, changes, events, slots, sums):  # type: ignore[no-untyped-def]
+    """Adds changes at the spikes of inputs to sums."""
+    for q in range(spiked.shape[0]):
+        slot = slots[spiked[q]]
+        for e in range(events.shape[0]):
+            sums[slot, events[e]] += changes[q]
 
 
 @njit(error_model="numpy")
-def sum_up(numbers, traced, j, t, table, values, times, key, sums):  # type: ignore[no-untyped-def]
-    """Adds the changes at a spike of neuron j, from the inputs listed in ``traced``, to sums."""
+def potentiate(numbers, traced, values, j, key, turn, weight, column, stats):  # type: ignore[no-untyped-def]
+    """Changes of the weights to neuron j at its spike, from the traces of the inputs listed.
+
+    ``column`` is scratch memory for the weights: side by side, they are changed several at a time.
+    """
+    count, neurons = traced.shape[0], weight.shape[1]
+    for a in range(count):
+        column[a] = weight[traced[a], j]
+    updates, unchanged = change_column(
+        numbers, j, key, turn, neurons, traced, values, column[:count]
+    )
+    for a in range(count):
+        weight[traced[a], j] = column[a]
+    stats[UPDATES] += updates
+    stats[UNDERFLOWS] += unchanged
+
+
+@njit(error_model="numpy")
+def sum_up_post(numbers, traced, values, j, sums):  # type: ignore[no-untyped-def]
+    """Adds the changes at a spike of neuron j, from inputs and their traces, to sums."""
     for a in range(traced.shape[0]):
-        i = traced[a]
-        x = pre_trace(numbers, table, values, times, i, t, key)
-        sums[i] += change_post(numbers, x, j)
+        sums[traced[a]] += change_post(numbers, values[a], j)
 
 
 @njit(error_model="numpy")
@@ -202,26 +205,21 @@ def settle(numbers, j, key, turn, weight, sums, stats):  # type: ignore[no-untyp
 
 
 @njit(error_model="numpy")
-def normalise(numbers, j, key, turn, weight, sums, stats, total):  # type: ignore[no-untyped-def]
+def normalise(numbers, j, key, turn, weight, column, sums, stats):  # type: ignore[no-untyped-def]
     """Scales the weights to neuron j to their sum, with the changes that were summed up.
 
-    ``total`` is a zero of the type of sums.
+    ``column`` is scratch memory for them: side by side, they are worked on several at a time.
     """
-    inputs, neurons = weight.shape
+    inputs = column.shape[0]
     for i in range(inputs):
-        total += fine(numbers, weight[i, j], sums[i])
-    updates, underflows = 0, 0
+        column[i] = weight[i, j]
+    updates = unchanged = 0
     for i in range(inputs):
-        w, change = weight[i, j], sums[i]
-        p = fine(numbers, w, change)
-        if p > 0:
-            after = scaled(numbers, p, total, j, key, i * neurons + j, turn)
-            weight[i, j] = bounded(numbers, after, j)
-        else:
-            weight[i, j] = 0
-        if change != 0:
-            updates += 1
-            underflows += weight[i, j] == w
-            sums[i] = 0
+        updates += sums[i] != 0
+    scale_column(numbers, j, key, turn, weight.shape[1], column, sums)
+    for i in range(inputs):
+        unchanged += (sums[i] != 0) & (column[i] == weight[i, j])
+        weight[i, j] = column[i]
+    sums[:] = 0
     stats[UPDATES] += updates
-    stats[UNDERFLOWS] += underflows
+    stats[UNDERFLOWS] += unchanged

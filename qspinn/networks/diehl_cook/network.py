@@ -183,6 +183,8 @@ class DiehlCook(base.MemoryModule):
         numbers = self._numbers()
         weight, theta = self._held("weight"), self._held("theta")
         settings, stdp = self.settings, self.stdp
+        if learning:
+            weight = arithmetic(numbers, device).bounded(weight)
         job = Job(
             probabilities, keys, weight, theta, self.turns, seed, settings, stdp, numbers,
             self.time_steps, learning, record,
@@ -280,11 +282,15 @@ class DiehlCook(base.MemoryModule):
         if self._quantizers is None:
             return value.clone()
         quantizer = self._quantizers[name]
-        # What a device has stored is one draw; what lies on the grid already stays as it is.
-        generator = torch.Generator(value.device).manual_seed(zlib.crc32(quantizer.path.encode()))
-        on_grid = quantize(
-            value.double(), quantizer.format, quantizer.rounding, quantizer.overflow, generator
-        )
+        value = value.double()
+        on_grid = quantize(value, quantizer.format, "nearest", quantizer.overflow)
+        # What learning left lies on the grid. What does not is brought there: what a device has
+        # stored is one draw.
+        if not torch.equal(on_grid, value):
+            drawn = torch.Generator(value.device).manual_seed(zlib.crc32(quantizer.path.encode()))
+            on_grid = quantize(
+                value, quantizer.format, quantizer.rounding, quantizer.overflow, drawn
+            )
         return (on_grid * self._scale(name)).round_().to(torch.int64)
 
     def _hold(self, name: str, value: Tensor) -> None:

@@ -145,4 +145,14 @@ class FixedNumbers(NamedTuple):
     post: Rounding
 
 
+class ChargeCodes(NamedTuple):
+    """What a charge needs of `FixedNumbers`: handing all of them on in each step takes time."""
+
+    keep: int
+    potential_shift: int
+    current_shift: np.ndarray
+    charge_shift: int
+    v: Rounding
+
+
 Numbers = FloatNumbers | FixedNumbers

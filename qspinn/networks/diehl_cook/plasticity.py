@@ -137,8 +137,8 @@ class Plasticity:
         columns: Tensor,
         change: Tensor,
         key: Tensor,
-        t: int = 0,
-        turn: Tensor | None = None,
+        place: Tensor,
+        turn: Tensor,
     ) -> None:
         """Changes the weights of these rows and columns; those whose change is 0 stay.
 
@@ -147,12 +147,10 @@ class Plasticity:
             columns: Neurons, int64 ``[C]``.
             change: Broadcasts to ``[R, C]``.
             key: Of the draws of stochastic rounding, int64 ``[]``.
-            t: The step that they are numbered by.
-            turn: Of each neuron's updates, int64 ``[C]``, where their draws are spread evenly.
+            place: Which draws, and
+            turn: which of the evenly spread ones that follow; both broadcast to ``[R, C]``.
         """
-        weight = self.job.weight
-        place = t * weight.numel() + rows.unsqueeze(1) * weight.shape[1] + columns
-        before = weight[rows.unsqueeze(1), columns]
+        before = self.job.weight[rows.unsqueeze(1), columns]
         after = self.rules.changed(before, change, key, place, turn)
         moves = (change != 0).expand_as(before)
         self._count(moves, after == before)
@@ -165,16 +163,19 @@ class Plasticity:
         if self.joint:
             self.normalise(columns, change)
         else:
-            turn = self.job.turns[columns]
-            self.change(self.all_inputs, columns, change, self.keys[0], turn=turn)
+            turn, place = self.job.turns[columns], self.places(columns)
+            self.change(self.all_inputs, columns, change, self.keys[0], place, turn)
+
+    def places(self, columns: Tensor) -> Tensor:
+        """The numbers of all synapses of these neurons, int64 ``[I, C]``."""
+        return self.all_inputs.unsqueeze(1) * self.job.weight.shape[1] + columns
 
     def normalise(self, columns: Tensor, change: Tensor) -> None:
         """Scales the weights of these neurons, with their changes ``[I, C]``, to their sum."""
         before, rules = self.job.weight[:, columns], self.rules_of(columns)
         p = rules.fine(before, change)
         total = p.sum(0)
-        place = self.all_inputs.unsqueeze(1) * self.job.weight.shape[1] + columns
-        turn = self.job.turns[columns]
+        turn, place = self.job.turns[columns], self.places(columns)
         after = rules.scaled(p, total.where(total > 0, 1), self.keys[1], place, turn)
         kept = torch.where(p > 0, rules.bounded(after), 0)
         self._count((change != 0).expand_as(before), kept == before)
@@ -236,7 +237,9 @@ class Online:
         columns = torch.tensor(sorted(self.spiked[b]), device=self.keys.device)
         change = self.network.rules.change_pre(self.post[b])[columns]
         rows = self.events[t * len(self.keys) + b]
-        self.network.change(rows, columns, change, bits.stream(self.keys[b], bits.PRE), t)
+        key = bits.stream(self.keys[b], bits.PRE)
+        place = t * len(self.network.job.theta) + columns
+        self.network.change(rows, columns, change, key, place, rows.unsqueeze(1))
 
     def _potentiate(self, b: int, t: int, columns: Tensor) -> None:
         """At the spikes of neurons."""

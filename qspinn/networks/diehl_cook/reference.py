@@ -95,8 +95,8 @@ class _Group:
         self.post = torch.zeros(len(keys), neurons, dtype=dtype, device=device)
         self.sums = torch.zeros(inputs, neurons, dtype=dtype, device=device)
         self.has_spiked = torch.zeros(neurons, dtype=torch.bool, device=keys.device)
-        places = torch.arange(inputs, device=keys.device).unsqueeze(1) * neurons
-        self.synapses = places + torch.arange(neurons, device=keys.device)
+        self.inputs = torch.arange(inputs, device=keys.device).unsqueeze(1)
+        self.synapses = self.inputs * neurons + torch.arange(neurons, device=keys.device)
 
     def present(self, inputs: Tensor, learning: bool) -> Tensor:
         """Runs all steps; spikes of neurons, bool ``[T, B, N]``."""
@@ -147,7 +147,7 @@ class _Group:
                 if self.stdp.update == "deferred":
                     self.sums += change
                 else:
-                    self._apply(change, key, t * self.synapses.numel() + self.synapses, None)
+                    self._apply(change, key, counter, self.inputs)
             change = spikes[b] * arithmetic.change_post(self.pre[b])
             if self.stdp.update == "deferred":
                 self.sums += change
@@ -167,7 +167,7 @@ class _Group:
     def _joint(self) -> bool:
         return self.stdp.weight_sum is not None and self.stdp.normalise == "update"
 
-    def _apply(self, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None) -> None:
+    def _apply(self, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor) -> None:
         """Synapses change; where the change is 0, they do not."""
         learned, moves = self.learned, change != 0
         after = self.arithmetic.changed(learned.weight, change, key, counter, turn)

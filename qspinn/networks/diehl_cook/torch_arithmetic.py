@@ -58,7 +58,7 @@ class Arithmetic(Protocol):
         """Changes ``[..., I, N]`` of weights at spikes of neurons; x is ``[..., I]``."""
 
     def changed(
-        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None = None
+        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor
     ) -> Tensor:
         """Weights after a change, rounded, not yet bounded."""
 
@@ -127,7 +127,7 @@ class FloatArithmetic:
         return (self.numbers.rate_post * (x - self.numbers.trace_target)).unsqueeze(-1)
 
     def changed(
-        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None = None
+        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor
     ) -> Tensor:
         """See `Arithmetic`."""
         return w + change
@@ -167,7 +167,8 @@ class FixedArithmetic:
         n = self.numbers
         drive = (current << self.of_neurons["current_shift"]) - arriving * n.inhibition
         exact = ((v * n.keep) << n.potential_shift) + torch.where(ready, drive, 0)
-        return self._rounded(exact, n.charge_shift, n.v, key.unsqueeze(1), _places(v, t))
+        step = torch.tensor(t, device=v.device)
+        return self._rounded(exact, n.charge_shift, n.v, key.unsqueeze(1), step, _places(v))
 
     def threshold(self, theta: Tensor) -> Tensor:
         """See `Arithmetic`."""
@@ -185,7 +186,7 @@ class FixedArithmetic:
     def decayed(self, theta: Tensor, key: Tensor) -> Tensor:
         """See `Arithmetic`."""
         exact = theta * self.numbers.theta_keep
-        return self._rounded(exact, THETA_BITS, self.numbers.theta, key, _places(theta, 0))
+        return self._rounded(exact, THETA_BITS, self.numbers.theta, key, _places(theta))
 
     def trace(self, x: Tensor, spikes: Tensor, key: Tensor, t: int, of_inputs: bool) -> Tensor:
         """See `Arithmetic`."""
@@ -195,7 +196,8 @@ class FixedArithmetic:
             if of_inputs
             else (n.keep_post, n.leak_bits_post, n.post, n.one_post)
         )
-        fallen = self._rounded(x * keep, bits, to, key.unsqueeze(1), _places(x, t))
+        step = torch.tensor(t, device=x.device)
+        fallen = self._rounded(x * keep, bits, to, key.unsqueeze(1), _places(x), step)
         return torch.where(spikes, one, fallen)
 
     def change_pre(self, y: Tensor) -> Tensor:
@@ -207,7 +209,7 @@ class FixedArithmetic:
         return self.of_neurons["rate_post"] * (x - self.numbers.trace_target).unsqueeze(-1)
 
     def changed(
-        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor | None = None
+        self, w: Tensor, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor
     ) -> Tensor:
         """See `Arithmetic`."""
         n = self.numbers
@@ -231,9 +233,15 @@ class FixedArithmetic:
         return fitted(w.clamp(min=0).minimum(self.of_neurons["weight_max"]), self.numbers.weight)
 
     def _rounded(
-        self, exact: Tensor, bits: int, to: Rounding, key: Tensor, counter: Tensor
+        self,
+        exact: Tensor,
+        bits: int,
+        to: Rounding,
+        key: Tensor,
+        counter: Tensor,
+        turn: Tensor | None = None,
     ) -> Tensor:
-        return fitted(shifted(exact, bits, to.mode, key, counter), to)
+        return fitted(shifted(exact, bits, to.mode, key, counter, turn), to)
 
 
 def shifted(
@@ -262,6 +270,5 @@ def fitted(x: Tensor, to: Rounding) -> Tensor:
     return x.clamp(to.low, to.high)
 
 
-def _places(x: Tensor, t: int) -> Tensor:
-    size = x.shape[-1]
-    return t * size + torch.arange(size, device=x.device)
+def _places(x: Tensor) -> Tensor:
+    return torch.arange(x.shape[-1], device=x.device)

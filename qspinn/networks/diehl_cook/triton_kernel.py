@@ -49,6 +49,12 @@ def _draw(key, counter):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _spread(key, counter, turn):  # type: ignore[no-untyped-def]
+    """`random_bits.spread`, of uint64."""
+    return _draw(key, counter) + turn.to(tl.uint64) * GOLDEN
+
+
+@triton.jit
 def _fitted(x, low, high, WRAP: tl.constexpr):  # type: ignore[no-untyped-def]
     """A code brought into its range."""
     if WRAP:  # noqa: SIM108 - decided while compiling
@@ -59,12 +65,12 @@ def _fitted(x, low, high, WRAP: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _shifted(x, shift, key, counter, MODE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _shifted(x, shift, random, MODE: tl.constexpr):  # type: ignore[no-untyped-def]
     """``x / 2^shift`` rounded to whole numbers; for a shift of 0, x itself."""
     one = tl.full([], 1, tl.int64)
     rest = (one << shift) - 1
     if MODE == STOCHASTIC:
-        highest = (_draw(key, counter) >> 1) >> (63 - shift).to(tl.uint64)
+        highest = (random >> 1) >> (63 - shift).to(tl.uint64)
         x += highest.to(tl.int64)
     elif MODE == NEAREST:
         x += (one << shift) >> 1
@@ -77,7 +83,7 @@ def _shifted(x, shift, key, counter, MODE: tl.constexpr):  # type: ignore[no-unt
 
 @triton.jit
 def _charged(  # type: ignore[no-untyped-def]
-    v, current, shift, others, ready, constants, key, counter,
+    v, current, shift, others, ready, constants, random,
     FIXED: tl.constexpr, MODE: tl.constexpr, WRAP: tl.constexpr,
 ):  # fmt: skip
     """Potentials after leak, current and spikes of other neurons."""
@@ -85,7 +91,7 @@ def _charged(  # type: ignore[no-untyped-def]
     if FIXED:
         drive = (current.to(tl.int64) << shift) - others.to(tl.int64) * inhibition
         exact = ((v * keep) << tl.load(constants + POTENTIAL_SHIFT)) + tl.where(ready, drive, 0)
-        v = _shifted(exact, tl.load(constants + CHARGE_SHIFT), key, counter, MODE)
+        v = _shifted(exact, tl.load(constants + CHARGE_SHIFT), random, MODE)
         v = _fitted(v, tl.load(constants + V_LOW), tl.load(constants + V_HIGH), WRAP)
     else:
         drive = current - others.to(tl.float32) * inhibition
@@ -105,14 +111,14 @@ def _reaches(v, theta, constants, FIXED: tl.constexpr):  # type: ignore[no-untyp
 
 @triton.jit
 def _raised(  # type: ignore[no-untyped-def]
-    theta, constants, key, counter,
+    theta, constants, random,
     FIXED: tl.constexpr, MODE: tl.constexpr, WRAP: tl.constexpr,
 ):  # fmt: skip
     """Theta of neurons that reached their threshold."""
     plus = tl.load(constants + THETA_PLUS)
     if FIXED:
         shift = tl.full([], THETA_BITS, tl.int64)
-        theta = _shifted((theta << THETA_BITS) + plus, shift, key, counter, MODE)
+        theta = _shifted((theta << THETA_BITS) + plus, shift, random, MODE)
         theta = _fitted(
             theta, tl.load(constants + THETA_LOW), tl.load(constants + THETA_HIGH), WRAP
         )
@@ -178,9 +184,8 @@ def _run(  # type: ignore[no-untyped-def]
         arrived = tl.load(spikes + sent + j, mask=real & (t >= delay), other=0).to(tl.int32)
         others = tl.sum(arrived, 0) - arrived
         current = tl.load(currents + row + j, mask=real, other=0.0)
-        place = t * neurons + j
         v = _charged(
-            v, current, shift, others, refractory == 0, constants, membrane_key, place,
+            v, current, shift, others, refractory == 0, constants, _spread(membrane_key, t, j),
             FIXED, MODE, WRAP,
         )  # fmt: skip
         crossed = real & _reaches(v, theta, constants, FIXED)
@@ -191,7 +196,8 @@ def _run(  # type: ignore[no-untyped-def]
             fired = _winner(crossed, winner_key, t)
         tl.store(spikes + row + j, fired.to(tl.uint8), mask=real)
         if LEARNING:
-            higher = _raised(theta, constants, theta_key, place, FIXED, THETA_MODE, THETA_WRAP)
+            random = _draw(theta_key, t * neurons + j)
+            higher = _raised(theta, constants, random, FIXED, THETA_MODE, THETA_WRAP)
             theta = tl.where(crossed, higher, theta)
         tl.debug_barrier()  # other threads may read these spikes when they arrive
     if LEARNING:

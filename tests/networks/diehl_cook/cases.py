@@ -154,24 +154,34 @@ def _stored(word: Word, value: float) -> Fraction:
     return word.limited(word.rounded(exact, bits, lambda: 0))
 
 
+# From the number of neurons and a place to a counter, and the turn in the evenly spread draws.
+_COUNTED: dict[str, Any] = {
+    "membrane": lambda neurons, t, j: (t, j),
+    "trace_pre": lambda neurons, t, i: (i, t),
+    "trace_post": lambda neurons, t, j: (j, t),
+    "theta": lambda neurons, t, j: (t * neurons + j, 0),
+    "theta_decay": lambda neurons, j: (j, 0),
+    "pre": lambda neurons, t, i, j: (t * neurons + j, i),
+    "post": lambda neurons, i, j: (i * neurons + j, 0),
+    "norm": lambda neurons, i, j: (i * neurons + j, 0),
+}
+
+
 def _draws_of(network: DiehlCook) -> Any:
     """Random bits by purpose, presentation and place, from an independent SplitMix64."""
     root = splitmix.stream(int(network.seed), random_bits.TRAINING)
     lasting = splitmix.stream(int(network.seed), random_bits.LASTING)
-    inputs, neurons = network.inputs, network.neurons
 
     def key_of(presentation: int, purpose: int) -> int:
         return splitmix.stream(splitmix.nth(root, presentation), purpose)
 
     def draw(purpose: str, n: int, place: tuple[int, ...]) -> int:
-        sizes = (inputs,) if purpose == "trace_pre" else (inputs, neurons)
-        counter = place[0]
-        for size, at in zip(sizes[len(sizes) - len(place) + 1 :], place[1:], strict=True):
-            counter = counter * size + at
-        if purpose not in ("post", "norm"):
-            return splitmix.nth(key_of(n, PURPOSES[purpose]), counter)
-        word = splitmix.nth(splitmix.stream(lasting, PURPOSES[purpose]), counter)
-        return (word + n * splitmix.GAMMA) % 2**64
+        counter, turn = _COUNTED[purpose](network.neurons, *place)
+        if purpose in ("post", "norm"):  # of a synapse, at its n-th update
+            key, turn = splitmix.stream(lasting, PURPOSES[purpose]), n
+        else:
+            key = key_of(n, PURPOSES[purpose])
+        return (splitmix.nth(key, counter) + turn * splitmix.GAMMA) % 2**64
 
     def choose(presentation: int, t: int, count: int) -> int:
         if count == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -92,6 +93,37 @@ def test_every_way_to_run(
     if rounding is not None:
         one.use_fixed_point(quantizers(one, 10, rounding, weight=6))
     check(one)
+
+
+@pytest.mark.parametrize("rate_pre", [1e-4, 0.05, 0.4], ids=["far below a step", "below", "above"])
+@pytest.mark.parametrize("overflow", ["saturate", "wrap"])
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_depression_by_less_and_by_more_than_a_step(
+    rounding: str, overflow: str, rate_pre: float
+) -> None:
+    one = network(rate_pre=rate_pre)
+    one.use_fixed_point(quantizers(one, 12, rounding, overflow, weight=4))
+    check(one)
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", "torch"])
+@pytest.mark.parametrize("word_length", [None, 8])
+def test_learning_brings_all_weights_within_their_bounds(
+    word_length: int | None, backend: str
+) -> None:
+    one = network(weight_max=0.4, weight_sum=None)
+    one.backend = backend
+    if word_length is not None:
+        one.use_fixed_point(quantizers(one, word_length))
+    one.weight[::2] = 0.9
+    one.weight[1::2] = 0.1
+    one.present(torch.zeros(1, INPUTS))
+    assert float(one.weight.max()) == pytest.approx(0.9)
+    one.present(torch.zeros(1, INPUTS), learning=True)
+    highest = 0.4 if word_length is None else float(Fraction(int(0.4 * 2**9), 2**9))
+    assert one.weight[::2].flatten().tolist() == pytest.approx([highest] * (INPUTS // 2 * NEURONS))
+    rest = one.weight[1::2].flatten().tolist()
+    assert rest == pytest.approx([0.1] * (INPUTS // 2 * NEURONS), abs=2**-9)
 
 
 @pytest.mark.parametrize("word_length", [1, 8, 9, 12, 16, 17, 24])
