@@ -11,6 +11,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+# No test takes a training from another one, unless it says where from.
+NO_STORE = "baselines.dir=null"
+
 # A network of a few hundred synapses on a few batches of the embedded images.
 TINY = (
     "network.channels=[4,4,4]",
@@ -24,7 +27,6 @@ TINY = (
     "trainer.accelerator=cpu",
     "quantization.calibration_batches=2",
     "progress=lines",
-    "baselines.dir=null",
 )
 
 # The same of a network that learns by STDP.
@@ -39,7 +41,6 @@ TINY_UNSUPERVISED = (
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
     "progress=lines",
-    "baselines.dir=null",
 )
 
 # The same of a network that learns layer by layer.
@@ -111,7 +112,8 @@ def composed(repository: Path) -> Compose:
         import qspinn.app.train  # noqa: F401  (registers the resolver that conf/train.yaml uses)
 
         with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
-            return compose("train", [*(tiny_overrides(overrides) if tiny else ()), *overrides])
+            made_tiny = tiny_overrides(overrides) if tiny else ()
+            return compose("train", [NO_STORE, *made_tiny, *overrides])
 
     return make
 
@@ -128,7 +130,7 @@ def launch(repository: Path) -> Launch:
         overrides = [argument for argument in arguments if argument not in flags]
         variables = {**os.environ, **environment}
         return subprocess.run(
-            [sys.executable, "train.py", *flags, *tiny_overrides(overrides), *overrides],
+            [sys.executable, "train.py", *flags, NO_STORE, *tiny_overrides(overrides), *overrides],
             cwd=repository,
             env={name: value for name, value in variables.items() if value is not None},
             stdin=subprocess.DEVNULL,
@@ -147,7 +149,7 @@ def launch_killed(repository: Path) -> Launch:
     def run(where: str, count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         flags = [argument for argument in arguments if argument.startswith("-")]
         given = [argument for argument in arguments if argument not in flags]
-        overrides = (*flags, *tiny_overrides(given), *given)
+        overrides = (*flags, NO_STORE, *tiny_overrides(given), *given)
         return subprocess.run(
             [sys.executable, "-c", KILLED, where, str(count), *overrides],
             cwd=repository,
