@@ -39,7 +39,7 @@ from qspinn.plan import QuantizationPlan, footprint  # noqa: E402
 from qspinn.quantizers import attach, calibrate, detach  # noqa: E402
 from qspinn.records import write_json  # noqa: E402
 
-BITS = (8, 6, 5, 4, 3, 2, 1)
+BITS = (8, 7, 6, 5, 4, 3, 2, 1)
 ROUNDINGS = ("truncate", "nearest", "stochastic")
 LABELLING = 20_000
 CHUNK = 1000
@@ -235,7 +235,7 @@ def quantised_units(seeds: int) -> Iterator[Unit]:
                 for bits in BITS:
                     yield Unit(400, seed, scheme, bits, rounding)
     for seed in range(seeds):
-        for bits in (3, 4, 2, 1):
+        for bits in (3, 4, 2, 1, 5, 6):
             yield Unit(400, seed, "itq", bits, "stochastic", "update")
 
 
