@@ -19,9 +19,9 @@ In fixed point (w, v, theta, x, y are codes; f with an index counts fraction bit
 
 Q rounds and then saturates or wraps, as the plan says of each tensor.
 
-Stochastic rounding draws ``u = (h + k phi) mod 1`` with a hash h and phi the golden ratio: each u is
-uniform, so no rounding is biased, and those with one h are spread evenly (a Weyl sequence), so that
-their errors largely cancel; and all but the first cost no hash. What h and k are of:
+Stochastic rounding draws ``u = (h + k phi) mod 1`` with a hash h and phi the golden ratio: each u
+is uniform, so no rounding is biased, and those with one h are spread evenly (a Weyl sequence), so
+that their errors largely cancel; and all but the first cost no hash. What h and k are of:
 
 * a weight at its neuron's update: the synapse; how many updates went before;
 * a weight at a spike of its input: presentation, step and neuron; the input;
