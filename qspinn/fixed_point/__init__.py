@@ -23,6 +23,7 @@ from qspinn.fixed_point.format import (
     covering_integer_bits,
     parse_format,
 )
+from qspinn.fixed_point.held import Quantizer, stored_draws
 from qspinn.fixed_point.quantize import OVERFLOWS, quantize, quantize_
 from qspinn.fixed_point.rounding import ROUNDINGS
 
@@ -34,11 +35,13 @@ __all__ = [
     "FixedPointFormat",
     "Format",
     "PerChannelFormat",
+    "Quantizer",
     "covering_integer_bits",
     "fake_quantize",
     "from_integers",
     "parse_format",
     "quantize",
     "quantize_",
+    "stored_draws",
     "to_integers",
 ]

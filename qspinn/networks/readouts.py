@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import quantize
+from qspinn.fixed_point import Quantizer, quantize, stored_draws
 from qspinn.networks.labelled_responses import class_means, ridge_regression
 
 RIDGE_PENALTY = 30.0
@@ -40,7 +39,7 @@ class Readout(nn.Module):
             raise ValueError(f"num_classes={num_classes}: write 2 or more")
         self.neurons = neurons
         self.num_classes = num_classes
-        self._quantizers: dict[str, Any] = {}
+        self._quantizers: dict[str, Quantizer] = {}
 
     def fit(self, responses: Tensor, labels: Tensor) -> None:
         """Learns from labelled responses, whatever it had learned before.
@@ -74,7 +73,7 @@ class Readout(nn.Module):
         """What a device holds of it, one mapping per tensor."""
         raise NotImplementedError(f"{type(self).__name__} must implement device_tensors")
 
-    def use_fixed_point(self, quantizers: Mapping[str, Any] | None) -> None:
+    def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
         """Scores with tensors rounded as their quantizers say; ``None``: with the float ones.
 
         Args:
@@ -95,10 +94,7 @@ class Readout(nn.Module):
         to = self._quantizers.get(name)
         if to is None:
             return value
-        generator = None
-        if to.rounding == "stochastic":
-            generator = torch.Generator(value.device)
-            generator.manual_seed(zlib.crc32(to.path.encode()))
+        generator = stored_draws(to, value.device)
         return quantize(value, to.format, to.rounding, to.overflow, generator)
 
 
@@ -274,7 +270,7 @@ class Readouts(nn.Module):
         """What a device holds of the chosen one."""
         return self[self.chosen].device_tensors()
 
-    def use_fixed_point(self, quantizers: Mapping[str, Any] | None) -> None:
+    def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
         """Rounds the tensors of the chosen one, see :meth:`Readout.use_fixed_point`."""
         self[self.chosen].use_fixed_point(quantizers)
 

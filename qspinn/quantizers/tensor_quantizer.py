@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format, fake_quantize
+from qspinn.fixed_point import Format, fake_quantize, stored_draws
 from qspinn.plan import ResolvedTensor
 
 
@@ -91,10 +90,7 @@ class TensorQuantizer:
         global generator. At inference a device has stored one draw: it is seeded
         by the path, and so the same at every use.
         """
-        generator = None
-        if self.rounding == "stochastic" and not training:
-            generator = torch.Generator(value.device)
-            generator.manual_seed(zlib.crc32(self.path.encode()))
+        generator = None if training else stored_draws(self, value.device)
         return fake_quantize(value, self.format, self.rounding, self.overflow, generator)
 
     def constant(self, value: float) -> float:

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format, PerChannelFormat, quantize
+from qspinn.fixed_point import Format, PerChannelFormat, Quantizer, quantize, stored_draws
 from qspinn.fixed_point.exactness import FLOAT32_BITS, bits_for, dtype_for, finest, magnitude
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 
 PARAMETERS = ("weight", "bias", "readout")
 STATES = ("input", "q", "p", "r", "u")
 LEAKS = ("leak_q", "leak_p", "leak_r")
-
-
-class Quantizer(Protocol):
-    """What a layer wants to know of one quantised tensor."""
-
-    @property
-    def path(self) -> str:
-        """Its path, for errors and for the seed of stored values."""
-
-    @property
-    def format(self) -> Format:
-        """Its format."""
-
-    @property
-    def rounding(self) -> str:
-        """Its rounding."""
-
-    @property
-    def overflow(self) -> str:
-        """Its overflow."""
 
 
 class FixedPoint:
@@ -113,10 +91,7 @@ class FixedPoint:
         quantizer = self.quantizers.get(name)
         if quantizer is None:
             return value
-        generator = None
-        if quantizer.rounding == "stochastic" and not training:
-            generator = torch.Generator(value.device)
-            generator.manual_seed(zlib.crc32(quantizer.path.encode()))
+        generator = None if training else stored_draws(quantizer, value.device)
         exact = value.double() if code_bits(quantizer.format) > FLOAT32_BITS else value
         kept = quantize(exact, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
         return kept + straight_through(exact)

@@ -12,12 +12,12 @@ from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qspinn.fixed_point import Quantizer
 from qspinn.networks.decolle.declaration import accumulator_bits, device_tensors
 from qspinn.networks.decolle.fixed_point import (
     PARAMETERS,
     STATES,
     FixedPoint,
-    Quantizer,
     straight_through,
 )
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape

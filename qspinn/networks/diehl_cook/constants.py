@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from qspinn.fixed_point import (
     FixedPointFormat,
     Format,
     PerChannelFormat,
+    Quantizer,
     covering_integer_bits,
     quantize,
 )
@@ -31,26 +31,6 @@ from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
 RATE_BITS = 32  # fraction bits that a learning rate has at least, where 64 bits suffice
 MOST_FINE_BITS = 16
 INTEGER_BITS = 62  # of the int64 that sums are computed in, sign and a spare bit apart
-
-
-class Quantizer(Protocol):
-    """What the network wants to know of one quantised tensor."""
-
-    @property
-    def path(self) -> str:
-        """Its path, for errors."""
-
-    @property
-    def format(self) -> Format:
-        """Its format."""
-
-    @property
-    def rounding(self) -> str:
-        """Its rounding."""
-
-    @property
-    def overflow(self) -> str:
-        """Its overflow."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,9 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
-from qspinn.fixed_point import PerChannelFormat, quantize
+from qspinn.fixed_point import PerChannelFormat, Quantizer, quantize, stored_draws
 from qspinn.networks.diehl_cook.backends import BACKENDS, RUNNERS, Job, choose
 from qspinn.networks.diehl_cook.constants import (
-    Quantizer,
     bounds,
     constants,
     fixed_numbers,
@@ -287,9 +285,9 @@ class DiehlCook(base.MemoryModule):
         # What learning left lies on the grid. What does not is brought there: what a device has
         # stored is one draw.
         if not torch.equal(on_grid, value):
-            drawn = torch.Generator(value.device).manual_seed(zlib.crc32(quantizer.path.encode()))
+            draws = stored_draws(quantizer, value.device)
             on_grid = quantize(
-                value, quantizer.format, quantizer.rounding, quantizer.overflow, drawn
+                value, quantizer.format, quantizer.rounding, quantizer.overflow, draws
             )
         return (on_grid * self._scale(name)).round_().to(torch.int64)
 
