@@ -43,8 +43,6 @@ BITS = (8, 7, 6, 5, 4, 3, 2, 1)
 ROUNDINGS = ("truncate", "nearest", "stochastic")
 LABELLING = 20_000
 CHUNK = 1000
-REST = 16  # bits of everything but weights and readout
-SHARES = 8  # bits of the readout
 PUBLISHED = {100: 82.9, 400: 87.0, 1600: 91.9, 6400: 95.0}
 
 
@@ -59,6 +57,8 @@ class Unit:
         bits: Of the weights; 32 for ``none``.
         rounding: Of everything.
         normalise: When weights are scaled to their sum, see `qspinn.networks.STDP`.
+        rest: Bits of everything but weights and readout.
+        shares: Bits of the readout's shares.
     """
 
     neurons: int
@@ -67,11 +67,15 @@ class Unit:
     bits: int = 32
     rounding: str = "none"
     normalise: str = "presentation"
+    rest: int = 16
+    shares: int = 8
 
     @property
     def name(self) -> str:
         """Of its file."""
         quantised = f"{self.bits}_{self.rounding}_{self.normalise}"
+        if (self.rest, self.shares) != (Unit.rest, Unit.shares):
+            quantised += f"_{self.rest}_{self.shares}"
         return f"{self.neurons}_{self.seed}_{self.scheme}_{quantised}"
 
 
@@ -165,13 +169,13 @@ def evaluate(model: Model, images: Images) -> dict[str, float]:
 
 
 def plan_of(unit: Unit) -> QuantizationPlan:
-    """Weights of so many bits, everything else of 16, the readout's shares of 8."""
+    """The word lengths of a unit, and its rounding for everything."""
     roles = ("membrane", "threshold", "theta", "trace", "decay")
     return QuantizationPlan.uniform(
         word_length=unit.bits,
         rounding=unit.rounding,
-        roles={role: {"word_length": REST} for role in roles},
-        rules=[{"layers": "*readout*", "role": "weight", "word_length": SHARES}],
+        roles={role: {"word_length": unit.rest} for role in roles},
+        rules=[{"layers": "*readout*", "role": "weight", "word_length": unit.shares}],
     )
 
 
@@ -237,6 +241,7 @@ def quantised_units(seeds: int) -> Iterator[Unit]:
     for seed in range(seeds):
         for bits in (3, 4, 2, 1, 5, 6):
             yield Unit(400, seed, "itq", bits, "stochastic", "update")
+        yield Unit(400, seed, "itq", 8, "stochastic", rest=14, shares=6)
 
 
 def finished(runs: Path) -> list[dict[str, Any]]:
@@ -275,16 +280,17 @@ def quantised_table(results: list[dict[str, Any]], scheme: str) -> list[str]:
     floats = {r["seed"]: r["accuracy"]["proportion"] for r in results
               if r["neurons"] == 400 and r["scheme"] == "none"}  # fmt: skip
     lines = [
-        "| weights | rounding | normalised | seeds | accuracy | loss | inference bits "
-        "| smaller | learning device | swallowed updates |",
-        "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| weights | rest, readout | rounding | normalised | seeds | accuracy | loss "
+        "| inference bits | smaller | learning device | swallowed updates |",
+        "|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
         if result["scheme"] == scheme:
-            key = (-result["bits"], result["rounding"], result["normalise"])
+            others = result.get("rest", Unit.rest), result.get("shares", Unit.shares)
+            key = (-result["bits"], result["rounding"], result["normalise"], others)
             groups.setdefault(key, []).append(result)
-    for (bits, rounding, normalise), found in sorted(groups.items()):
+    for (bits, rounding, normalise, (rest, shares)), found in sorted(groups.items()):
         accuracy = [r["accuracy"]["proportion"] for r in found]
         loss = statistics.mean(floats[r["seed"]] - r["accuracy"]["proportion"] for r in found)
         one = found[0]
@@ -292,9 +298,10 @@ def quantised_table(results: list[dict[str, Any]], scheme: str) -> list[str]:
         learning = one["baseline_training_bits"] / one["training_bits"]
         swallowed = statistics.mean(r.get("update_underflow", 0.0) for r in found)
         lines.append(
-            f"| {-bits} ({one['weight_format']}) | {rounding} | per {normalise} | {len(found)} "
-            f"| {spread(accuracy)} | {loss:+.2f} | {one['inference_bits']:,} | {smaller:.1f}x "
-            f"| {learning:.1f}x | {f'{swallowed:.1%}' if scheme == 'itq' else ''} |"
+            f"| {-bits} ({one['weight_format']}) | {rest}, {shares} | {rounding} "
+            f"| per {normalise} | {len(found)} | {spread(accuracy)} | {loss:+.2f} "
+            f"| {one['inference_bits']:,} | {smaller:.1f}x | {learning:.1f}x "
+            f"| {f'{swallowed:.1%}' if scheme == 'itq' else ''} |"
         )
     return lines
 
@@ -319,8 +326,8 @@ def report(runs: Path, folder: Path) -> None:
         "",
         "## Quantised, N = 400",
         "",
-        f"Every number is in fixed point: weights as listed, everything else of the network {REST} "
-        f"bits, the readout's shares {SHARES} bits (readout: proportion, its shares are counted). "
+        "Every number is in fixed point: weights as listed, everything else of the network (rest), "
+        "and the readout's shares (readout: proportion, its shares are counted). "
         "Rounding is that of every tensor. Loss: against the 32-bit network of the same seed "
         f"({spread(floats)}). Swallowed updates: those that rounding left without effect.",
         "",
