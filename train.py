@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from qspinn.app.train import main
+from qspinn.app.launch import main
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

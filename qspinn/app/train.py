@@ -9,23 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from qspinn.app.baselines import store_from_config
 from qspinn.app.building import check_seed, set_threads
 from qspinn.app.checking import check_targets
 from qspinn.app.console import quiet_lightning
-from qspinn.app.errors import ConfigurationError
-from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder import RunFolder, job_folder
 from qspinn.app.job import Job
 from qspinn.app.quantization import plan_from_config
 from qspinn.records import RunRecord, write_record
 from qspinn.report import print_footprint
 
-__all__ = ["main", "train"]
+__all__ = ["train"]
 
 # Hydra looks for plugins in every folder hydra_plugins on the path; one of them is ours. Launchers
 # send Hydra's state, which names the plugins, to processes that have to find it as well.
@@ -36,33 +32,6 @@ if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
 
 # conf/train.yaml names a job's folder in a sweep with it.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
-
-
-def main(config: DictConfig) -> float:
-    """Run one job of a launch and return its accuracy.
-
-    A value that cannot be ends a single run with a message and exit code 2. In a multirun the error
-    is recorded in the job's folder and raised, so that the other jobs go on and Hydra exits with 1.
-    """
-    output = Path(HydraConfig.get().runtime.output_dir)
-    is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
-    try:
-        if config.exploration.strategy is not None:
-            from qspinn.app.strategies import explore_by_strategy
-
-            return explore_by_strategy(config, output)
-        return train(config, output).accuracy
-    except ConfigurationError as error:
-        if not is_single:
-            record_failure(config, output, error)
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except Exception as error:
-        record_failure(config, output, error)
-        if is_single:
-            raise
-        raise transportable(error) from error
 
 
 def train(config: DictConfig, output: Path) -> RunRecord:
