@@ -92,7 +92,7 @@ def test_layers_have_precisions_of_their_own(composed, tmp_path):
         LAYERED,
         "experiment=search",
         "exploration.word_lengths=[4]",
-        "exploration.evaluations=20",
+        "exploration.evaluations=24",  # 21 groups, and three combinations
         "exploration.strategy=greedy",
         f"baselines.dir={tmp_path / 'store'}",
     )
