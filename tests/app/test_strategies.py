@@ -57,7 +57,10 @@ def test_a_search_leaves_its_front(composed, tmp_path, strategy):
     found = json.loads((tmp_path / "out" / "search.json").read_text())
     assert found["evaluations_before"] == 12
     assert len(found["evaluated"]) == 6
-    assert [row["word_lengths"] for row in found["alone"][:2]] == [{"weight": 3}, {"weight": 5}]
+    alone = [row["word_lengths"] for row in found["alone"]]
+    assert len(alone) == 12
+    assert {"weight": 3} in alone
+    assert {"weight": 5} in alone
     known = [*found["alone"], *found["evaluated"]]
     points = [(row["footprint_bits"], row["accuracy"]) for row in known]
     for row in known:  # the front is of all that was evaluated
