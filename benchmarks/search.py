@@ -1,12 +1,11 @@
-"""A guided search against the exhaustive grid: hypervolume against evaluations.
+"""Guided searches against the exhaustive grid: hypervolume against evaluations.
 
-The unsupervised network of conf/case/unsupervised_quick.yaml, trained once in 32-bit and quantised
-afterwards. Weights, membrane potentials and thetas each have a word length of their own, the other
-roles 16 bits. The grid evaluates every combination of six word lengths; the search may use any word
-length between the smallest and the largest of them, and at most a tenth as many evaluations, its
-significance sweep among them.
+Networks that are trained once in 32-bit and quantised afterwards. Three roles each have a word
+length of their own, the other roles 16 bits. The grid evaluates every combination of six word
+lengths; a search may use any word length between the smallest and the largest of them, and at most
+a tenth as many evaluations, its significance sweep among them.
 
-    python benchmarks/search.py [--workers 2] [--folder outputs/search]
+    python benchmarks/search.py [--workers 2] [--folder outputs/search] [--cases 3]
 
 It goes on where it was stopped, and writes docs/results/search.json, .md and .png.
 """
@@ -28,63 +27,60 @@ from qspinn.app.exploring import explore, report  # noqa: E402
 from qspinn.app.groups import find_groups, jointly  # noqa: E402
 from qspinn.app.strategies import explore_by_strategy  # noqa: E402
 from qspinn.records import find_records, read_record, write_json  # noqa: E402
+from qspinn.selection import hypervolume, pareto_front  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
-ROLES = ("weight", "membrane", "theta")
+CASES = {
+    "unsupervised": ("case=unsupervised_quick", ("weight", "membrane", "theta")),
+    "unsupervised, seed 1": ("case=unsupervised_quick seed=1", ("weight", "membrane", "theta")),
+    "supervised": ("case=supervised_quick", ("weight", "bias", "membrane")),
+}
+STRATEGIES = ("bayesian", "nsga2")
 LEVELS = (3, 4, 5, 6, 8, 12)
 SWEPT = (3, 6, 12)
+BUDGET = len(LEVELS) ** 3 // 10
 CHANCE = 0.1
 SHUFFLES = 500
 
 
-def hypervolume(points):
+def volume(points):
     """Share of the box from (no bits, accuracy 1) to (32-bit footprint, chance) that is dominated.
 
     Args:
         points: ``(footprint / 32-bit footprint, accuracy)`` of each.
     """
-    area, right = 0.0, 1.0
-    # From the largest footprint down, what is left of each point at its height or below.
-    best = {}
-    for size, accuracy in points:
-        best[size] = max(accuracy, best.get(size, 0.0))
-    for size in sorted(best, reverse=True):
-        if size >= right:
-            continue
-        height = max(accuracy for other, accuracy in best.items() if other <= size)
-        # Between this size and the next larger one the best of all that are not larger counts.
-        area += (right - size) * max(0.0, height - CHANCE)
-        right = size
-    return area / (1 - CHANCE)
+    return hypervolume(points, (1.0, CHANCE)) / (1 - CHANCE)
 
 
 def growth(points):
     """The hypervolume after each evaluation."""
-    return [hypervolume(points[: index + 1]) for index in range(len(points))]
+    return [volume(points[: index + 1]) for index in range(len(points))]
 
 
 def point_of(record):
     return record.footprint_bits / record.baseline_footprint_bits, record.accuracy
 
 
-def composed(folder, budget, workers):
+def composed(case, folder, strategy, workers):
     assert qspinn.app.train
-    roles, swept = (json.dumps(list(values)).replace(" ", "") for values in (ROLES, SWEPT))
+    chosen, roles = CASES[case]
+    names, swept = (json.dumps(list(values)).replace(" ", "") for values in (roles, SWEPT))
     overrides = [
         "experiment=search",
-        "case=unsupervised_quick",
+        *chosen.split(),
         f"baselines.dir={folder / 'baselines'}",
-        f"exploration.roles={roles}",
+        f"exploration.strategy={strategy}",
+        f"exploration.roles={names}",
         f"exploration.word_lengths={swept}",
-        f"exploration.evaluations={budget}",
+        f"exploration.evaluations={BUDGET}",
         f"exploration.workers={workers}",
     ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("train", overrides)
 
 
-def exhaustive(config, folder, workers):
-    groups = find_groups(config, "role", ROLES)
+def exhaustive(config, folder, roles, workers):
+    groups = find_groups(config, "role", roles)
     names = [group.name for group in groups]
     mixtures = [
         dict(zip(names, lengths, strict=True))
@@ -96,17 +92,31 @@ def exhaustive(config, folder, workers):
 
 
 def guided(config, folder):
-    explore_by_strategy(config, folder / "guided")
-    found = json.loads((folder / "guided" / "search.json").read_text())
-    alone = [
-        point_of(read_record(path)) for path in sorted(find_records(folder / "guided" / "alone"))
-    ]
-    some = read_record(next(iter(find_records(folder / "guided" / "alone"))))
-    mixed = [
-        (row["footprint_bits"] / some.baseline_footprint_bits, row["accuracy"])
-        for row in found["evaluated"]
-    ]
-    return [*alone, *mixed], len(alone)
+    """The points in the order of evaluation; strategies share the records in the folder."""
+    explore_by_strategy(config, folder)
+    found = json.loads((folder / "search.json").read_text())
+    largest = read_record(next(iter(find_records(folder)))).baseline_footprint_bits
+    rows = [*found["alone"], *found["evaluated"]]
+    assert len(found["alone"]) == found["evaluations_before"]
+    assert len(rows) <= BUDGET
+    return [(row["footprint_bits"] / largest, row["accuracy"]) for row in rows]
+
+
+def measure(case, folder, workers):
+    searched = {}
+    for strategy in STRATEGIES:
+        config = composed(case, folder, strategy, workers)
+        searched[strategy] = guided(config, folder / "guided")
+    grid = exhaustive(config, folder, CASES[case][1], workers)
+    return {
+        "grid": len(grid),
+        "grid_hypervolume": volume(grid),
+        "grid_front": front_of(grid),
+        "significance": len(SWEPT) * len(CASES[case][1]),
+        "growth": {strategy: growth(points) for strategy, points in searched.items()},
+        "fronts": {strategy: front_of(points) for strategy, points in searched.items()},
+        "random_growth": mean_of_shuffles(grid),
+    }
 
 
 def mean_of_shuffles(points):
@@ -114,80 +124,98 @@ def mean_of_shuffles(points):
     generator = random.Random(0)
     total = [0.0] * len(points)
     for _ in range(SHUFFLES):
-        order = generator.sample(points, len(points))
-        best, volume = [], 0.0
-        for index, point in enumerate(order):
+        best, reached = [], 0.0
+        for index, point in enumerate(generator.sample(points, len(points))):
             if not any(size <= point[0] and accuracy >= point[1] for size, accuracy in best):
-                best = [p for p in best if not (p[0] >= point[0] and p[1] <= point[1])] + [point]
-                volume = hypervolume(best)
-            total[index] += volume
+                best = front_of([*best, point])
+                reached = volume(best)
+            total[index] += reached
     return [value / SHUFFLES for value in total]
 
 
 def front_of(points):
-    front, best = [], 0.0
-    for size, accuracy in sorted(set(points), key=lambda point: (point[0], -point[1])):
-        if accuracy > best:
-            front.append((size, accuracy))
-            best = accuracy
-    return front
+    return sorted({points[index] for index in pareto_front(points)})
 
 
-def draw(result, path):
+def draw(results, path):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    search, grid = result["search_growth"], result["random_growth"]
-    left.plot(range(1, len(search) + 1), search, marker="o", markersize=3, label="guided search")
-    left.plot(range(1, len(grid) + 1), grid, label="grid in random order, mean")
-    left.axhline(result["grid_hypervolume"], color="black", linestyle=":", label="whole grid")
-    left.axvline(result["significance"] + 0.5, color="gray", linewidth=0.8)
-    left.set_xscale("log")
-    left.set_xlabel("evaluations (the gray line ends the significance sweep)")
-    left.set_ylabel("hypervolume")
-    left.legend(fontsize=8)
-    for name, marker in (("grid", "."), ("search", "o")):
-        points = result[f"{name}_front"]
-        right.step(
+    figure = Figure(figsize=(11, 3.8 * len(results)), layout="constrained")
+    rows = figure.subplots(len(results), 2, squeeze=False)
+    for (case, result), (left, right) in zip(results.items(), rows, strict=True):
+        draw_growth(result, left)
+        draw_fronts(result, right)
+        left.set_title(case, loc="left")
+    figure.savefig(path, dpi=90)
+
+
+def draw_growth(result, axes):
+    grid, random_growth = result["grid_hypervolume"], result["random_growth"]
+    for (strategy, volumes), marker in zip(result["growth"].items(), "os", strict=True):
+        axes.plot(range(1, len(volumes) + 1), volumes, marker=marker, markersize=3, label=strategy)
+    axes.plot(range(1, len(random_growth) + 1), random_growth, label="grid in random order, mean")
+    axes.axhline(grid, color="black", linestyle=":", label="whole grid")
+    axes.axvline(result["significance"] + 0.5, color="gray", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_ylim(0.85 * grid, 1.01 * grid)
+    axes.set_xlabel("evaluations (the gray line ends the significance sweep)")
+    axes.set_ylabel("hypervolume")
+    axes.legend(fontsize=8)
+
+
+def draw_fronts(result, axes):
+    fronts = {**result["fronts"], "whole grid": result["grid_front"]}
+    for (name, points), marker in zip(fronts.items(), "os.", strict=True):
+        axes.step(
             [32 * size for size, _ in points],
             [100 * accuracy for _, accuracy in points],
             where="post",
             marker=marker,
-            label=f"{'whole grid' if name == 'grid' else 'guided search'}",
+            markersize=5,
+            label=name,
+            color="black" if name == "whole grid" else None,
+            linestyle=":" if name == "whole grid" else "-",
         )
-    right.set_xlabel("footprint (bits per value of the 32-bit network's)")
-    right.set_ylabel("test accuracy (%)")
-    right.legend(fontsize=8)
-    figure.savefig(path, dpi=100)
+    top = 100 * max(accuracy for _, accuracy in result["grid_front"])
+    axes.set_ylim(top - 12, top + 2)
+    axes.set_xlim(2, 14)
+    axes.set_xlabel("footprint (bits per value of the 32-bit network)")
+    axes.set_ylabel("test accuracy (%)")
+    axes.legend(fontsize=8)
 
 
-def text_of(result):
-    search, grid = result["search_growth"][-1], result["grid_hypervolume"]
+def text_of(results):
     lines = [
-        "# A guided search against the exhaustive grid",
+        "# Guided searches against the exhaustive grid",
         "",
-        "`python benchmarks/search.py` makes this page. The network of",
-        "`conf/case/unsupervised_quick.yaml` (100 neurons, the embedded images shown once),",
-        "quantised after training; a word length each for weights, membrane potentials and thetas.",
+        f"`python benchmarks/search.py --cases {len(results)}` makes this page. Networks of",
+        "`conf/case/`, trained once on the embedded images and quantised afterwards, with a word",
+        "length for each of three roles: weights, membrane potentials and thetas; in the",
+        "supervised network weights, biases and membrane potentials. The grid evaluates",
+        f"{len(LEVELS)} word lengths of each, the searches may use any from {min(LEVELS)} to",
+        f"{max(LEVELS)} bits.",
         "",
-        "| | evaluations | hypervolume |",
-        "|---|---|---|",
-        f"| whole grid ({len(LEVELS)} word lengths each) | {result['grid']} | {grid:.5f} |",
-        f"| guided search (any of {min(LEVELS)} to {max(LEVELS)} bits) | "
-        f"{len(result['search_growth'])}, of which {result['significance']} significance | "
-        f"{search:.5f} |",
-        f"| grid in random order, mean, as many evaluations | {len(result['search_growth'])} | "
-        f"{result['random_growth'][len(result['search_growth']) - 1]:.5f} |",
+        "| case | whole grid | `bayesian` | of the grid's | `nsga2` | grid in random order, mean |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case, result in results.items():
+        grid = result["grid_hypervolume"]
+        mine, other = (volumes[-1] for volumes in result["growth"].values())
+        shuffled = result["random_growth"][BUDGET - 1]
+        lines.append(
+            f"| {case} | {grid:.5f} | **{mine:.5f}** | {100 * mine / grid:.2f}% | {other:.5f} | "
+            f"{shuffled:.5f} |"
+        )
+    first = next(iter(results.values()))
+    lines += [
+        f"| evaluations | {first['grid']} | {BUDGET} | | {BUDGET} | {BUDGET} |",
         "",
         "Hypervolume: the share of the box between (no bits, accuracy 1) and (the 32-bit",
-        "footprint, accuracy 0.1, which is chance) that the candidates dominate. One test image is",
-        "0.1 points; one seed.",
+        f"footprint, accuracy {CHANCE}, which is chance) that what was evaluated dominates. Of",
+        f"their {BUDGET} evaluations the searches spend {first['significance']} on the",
+        "significance of the roles: networks too, which count. One test image is 0.1 points.",
         "",
-        f"The search reaches {100 * search / grid:.1f}% of the grid's hypervolume with "
-        f"{100 * len(result['search_growth']) / result['grid']:.0f}% of its evaluations.",
-        "",
-        "![Hypervolume against evaluations, and the two fronts](search.png)",
+        "![Hypervolume against evaluations, and the fronts](search.png)",
         "",
     ]
     return "\n".join(lines)
@@ -197,25 +225,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("outputs/search"))
+    parser.add_argument("--cases", type=int, default=len(CASES), help="how many, from the first")
     arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
-    budget = len(LEVELS) ** len(ROLES) // 10
-    config = composed(folder, budget, arguments.workers)
-    searched, significance = guided(config, folder)
-    grid = exhaustive(config, folder, arguments.workers)
-    result = {
-        "grid": len(grid),
-        "grid_hypervolume": hypervolume(grid),
-        "grid_front": front_of(grid),
-        "significance": significance,
-        "search_growth": growth(searched),
-        "search_front": front_of(searched),
-        "random_growth": mean_of_shuffles(grid),
-    }
-    write_json(result, RESULTS / "search.json")
-    (RESULTS / "search.md").write_text(text_of(result), encoding="utf-8")
-    draw(result, RESULTS / "search.png")
-    print(f"grid {result['grid_hypervolume']:.5f}, search {result['search_growth'][-1]:.5f}")
+    results = {}
+    for case in list(CASES)[: arguments.cases]:
+        folder = arguments.folder.resolve() / case.replace(", ", "_").replace(" ", "")
+        results[case] = measure(case, folder, arguments.workers)
+        print(case, results[case]["grid_hypervolume"], results[case]["growth"], flush=True)
+    write_json(results, RESULTS / "search.json")
+    (RESULTS / "search.md").write_text(text_of(results), encoding="utf-8")
+    draw(results, RESULTS / "search.png")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from typing import Any
 from qspinn.app.errors import ConfigurationError
 from qspinn.records import RunRecord
 from qspinn.selection import Significance, greedy_path
+from qspinn.selection.proposing import Measured, propose
 
-__all__ = ["Mixture", "Searched", "greedy", "nsga2"]
+__all__ = ["Mixture", "Searched", "bayesian", "greedy", "nsga2"]
 
 Mixture = dict[str, int]
 """Name of a group to its word length."""
@@ -49,6 +50,14 @@ class Searched:
             self.found[self.of(mixture)] = record
         self.left -= len(new)
 
+    def measured(self) -> list[Measured]:
+        """What did not fail."""
+        return [
+            Measured(dict(key), record.footprint_bits, record.accuracy)
+            for key, record in self.found.items()
+            if record is not None
+        ]
+
 
 def greedy(
     searched: Searched, found: Sequence[Significance], word_lengths: Sequence[int], share: float = 1
@@ -65,6 +74,35 @@ def greedy(
     count = min(len(path), max(1, int(searched.left * share)))
     chosen = [path[round(i * (len(path) - 1) / max(count - 1, 1))] for i in range(count)]
     searched.run(chosen)
+
+
+def bayesian(
+    searched: Searched,
+    found: Sequence[Significance],
+    word_lengths: Sequence[int],
+    alone: Sequence[Measured],
+    baseline: Measured,
+) -> None:
+    """Spend the budget on what is expected to add most to the hypervolume (see `propose`).
+
+    An eighth of what is left at a time: the fewer are handed out together, the more is known of the
+    others when one is chosen.
+
+    Args:
+        searched: What has been evaluated, and takes what is.
+        found: The significance of each group.
+        word_lengths: To choose from.
+        alone: What the significance was read from: one group each, the rest in 32-bit.
+        baseline: The 32-bit network.
+    """
+    while searched.left:
+        count = max(1, min(BATCH, searched.left // 8))
+        failed = [dict(key) for key, record in searched.found.items() if record is None]
+        measured = [*alone, *searched.measured()]
+        mixtures = propose(found, word_lengths, measured, baseline, count, failed)
+        if not mixtures:
+            return
+        searched.run(mixtures)
 
 
 def nsga2(searched: Searched, names: Sequence[str], word_lengths: Sequence[int], seed: int) -> None:

@@ -11,13 +11,14 @@ from omegaconf import DictConfig
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, check_workers, explore, report
 from qspinn.app.groups import Group, alone, find_groups, jointly
-from qspinn.app.searching import Mixture, Searched, greedy, nsga2
+from qspinn.app.searching import Mixture, Searched, bayesian, greedy, nsga2
 from qspinn.records import RunRecord, write_json
 from qspinn.selection import Significance, pareto_front, significance
+from qspinn.selection.proposing import Measured
 
 __all__ = ["STRATEGIES", "explore_by_strategy"]
 
-STRATEGIES = ("significance", "greedy", "nsga2")
+STRATEGIES = ("significance", "greedy", "nsga2", "bayesian")
 LONGEST = 24
 
 
@@ -69,6 +70,7 @@ class Explorer:
         self.groups = find_groups(config, settings.unit, settings.roles)
         self.failed = 0
         self.records: list[RunRecord] = []
+        self.alone: list[Measured] = []
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[RunRecord | None]:
         """Evaluate candidates; the records, in the order of the candidates."""
@@ -87,7 +89,12 @@ class Explorer:
 
         folder = self.output / "alone"
         pairs = [(group, length) for group in self.groups for length in self.word_lengths]
-        self.evaluate([alone(self.config, folder, group, length) for group, length in pairs])
+        records = self.evaluate([alone(self.config, folder, *pair) for pair in pairs])
+        self.alone = [
+            Measured({group.name: length}, record.footprint_bits, record.accuracy)
+            for (group, length), record in zip(pairs, records, strict=True)
+            if record is not None
+        ]
         max_drop = self.config.exploration.max_drop
         try:
             found, _ = significance(self.records, max_drop)
@@ -119,32 +126,55 @@ class Explorer:
             return self.evaluate([jointly(self.config, folder, named, m) for m in mixtures])
 
         searched = Searched(evaluate, settings.evaluations - spent, {})
-        is_greedy = settings.strategy == "greedy"
-        greedy(searched, _renamed(groups), levels, share=1 if is_greedy else 0.5)
-        if not is_greedy:
-            nsga2(searched, [group.name for group in named], levels, self.config.seed)
+        self._spend(searched, _renamed(groups), levels)
         self._write(searched, spent)
 
+    def _spend(
+        self, searched: Searched, found: Sequence[Significance], levels: Sequence[int]
+    ) -> None:
+        """Search as the strategy says."""
+        known = {one.name for one in found}
+        strategy = self.config.exploration.strategy
+        if strategy == "bayesian":
+            alone = [one for one in self.alone if known.issuperset(one.word_lengths)]
+            bayesian(searched, found, levels, alone, self._baseline())
+        elif strategy == "greedy":
+            greedy(searched, found, levels)
+        else:
+            greedy(searched, found, levels, share=0.5)
+            names = [group.name for group in self.groups if group.name in known]
+            nsga2(searched, names, levels, self.config.seed)
+
+    def _baseline(self) -> Measured:
+        record = self.records[0]
+        assert record.baseline_accuracy is not None  # else there were no significance
+        return Measured({}, record.baseline_footprint_bits, record.baseline_accuracy)
+
     def _write(self, searched: Searched, spent: int) -> None:
-        known = [(dict(key), record) for key, record in searched.found.items() if record]
-        front = pareto_front([(r.footprint_bits, r.accuracy) for _, r in known])
-        best = sorted((known[index] for index in front), key=lambda one: one[1].footprint_bits)
+        mixtures = searched.measured()
+        known = [*self.alone, *mixtures]
+        front = pareto_front([(one.bits, one.accuracy) for one in known])
+        best = sorted((known[index] for index in front), key=lambda one: one.bits)
         values = {
             "evaluations_before": spent,
-            "evaluated": [_row(*one) for one in known],
-            "front": [_row(*one) for one in best],
+            "alone": [_row(one) for one in self.alone],
+            "evaluated": [_row(one) for one in mixtures],
+            "front": [_row(one) for one in best],
         }
         path = write_json(values, self.output / "search.json")
-        for mixture, record in best:
-            lengths = ", ".join(f"{name} {length}" for name, length in mixture.items())
-            accuracy = f"{100 * record.accuracy:6.2f}%"
-            print(f"{record.footprint_bits:>12,} bits  {accuracy}  {lengths}")
-        print(f"search: {len(known)} mixtures, {len(best)} on the front: {path}", flush=True)
+        for one in best:
+            lengths = ", ".join(f"{name} {length}" for name, length in one.word_lengths.items())
+            rest = "" if one in mixtures else ", the rest in 32-bit"
+            print(f"{one.bits:>12,} bits  {100 * one.accuracy:6.2f}%  {lengths}{rest}")
+        print(f"search: {len(mixtures)} mixtures, {len(best)} on the front: {path}", flush=True)
 
 
-def _row(mixture: Mixture, record: RunRecord) -> dict[str, object]:
-    bits, accuracy = record.footprint_bits, record.accuracy
-    return {"word_lengths": mixture, "footprint_bits": bits, "accuracy": accuracy}
+def _row(one: Measured) -> dict[str, object]:
+    return {
+        "word_lengths": one.word_lengths,
+        "footprint_bits": one.bits,
+        "accuracy": one.accuracy,
+    }
 
 
 def _word_lengths(given: object) -> list[int]:

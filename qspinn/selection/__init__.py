@@ -1,4 +1,8 @@
-"""Choose among runs: the target, the Pareto front, the reward, the winner. Pure, without torch."""
+"""Choose among runs: the target, the Pareto front, the reward, the winner. Pure, without torch.
+
+What searches need (`proposing`, `kriging`, `expected`) is not loaded from here: it takes NumPy, and
+selecting starts sooner without.
+"""
 
 from qspinn.selection.baselines import fill_baselines
 from qspinn.selection.greedy import foretold_drop, greedy_path

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.searching import Searched, greedy, nsga2
+from qspinn.app.searching import Searched, bayesian, greedy, nsga2
 from qspinn.selection import SweepPoint, dominates
+from qspinn.selection.proposing import Measured
 from qspinn.selection.significance import Significance
 
 LEVELS = range(2, 9)
@@ -48,6 +49,16 @@ def alone(name):
 
 
 FOUND = [alone(name) for name in NAMES]
+BASELINE = Measured({}, 32 * sum(VALUES.values()), 0.9)
+ALONE = [
+    Measured(
+        {one.name: point.word_length},
+        BASELINE.bits - VALUES[one.name] * (32 - point.word_length),
+        point.accuracy,
+    )
+    for one in FOUND
+    for point in one.points
+]
 
 
 @pytest.fixture
@@ -101,6 +112,44 @@ def test_the_greedy_path_finds_what_is_best(evaluated):
     best = (sum(VALUES[name] * NEEDED[name] for name in NAMES), 0.9)
     assert not any(dominates(point, best) for point in points_of(searched))
     assert any(size <= 1.1 * best[0] and accuracy == 0.9 for size, accuracy in points_of(searched))
+
+
+def test_what_is_expected_to_add_most_keeps_the_budget_and_repeats_nothing(evaluated):
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 30, {})
+    bayesian(searched, FOUND, LEVELS, ALONE, BASELINE)
+    assert len(asked) == len(searched.found) == 30
+    assert searched.left == 0
+    again = Searched(evaluate, 30, {})
+    bayesian(again, FOUND, LEVELS, ALONE, BASELINE)
+    assert list(again.found) == list(searched.found)
+
+
+def test_what_is_expected_to_add_most_finds_what_is_best(evaluated):
+    """The smallest mixture without a loss itself, for less than a twenty-eighth of all."""
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 12, {})
+    bayesian(searched, FOUND, LEVELS, ALONE, BASELINE)
+    assert len(asked) * 28 <= len(LEVELS) ** len(NAMES)
+    best = (sum(VALUES[name] * NEEDED[name] for name in NAMES), 0.9)
+    assert best in points_of(searched)
+
+
+def test_a_search_of_few_mixtures_ends_with_the_last(evaluated):
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 100, {})
+    bayesian(searched, FOUND[:2], range(2, 5), ALONE[:10], BASELINE)
+    assert len(asked) == 9
+    assert searched.left == 91
+
+
+def test_mixtures_that_failed_are_not_tried_again():
+    asked = []
+    searched = Searched(lambda mixtures: [asked.append(m) for m in mixtures], 20, {})
+    bayesian(searched, FOUND, LEVELS, ALONE, BASELINE)
+    assert len(asked) == 20
+    assert len({tuple(sorted(mixture.items())) for mixture in asked}) == 20
+    assert set(searched.found.values()) == {None}
 
 
 def test_mixtures_that_fail_are_left_out(make_record, optuna):

@@ -7,6 +7,7 @@ import pytest
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.strategies import explore_by_strategy
 from qspinn.records import find_records, read_record
+from qspinn.selection import dominates
 
 LAYERED = "exploration.unit=layer"
 CHEAP = (
@@ -40,11 +41,14 @@ def test_significance_leaves_a_table_a_picture_and_records(composed, tmp_path, c
     assert "alone" in str(next(iter(find_records(tmp_path / "out"))))
 
 
-def test_a_search_leaves_its_front(composed, tmp_path):
-    pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
+@pytest.mark.parametrize("strategy", ["bayesian", "nsga2"])
+def test_a_search_leaves_its_front(composed, tmp_path, strategy):
+    if strategy == "nsga2":
+        pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
     config = composed(
         *CHEAP,
         "experiment=search",
+        f"exploration.strategy={strategy}",
         "exploration.word_lengths=[3,5]",
         "exploration.evaluations=18",
         f"baselines.dir={tmp_path / 'store'}",
@@ -53,7 +57,15 @@ def test_a_search_leaves_its_front(composed, tmp_path):
     found = json.loads((tmp_path / "out" / "search.json").read_text())
     assert found["evaluations_before"] == 12
     assert len(found["evaluated"]) == 6
-    assert 1 <= len(found["front"]) <= 6
+    alone = [row["word_lengths"] for row in found["alone"]]
+    assert len(alone) == 12
+    assert {"weight": 3} in alone
+    assert {"weight": 5} in alone
+    known = [*found["alone"], *found["evaluated"]]
+    points = [(row["footprint_bits"], row["accuracy"]) for row in known]
+    for row in known:  # the front is of all that was evaluated
+        point = (row["footprint_bits"], row["accuracy"])
+        assert (row in found["front"]) == (not any(dominates(other, point) for other in points))
     records = [read_record(path) for path in find_records(tmp_path / "out" / "mixed")]
     measured = {(r.footprint_bits, r.accuracy) for r in records}
     assert measured == {(row["footprint_bits"], row["accuracy"]) for row in found["evaluated"]}
