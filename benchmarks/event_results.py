@@ -268,14 +268,17 @@ def table(rows: Sequence[Row], repetition: str) -> str:
 def not_run(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """A line on what the table lacks, where it lacks anything."""
     done = {row.setting: len(row.accuracies) for row in rows}
-    lacking = [one for one in (*PTQ, *ITQ) if done.get(one, 0) < study.repetitions]
+    lacking: dict[tuple[str, str, int], list[str]] = {}
+    for one in (*PTQ, *ITQ):
+        missing = study.repetitions - done.get(one, 0)
+        if missing > 0:
+            lacking.setdefault((one.scheme, one.rounding, missing), []).append(str(one.bits))
     if lacking:
-        missing = {one: study.repetitions - done.get(one, 0) for one in lacking}
-        named = ", ".join(
-            f"{one.scheme.upper()} {one.bits} {one.rounding} ({number})"
-            for one, number in missing.items()
+        named = "; ".join(
+            f"{scheme.upper()} {rounding}, {', '.join(bits)} bits ({missing})"
+            for (scheme, rounding, missing), bits in lacking.items()
         )
-        yield f"Not run (in brackets: {study.repetition}s that are missing): {named}."
+        yield f"Not run (in brackets: how many {study.repetition}s are missing): {named}."
 
 
 def percent(values: dict[int, float]) -> str:
