@@ -211,11 +211,10 @@ def rows_of(folder: Path) -> Iterator[Row]:
 def write_page(study: Study, runs: Path, results: Path) -> str:
     """Writes all that is measured so far to ``NAME.md`` and ``NAME.json``; returns the page."""
     results.mkdir(parents=True, exist_ok=True)
-    found = {name: list(rows_of(runs / name)) for name in study.rules}
-    rows = {name: measured for name, measured in found.items() if measured}
+    rows = {name: list(rows_of(runs / name)) for name in study.rules}
     page = report(study, rows)
     (results / f"{study.name}.md").write_text(page, encoding="utf-8")
-    write_json(figures(study, rows), results / f"{study.name}.json")
+    write_json(figures(rows), results / f"{study.name}.json")
     return page
 
 
@@ -224,7 +223,11 @@ def report(study: Study, rows: Rows) -> str:
     parts = [f"# {study.title}", study.introduction(rows), circumstances(study, rows)]
     for name, found in rows.items():
         title = f"## {study.rules[name]} (`experiment={name}`)"
-        parts += [title, table(found, study.repetition), *not_run(study, found)]
+        parts += [
+            title,
+            *([table(found, study.repetition)] if found else []),
+            *not_run(study, found),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -268,15 +271,15 @@ def table(rows: Sequence[Row], repetition: str) -> str:
 def not_run(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """A line on what the table lacks, where it lacks anything."""
     done = {row.setting: len(row.accuracies) for row in rows}
-    lacking: dict[tuple[str, str, int], list[str]] = {}
-    for one in (*PTQ, *ITQ):
+    lacking: dict[tuple[str, int], list[str]] = {}
+    for one in (NONE, *PTQ, *ITQ):
         missing = study.repetitions - done.get(one, 0)
         if missing > 0:
-            lacking.setdefault((one.scheme, one.rounding, missing), []).append(str(one.bits))
+            kind = "" if one == NONE else f"{one.scheme.upper()} {one.rounding}, "
+            lacking.setdefault((kind, missing), []).append(str(one.bits))
     if lacking:
         named = "; ".join(
-            f"{scheme.upper()} {rounding}, {', '.join(bits)} bits ({missing})"
-            for (scheme, rounding, missing), bits in lacking.items()
+            f"{kind}{', '.join(bits)} bits ({missing})" for (kind, missing), bits in lacking.items()
         )
         yield f"Not run (in brackets: how many {study.repetition}s are missing): {named}."
 
@@ -293,7 +296,7 @@ def points(values: dict[int, float]) -> str:
     return f"{statistics.mean(numbers):+.2f}{spread} points"
 
 
-def figures(study: Study, rows: Rows) -> list[dict[str, object]]:
+def figures(rows: Rows) -> list[dict[str, object]]:
     """Everything that the page rests on."""
     return [
         {
@@ -305,6 +308,6 @@ def figures(study: Study, rows: Rows) -> list[dict[str, object]]:
             "footprint_bits": row.bits,
             "baseline_footprint_bits": row.baseline_bits,
         }
-        for name in study.rules
-        for row in rows.get(name, [])
+        for name, found in rows.items()
+        for row in found
     ]

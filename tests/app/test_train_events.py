@@ -137,7 +137,8 @@ def test_the_page_of_gestures_says_what_was_measured_and_what_was_not(
         in page
     )
     assert "ITQ nearest, 8 bits (2); ITQ nearest, 6, 5, 4, 3 bits (3)" in page
-    assert "Surrogate gradient" not in page.partition("## ")[2]
+    assert "| Surrogate gradient | none | 32 bits | | not run | | 0 |" in page
+    assert "missing): 32 bits (3); PTQ nearest, 8, 6, 5, 4, 3 bits (3);" in page
     assert (tmp_path / "results" / "gestures.md").read_text(encoding="utf-8") == page
     rows = json.loads((tmp_path / "results" / "gestures.json").read_bytes())
     assert [row["accuracies"] for row in rows if row["scheme"] == "itq"] == [{"0": 0.95}]
