@@ -1,5 +1,6 @@
 """Whole runs on event data, and of networks that are not ours."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import RunFolder
 from qspinn.app.train import train
+from qspinn.records import write_record
 
 SHORT = (
     "trainer.max_epochs=1",
@@ -63,7 +65,8 @@ def test_the_benchmark_s_callbacks_quantise_one_training_in_many_ways(
     composed, nmnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(repository / "benchmarks"))
-    import nmnist as benchmark
+    import event_results as benchmark
+    from nmnist import STUDY
 
     settings = [benchmark.Setting("ptq", 7, "nearest"), benchmark.Setting("ptq", 5, "truncate")]
     config = composed(
@@ -91,9 +94,54 @@ def test_the_benchmark_s_callbacks_quantise_one_training_in_many_ways(
     for row in rows[1:]:
         assert row.accuracies == {0: record.metrics[f"{row.setting.key}/test/accuracy"]}
         assert row.losses == {0: record.accuracy - row.accuracies[0]}
-    page = benchmark.report({"nmnist": rows})
+    page = benchmark.report(STUDY, {"nmnist": rows})
     assert f"| none | 32 |  | {100 * record.accuracy:.2f}% |" in page
     assert "| PTQ | 7 | nearest |" in page
+    not_run = (
+        "PTQ nearest, 7 bits (4); PTQ truncate, 5 bits (4); ITQ nearest, 8, 6, 5, 4, 3 bits (5)"
+    )
+    assert not_run in page
+
+
+def test_the_page_of_gestures_says_what_was_measured_and_what_was_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path, make_record
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    import event_results
+    import gestures
+
+    def finish(setting: event_results.Setting, seed: int, accuracy: float, **values) -> None:
+        folder = tmp_path / "runs" / "synthetic_gesture_decolle" / setting.key / str(seed)
+        folder.mkdir(parents=True)
+        record = make_record(scheme=setting.scheme, seed=seed, accuracy=accuracy, **values)
+        write_record(record, folder / "record.json")
+
+    eight = event_results.Setting("itq", 8, "nearest")
+    assert eight in gestures.HIGHLIGHTS
+    metrics = {}
+    for setting in event_results.PTQ:
+        metrics[f"{setting.key}/test/accuracy"] = 0.5
+        metrics[f"{setting.key}/footprint_bits"] = 100.0 * setting.bits
+    for seed, accuracy in enumerate((0.96, 0.98)):
+        finish(event_results.NONE, seed, accuracy, metrics=metrics, bits=3200)
+    finish(eight, 0, 0.95, bits=800)
+
+    page = event_results.write_page(gestures.STUDY, tmp_path / "runs", tmp_path / "results")
+
+    assert "**Synthetic data**" in page
+    assert "| DECOLLE | none | 32 bits |  | 97.00% ± 1.41 |  | 2 |" in page
+    assert "| DECOLLE | ITQ | 8 bits | 4.0x smaller | 95.00% | +1.00 points | 1 |" in page
+    assert "| DECOLLE | ITQ | 5 bits | | not run | | 0 |" in page
+    assert (
+        "| PTQ | 5 | truncate | 50.00% ± 0.00 | +47.00 ± 1.41 points | 500 bits | 6.4x | 2 |"
+        in page
+    )
+    assert "ITQ nearest, 8 bits (2); ITQ nearest, 6, 5, 4, 3 bits (3)" in page
+    assert "| Surrogate gradient | none | 32 bits | | not run | | 0 |" in page
+    assert "missing): 32 bits (3); PTQ nearest, 8, 6, 5, 4, 3 bits (3);" in page
+    assert (tmp_path / "results" / "gestures.md").read_text(encoding="utf-8") == page
+    rows = json.loads((tmp_path / "results" / "gestures.json").read_bytes())
+    assert [row["accuracies"] for row in rows if row["scheme"] == "itq"] == [{"0": 0.95}]
 
 
 def test_a_network_of_spikingjelly_as_it_is(composed, tmp_path: Path) -> None:

@@ -299,6 +299,7 @@ def test_the_plan_of_the_group_is_what_it_says():
 EVENT_EXPERIMENTS = [
     ("nmnist", "NMNIST", "ConvSNN", 6),
     ("dvs_gesture_bptt", "DVSGesture", "ConvSNN", 16),
+    ("synthetic_gesture", "SyntheticGesture", "ConvSNN", 16),
     ("synthetic_gesture_quick", "SyntheticGesture", "ConvSNN", 10),
 ]
 
@@ -330,3 +331,14 @@ def test_dvs_gesture_bptt_is_spikingjelly_s_network():
     )
     small = instantiate(with_data(smaller["network"], instantiate(smaller["data"])))
     assert small.hidden.linear.in_features == 32
+
+
+def test_decolle_learns_from_whole_sequences_of_synthetic_gestures():
+    values = composed("experiment=synthetic_gesture_decolle")
+    data = instantiate(values["data"])
+    parts = with_data(values["network"], data)
+    network = instantiate(parts)
+    assert values["learning"]["_target_"] == "qspinn.learning.LocalLearning"
+    assert (type(data).__name__, data.val_subjects) == ("SyntheticGesture", 0)
+    assert (network.input_shape, network.num_classes) == (data.input_shape, 11)
+    assert network.burn_in < data.time_steps
