@@ -1,19 +1,21 @@
-"""The table of docs/results/nmnist.md: real event-camera recordings, 32-bit against quantised.
+"""The tables of docs/results/nmnist.md: real event-camera recordings, 32-bit against quantised.
 
 Runs ``train.py`` once per fold of a cross-validation over all recordings: in 32-bit, with all
 post-training quantisations of that training, and once more per in-training quantisation. Finished
 runs are kept in the folder --runs, so the script can be stopped and started again, and run for
-other experiments (learning rules) later; the page has all that it finds there.
+other experiments (learning rules) later. The page has all that it finds there; an experiment that
+has no 32-bit run there keeps its rows of nmnist.json.
 
     python benchmarks/nmnist.py data.root=FOLDER                         # all of it, some hours
     python benchmarks/nmnist.py --itq 6:nearest,4:nearest data.root=FOLDER
-    python benchmarks/nmnist.py --experiment nmnist_decolle data.root=FOLDER
+    python benchmarks/nmnist.py --experiment nmnist_decolle data.root=FOLDER     # the other rule
     python benchmarks/nmnist.py --report                                 # only writes the page
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -33,6 +35,12 @@ FOLDS = 5
 BITS = (8, 6, 5, 4, 3)
 ROUNDINGS = ("nearest", "truncate", "stochastic")
 RULES = {"nmnist": "Surrogate gradient", "nmnist_decolle": "DECOLLE"}
+NETWORKS = {
+    "nmnist": "Three convolutions and an output layer with four neurons per class.",
+    "nmnist_decolle": "A convolution and a fully connected layer, each with a fixed random readout "
+    "that it learns from ([local learning](../local_learning.md)). Synaptic and membrane traces of "
+    "all inputs, refractory states and the last readout are quantised and counted, too.",
+}
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,21 @@ def main() -> None:
             for fold in range(FOLDS):
                 run(arguments.experiment, setting, fold, arguments.runs, overrides)
     arguments.results.mkdir(parents=True, exist_ok=True)
-    rows = {name: list(rows_of(arguments.runs / name)) for name in experiments(arguments.runs)}
+    rows = all_rows(arguments.runs, arguments.results / "nmnist.json")
     page = report(rows)
     (arguments.results / "nmnist.md").write_text(page, encoding="utf-8")
     write_json(figures(rows), arguments.results / "nmnist.json")
     print(page)
+
+
+def all_rows(runs: Path, earlier: Path) -> dict[str, list[Row]]:
+    """Experiment -> rows: of the runs that are there, else of an earlier nmnist.json."""
+    found = read_figures(earlier) if earlier.is_file() else {}
+    for name in experiments(runs):
+        rows = list(rows_of(runs / name))
+        if rows:
+            found[name] = rows
+    return dict(sorted(found.items()))
 
 
 def _itq(text: str) -> tuple[Setting, ...]:
@@ -186,7 +204,8 @@ def report(rows: dict[str, list[Row]]) -> str:
     """The page."""
     parts = ["# N-MNIST: real recordings of an event camera", circumstances(rows)]
     for name, found in rows.items():
-        parts += [f"## {RULES.get(name, name)} (`experiment={name}`)", table(found)]
+        title = f"## {RULES.get(name, name)} (`experiment={name}`)"
+        parts += [title, *([NETWORKS[name]] if name in NETWORKS else []), table(found)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -206,7 +225,8 @@ def circumstances(rows: dict[str, list[Row]]) -> str:
         "the counts, which only pass through. PTQ quantises the 32-bit network of the fold, ITQ "
         "trains anew. A loss below zero is a gain.\n\n"
         f"Machine: {os.cpu_count()} CPU cores ({platform.machine()}), one thread per run, no GPU. "
-        "Made by `python benchmarks/nmnist.py data.root=FOLDER`."
+        "Made by `python benchmarks/nmnist.py data.root=FOLDER`, with `--experiment NAME` for "
+        "another learning rule."
     )
 
 
@@ -254,6 +274,20 @@ def figures(rows: dict[str, list[Row]]) -> list[dict[str, object]]:
         for name, found in rows.items()
         for row in found
     ]
+
+
+def read_figures(path: Path) -> dict[str, list[Row]]:
+    """The rows that :func:`figures` was made of."""
+    rows: dict[str, list[Row]] = {}
+    for one in json.loads(path.read_text(encoding="utf-8")):
+        accuracies = {int(fold): value for fold, value in one["accuracies"].items()}
+        found = rows.setdefault(one["experiment"], [])
+        baselines = found[0].accuracies if found else accuracies
+        losses = {fold: baselines[fold] - value for fold, value in accuracies.items()}
+        setting = Setting(one["scheme"], one["word_length"], one["rounding"])
+        sizes = one["footprint_bits"], one["baseline_footprint_bits"]
+        found.append(Row(setting, accuracies, losses, *sizes))
+    return rows
 
 
 if __name__ == "__main__":
