@@ -3,13 +3,15 @@
 A page is a :class:`Study`. For each learning rule and repetition (a fold, a seed) there is one run
 in 32-bit, in which the trained network is also quantised in all ways of :data:`PTQ`, and one run
 for each way of :data:`ITQ`. Finished runs are kept in a folder, so that a benchmark can be stopped
-and started again; one that was broken off goes on from its last checkpoint.
+and started again; one that was broken off goes on from its last checkpoint. An experiment without
+runs in that folder keeps its rows on the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import platform
 import statistics
@@ -208,10 +210,16 @@ def rows_of(folder: Path) -> Iterator[Row]:
             yield Row(setting, accuracies, losses, int(sizes[0]), size)
 
 
+def all_rows(study: Study, runs: Path, earlier: Path) -> Rows:
+    """The rows of each experiment: of its runs, or where there is none those of an earlier page."""
+    kept = read_figures(earlier) if earlier.is_file() else {}
+    return {name: list(rows_of(runs / name)) or kept.get(name, []) for name in study.rules}
+
+
 def write_page(study: Study, runs: Path, results: Path) -> str:
     """Writes all that is measured so far to ``NAME.md`` and ``NAME.json``; returns the page."""
     results.mkdir(parents=True, exist_ok=True)
-    rows = {name: list(rows_of(runs / name)) for name in study.rules}
+    rows = all_rows(study, runs, results / f"{study.name}.json")
     page = report(study, rows)
     (results / f"{study.name}.md").write_text(page, encoding="utf-8")
     write_json(figures(rows), results / f"{study.name}.json")
@@ -311,3 +319,17 @@ def figures(rows: Rows) -> list[dict[str, object]]:
         for name, found in rows.items()
         for row in found
     ]
+
+
+def read_figures(path: Path) -> Rows:
+    """The rows that :func:`figures` was made of."""
+    rows: Rows = {}
+    for one in json.loads(path.read_text(encoding="utf-8")):
+        accuracies = {int(place): value for place, value in one["accuracies"].items()}
+        found = rows.setdefault(one["experiment"], [])
+        baselines = found[0].accuracies if found else accuracies
+        losses = {place: baselines[place] - value for place, value in accuracies.items()}
+        setting = Setting(one["scheme"], one["word_length"], one["rounding"])
+        sizes = one["footprint_bits"], one["baseline_footprint_bits"]
+        found.append(Row(setting, accuracies, losses, *sizes))
+    return rows

@@ -23,14 +23,19 @@ def introduction(rows: Rows) -> str:
     return (
         "1,100 real recordings of N-MNIST (Orchard and others, 2015), 34x34 pixels, both "
         f"polarities; {FOLDS}-fold cross-validation over all of them: 880 train, "
-        "220 test. One recording of a fold is 0.45 points."
+        "220 test. One recording of a fold is 0.45 points.\n\n"
+        "Surrogate gradient: three convolutions and an output layer with four neurons per class. "
+        "DECOLLE: a convolution and a fully connected layer, each with a fixed random readout that "
+        "it learns from ([local learning](../local_learning.md)); synaptic and membrane traces of "
+        "all inputs, refractory states and the last readout are quantised and counted, too. Its "
+        "number of epochs was chosen by what fold 0 reached."
     )
 
 
 STUDY = Study(
     name="nmnist",
     title="N-MNIST: real recordings of an event camera",
-    rules={"nmnist": "Surrogate gradient"},
+    rules={"nmnist": "Surrogate gradient", "nmnist_decolle": "DECOLLE"},
     repetition="fold",
     repetitions=FOLDS,
     overrides=lambda fold: [f"data.folds={FOLDS}", f"data.fold={fold}"],

@@ -38,9 +38,10 @@ def local_loss(
     """The loss of one layer at one time step.
 
     ``loss(Y, target) + excitation <[u + 0.01]+> + silence [0.1 - <sigmoid(u)>]+``, where <> is the
-    mean over neurons and batch and []+ is 0 below 0. The regularisers are those of the code of
-    Kaiser, Mostafa & Neftci (2020): the first keeps potentials from staying high, the second keeps
-    a layer from falling silent.
+    mean over neurons and batch and []+ is 0 below 0. The regularisers are those of the public code
+    of Kaiser, Mostafa & Neftci (``DECOLLELoss`` in ``decolle/base_model.py``), which takes them of
+    the pooled potentials, with weights in the ratio 0.01 to 0.00006: the first keeps potentials
+    from staying high, the second keeps a layer from falling silent.
 
     Args:
         step: What the layer gave.
@@ -68,7 +69,8 @@ class LocalLearning(lightning.LightningModule):
     through the potentials of this step alone, so it is the three-factor rule of Kaiser, Mostafa &
     Neftci (Frontiers in Neuroscience 14:424, 2020): error of the readout, times surrogate gradient
     of the potential, times membrane trace of the input. Nothing of a step is kept for the next, so
-    memory does not grow with the number of steps.
+    memory does not grow with the number of steps. With ``readout_dropout`` in the network's
+    settings, the losses of training are those of readouts that do not see all spikes.
 
     Every batch starts from states at 0. A step of the trainer is one update of the parameters,
     of which a batch has several. Logs, per epoch:
@@ -88,7 +90,7 @@ class LocalLearning(lightning.LightningModule):
         num_classes: Classes.
         loss: ``smooth_l1`` or ``mse``.
         update_every: Steps after which the parameters are updated, by the sum of the gradients of
-            these steps; 1 is the paper's online rule. None: once per batch.
+            these steps; 1 is the online update of the authors' code. None: once per batch.
         excitation: Weight of the regulariser that keeps potentials low.
         silence: Of the one that keeps layers active.
         monitor: What a ReduceLROnPlateau scheduler watches.

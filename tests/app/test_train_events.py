@@ -9,7 +9,7 @@ from PIL import Image
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import RunFolder
 from qspinn.app.train import train
-from qspinn.records import write_record
+from qspinn.records import write_json, write_record
 
 SHORT = (
     "trainer.max_epochs=1",
@@ -61,6 +61,37 @@ def test_real_recordings(composed, nmnist: Path, tmp_path: Path, scheme: str) ->
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.parametrize("scheme", ["ptq", "itq"])
+def test_real_recordings_learned_layer_by_layer(
+    composed, nmnist: Path, tmp_path: Path, scheme: str
+) -> None:
+    config = composed(
+        "experiment=nmnist_decolle",
+        f"data.root={nmnist}",
+        "data.cache=null",
+        "data.folds=5",
+        "data.time_steps=5",
+        "network.channels=[3]",
+        "network.kernel_sizes=5",
+        "network.strides=1",
+        "network.pools=2",
+        "network.hidden=[7]",
+        f"quantization.scheme={scheme}",
+        *SHORT,
+        tiny=False,
+    )
+    record = train(config, tmp_path)
+
+    assert (record.network, record.data) == ("decolle", "nmnist")
+    roles = ("weight", "bias", "membrane", "threshold", "decay", "trace")
+    assert record.word_lengths == {role: [5] for role in roles}  # counts are whole numbers
+    # By hand: 2x17x17 pixels, 3 channels 17x17 pooled to 8x8, 7 neurons.
+    assert record.footprint_bits_by_role["trace"] == 5 * 2 * (2 * 17 * 17 + 3 * 8 * 8)
+    neurons = 3 * 17 * 17 + 7
+    assert record.footprint_bits_by_role["membrane"] == 5 * (neurons + 2)  # and what a spike adds
+    assert 0 <= record.metrics["train/activity_layer_1"] <= 1
+
+
 def test_the_benchmark_s_callbacks_quantise_one_training_in_many_ways(
     composed, nmnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
 ) -> None:
@@ -101,6 +132,15 @@ def test_the_benchmark_s_callbacks_quantise_one_training_in_many_ways(
         "PTQ nearest, 7 bits (4); PTQ truncate, 5 bits (4); ITQ nearest, 8, 6, 5, 4, 3 bits (5)"
     )
     assert not_run in page
+
+    earlier = tmp_path / "nmnist.json"
+    write_json(benchmark.figures({"nmnist_decolle": rows}), earlier)
+    nothing = benchmark.all_rows(STUDY, tmp_path / "nothing", earlier)
+    assert nothing == {"nmnist": [], "nmnist_decolle": rows}
+    both = benchmark.all_rows(STUDY, tmp_path, earlier)
+    assert both == {"nmnist": rows, "nmnist_decolle": rows}
+    write_json(benchmark.figures({"nmnist": rows[:1]}), earlier)
+    assert benchmark.all_rows(STUDY, tmp_path, earlier) == {"nmnist": rows, "nmnist_decolle": []}
 
 
 def test_the_page_of_gestures_says_what_was_measured_and_what_was_not(

@@ -317,6 +317,18 @@ def test_experiments_on_events(experiment, data, network, steps):
     assert made.num_classes == module.num_classes
 
 
+@pytest.mark.parametrize("experiment", ["nmnist_decolle", "dvs_gesture_decolle"])
+def test_experiments_that_learn_events_layer_by_layer(experiment):
+    values = composed(f"experiment={experiment}")
+    assert values["learning"]["_target_"] == "qspinn.learning.LocalLearning"
+    module = instantiate(values["data"])
+    made = instantiate(with_data(values["network"], module))
+    assert (made.input_shape, made.num_classes) == (module.input_shape, module.num_classes)
+    assert 0 < made.burn_in < module.time_steps == made.time_steps
+    assert made.layers[0].settings.readout_dropout == 0.5
+    assert made.layers[0].whole_inputs
+
+
 def test_dvs_gesture_bptt_is_spikingjelly_s_network():
     values = composed("experiment=dvs_gesture_bptt")
     net = instantiate(with_data(values["network"], instantiate(values["data"])))

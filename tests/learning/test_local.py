@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -77,7 +78,7 @@ def parameters(learner: nn.Module) -> list[Tensor]:
     return [one.detach().clone() for one in learner.parameters()]
 
 
-# The rule, written out in NumPy from the paper: error x surrogate x trace.
+# The rule, written out in NumPy: error x surrogate x trace.
 
 
 def dense_rule(step: dict[str, np.ndarray], target: np.ndarray, loss: str) -> tuple[Any, Any]:
@@ -95,7 +96,7 @@ def dense_rule(step: dict[str, np.ndarray], target: np.ndarray, loss: str) -> tu
 
 
 def traces(x: np.ndarray, steps: int, settings: DecolleSettings) -> list[np.ndarray]:
-    """p at each step of a constant input, by the recursion of the paper."""
+    """p at each step of a constant input, by its recursion."""
     alpha, beta = math.exp(-1 / settings.tau_membrane), math.exp(-1 / settings.tau_synapse)
     q, p, found = np.zeros_like(x), np.zeros_like(x), []
     for _ in range(steps):
@@ -130,6 +131,35 @@ def test_gradients_are_those_of_the_three_factor_rule(loss: str) -> None:
             np.testing.assert_allclose(layer.bias.grad.numpy(), bias, rtol=1e-9, atol=1e-15)
             somewhere += int(np.abs(weight).max() > 0)
     assert somewhere >= 10
+
+
+def test_with_dropout_the_rule_is_that_of_the_spikes_that_are_seen() -> None:
+    settings = dataclasses.replace(LIVELY, readout_dropout=0.25)
+    net = Decolle(
+        (5,), CLASSES, channels=[], hidden=[40], time_steps=9, burn_in=2, settings=settings
+    ).double()
+    x = torch.rand(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    target = nn.functional.one_hot(torch.arange(7) % CLASSES, CLASSES).double()
+    layer, hidden, somewhere = net.layers[0], 0, 0
+    for t, frame in enumerate(net.encoded(x)):
+        net.zero_grad()
+        torch.manual_seed(t)
+        (step,) = net.step(frame)
+        torch.manual_seed(t)
+        keep = nn.functional.dropout(torch.ones_like(step.spikes), 0.25).numpy()
+        assert set(np.unique(keep)) == {0.0, 1 / 0.75}
+        local_loss(step, target, "smooth_l1").backward()
+        spikes, G = step.spikes.detach().numpy(), layer.readout.numpy()
+        seen = (spikes * keep) @ G.T
+        np.testing.assert_allclose(step.readout.detach().numpy(), seen, rtol=1e-12, atol=1e-15)
+        error = np.clip(seen - target.numpy(), -1.0, 1.0) / target.numel()
+        modulated = (error @ G) * keep * (np.abs(step.membrane.detach().numpy()) < 0.5)
+        expected = modulated.T @ layer.p.numpy()
+        np.testing.assert_allclose(layer.weight.grad.numpy(), expected, rtol=1e-9, atol=1e-15)
+        hidden += int((spikes * (keep == 0.0)).sum())
+        somewhere += int(np.abs(expected).max() > 0)
+    assert hidden > 20
+    assert somewhere >= 5
 
 
 def conv_rule(
@@ -229,17 +259,19 @@ class TestLocality:
 
 
 class CountedUpdates(torch.optim.SGD):
-    """Counts its steps."""
+    """Counts its steps, and notes their learning rates."""
 
     made: ClassVar[list[CountedUpdates]] = []
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.updates = 0
+        self.rates: list[float] = []
         CountedUpdates.made.append(self)
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         self.updates += 1
+        self.rates.append(self.param_groups[0]["lr"])
         return super().step(closure)
 
 
@@ -296,9 +328,11 @@ class TestUpdates:
 
 
 class TestTraining:
-    def test_it_learns_and_logs(self, tmp_path: Any) -> None:
+    @pytest.mark.parametrize("dropout", [0.0, 0.5])
+    def test_it_learns_and_logs(self, tmp_path: Any, dropout: float) -> None:
         adamax = partial(torch.optim.Adamax, lr=0.03, betas=(0.0, 0.95))
-        learner = module(hidden=[30], optimizer=adamax)
+        settings = dataclasses.replace(LIVELY, readout_dropout=dropout)
+        learner = module(hidden=[30], optimizer=adamax, settings=settings)
         stock = fit(tmp_path, learner, epochs=12)
         metrics = stock.callback_metrics
         assert float(metrics["val/accuracy"]) == 1.0
@@ -337,6 +371,20 @@ class TestTraining:
         learner = module(scheduler=scheduler)
         stock = fit(tmp_path, learner, epochs=2)
         assert stock.optimizers[0].param_groups[0]["lr"] == pytest.approx(expected, abs=1e-9)
+
+    def test_one_cycle_lasts_for_all_batches(self, tmp_path: Any) -> None:
+        cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.5)
+        optimizer = partial(CountedUpdates, lr=0.1, momentum=0.9)
+        fit(tmp_path, module(scheduler=cycle, optimizer=optimizer), epochs=4)
+        rates = CountedUpdates.made[-1].rates
+        twin = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+        by_hand, expected = cycle(twin, total_steps=4 * 3), []
+        for _ in range(4 * 3):
+            expected += 5 * [twin.param_groups[0]["lr"]]  # updates of a batch
+            twin.step()
+            by_hand.step()
+        assert rates == pytest.approx(expected)
+        assert rates[-1] == pytest.approx(0.5 / 25 / 1e4)
 
     def test_a_metric_that_nobody_logs_is_named(self, tmp_path: Any) -> None:
         scheduler = partial(torch.optim.lr_scheduler.ReduceLROnPlateau)

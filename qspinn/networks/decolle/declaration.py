@@ -30,7 +30,7 @@ def device_tensors(layer: DecolleLayer) -> Sequence[Mapping[str, Any]]:
 
     To learn on the device, every layer needs its readout, and its potentials too: the surrogate
     gradient is taken when the error of the readout is known, after all neurons have fired. With the
-    plain rule of the paper that is all, since a weight changes by error, surrogate and trace at
+    plain rule that is all, since a weight changes by error, surrogate and trace at
     hand; moments of an optimizer and master copies of weights are not counted.
     """
     shape, settings = layer.shape, layer.settings

@@ -105,6 +105,8 @@ class FixedPoint:
         held = [self.quantizers.get(name) for name in ("weight", "bias", "p", "r")]
         if weight.is_cuda or any(one is None for one in held):
             return torch.float64
+        if self.worst_bits["u"] <= FLOAT32_BITS:  # whatever the weights are
+            return torch.float32
         largest = weight.detach().double().abs().flatten(1).sum(1).max()
         bound = Fraction(float(largest)) * magnitude(self.quantizers["p"].format)
         bound += Fraction(float(bias.detach().abs().max()))

@@ -50,12 +50,17 @@ class DecolleLayer(base.MemoryModule):
     * ``r <- r - k_r r + refractory`` where the neuron itself fired, else without the last term;
     * ``y = G s``, the readout.
 
-    This is the model of Kaiser, Mostafa & Neftci, Frontiers in Neuroscience 14:424 (2020), sections
-    "Neuron and synapse model" and "Deep learning with local losses": P, Q, U, S and Y as there, and
-    r their ``rho R``. As in their code, P, Q and R are updated before U within a step, pooling
-    takes the largest potential, and a neuron that fired is refractory whether or not it was the
-    one that its square passed on. Unlike there, both traces have a gain of 1, so that they stay in
-    [0, 1] for spikes, and readouts have no bias.
+    This is the model of Kaiser, Mostafa & Neftci, Frontiers in Neuroscience 14:424 (2020), as their
+    public code has it (github.com/nmi-lab/decolle-public, ``LIFLayer`` in ``decolle/base_model.py``
+    and ``LenetDECOLLE`` in ``decolle/lenet_decolle_model.py``): P, Q, U and S as there, and r their
+    -R. As there, P, Q and R are updated before U within a step, pooling takes the largest
+    potential, and a neuron that fired is refractory whether or not it was the one that its square
+    passed on. Unlike there, both traces have a gain of 1, so that they stay in [0, 1] for spikes,
+    and readouts have no bias.
+
+    While the layer learns (``training``), :meth:`step` hides spikes from the readout at random
+    (dropout; ``settings.readout_dropout``), as ``LenetDECOLLE`` does. Spikes that are passed on,
+    states, and everything outside of training are the same with and without.
 
     Gradients reach ``weight`` and ``bias`` through u of this very step and nothing else: traces and
     refractory states carry none, and none passes to the input.
@@ -140,7 +145,10 @@ class DecolleLayer(base.MemoryModule):
         """
         p = self._advance_traces(x)
         spikes, membrane = self._fire(self._current(p))
-        return LayerStep(spikes, self.read(spikes), membrane)
+        share = self.settings.readout_dropout
+        # Without an own condition, a share of 0 would draw random numbers, too.
+        seen = F.dropout(spikes, share) if self.training and share > 0.0 else spikes
+        return LayerStep(spikes, self.read(seen), membrane)
 
     def read(self, spikes: Tensor) -> Tensor:
         """The readout ``[N, classes]`` of spikes ``[N, *]``, or of sums of them."""

@@ -20,7 +20,8 @@ class Decolle(nn.Module, base.StepModule):
     Deep continuous local learning (Kaiser, Mostafa & Neftci, Frontiers in Neuroscience 14:424,
     2020): every layer has a fixed random readout, whose error at this very step trains it. Nothing
     is propagated back through time or through layers, so training needs no more memory for longer
-    sequences. :class:`qspinn.learning.LocalLearning` is the rule.
+    sequences. :class:`qspinn.learning.LocalLearning` is the rule. Where each formula is taken from
+    says :class:`DecolleLayer`.
 
     Layers are named ``layers.I``; each is a :class:`DecolleLayer` and declares to a plan what a
     device would hold of it.

@@ -14,9 +14,10 @@ from qspinn.networks.neuron_settings import SURROGATES
 class DecolleSettings:
     """Constants of the neurons and synapses of every layer, and of how they start.
 
-    The model is that of Kaiser, Mostafa & Neftci, Frontiers in Neuroscience 14:424 (2020), section
-    "Neuron and synapse model", in discrete time. Potentials have no unit: only their ratio to the
-    refractory drop and to the width of the surrogate counts.
+    The model is that of Kaiser, Mostafa & Neftci, Frontiers in Neuroscience 14:424 (2020), as their
+    public code has it (github.com/nmi-lab/decolle-public, ``decolle/base_model.py``, ``LIFLayer``).
+    Potentials have no unit: only their ratio to the refractory drop and to the width of the
+    surrogate counts.
 
     Args:
         tau_membrane: Time constant of the membrane traces P, ms.
@@ -24,14 +25,17 @@ class DecolleSettings:
         tau_refractory: Of the refractory state R, ms.
         time_step: Length of one step, ms.
         refractory: What a spike adds to R, which lowers the potential; 0: no refractoriness.
-        threshold: A neuron fires where its potential is at least this. The paper has 0 here, since
-            the biases learn.
-        surrogate: Gradient of the step function: ``rectangle`` (the paper's), ``atan``,
+        threshold: A neuron fires where its potential is at least this. The authors' code has 0
+            here, since the biases learn.
+        surrogate: Gradient of the step function: ``rectangle`` (the authors'), ``atan``,
             ``sigmoid`` or ``piecewise_quadratic``.
         surrogate_alpha: Its steepness. A rectangle has height alpha and width 1 / alpha.
         weight_gain: Weights start uniform with standard deviation ``weight_gain / sqrt(fan_in)``,
             biases at 0.
         readout_gain: Readout weights are uniform within ``readout_gain / sqrt(features)``.
+        readout_dropout: While a layer learns, the share of its spikes that its readout does not
+            see, drawn anew at each step; 0 to below 1. The next layer sees all of them, and so does
+            the readout of a trained network. The authors' code has 0.5.
 
     Raises:
         ValueError: A value outside what is listed here.
@@ -47,6 +51,7 @@ class DecolleSettings:
     surrogate_alpha: float = 1.0
     weight_gain: float = 1.0
     readout_gain: float = 1.0
+    readout_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         positive = ("tau_membrane", "tau_synapse", "tau_refractory", "time_step")
@@ -56,6 +61,10 @@ class DecolleSettings:
                 raise ValueError(f"settings {name}={value}: write a finite number above 0")
         if not 0 <= self.refractory < math.inf:
             raise ValueError(f"settings refractory={self.refractory}: write 0 or more")
+        if not 0 <= self.readout_dropout < 1:
+            raise ValueError(
+                f"settings readout_dropout={self.readout_dropout}: write 0 or more, and less than 1"
+            )
         if not math.isfinite(self.threshold):
             raise ValueError(f"settings threshold={self.threshold}: write a finite number")
         if self.surrogate not in SURROGATES:
@@ -82,7 +91,7 @@ class DecolleSettings:
     def membrane_bound(self) -> float:
         """Potentials further from 0 than this need not be told apart.
 
-        They fire or not whatever they are exactly, and the paper's surrogate is 0 there.
+        They fire or not whatever they are exactly, and the rectangle is 0 there.
         """
         return abs(self.threshold) + max(1.0, 1.0 / self.surrogate_alpha)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -21,7 +22,7 @@ from qspinn.quantizers import (
     quantized_parameters,
 )
 from tests.networks.decolle.cases import ROUNDINGS
-from tests.networks.decolle.test_network import images, network, scores
+from tests.networks.decolle.test_network import LIVELY, images, network, scores
 
 CONSTANTS = 5  # threshold, refractory and three leaks
 
@@ -172,6 +173,37 @@ class TestFormats:
         # 50 products of up to 8 and 15, on a grid of 2^-7; bias 8 << 4 and r 32 << 4.
         assert bits["layers.0.potential"] == (50 * 8 * 15 + (8 << 4) + (32 << 4)).bit_length() + 1
         assert bits["layers.2.readout"] == (7 * 8).bit_length() + 1
+
+
+class TestReadoutDropout:
+    def test_a_device_is_the_same_with_and_without(self) -> None:
+        with_dropout = network(settings=dataclasses.replace(LIVELY, readout_dropout=0.5))
+        without = network()
+        assert footprint(with_dropout) == footprint(without)
+        found = []
+        for net in (with_dropout, without):
+            scores(net, images())
+            attach(net, planned(net, 6))
+            found += [scores(net, images(), step_mode) for step_mode in ("s", "m")]
+        assert all(torch.equal(one, found[0]) for one in found)
+
+    def test_readouts_that_learn_are_exact_sums_of_what_they_see(self) -> None:
+        net = network(settings=dataclasses.replace(LIVELY, readout_dropout=0.5)).train()
+        attach(net, planned(net, 6))
+        readouts = [one for path, one in quantized_parameters(net) if path.endswith("readout")]
+        missed = 0
+        for t, frame in enumerate(net.encoded(images())):
+            torch.manual_seed(t)
+            steps = net.step(frame)
+            torch.manual_seed(t)
+            for readout, step in zip(readouts, steps, strict=True):
+                spikes = step.spikes.detach().flatten(1).double()
+                keep = torch.nn.functional.dropout(torch.ones_like(step.spikes), 0.5)
+                seen = spikes * keep.flatten(1).double()
+                # Codes of 6 bits, twice: their sums are exact in float64.
+                assert torch.equal(step.readout.double(), seen @ readout.double().T)
+                missed += not torch.equal(seen, spikes)
+        assert missed > 10
 
 
 class TestGradients:

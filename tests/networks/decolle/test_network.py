@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor
 
-from qspinn.networks import Decolle, DecolleSettings
+from qspinn.networks import Decolle, DecolleSettings, LayerStep
 
 LIVELY = DecolleSettings(tau_membrane=3.0, tau_synapse=2.0, weight_gain=2.0)
 
@@ -144,6 +145,63 @@ class TestDynamics:
         assert torch.equal(scores(copy.deepcopy(net), images()), scores(net, images()))
 
 
+class TestReadoutDropout:
+    SETTINGS = dataclasses.replace(LIVELY, readout_dropout=0.5)
+
+    def steps(self, net: Decolle) -> list[list[LayerStep]]:
+        functional.reset_net(net)
+        torch.manual_seed(5)
+        return [net.step(frame) for frame in net.encoded(images())]
+
+    def test_only_readouts_of_training_miss_spikes(self) -> None:
+        whole, dropped = network().train(), network(settings=self.SETTINGS).train()
+        differing = 0
+        for one, other in zip(self.steps(whole), self.steps(dropped), strict=True):
+            for a, b in zip(one, other, strict=True):
+                assert torch.equal(a.spikes, b.spikes)
+                assert torch.equal(a.membrane, b.membrane)
+                differing += not torch.equal(a.readout, b.readout)
+        assert differing > 10
+        for a, b in zip(whole.layers, dropped.layers, strict=True):
+            for name in ("q", "p", "r"):
+                assert torch.equal(getattr(a, name), getattr(b, name))
+
+    def test_on_average_readouts_are_those_of_all_spikes(self) -> None:
+        draws = 4000
+        net = network(settings=self.SETTINGS, hidden=[], channels=[4], kernel_sizes=5, pools=2)
+        x = images(1)[0].expand(draws, 2, 8, 8)
+        for frame in net.encoded(x):
+            all_seen = net.step(frame)[0]
+        functional.reset_net(net.train())
+        torch.manual_seed(5)
+        for frame in net.encoded(x):
+            half_seen = net.step(frame)[0].readout.detach()
+        fired, readout = all_seen.spikes.detach()[0].flatten(), net.layers[0].readout
+        assert 3 < float(fired.sum()) < 64
+        # A spike counts twice or not at all, so its variance is the square of its weight.
+        variance = (fired * readout.square()).sum(1)
+        error = (half_seen.mean(0) - all_seen.readout.detach()[0]).abs()
+        assert bool((error < 5 * (variance / draws).sqrt()).all())
+        torch.testing.assert_close(half_seen.var(0), variance, rtol=0.15, atol=0.0)
+
+    def test_evaluation_draws_nothing(self) -> None:
+        with_dropout, without = network(settings=self.SETTINGS), network()
+        for step_mode in ("s", "m"):
+            state = torch.get_rng_state()
+            found = scores(with_dropout, images(), step_mode)
+            assert torch.equal(torch.get_rng_state(), state)
+            assert torch.equal(found, scores(without, images(), step_mode))
+        steps = zip(self.steps(with_dropout), self.steps(without), strict=True)
+        assert all(torch.equal(a[-1].readout, b[-1].readout) for a, b in steps)
+
+    def test_without_it_training_draws_nothing(self) -> None:
+        net = network().train()
+        torch.manual_seed(5)
+        state = torch.get_rng_state()
+        self.steps(net)
+        assert torch.equal(torch.get_rng_state(), state)
+
+
 class TestInputs:
     def frames(self, net: Decolle, x: Tensor) -> list[np.ndarray]:
         return [frame.numpy() for frame in net.encoded(x)]
@@ -224,7 +282,8 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
         ("tau_membrane", 0.0), ("tau_synapse", -1.0), ("tau_refractory", math.nan),
         ("time_step", math.inf), ("refractory", -0.5), ("threshold", math.nan),
         ("surrogate", "box"), ("surrogate_alpha", 0.0), ("weight_gain", 0.0),
-        ("readout_gain", -1.0),
+        ("readout_gain", -1.0), ("readout_dropout", -0.1), ("readout_dropout", 1.0),
+        ("readout_dropout", math.nan),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(name: str, value: Any) -> None:
