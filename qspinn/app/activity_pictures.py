@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor
 
 from qspinn.app.building import first_test_samples
-from qspinn.app.pictures import hand_out, show_on_loggers
-from qspinn.callbacks import PostTrainingQuantization
+from qspinn.app.pictures import hand_out, quantized_copies, show_on_loggers
 from qspinn.callbacks.isolation import independent_copy, preserved_globals
 from qspinn.metrics import record_activity
 from qspinn.plan import reset_states
@@ -71,13 +70,13 @@ class ActivityPictures(lightning.Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw them where a copy was quantised: a training out of the store is not tested again."""
         data = getattr(trainer, "datamodule", None)
-        if data is not None and any(_quantized(trainer)):
+        if data is not None and any(quantized_copies(trainer)):
             self._draw(trainer, pl_module, first_test_samples(data, self.samples))
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw them, unless that is done."""
         x, self._input = self._input, None
-        if x is not None and not any(_quantized(trainer)):
+        if x is not None and not any(quantized_copies(trainer)):
             self._draw(trainer, pl_module, x)
 
     def _draw(
@@ -126,17 +125,9 @@ def _before_and_after(
     if is_attached(module):
         return {"32-bit": detach(independent_copy(module)), "quantised": module}  # type: ignore[dict-item]
     found = {"32-bit": module}
-    for copied in _quantized(trainer):
+    for _, copied in quantized_copies(trainer):
         found.setdefault("quantised", copied)
     return found
-
-
-def _quantized(trainer: lightning.Trainer) -> Iterator[lightning.LightningModule]:
-    """The copies that were quantised after training."""
-    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        if isinstance(callback, PostTrainingQuantization) and callback.quantized_module:
-            yield callback.quantized_module
 
 
 @rank_zero_only

@@ -16,7 +16,7 @@ from qspinn.callbacks import PostTrainingQuantization
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Pictures", "hand_out", "show_on_loggers"]
+__all__ = ["Pictures", "hand_out", "quantized_copies", "show_on_loggers"]
 
 
 class Pictures(lightning.Callback):
@@ -34,7 +34,7 @@ class Pictures(lightning.Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw the weights; of quantised copies all that there is."""
         _draw_weights(trainer, "", pl_module)
-        for prefix, module in _quantized(trainer):
+        for prefix, module in quantized_copies(trainer):
             _draw_weights(trainer, prefix, module)
             _draw_confusion(trainer, prefix, module)
 
@@ -68,7 +68,7 @@ def _draw_confusion(
         hand_out(trainer, f"{prefix}confusion_matrix", figure)
 
 
-def _quantized(
+def quantized_copies(
     trainer: lightning.Trainer,
 ) -> Iterator[tuple[str, lightning.LightningModule]]:
     """The copies that were quantised after training, with their prefixes."""
