@@ -3,6 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
+from qspinn.app.command_line import quote_arguments
 from qspinn.app.launch import main
 
 
@@ -13,4 +14,5 @@ def run(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
+    quote_arguments()
     run()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from qspinn.app.command_line import quote_arguments
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.sources import Sources, read_sources
 from qspinn.records import write_json
@@ -141,12 +142,17 @@ def _show(show: object) -> int | None:
     return show
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="select")
-def main(config: DictConfig) -> None:
+def main() -> None:
     """Compose the configuration from the command line and select.
 
     Exits with 1 when no run meets the target or nothing can be selected, with the reason.
     """
+    quote_arguments()
+    _select()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="select")
+def _select(config: DictConfig) -> None:
     try:
         selection = run_selection(config)
     except (ValueError, OSError, ConfigurationError) as error:

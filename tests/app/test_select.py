@@ -45,6 +45,20 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+def test_folders_of_a_sweep_need_no_quotes(run_select, tmp_path, make_record):
+    for bits, scheme in ((800, "ptq"), (400, "itq")):
+        name = f"outputs/case=small,scheme={scheme}/record.json"
+        record = make_record(scheme=scheme, bits=bits, baseline_accuracy=0.98)
+        write_record(record, tmp_path / name)
+    code, out, err = run_select("runs=outputs/case=small*")
+    assert (code, err) == (0, "")
+    assert out.startswith("Records: 2 read")
+    code, out, err = run_select("runs=outputs/case=small,scheme=itq", "output.dir=chosen=1")
+    assert (code, err) == (0, "")
+    assert out.startswith("Records: 1 read")
+    assert (tmp_path / "chosen=1" / "selection.json").is_file()
+
+
 def test_the_default_selects_in_outputs_and_leaves_nothing_behind(outputs, run_select):
     before = files(outputs)
     code, out, err = run_select()
