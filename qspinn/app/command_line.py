@@ -7,9 +7,9 @@ import sys
 
 __all__ = ["quote_arguments", "quoted"]
 
-# A folder of a sweep is named by its overrides, "network.neurons=100,seed=1": Hydra's grammar has no
-# "=" in a value that is not quoted. What has quotes, brackets, braces or backslashes is left alone:
-# it is Hydra's grammar already.
+# A folder of a sweep is named by its overrides, "network.neurons=100,seed=1": in Hydra's grammar no
+# value has a "=" unless it is quoted. What has quotes, brackets, braces or backslashes is Hydra's
+# grammar already, and left alone.
 _UNQUOTED = re.compile(r"""(?P<key>[^=\s]+)=(?P<value>[^"'\[\](){}\\]*=[^"'\[\](){}\\]*)""")
 
 

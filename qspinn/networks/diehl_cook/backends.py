@@ -131,9 +131,9 @@ def run_numba(job: Job) -> Result:
     from qspinn.networks.diehl_cook import kernel, kernel_memory
 
     inputs, neurons = job.weight.shape
-    fixed = isinstance(job.numbers, FixedNumbers)
-    held = _code_type(job.numbers) if isinstance(job.numbers, FixedNumbers) else np.dtype("f4")
-    weight = job.weight.numpy().astype(held)
+    spikes = 1 if job.settings.one_winner else neurons
+    types = kernel_memory.types_of(job.numbers, inputs, spikes)
+    weight = job.weight.numpy().astype(types.weight)
     theta = job.theta.numpy().copy()
     turns = job.turns.numpy()  # changed in place
     work = kernel_memory.make_work(
@@ -141,8 +141,7 @@ def run_numba(job: Job) -> Result:
         job.steps,
         inputs,
         neurons,
-        theta.dtype,
-        np.dtype(("i4" if held.itemsize <= 2 else "i8") if fixed else "f4"),
+        types,
         one_winner=job.settings.one_winner,
         deferred=job.stdp.update == "deferred",
     )
@@ -150,6 +149,7 @@ def run_numba(job: Job) -> Result:
     counts = np.zeros((count, neurons), np.int32)
     raster = np.zeros((job.steps, count, neurons) if job.record else (0, 0, 0), np.bool_)
     stats = np.zeros(3, np.int64)
+    pre_table, post_table = _trace_tables(job)
     kernel.run(
         job.numbers,
         kernel_memory.task_of(job.settings, job.stdp, job.steps, job.learning),
@@ -159,17 +159,17 @@ def run_numba(job: Job) -> Result:
         theta,
         turns,
         lasting_keys(job.seed, job.keys.device).numpy().view(np.uint64),
-        _trace_tables(job),
+        (pre_table.astype(types.trace), post_table),
         work,
         counts,
         raster,
         stats,
     )
     if job.learning:
-        job.weight.copy_(torch.from_numpy(weight.astype(theta.dtype)))
+        job.weight.copy_(torch.from_numpy(weight))
         job.theta.copy_(torch.from_numpy(theta))
-    spikes = torch.from_numpy(raster) if job.record else None
-    return Result(torch.from_numpy(counts), spikes, *(int(value) for value in stats))
+    recorded = torch.from_numpy(raster) if job.record else None
+    return Result(torch.from_numpy(counts), recorded, *(int(value) for value in stats))
 
 
 def run_torch(job: Job) -> Result:
@@ -193,11 +193,6 @@ RUNNERS: dict[str, Callable[[Job], Result]] = {
     "torch": run_torch,
     "triton": run_triton,
 }
-
-
-def _code_type(numbers: FixedNumbers) -> np.dtype:
-    """The smallest unsigned type that holds the codes of weights."""
-    return np.min_scalar_type(numbers.weight.high)
 
 
 def _trace_tables(job: Job) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,8 @@ from numba import njit
 from qspinn.networks.diehl_cook import (
     encoding,
     kernel_arithmetic,
+    kernel_charge,
+    kernel_int32,
     kernel_parts,
     kernel_plasticity,
     kernel_traces,
@@ -23,13 +25,8 @@ from qspinn.networks.diehl_cook import (
     random_bits,
 )
 from qspinn.networks.diehl_cook import random_bits as bits
-from qspinn.networks.diehl_cook.kernel_arithmetic import (
-    charge,
-    decayed,
-    for_charge,
-    stream,
-    threshold,
-)
+from qspinn.networks.diehl_cook.kernel_arithmetic import decayed, stream, threshold
+from qspinn.networks.diehl_cook.kernel_charge import charge, for_charge
 from qspinn.networks.diehl_cook.kernel_parts import (
     UNDERFLOWS,
     UPDATES,
@@ -55,8 +52,9 @@ INPUT_SPIKES = 0
 def _digest() -> str:
     """Of all files that the kernel is compiled from: numba itself looks only at this one."""
     numbers = (random_bits, number_types, encoding)
-    steps = (kernel_arithmetic, kernel_traces, kernel_plasticity, kernel_parts)
-    files = [Path(str(module.__file__)) for module in (*numbers, *steps)]
+    arithmetic = (kernel_arithmetic, kernel_int32, kernel_charge)
+    steps = (kernel_traces, kernel_plasticity, kernel_parts)
+    files = [Path(str(module.__file__)) for module in (*numbers, *arithmetic, *steps)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -93,15 +91,14 @@ def _compiled(sources: str) -> Any:
         )  # fmt: skip
         places, pre_values, pre_draws = work.places, work.pre_values, work.pre_draws
         pre_times, followed = work.pre_times, work.followed
-        post_values, post_times = work.post_values, work.post_times
+        post_values, post_draws, post_times = work.post_values, work.post_draws, work.post_times
         spiked, crossed, outputs, output_starts = (
             work.spiked, work.crossed, work.outputs, work.output_starts
         )  # fmt: skip
-        charging = for_charge(numbers)
+        charging = for_charge(numbers, v)
         actives, knowns, crossings = work.counts[0], work.counts[1], work.counts[2]
         slots, learners, sums = work.slots, work.learners, work.changes
         column, falls = work.column, work.falls
-        fall_draws, fall_limits = work.draws, work.limits
         for j in range(neurons):
             total[j] = threshold(numbers, theta[j])
         for first in range(0, probabilities.shape[0], parallel):
@@ -125,7 +122,7 @@ def _compiled(sources: str) -> Any:
                 if learning:
                     start_traces(
                         numbers, active[b, : actives[b]], places[b], pre_values[b], pre_draws[b],
-                        keys[b, bits.TRACE_PRE],
+                        keys[b, bits.TRACE_PRE], post_draws[b], keys[b, bits.TRACE_POST],
                     )  # fmt: skip
                 post_times[b] = -1
                 knowns[b] = 0
@@ -138,7 +135,7 @@ def _compiled(sources: str) -> Any:
                     )
                     if inhibits:
                         set_inhibition(
-                            numbers, lowered, outputs[b], output_starts[b, t - delay],
+                            charging, lowered, outputs[b], output_starts[b, t - delay],
                             output_starts[b, t - delay + 1],
                         )  # fmt: skip
                     count = charge(
@@ -172,14 +169,14 @@ def _compiled(sources: str) -> Any:
                         arriving, known = events[b, starts[b, t] : starts[b, t + 1]], knowns[b]
                         depressions(
                             numbers, tables[1], spiked[b, :known], post_times[b], post_values[b],
-                            t, keys[b, bits.TRACE_POST], falls,
+                            post_draws[b], t, falls,
                         )  # fmt: skip
                         if deferred:
                             sum_up_pre(spiked[b, :known], falls, arriving, slots, sums)
                         else:
                             updates, unchanged = lower(
-                                numbers, weight, arriving, spiked[b, :known], falls, fall_draws,
-                                fall_limits, keys[b, bits.PRE], t,
+                                numbers, weight, arriving, spiked[b, :known], falls,
+                                keys[b, bits.PRE], t,
                             )  # fmt: skip
                             stats[UPDATES] += updates
                             stats[UNDERFLOWS] += unchanged

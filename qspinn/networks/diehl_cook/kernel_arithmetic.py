@@ -20,13 +20,13 @@ from qspinn.networks.diehl_cook.number_types import (
     STOCHASTIC,
     THETA_BITS,
     TOWARD_ZERO,
-    ChargeCodes,
     FloatNumbers,
+    NarrowChargeCodes,
 )
 from qspinn.networks.diehl_cook.random_bits import GOLDEN, MIX_1, MIX_2
 
 U64 = np.uint64
-_GOLDEN, _MIX_1, _MIX_2 = U64(GOLDEN), U64(MIX_1), U64(MIX_2)
+GOLDEN_64, _MIX_1, _MIX_2 = U64(GOLDEN), U64(MIX_1), U64(MIX_2)
 
 
 @njit(inline="always")
@@ -40,13 +40,13 @@ def mix(z):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def draw(key, counter):  # type: ignore[no-untyped-def]
     """`random_bits.draw`, of uint64."""
-    return mix(key + (U64(counter) + U64(1)) * _GOLDEN)
+    return mix(key + (U64(counter) + U64(1)) * GOLDEN_64)
 
 
 @njit(inline="always")
 def spread(key, counter, turn):  # type: ignore[no-untyped-def]
     """`random_bits.spread`, of uint64."""
-    return draw(key, counter) + U64(turn) * _GOLDEN
+    return draw(key, counter) + U64(turn) * GOLDEN_64
 
 
 @njit(inline="always")
@@ -94,6 +94,7 @@ def by_type(
     stub: Callable[..., Any],
     floating: Callable[..., Any],
     fixed: Callable[..., Any],
+    narrow: Callable[..., Any] | None = None,
     inline: Literal["never", "always"] = "never",
 ) -> None:
     """Lets the kernel call ``stub``; the type of its first argument decides which form is meant.
@@ -102,69 +103,12 @@ def by_type(
     """
 
     def choose(numbers: Any, *others: Any) -> Callable[..., Any]:
-        return floating if numbers.instance_class is FloatNumbers else fixed
+        if numbers.instance_class is FloatNumbers:
+            return floating
+        return narrow if narrow and numbers.instance_class is NarrowChargeCodes else fixed
 
     choose.__signature__ = inspect.signature(stub)  # type: ignore[attr-defined]  # numba compares
     overload(stub, jit_options={"error_model": "numpy"}, inline=inline)(choose)
-
-
-def for_charge(numbers):  # type: ignore[no-untyped-def]
-    """What `charge` needs of the numbers."""
-
-
-def _for_charge_float(numbers):  # type: ignore[no-untyped-def]
-    return numbers
-
-
-def _for_charge_fixed(numbers):  # type: ignore[no-untyped-def]
-    return ChargeCodes(
-        numbers.keep,
-        numbers.potential_shift,
-        numbers.current_shift,
-        numbers.charge_shift,
-        numbers.v,
-    )
-
-
-def charge(numbers, v, current, lowered, inhibits, total, ready, key, t):  # type: ignore[no-untyped-def]
-    """Leak and input of all neurons in step t; the number that reached their threshold.
-
-    Args:
-        numbers: Of `for_charge`.
-        v: ``[N]``, changed in place.
-        current: ``[N]``.
-        lowered: ``[N]``: inhibition, where any arrives.
-        inhibits: Whether any does.
-        total: ``[N]``: what a potential must reach.
-        ready: int32 ``[N]``: the first step after refractoriness.
-        key: Of the draws.
-        t: The step.
-    """
-
-
-def _charge_float(numbers, v, current, lowered, inhibits, total, ready, key, t):  # type: ignore[no-untyped-def]
-    crossed = np.int32(0)
-    for j in range(v.shape[0]):
-        drive = current[j] - (lowered[j] if inhibits else np.float32(0))
-        u = v[j] * numbers.keep + (drive if ready[j] <= t else np.float32(0))
-        v[j] = u
-        crossed += np.int32(u >= total[j])
-    return crossed
-
-
-def _charge_fixed(numbers, v, current, lowered, inhibits, total, ready, key, t):  # type: ignore[no-untyped-def]
-    crossed = np.int32(0)
-    random = spread(key, t, 0)
-    for j in range(v.shape[0]):
-        drive = np.int64(current[j]) << numbers.current_shift[j]
-        drive -= lowered[j] if inhibits else np.int64(0)
-        exact = (np.int64(v[j]) * numbers.keep) << numbers.potential_shift
-        exact += drive if ready[j] <= t else np.int64(0)
-        u = fitted(shifted(exact, numbers.charge_shift, numbers.v.mode, random), numbers.v)
-        random += _GOLDEN  # spread(key, t, j + 1)
-        v[j] = u
-        crossed += np.int32(u >= total[j])
-    return crossed
 
 
 def threshold(numbers, theta):  # type: ignore[no-untyped-def]
@@ -177,19 +121,8 @@ def _threshold_float(numbers, theta):  # type: ignore[no-untyped-def]
 
 def _threshold_fixed(numbers, theta):  # type: ignore[no-untyped-def]
     exact = numbers.threshold + (np.int64(theta) << numbers.theta_shift)
-    return -((-exact) >> numbers.fire_shift)  # the lowest code of a potential that is not below
-
-
-def inhibited(numbers, spikes):  # type: ignore[no-untyped-def]
-    """By how much spikes of other neurons lower a potential, on the grid of the charge."""
-
-
-def _inhibited_float(numbers, spikes):  # type: ignore[no-untyped-def]
-    return numbers.inhibition * np.float32(spikes)
-
-
-def _inhibited_fixed(numbers, spikes):  # type: ignore[no-untyped-def]
-    return numbers.inhibition * np.int64(spikes)
+    lowest = -((-exact) >> numbers.fire_shift)  # the lowest code of a potential that is not below
+    return min(lowest, numbers.v.high + 1)  # which no potential reaches, and its type can hold
 
 
 def raised(numbers, theta, key, counter):  # type: ignore[no-untyped-def]
@@ -226,10 +159,7 @@ def _reset_either(numbers):  # type: ignore[no-untyped-def]
     return numbers.reset
 
 
-by_type(for_charge, _for_charge_float, _for_charge_fixed)
-by_type(charge, _charge_float, _charge_fixed)
 by_type(threshold, _threshold_float, _threshold_fixed, inline="always")
-by_type(inhibited, _inhibited_float, _inhibited_fixed)
 by_type(raised, _raised_float, _raised_fixed)
 by_type(decayed, _decayed_float, _decayed_fixed, inline="always")
 by_type(reset, _reset_either, _reset_either)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from qspinn.networks.diehl_cook import random_bits as bits
+from qspinn.networks.diehl_cook.number_types import (
+    NEAREST,
+    STOCHASTIC,
+    TRUNCATE,
+    FixedNumbers,
+    FloatNumbers,
+    Numbers,
+)
 from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
+
+MOST = 2**31  # what a sum in 32 bits must stay below
 
 
 class Work(NamedTuple):
@@ -31,6 +41,7 @@ class Work(NamedTuple):
         pre_times: int32 ``[B, I]``: last spike of an input; -1: no spike yet.
         followed: int32 ``[B]``; -1: before the first step.
         post_values: ``[B, N]``.
+        post_draws: uint64 ``[B, N]``: where they draw, their draws of step 0.
         post_times: int32 ``[B, N]``.
         spiked: int32 ``[B, N]``: neurons that have spiked; ``counts[b, 1]`` of them.
         crossed: int32 ``[B, N]``: neurons at their threshold; ``counts[b, 2]`` of them.
@@ -61,6 +72,7 @@ class Work(NamedTuple):
     pre_times: np.ndarray
     followed: np.ndarray
     post_values: np.ndarray
+    post_draws: np.ndarray
     post_times: np.ndarray
     spiked: np.ndarray
     crossed: np.ndarray
@@ -71,9 +83,79 @@ class Work(NamedTuple):
     learners: np.ndarray
     column: np.ndarray
     falls: np.ndarray
-    draws: np.ndarray
-    limits: np.ndarray
     changes: np.ndarray
+
+
+class Types(NamedTuple):
+    """NumPy types that the kernel holds its numbers in.
+
+    Attributes:
+        weight: Of weights.
+        value: Of theta, traces of neurons, and changes.
+        trace: Of traces of inputs.
+        current: Of sums of weights.
+        potential: Of potentials, and of what is compared with them.
+    """
+
+    weight: np.dtype
+    value: np.dtype
+    trace: np.dtype
+    current: np.dtype
+    potential: np.dtype
+
+
+def types_of(numbers: Numbers, inputs: int, spikes: int) -> Types:
+    """The smallest types that hold all that can occur.
+
+    Args:
+        numbers: What is computed with.
+        inputs: I.
+        spikes: Most neurons that spike in a step.
+    """
+    if isinstance(numbers, FloatNumbers):
+        return Types(*[np.dtype("f4")] * 5)
+    narrow, wide = np.dtype("i4"), np.dtype("i8")
+    return Types(
+        np.min_scalar_type(numbers.weight.high),
+        wide,
+        narrow if _trace_fits_int32(numbers) else wide,
+        narrow if inputs * numbers.weight.high < MOST else wide,
+        narrow if fits_int32(numbers, inputs, spikes) else wide,
+    )
+
+
+def fits_int32(numbers: FixedNumbers, inputs: int, spikes: int) -> bool:
+    """Whether `kernel_charge` may compute potentials in 32 bits: see `NarrowChargeCodes`.
+
+    Args:
+        numbers: What is computed with.
+        inputs: I.
+        spikes: Most neurons that spike in a step.
+    """
+    shift, widest = numbers.charge_shift, max(-numbers.v.low, numbers.v.high)
+    if numbers.v.mode not in (TRUNCATE, NEAREST, STOCHASTIC) or shift > 30:
+        return False
+    if len(set(numbers.current_shift.tolist())) > 1 or numbers.inhibition % (1 << shift) != 0:
+        return False
+    current_shift = int(numbers.current_shift[0])
+    leak = ((1 << (shift - numbers.potential_shift)) - numbers.keep) << numbers.potential_shift
+    fine = min(shift, current_shift)
+    current = inputs * numbers.weight.high
+    leaked = widest * leak + (1 << shift)
+    driven = (current << (current_shift - fine)) + (leaked >> fine) + 1
+    lowered = spikes * (numbers.inhibition >> shift)
+    after = widest + (driven >> (shift - fine)) + 1 + lowered
+    # The width of the format is subtracted from and added to what wraps.
+    return max(current, leaked, driven, after + 2 * widest + 2) < MOST
+
+
+def _trace_fits_int32(numbers: FixedNumbers) -> bool:
+    """Whether traces of inputs fit 32 bits, and what a step of them takes: see `kernel_traces`."""
+    if numbers.pre.mode != STOCHASTIC:  # looked up
+        return numbers.one_pre < MOST
+    bits = numbers.leak_bits_pre
+    leak = (1 << bits) - numbers.keep_pre
+    return 1 <= bits <= 30 and numbers.one_pre * leak + (1 << bits) < MOST
 
 
 def make_work(
@@ -81,13 +163,13 @@ def make_work(
     steps: int,
     inputs: int,
     neurons: int,
-    value: Any,
-    current: Any,
+    types: Types,
     *,
     one_winner: bool,
     deferred: bool,
 ) -> Work:
-    """Scratch memory; ``value`` and ``current`` are the NumPy types of states and of sums."""
+    """Scratch memory."""
+    value, current, potential = types.value, types.current, types.potential
     shape_i, shape_n = (parallel, inputs), (parallel, neurons)
     return Work(
         keys=np.zeros((parallel, bits.PURPOSES), np.uint64),
@@ -97,16 +179,17 @@ def make_work(
         words=np.zeros((-(-steps // 64), inputs), np.uint64),
         active=np.zeros(shape_i, np.int32),
         current=np.zeros(neurons, current),
-        v=np.zeros(shape_n, value),
+        v=np.zeros(shape_n, potential),
         ready=np.zeros(shape_n, np.int32),
-        lowered=np.zeros(neurons, value),
-        total=np.zeros(neurons, value),
+        lowered=np.zeros(neurons, potential),
+        total=np.zeros(neurons, potential),
         places=np.zeros(shape_i, np.int32),
-        pre_values=np.zeros(shape_i, value),
+        pre_values=np.zeros(shape_i, types.trace),
         pre_draws=np.zeros(shape_i, np.uint64),
         pre_times=np.zeros(shape_i, np.int32),
         followed=np.zeros(parallel, np.int32),
         post_values=np.zeros(shape_n, value),
+        post_draws=np.zeros(shape_n, np.uint64),
         post_times=np.zeros(shape_n, np.int32),
         spiked=np.zeros(shape_n, np.int32),
         crossed=np.zeros(shape_n, np.int32),
@@ -117,8 +200,6 @@ def make_work(
         learners=np.zeros(neurons + 1, np.int32),
         column=np.zeros(inputs, value),
         falls=np.zeros(neurons, value),
-        draws=np.zeros(neurons, np.uint64),
-        limits=np.zeros(neurons, np.uint64),
         changes=np.zeros((neurons if deferred else 1, inputs), value),
     )
 

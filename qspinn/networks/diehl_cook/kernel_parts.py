@@ -10,11 +10,11 @@ from qspinn.networks.diehl_cook.kernel_arithmetic import (
     U64,
     chosen,
     draw,
-    inhibited,
     raised,
     reset,
     threshold,
 )
+from qspinn.networks.diehl_cook.kernel_charge import inhibited
 from qspinn.networks.diehl_cook.kernel_plasticity import (
     bounded,
     change_column,
@@ -78,10 +78,16 @@ def _lowest_bit(word):  # type: ignore[no-untyped-def]
 @njit(error_model="numpy")
 def gather(weight, events, current):  # type: ignore[no-untyped-def]
     """Sums the rows of the inputs that spike, in their order; four at a time saves stores."""
-    neurons, last = current.shape[0], events.shape[0]
-    for j in range(neurons):
-        current[j] = 0
+    neurons, last, kind = current.shape[0], events.shape[0], current.dtype.type
     e = 0
+    if last < 4:
+        for j in range(neurons):
+            current[j] = 0
+    else:
+        a, b, c, d = weight[events[0]], weight[events[1]], weight[events[2]], weight[events[3]]
+        for j in range(neurons):
+            current[j] = ((kind(a[j]) + b[j]) + c[j]) + d[j]
+        e = 4
     while e + 4 <= last:
         a, b = weight[events[e]], weight[events[e + 1]]
         c, d = weight[events[e + 2]], weight[events[e + 3]]

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from qspinn.networks.diehl_cook.kernel_arithmetic import (
+    GOLDEN_64,
     U64,
     by_type,
     draw,
@@ -19,7 +20,6 @@ from qspinn.networks.diehl_cook.number_types import (
     STOCHASTIC,
     TRUNCATE,
 )
-from qspinn.networks.diehl_cook.random_bits import GOLDEN
 
 
 def change_post(numbers, x, j):  # type: ignore[no-untyped-def]
@@ -47,7 +47,7 @@ def _changed_fixed(numbers, w, change, key, counter, turn):  # type: ignore[no-u
     return _rounded(exact, numbers.spare, numbers.weight.mode, key, counter, turn)
 
 
-def lower(numbers, weight, events, spiked, changes, draws, limits, key, t):  # type: ignore[no-untyped-def]
+def lower(numbers, weight, events, spiked, changes, key, t):  # type: ignore[no-untyped-def]
     """Changes weights at the spikes of inputs in step t; how many, and how many stayed the same.
 
     Args:
@@ -56,14 +56,12 @@ def lower(numbers, weight, events, spiked, changes, draws, limits, key, t):  # t
         events: int32: inputs that spike.
         spiked: int32 ``[K]``: the neurons whose weights change.
         changes: ``[K]``.
-        draws: uint64, scratch memory for ``[K]``.
-        limits: The same.
         key: Of the draws.
         t: The step.
     """
 
 
-def _lower_float(numbers, weight, events, spiked, changes, draws, limits, key, t):  # type: ignore[no-untyped-def]
+def _lower_float(numbers, weight, events, spiked, changes, key, t):  # type: ignore[no-untyped-def]
     updates = unchanged = 0
     for q in range(spiked.shape[0]):
         j, change = spiked[q], changes[q]
@@ -77,7 +75,7 @@ def _lower_float(numbers, weight, events, spiked, changes, draws, limits, key, t
     return updates, unchanged
 
 
-def _lower_fixed(numbers, weight, events, spiked, changes, draws, limits, key, t):  # type: ignore[no-untyped-def]
+def _lower_fixed(numbers, weight, events, spiked, changes, key, t):  # type: ignore[no-untyped-def]
     to, spare = numbers.weight, numbers.spare
     updates = moved = 0
     smallest = np.int64(0)
@@ -88,48 +86,42 @@ def _lower_fixed(numbers, weight, events, spiked, changes, draws, limits, key, t
     # By how much these round does not depend on what is changed: most stay, and are not looked at.
     if to.mode in (TRUNCATE, NEAREST) and shifted(smallest, spare, to.mode, U64(0)) == 0:
         return updates, updates
-    if to.mode == STOCHASTIC:
-        for q in range(spiked.shape[0]):
-            draws[q] = draw(key, t * weight.shape[1] + spiked[q])
-        if spare > 0 and -smallest < np.int64(1) << spare:
-            for q in range(spiked.shape[0]):
-                limits[q] = U64(-changes[q]) << U64(64 - spare)
-            moved = _step_down(to, numbers.weight_max, weight, events, spiked, draws, limits)
-            return updates, updates - moved
+    below_a_step = spare > 0 and -smallest < np.int64(1) << spare
     for q in range(spiked.shape[0]):
         j, change = spiked[q], changes[q]
         if change == 0:
             continue
+        random = U64(0)
+        if to.mode == STOCHASTIC:
+            random = draw(key, t * weight.shape[1] + j)
+            if below_a_step:
+                limit = U64(-change) << U64(64 - spare)
+                moved += _step_down(to, numbers.weight_max[j], weight, events, j, random, limit)
+                continue
         for e in range(events.shape[0]):
             w = np.int64(weight[events[e], j])
-            u = draws[q] + U64(events[e]) * U64(GOLDEN)  # spread(key, t * neurons + j, i)
+            u = random + U64(events[e]) * GOLDEN_64  # spread(key, t * neurons + j, i)
             after = shifted((w << spare) + change, spare, to.mode, u)
             moved += after != w
             weight[events[e], j] = bounded(numbers, after, j)
     return updates, updates - moved
 
 
-@njit(error_model="numpy")
-def _step_down(to, highest, weight, events, spiked, draws, limits):  # type: ignore[no-untyped-def]
-    """Lowers weights by a step where their draw is below a limit; how many.
+@njit(error_model="numpy", inline="always")
+def _step_down(to, highest, weight, events, j, random, limit):  # type: ignore[no-untyped-def]
+    """Lowers weights to neuron j by a step where their draw is below a limit; how many.
 
-    That is what stochastic rounding does with changes of less than a step. Most stay, and are not
-    looked at.
+    That is what stochastic rounding does with a change of less than a step. Mostly all stay, and
+    are not looked at.
     """
     moved = 0
     for e in range(events.shape[0]):
-        turn = U64(events[e]) * U64(GOLDEN)
-        count = 0
-        for q in range(spiked.shape[0]):
-            count += draws[q] + turn < limits[q]
-        moved += count
-        if count == 0:
-            continue
-        for q in range(spiked.shape[0]):
-            if draws[q] + turn < limits[q]:
-                j = spiked[q]
+        moved += random + U64(events[e]) * GOLDEN_64 < limit
+    if moved > 0:
+        for e in range(events.shape[0]):
+            if random + U64(events[e]) * GOLDEN_64 < limit:
                 after = np.int64(weight[events[e], j]) - 1
-                weight[events[e], j] = fitted(min(max(after, np.int64(0)), highest[j]), to)
+                weight[events[e], j] = fitted(min(max(after, np.int64(0)), highest), to)
     return moved
 
 
@@ -233,6 +225,6 @@ def _bounded_fixed(numbers, w, j):  # type: ignore[no-untyped-def]
 by_type(change_post, _change_post_float, _change_post_fixed)
 by_type(changed, _changed_float, _changed_fixed)
 by_type(lower, _lower_float, _lower_fixed, inline="always")
-by_type(change_column, _change_column_float, _change_column_fixed)
+by_type(change_column, _change_column_float, _change_column_fixed, inline="always")
 by_type(scale_column, _scale_column_float, _scale_column_fixed)
 by_type(bounded, _bounded_float, _bounded_fixed)

@@ -8,15 +8,18 @@ spike of a neuron, so that one instruction serves several.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
-from qspinn.networks.diehl_cook.kernel_arithmetic import U64, by_type, draw, shifted, spread
+from qspinn.networks.diehl_cook.kernel_arithmetic import GOLDEN_64, U64, by_type, draw, shifted
+from qspinn.networks.diehl_cook.kernel_int32 import add, product, right, sub
 from qspinn.networks.diehl_cook.number_types import STOCHASTIC
-from qspinn.networks.diehl_cook.random_bits import GOLDEN
+
+I32 = np.int32
 
 
-def start_traces(numbers, traced, places, values, draws, key):  # type: ignore[no-untyped-def]
-    """Before a presentation: the traces of the inputs listed in ``traced``, by their place there.
+def start_traces(numbers, traced, places, values, draws, key, post_draws, post_key):  # type: ignore[no-untyped-def]
+    """Before a presentation: traces of the inputs listed in ``traced``, and where all traces draw.
 
     Args:
         numbers: What is computed with.
@@ -25,20 +28,24 @@ def start_traces(numbers, traced, places, values, draws, key):  # type: ignore[n
         values: ``[A]``, filled: the traces.
         draws: uint64 ``[A]``, filled: the draws of step 0.
         key: Of the draws.
+        post_draws: uint64 ``[N]``, filled: the same of neurons.
+        post_key: Of their draws.
     """
 
 
-def _start_traces_float(numbers, traced, places, values, draws, key):  # type: ignore[no-untyped-def]
+def _start_traces_float(numbers, traced, places, values, draws, key, post_draws, post_key):  # type: ignore[no-untyped-def]
     pass
 
 
-def _start_traces_fixed(numbers, traced, places, values, draws, key):  # type: ignore[no-untyped-def]
-    if numbers.pre.mode != STOCHASTIC:
-        return
-    for a in range(traced.shape[0]):
-        places[traced[a]] = a
-        values[a] = 0
-        draws[a] = draw(key, traced[a])
+def _start_traces_fixed(numbers, traced, places, values, draws, key, post_draws, post_key):  # type: ignore[no-untyped-def]
+    if numbers.pre.mode == STOCHASTIC:
+        for a in range(traced.shape[0]):
+            places[traced[a]] = a
+            values[a] = 0
+            draws[a] = draw(key, traced[a])
+    if numbers.post.mode == STOCHASTIC:
+        for j in range(post_draws.shape[0]):
+            post_draws[j] = draw(post_key, j)
 
 
 def follow_traces(numbers, table, traced, times, places, values, draws, events, starts, since, t):  # type: ignore[no-untyped-def]
@@ -80,20 +87,34 @@ def _look_up(table, traced, times, values, t):  # type: ignore[no-untyped-def]
         values[a] = table[t - last] if last >= 0 else 0
 
 
-@njit(error_model="numpy")
 def _step_all(keep, bits, values, draws, t):  # type: ignore[no-untyped-def]
     """One step of stochastically rounded traces.
 
     They never grow, so what fitted its format at the spike does so ever after.
     """
-    turn = U64(t) * U64(GOLDEN)  # as in spread(key, i, t)
+
+
+def _step_all_wide(keep, bits, values, draws, t):  # type: ignore[no-untyped-def]
+    turn = U64(t) * GOLDEN_64
     for a in range(values.shape[0]):
-        values[a] = shifted(
-            values[a] * keep, bits, STOCHASTIC, draws[a] + turn
-        )  # spread(key, i, t)
+        random = draws[a] + turn  # spread(key, i, t)
+        values[a] = shifted(values[a] * keep, bits, STOCHASTIC, random)
 
 
-def depressions(numbers, table, spiked, times, values, t, key, changes):  # type: ignore[no-untyped-def]
+def _step_all_narrow(keep, bits, values, draws, t):  # type: ignore[no-untyped-def]
+    turn, unused, leak = U64(t) * GOLDEN_64, U64(64 - bits), I32((1 << bits) - keep)
+    for a in range(values.shape[0]):
+        rounding = I32((draws[a] + turn) >> unused)
+        lost = right(sub(rounding, product(values[a], leak)), I32(bits))
+        values[a] = add(values[a], lost)
+
+
+@overload(_step_all, jit_options={"error_model": "numpy"})
+def _choose_step(keep, bits, values, draws, t):  # type: ignore[no-untyped-def]
+    return _step_all_narrow if values.dtype is types.int32 else _step_all_wide
+
+
+def depressions(numbers, table, spiked, times, values, draws, t, changes):  # type: ignore[no-untyped-def]
     """Changes that a spike of an input makes in step t to its weights to the neurons listed.
 
     Args:
@@ -103,26 +124,26 @@ def depressions(numbers, table, spiked, times, values, t, key, changes):  # type
         times: int32 ``[N]``: the step that ``values`` are of; that of the last spike where they
             are looked up.
         values: ``[N]``.
+        draws: See `start_traces`.
         t: The step.
-        key: Of the draws.
         changes: ``[K]``, filled.
     """
 
 
-def _depressions_float(numbers, table, spiked, times, values, t, key, changes):  # type: ignore[no-untyped-def]
+def _depressions_float(numbers, table, spiked, times, values, draws, t, changes):  # type: ignore[no-untyped-def]
     for q in range(spiked.shape[0]):
         changes[q] = -(numbers.rate_pre * table[t - times[spiked[q]]])
 
 
-def _depressions_fixed(numbers, table, spiked, times, values, t, key, changes):  # type: ignore[no-untyped-def]
-    rates, draws = numbers.rate_pre, numbers.post.mode == STOCHASTIC
+def _depressions_fixed(numbers, table, spiked, times, values, draws, t, changes):  # type: ignore[no-untyped-def]
+    rates, is_drawn = numbers.rate_pre, numbers.post.mode == STOCHASTIC
     for q in range(spiked.shape[0]):
         j = spiked[q]
-        if draws:
+        if is_drawn:
             y = values[j]
-            random = spread(key, j, times[j])
+            random = draws[j] + U64(times[j]) * GOLDEN_64
             for _ in range(times[j], t):
-                random += U64(GOLDEN)
+                random += GOLDEN_64  # spread(key, j, step)
                 y = shifted(y * numbers.keep_post, numbers.leak_bits_post, STOCHASTIC, random)
             values[j] = y
             times[j] = t
@@ -144,6 +165,6 @@ def _one_post_fixed(numbers):  # type: ignore[no-untyped-def]
 
 
 by_type(start_traces, _start_traces_float, _start_traces_fixed)
-by_type(follow_traces, _followed_float, _followed_fixed)
+by_type(follow_traces, _followed_float, _followed_fixed, inline="always")
 by_type(depressions, _depressions_float, _depressions_fixed, inline="always")
 by_type(one_post, _one_float, _one_post_fixed)

@@ -133,6 +133,7 @@ class DiehlCook(base.MemoryModule):
         self.state: NeuronState | None
         self.register_memory("state", None)
         self._quantizers: dict[str, Quantizer] | None = None
+        self._kept_numbers: tuple[tuple[object, ...], Numbers] | None = None
         self._revision = 0
         self.register_load_state_dict_post_hook(_count_loading)
 
@@ -268,11 +269,19 @@ class DiehlCook(base.MemoryModule):
         return accumulator_bits(numbers, self.inputs)
 
     def _numbers(self) -> Numbers:
-        if self._quantizers is None:
-            return float_numbers(self.settings, self.stdp, self.time_steps)
-        return fixed_numbers(
-            self.settings, self.stdp, self.time_steps, self.neurons, self.inputs, self._quantizers
-        )
+        """What is computed with; kept, since a single step would take less time than to make it."""
+        held = self._quantizers or {}
+        sizes = self.time_steps, self.neurons, self.inputs
+        formats = tuple((q.path, q.format, q.rounding, q.overflow) for q in held.values())
+        of = (self.settings, self.stdp, *sizes, *held, *formats)
+        if self._kept_numbers is None or self._kept_numbers[0] != of:
+            numbers: Numbers = (
+                fixed_numbers(self.settings, self.stdp, *sizes, held)
+                if held
+                else float_numbers(self.settings, self.stdp, self.time_steps)
+            )
+            self._kept_numbers = of, numbers
+        return self._kept_numbers[1]
 
     def _held(self, name: str) -> Tensor:
         """A copy of weights or theta as backends take them: float32, or codes in int64."""
@@ -280,23 +289,25 @@ class DiehlCook(base.MemoryModule):
         if self._quantizers is None:
             return value.clone()
         quantizer = self._quantizers[name]
-        value = value.double()
-        on_grid = quantize(value, quantizer.format, "nearest", quantizer.overflow)
+        scale = self._scale(name)
+        scaled = value * scale.to(value.dtype)  # by powers of two, so exact
+        codes = scaled.round()
+        lowest, highest = (float(end) for end in codes.aminmax())
         # What learning left lies on the grid. What does not is brought there: what a device has
         # stored is one draw.
-        if not torch.equal(on_grid, value):
-            draws = stored_draws(quantizer, value.device)
-            on_grid = quantize(
-                value, quantizer.format, quantizer.rounding, quantizer.overflow, draws
-            )
-        return (on_grid * self._scale(name)).round_().to(torch.int64)
+        fmt = quantizer.format
+        if torch.equal(codes, scaled) and fmt.code_min <= lowest and highest <= fmt.code_max:
+            return codes.to(torch.int64)
+        draws = stored_draws(quantizer, value.device)
+        on_grid = quantize(value.double(), fmt, quantizer.rounding, quantizer.overflow, draws)
+        return (on_grid * scale).round_().to(torch.int64)
 
     def _hold(self, name: str, value: Tensor) -> None:
         """Keeps what a backend learned."""
         kept: Tensor = getattr(self, name)
         with torch.no_grad():
             if self._quantizers is not None:
-                value = value.to(torch.float64) / self._scale(name)
+                value = value.float() / self._scale(name).float()  # exact: codes of up to 24 bits
             kept.copy_(value)
 
     def _scale(self, name: str) -> Tensor:

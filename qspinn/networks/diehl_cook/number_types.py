@@ -157,7 +157,43 @@ class ChargeCodes(NamedTuple):
     potential_shift: int
     current_shift: np.ndarray
     charge_shift: int
+    inhibition: int
     v: Rounding
+
+
+class NarrowChargeCodes(NamedTuple):
+    """The same for a charge that fits 32 bits, see `kernel_memory.fits_int32`.
+
+    With s for the shift of the current, c for that of the charge, and r for what rounding adds,
+    less the leak:
+
+        floor((current 2^s + r) / 2^c) = floor((current 2^up + floor(r / 2^fine)) / 2^coarse)
+
+    where fine = min(s, c), coarse = c - fine, up = s - fine. It is added to the potential.
+
+    Attributes:
+        leak: Of a code of the potential, on the grid of the exact sum.
+        add: What rounding adds there, where it does not draw.
+        drawn: Bits of the draw that it adds otherwise; 0: it does not draw.
+        up: See above.
+        fine: See above.
+        coarse: See above.
+        inhibition: On the grid of the potential.
+        low: Smallest code of the potential.
+        high: Largest code of it.
+        wrap: See `Rounding`.
+    """
+
+    leak: np.int32
+    add: np.int32
+    drawn: int
+    up: np.int32
+    fine: np.int32
+    coarse: np.int32
+    inhibition: int
+    low: np.int32
+    high: np.int32
+    wrap: bool
 
 
 Numbers = FloatNumbers | FixedNumbers
