@@ -18,7 +18,7 @@ from qspinn.networks.diehl_cook.number_types import (
     Numbers,
     Rounding,
 )
-from qspinn.networks.diehl_cook.random_bits import LASTING, NORM, POST, stream
+from qspinn.networks.diehl_cook.random_bits import LASTING, NORM, POST, root, stream
 from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
 from qspinn.networks.diehl_cook.torch_arithmetic import arithmetic, fitted, shifted
 
@@ -77,10 +77,11 @@ class Result:
     underflows: int
 
 
+@functools.lru_cache(maxsize=64)
 def lasting_keys(seed: int, device: torch.device) -> Tensor:
     """Keys of the draws at updates and at normalisations of weights, int64 ``[2]``."""
-    root = stream(torch.tensor(seed, dtype=torch.int64, device=device), LASTING)
-    return torch.stack([stream(root, POST), stream(root, NORM)])
+    key = root(seed, LASTING, device)
+    return torch.stack([stream(key, POST), stream(key, NORM)])
 
 
 def choose(name: str, device: torch.device) -> str:

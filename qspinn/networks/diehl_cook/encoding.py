@@ -11,7 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qspinn.networks.diehl_cook.random_bits import EVALUATION, INPUT, TRAINING, draw, mix, stream
+from qspinn.networks.diehl_cook.random_bits import (
+    EVALUATION,
+    INPUT,
+    TRAINING,
+    draw,
+    mix,
+    root,
+    stream,
+)
 
 PROBABILITY_BITS = 16
 WORD = 64
@@ -44,8 +52,7 @@ def spike_probabilities(inputs: Tensor, max_rate: float) -> Tensor:
 def training_keys(seed: int, first: int, count: int, device: torch.device) -> Tensor:
     """Keys of presentations ``first`` to ``first + count - 1`` of a training, int64 ``[count]``."""
     numbers = torch.arange(first, first + count, dtype=torch.int64, device=device)
-    root = stream(torch.tensor(seed, dtype=torch.int64, device=device), TRAINING)
-    return draw(root, numbers)
+    return draw(root(seed, TRAINING, device), numbers)
 
 
 def content_keys(seed: int, probabilities: Tensor) -> Tensor:
@@ -54,8 +61,8 @@ def content_keys(seed: int, probabilities: Tensor) -> Tensor:
     So an image gets the same spikes in every evaluation, whatever its batch.
     """
     places = torch.arange(probabilities.shape[1], device=probabilities.device)
-    root = stream(torch.tensor(seed, dtype=torch.int64, device=probabilities.device), EVALUATION)
-    return mix(root + draw(probabilities, places).sum(1))
+    key = root(seed, EVALUATION, probabilities.device)
+    return mix(key + draw(probabilities, places).sum(1))
 
 
 def poisson_words(probabilities: Tensor, keys: Tensor, steps: int) -> Tensor:

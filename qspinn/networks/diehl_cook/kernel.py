@@ -98,7 +98,7 @@ def _compiled(sources: str) -> Any:
         charging = for_charge(numbers, v)
         actives, knowns, crossings = work.counts[0], work.counts[1], work.counts[2]
         slots, learners, sums = work.slots, work.learners, work.changes
-        column, falls = work.column, work.falls
+        column, falls, event_turns = work.column, work.falls, work.event_turns
         for j in range(neurons):
             total[j] = threshold(numbers, theta[j])
         for first in range(0, probabilities.shape[0], parallel):
@@ -175,7 +175,7 @@ def _compiled(sources: str) -> Any:
                             sum_up_pre(spiked[b, :known], falls, arriving, slots, sums)
                         else:
                             updates, unchanged = lower(
-                                numbers, weight, arriving, spiked[b, :known], falls,
+                                numbers, weight, arriving, spiked[b, :known], falls, event_turns,
                                 keys[b, bits.PRE], t,
                             )  # fmt: skip
                             stats[UPDATES] += updates

@@ -52,6 +52,7 @@ class Work(NamedTuple):
         learners: int32 ``[N + 1]``: neurons whose weights change; the last entry is their number.
         column: ``[I]``: weights to one neuron.
         falls: ``[N]``: changes at a spike of an input.
+        event_turns: uint64 ``[I]``: what the draws of the inputs that spike differ by.
         changes: Sums of changes; ``[N, I]``, by slot, where updates are deferred, else ``[1, I]``.
     """
 
@@ -83,6 +84,7 @@ class Work(NamedTuple):
     learners: np.ndarray
     column: np.ndarray
     falls: np.ndarray
+    event_turns: np.ndarray
     changes: np.ndarray
 
 
@@ -200,6 +202,7 @@ def make_work(
         learners=np.zeros(neurons + 1, np.int32),
         column=np.zeros(inputs, value),
         falls=np.zeros(neurons, value),
+        event_turns=np.zeros(inputs, np.uint64),
         changes=np.zeros((neurons if deferred else 1, inputs), value),
     )
 

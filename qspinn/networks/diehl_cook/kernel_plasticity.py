@@ -47,7 +47,7 @@ def _changed_fixed(numbers, w, change, key, counter, turn):  # type: ignore[no-u
     return _rounded(exact, numbers.spare, numbers.weight.mode, key, counter, turn)
 
 
-def lower(numbers, weight, events, spiked, changes, key, t):  # type: ignore[no-untyped-def]
+def lower(numbers, weight, events, spiked, changes, turns, key, t):  # type: ignore[no-untyped-def]
     """Changes weights at the spikes of inputs in step t; how many, and how many stayed the same.
 
     Args:
@@ -56,12 +56,13 @@ def lower(numbers, weight, events, spiked, changes, key, t):  # type: ignore[no-
         events: int32: inputs that spike.
         spiked: int32 ``[K]``: the neurons whose weights change.
         changes: ``[K]``.
+        turns: uint64 ``[I]``, scratch memory.
         key: Of the draws.
         t: The step.
     """
 
 
-def _lower_float(numbers, weight, events, spiked, changes, key, t):  # type: ignore[no-untyped-def]
+def _lower_float(numbers, weight, events, spiked, changes, turns, key, t):  # type: ignore[no-untyped-def]
     updates = unchanged = 0
     for q in range(spiked.shape[0]):
         j, change = spiked[q], changes[q]
@@ -75,7 +76,7 @@ def _lower_float(numbers, weight, events, spiked, changes, key, t):  # type: ign
     return updates, unchanged
 
 
-def _lower_fixed(numbers, weight, events, spiked, changes, key, t):  # type: ignore[no-untyped-def]
+def _lower_fixed(numbers, weight, events, spiked, changes, turns, key, t):  # type: ignore[no-untyped-def]
     to, spare = numbers.weight, numbers.spare
     updates = moved = 0
     smallest = np.int64(0)
@@ -86,6 +87,9 @@ def _lower_fixed(numbers, weight, events, spiked, changes, key, t):  # type: ign
     # By how much these round does not depend on what is changed: most stay, and are not looked at.
     if to.mode in (TRUNCATE, NEAREST) and shifted(smallest, spare, to.mode, U64(0)) == 0:
         return updates, updates
+    if to.mode == STOCHASTIC:
+        for e in range(events.shape[0]):
+            turns[e] = U64(events[e]) * GOLDEN_64
     below_a_step = spare > 0 and -smallest < np.int64(1) << spare
     for q in range(spiked.shape[0]):
         j, change = spiked[q], changes[q]
@@ -96,11 +100,12 @@ def _lower_fixed(numbers, weight, events, spiked, changes, key, t):  # type: ign
             random = draw(key, t * weight.shape[1] + j)
             if below_a_step:
                 limit = U64(-change) << U64(64 - spare)
-                moved += _step_down(to, numbers.weight_max[j], weight, events, j, random, limit)
+                highest = numbers.weight_max[j]
+                moved += _step_down(to, highest, weight, events, turns, j, random, limit)
                 continue
         for e in range(events.shape[0]):
             w = np.int64(weight[events[e], j])
-            u = random + U64(events[e]) * GOLDEN_64  # spread(key, t * neurons + j, i)
+            u = random + turns[e]  # spread(key, t * neurons + j, i)
             after = shifted((w << spare) + change, spare, to.mode, u)
             moved += after != w
             weight[events[e], j] = bounded(numbers, after, j)
@@ -108,7 +113,7 @@ def _lower_fixed(numbers, weight, events, spiked, changes, key, t):  # type: ign
 
 
 @njit(error_model="numpy", inline="always")
-def _step_down(to, highest, weight, events, j, random, limit):  # type: ignore[no-untyped-def]
+def _step_down(to, highest, weight, events, turns, j, random, limit):  # type: ignore[no-untyped-def]
     """Lowers weights to neuron j by a step where their draw is below a limit; how many.
 
     That is what stochastic rounding does with a change of less than a step. Mostly all stay, and
@@ -116,10 +121,10 @@ def _step_down(to, highest, weight, events, j, random, limit):  # type: ignore[n
     """
     moved = 0
     for e in range(events.shape[0]):
-        moved += random + U64(events[e]) * GOLDEN_64 < limit
+        moved += random + turns[e] < limit  # spread(key, t * neurons + j, i)
     if moved > 0:
         for e in range(events.shape[0]):
-            if random + U64(events[e]) * GOLDEN_64 < limit:
+            if random + turns[e] < limit:
                 after = np.int64(weight[events[e], j]) - 1
                 weight[events[e], j] = fitted(min(max(after, np.int64(0)), highest), to)
     return moved

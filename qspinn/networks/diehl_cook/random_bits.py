@@ -9,6 +9,8 @@ Torch has no unsigned 64-bit arithmetic, so keys and draws are int64 there: the 
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,12 @@ def spread(key: Tensor, counter: Tensor, turn: Tensor) -> Tensor:
 def stream(key: Tensor, purpose: int) -> Tensor:
     """The key of one purpose within a presentation, int64 of the shape of ``key``."""
     return mix(key ^ mix(torch.tensor(purpose + 1, dtype=torch.int64, device=key.device)))
+
+
+@functools.lru_cache(maxsize=256)
+def root(seed: int, purpose: int, device: torch.device) -> Tensor:
+    """The key of one purpose of a whole network, int64 scalar; kept, not to be changed."""
+    return stream(torch.tensor(seed, dtype=torch.int64, device=device), purpose)
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:

@@ -230,7 +230,10 @@ class FixedArithmetic:
 
     def bounded(self, w: Tensor) -> Tensor:
         """See `Arithmetic`."""
-        return fitted(w.clamp(min=0).minimum(self.of_neurons["weight_max"]), self.numbers.weight)
+        to, highest = self.numbers.weight, self.of_neurons["weight_max"]
+        if to.wrap:
+            return fitted(w.clamp(min=0).minimum(highest), to)
+        return w.clamp(torch.zeros_like(highest), highest.clamp(max=to.high))
 
     def _rounded(
         self,
