@@ -41,15 +41,23 @@ class Setting:
         scheme: ``none``, ``ptq`` or ``itq``.
         bits: Word length of everything; 32 for ``none``.
         rounding: Of everything.
+        weights: Word length of the weights, where it is another one.
     """
 
     scheme: str
     bits: int = 32
     rounding: str = "none"
+    weights: int | None = None
 
     @property
     def key(self) -> str:
-        return f"{self.scheme}_{self.bits}_{self.rounding}"
+        weights = "" if self.weights is None else f"{self.weights}_"
+        return f"{self.scheme}_{weights}{self.bits}_{self.rounding}"
+
+    @property
+    def word_length(self) -> str:
+        """As in a table."""
+        return str(self.bits) if self.weights is None else f"{self.bits} (weights {self.weights})"
 
 
 NONE = Setting("none")
@@ -94,6 +102,7 @@ class Study:
         quantised: What has the word length of a row.
         command: Makes the page.
         first: The in-training quantisations that are run before the others.
+        mixed: Settings with a word length of the weights, each a run of its own.
     """
 
     name: str
@@ -106,6 +115,7 @@ class Study:
     quantised: str
     command: str
     first: tuple[Setting, ...] = ()
+    mixed: tuple[Setting, ...] = ()
 
 
 def main(study: Study, description: str) -> None:
@@ -121,7 +131,7 @@ def main(study: Study, description: str) -> None:
     if wrong:
         parser.error(f"{wrong[0]}: neither an option nor an override of train.py")
     others = [setting for setting in ITQ if setting not in study.first]
-    wanted = [*study.first, *others] if arguments.itq is None else arguments.itq
+    wanted = [*study.first, *study.mixed, *others] if arguments.itq is None else arguments.itq
     runs, results = arguments.runs.resolve(), arguments.results.resolve()
     for setting in () if arguments.report else (NONE, *wanted):
         for experiment in [arguments.experiment] if arguments.experiment else study.rules:
@@ -163,6 +173,8 @@ def run(
             f"quantization.word_length={setting.bits}",
             f"quantization.rounding={setting.rounding}",
         ]
+        if setting.weights is not None:
+            given.append(f"quantization.roles.weight.word_length={setting.weights}")
     print(f"{experiment}: {setting.key}, {study.repetition} {repetition}", flush=True)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", [*given, *overrides])
@@ -186,7 +198,7 @@ def records(folder: Path, setting: Setting) -> dict[int, RunRecord]:
     return {int(path.parent.name): read_record(path) for path in found}
 
 
-def rows_of(folder: Path) -> Iterator[Row]:
+def rows_of(folder: Path, mixed: Sequence[Setting] = ()) -> Iterator[Row]:
     """The rows of an experiment, as far as they are measured."""
     none = records(folder, NONE)
     if not none:
@@ -194,8 +206,8 @@ def rows_of(folder: Path) -> Iterator[Row]:
     baselines = {place: record.accuracy for place, record in none.items()}
     size = next(iter(none.values())).baseline_footprint_bits
     yield Row(NONE, baselines, dict.fromkeys(baselines, 0.0), size, size)
-    for setting in (*PTQ, *ITQ):
-        if setting.scheme == "ptq":
+    for setting in (*PTQ, *ITQ, *mixed):
+        if setting in PTQ:
             accuracies = {
                 place: record.metrics[f"{setting.key}/test/accuracy"]
                 for place, record in none.items()
@@ -213,7 +225,9 @@ def rows_of(folder: Path) -> Iterator[Row]:
 def all_rows(study: Study, runs: Path, earlier: Path) -> Rows:
     """The rows of each experiment: of its runs, or where there is none those of an earlier page."""
     kept = read_figures(earlier) if earlier.is_file() else {}
-    return {name: list(rows_of(runs / name)) or kept.get(name, []) for name in study.rules}
+    return {
+        name: list(rows_of(runs / name, study.mixed)) or kept.get(name, []) for name in study.rules
+    }
 
 
 def write_page(study: Study, runs: Path, results: Path) -> str:
@@ -248,7 +262,8 @@ def circumstances(study: Study, rows: Rows) -> str:
         else f"the {study.repetition}s of each row"
     )
     return (
-        f"Quantised are {study.quantised}, all at the word length of the row. PTQ quantises the "
+        f"Quantised are {study.quantised}, all at the word length of the row "
+        "(the weights at one of their own where that is said). PTQ quantises the "
         f"32-bit network of the {study.repetition}, ITQ trains anew. Mean and standard deviation "
         f"over {over}; a loss is against the 32-bit network of the same {study.repetition}, and "
         "one below zero is a gain.\n\n"
@@ -268,7 +283,7 @@ def table(rows: Sequence[Row], repetition: str) -> str:
         setting = row.setting
         first = setting == NONE
         lines.append(
-            f"| {setting.scheme if first else setting.scheme.upper()} | {setting.bits} | "
+            f"| {setting.scheme if first else setting.scheme.upper()} | {setting.word_length} | "
             f"{'' if first else setting.rounding} | {percent(row.accuracies)} | "
             f"{'' if first else points(row.losses)} | {row.bits:,} bits | "
             f"{'' if first else f'{row.baseline_bits / row.bits:.1f}x'} | {len(row.accuracies)} |"
@@ -280,11 +295,11 @@ def not_run(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """A line on what the table lacks, where it lacks anything."""
     done = {row.setting: len(row.accuracies) for row in rows}
     lacking: dict[tuple[str, int], list[str]] = {}
-    for one in (NONE, *PTQ, *ITQ):
+    for one in (NONE, *PTQ, *ITQ, *study.mixed):
         missing = study.repetitions - done.get(one, 0)
         if missing > 0:
             kind = "" if one == NONE else f"{one.scheme.upper()} {one.rounding}, "
-            lacking.setdefault((kind, missing), []).append(str(one.bits))
+            lacking.setdefault((kind, missing), []).append(one.word_length)
     if lacking:
         named = "; ".join(
             f"{kind}{', '.join(bits)} bits ({missing})" for (kind, missing), bits in lacking.items()
@@ -312,6 +327,7 @@ def figures(rows: Rows) -> list[dict[str, object]]:
             "scheme": row.setting.scheme,
             "word_length": row.setting.bits,
             "rounding": row.setting.rounding,
+            "weights": row.setting.weights,
             "accuracies": {str(place): value for place, value in row.accuracies.items()},
             "footprint_bits": row.bits,
             "baseline_footprint_bits": row.baseline_bits,
@@ -329,7 +345,7 @@ def read_figures(path: Path) -> Rows:
         found = rows.setdefault(one["experiment"], [])
         baselines = found[0].accuracies if found else accuracies
         losses = {place: baselines[place] - value for place, value in accuracies.items()}
-        setting = Setting(one["scheme"], one["word_length"], one["rounding"])
+        setting = Setting(one["scheme"], one["word_length"], one["rounding"], one.get("weights"))
         sizes = one["footprint_bits"], one["baseline_footprint_bits"]
         found.append(Row(setting, accuracies, losses, *sizes))
     return rows

@@ -1,6 +1,6 @@
 """Time per PTQ candidate, and how it falls with the number of processes.
 
-    python benchmarks/exploration.py [--candidates 24] [--workers 1 2] [--folder outputs/timing]
+    python benchmarks/exploration.py [--candidates 21] [--workers 1 2] [--folder outputs/timing]
 
 The baselines of both cases are trained first. Every number of processes then evaluates the same
 candidates anew; what is printed is the wall-clock time from the first to the last result, over the
@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 import qspinn.app.train  # noqa: E402  (registers what conf/train.yaml uses)
 from qspinn.app.exploring import Candidate, evaluate, explore  # noqa: E402
 
+ROUNDINGS = ("nearest", "truncate", "stochastic")
 CASES = ("supervised_quick", "unsupervised_quick")
 
 
@@ -33,8 +34,9 @@ def candidates_of(case, count, folder):
                 f"case={case}",
                 "callbacks.pictures=null",
                 f"baselines.dir={folder / 'baselines'}",
-                f"quantization.word_length={2 + index % 12}",
-                f"quantization.rounding={('nearest', 'truncate')[index // 12 % 2]}",
+                # Up to 8 bits: longer weights would have the kernel compiled once more.
+                f"quantization.word_length={2 + index % 7}",
+                f"quantization.rounding={ROUNDINGS[index // 7 % 3]}",
             ]
             made.append(Candidate(compose("train", overrides), folder / case / str(index)))
     return made
@@ -42,7 +44,7 @@ def candidates_of(case, count, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--candidates", type=int, default=24)
+    parser.add_argument("--candidates", type=int, default=21)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--folder", type=Path, default=Path("outputs/timing"))
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 
@@ -15,15 +16,19 @@ from qspinn.selection import Group, Selection
 __all__ = ["draw_front", "save_figure"]
 
 COLOURS = {"none": "#555555", "ptq": "#0b6fb8", "itq": "#c8550e"}
+CLOSE = 0.06  # of the axis: ticks at least so far apart
+MARGIN = 0.05  # of the accuracies shown, above them
+LEAST_POINTS = 1.0  # of accuracy shown below the candidates
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def draw_front(selection: Selection) -> Figure:
     """Draw what was compared: the front as a line, the winner ringed, error bars over seeds.
 
-    Colours are schemes, marks are roundings; hollow marks are dominated or miss the target.
+    Colours are schemes, marks are roundings; hollow marks are dominated or miss the target. The
+    accuracies shown are those around the target: what lies far below is counted, not drawn.
     """
-    figure = Figure(figsize=(8.0, 5.0), dpi=120, layout="constrained")
+    figure = Figure(figsize=(9.0, 5.0), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     groups = [row.group for row in selection.compared]
     filled = {row.group.path for row in selection.front}
@@ -41,14 +46,53 @@ def draw_front(selection: Selection) -> Figure:
         group = selection.winner.group
         place = (group.footprint_bits, 100 * group.accuracy)
         axes.plot(*place, "o", ms=16, mfc="none", mec="#b00020", mew=1.8, label="winner", ls="")
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("footprint (bits)")
-    axes.set_ylabel("accuracy (%)")
-    axes.set_title("Accuracy against footprint")
+    _footprint_axis(axes, groups)
+    _accuracy_axis(axes, selection)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8, markerscale=0.7)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
+
+
+def _footprint_axis(axes: Axes, groups: list[Group]) -> None:
+    """Ticks where there are candidates; on top how many times smaller than in 32-bit they are."""
+    axes.set_xscale("log", base=2)
+    widest = max(group.footprint_bits for group in groups)
+    span = math.log(widest / min(group.footprint_bits for group in groups))
+    ticks: list[float] = []
+    for bits in sorted({group.footprint_bits for group in groups}):
+        if not ticks or math.log(bits / ticks[-1]) > CLOSE * span:
+            ticks.append(bits)
+    axes.set_xticks(ticks, [f"{bits:,.0f}" for bits in ticks], rotation=20)
+    axes.minorticks_off()
+    axes.set_xlabel("footprint (bits)")
+    baselines = {group.baseline_footprint_bits for group in groups}
+    if len(baselines) == 1:
+        above = axes.secondary_xaxis("top")
+        baseline = baselines.pop()
+        above.set_xticks(ticks, [f"{baseline / bits:.1f}x" for bits in ticks])
+        above.minorticks_off()
+        above.set_xlabel("times smaller than in 32-bit")
+
+
+def _accuracy_axis(axes: Axes, selection: Selection) -> None:
+    axes.set_ylabel("accuracy (%)")
+    groups = [row.group for row in selection.compared]
+    baselines = {round(100 * (group.baseline_accuracy or 0.0), 9) for group in groups}
+    if len(baselines) == 1 and (baseline := baselines.pop()) > 0:
+        axes.axhline(baseline, color=COLOURS["none"], lw=1.0, ls="--", label="32-bit", zorder=0)
+        if selection.target.max_drop is not None:
+            least = baseline - 100 * selection.target.max_drop
+            axes.axhline(least, color=COLOURS["none"], lw=1.0, ls=":", label="target", zorder=0)
+    if not selection.rows:
+        return
+    kept = [100 * row.group.accuracy for row in selection.rows]
+    top = max(100 * (group.accuracy + (group.accuracy_std or 0.0)) for group in groups)
+    bottom = min(kept) - max(top - min(kept), LEAST_POINTS)
+    hidden = sum(100 * group.accuracy < bottom for group in groups)
+    if hidden:
+        axes.set_ylim(bottom, top + MARGIN * (top - bottom))
+        text = f"{hidden} of {len(groups)} lie below"
+        axes.text(0.01, 0.02, text, transform=axes.transAxes, fontsize=8, color=COLOURS["none"])
 
 
 def _kind(group: Group) -> tuple[str, str]:

@@ -165,6 +165,8 @@ def test_the_page_of_gestures_says_what_was_measured_and_what_was_not(
     for seed, accuracy in enumerate((0.96, 0.98)):
         finish(event_results.NONE, seed, accuracy, metrics=metrics, bits=3200)
     finish(eight, 0, 0.95, bits=800)
+    (mixed,) = (one for one in gestures.MIXED if one.scheme == "ptq")
+    finish(mixed, 1, 0.97, bits=500)
 
     page = event_results.write_page(gestures.STUDY, tmp_path / "runs", tmp_path / "results")
 
@@ -172,16 +174,21 @@ def test_the_page_of_gestures_says_what_was_measured_and_what_was_not(
     assert "| DECOLLE | none | 32 bits |  | 97.00% ± 1.41 |  | 2 |" in page
     assert "| DECOLLE | ITQ | 8 bits | 4.0x smaller | 95.00% | +1.00 points | 1 |" in page
     assert "| DECOLLE | ITQ | 5 bits | | not run | | 0 |" in page
+    assert "| PTQ | 8 (weights 5) bits | 6.4x smaller | 97.00% | +1.00 points | 1 |" in page
     assert (
         "| PTQ | 5 | truncate | 50.00% ± 0.00 | +47.00 ± 1.41 points | 500 bits | 6.4x | 2 |"
         in page
     )
-    assert "ITQ nearest, 8 bits (2); ITQ nearest, 6, 5, 4, 3 bits (3)" in page
+    assert "ITQ nearest, 8 bits (2); ITQ nearest, 6, 5, 4, 3, 8 (weights 5) bits (3)" in page
     assert "| Surrogate gradient | none | 32 bits | | not run | | 0 |" in page
-    assert "missing): 32 bits (3); PTQ nearest, 8, 6, 5, 4, 3 bits (3);" in page
+    assert "missing): 32 bits (3); PTQ nearest, 8, 6, 5, 4, 3, 8 (weights 5) bits (3);" in page
     assert (tmp_path / "results" / "gestures.md").read_text(encoding="utf-8") == page
     rows = json.loads((tmp_path / "results" / "gestures.json").read_bytes())
     assert [row["accuracies"] for row in rows if row["scheme"] == "itq"] == [{"0": 0.95}]
+    assert [row["weights"] for row in rows][-1] == 5
+    nothing = tmp_path / "nothing"
+    kept = event_results.all_rows(gestures.STUDY, nothing, tmp_path / "results" / "gestures.json")
+    assert kept["synthetic_gesture_decolle"][-1].setting == mixed
 
 
 def test_a_network_of_spikingjelly_as_it_is(composed, tmp_path: Path) -> None:

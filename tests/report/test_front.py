@@ -86,9 +86,11 @@ def test_the_picture_shows_front_winner_and_every_kind(selection, tmp_path):
     handles, labels = axes.get_legend_handles_labels()
     assert len(handles) == len(labels)
     wanted = {"Pareto front", "winner", "none (32-bit)", "ptq, nearest", "ptq, truncate"}
-    assert set(labels) == wanted | {"itq, nearest"}
+    assert set(labels) == wanted | {"itq, nearest", "32-bit", "target"}
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert lines["Pareto front"].get_xydata().tolist() == [[800.0, 98.0]]
+    assert lines["32-bit"].get_ydata()[0] == pytest.approx(98.0)
+    assert lines["target"].get_ydata()[0] == pytest.approx(97.0)
     for name in ("front.png", "front.svg"):
         assert save_figure(figure, tmp_path / name).stat().st_size > 5000
     with pytest.raises(ValueError, match=r"ends with \.png, \.svg or \.pdf"):
@@ -97,4 +99,27 @@ def test_the_picture_shows_front_winner_and_every_kind(selection, tmp_path):
 
 def test_a_picture_without_candidates(make_record):
     figure = draw_front(select([Run("a", make_record(baseline_accuracy=0.99))]))
-    assert figure.axes[0].get_legend_handles_labels()[1] == ["ptq, nearest"]
+    assert figure.axes[0].get_legend_handles_labels()[1] == ["32-bit", "target", "ptq, nearest"]
+
+
+def test_what_lies_far_below_is_counted_not_drawn(selection, make_record):
+    axes = draw_front(selection).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1 of 4 lie below"]
+    low, high = axes.get_ylim()
+    assert 50.0 < low < 97.0
+    assert high > 98.0 + 0.7  # with the spread over seeds
+    near = [Run(f"{i}", make_record(bits=i, accuracy=0.9 + i / 1000)) for i in (1, 2, 3)]
+    assert not draw_front(select(near, Target(max_drop=None))).axes[0].texts
+
+
+def test_footprints_are_marked_where_there_are_candidates(make_record, selection):
+    axes = draw_front(selection).axes[0]
+    assert axes.get_xticks().tolist() == [400, 800, 3200]  # 900 is too close to 800
+    (above,) = axes.child_axes
+    labels = [label.get_text() for label in above.get_xticklabels()]
+    assert labels == ["8.0x", "4.0x", "1.0x"]
+    crowd = [Run(f"{i}", make_record(bits=800 + i, accuracy=0.9)) for i in range(400)]
+    ticks = draw_front(select(crowd, Target(max_drop=None))).axes[0].get_xticks()
+    assert 10 < len(ticks) < 20
+    one = [Run("a", make_record(bits=800, accuracy=0.9))]
+    assert draw_front(select(one, Target(max_drop=None))).axes[0].get_xticks().tolist() == [800]
