@@ -11,7 +11,31 @@ from qspinn.records import RunRecord
 from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
 from qspinn.selection.significance import significance
 
-__all__ = ["choice_values", "row_values", "selection_values", "significance_curves"]
+__all__ = [
+    "choice_values",
+    "lowest_shown",
+    "row_values",
+    "selection_values",
+    "significance_curves",
+]
+
+LEAST_SHOWN = 0.01
+"""Accuracy that pictures show below the candidates, at least."""
+
+
+def lowest_shown(selection: Selection) -> float | None:
+    """The accuracy from which on pictures show what was compared; None: everything.
+
+    That is as far below the worst candidate as the best is above it. What misses the target by far
+    would leave no room for the differences that matter.
+    """
+    if not selection.rows:
+        return None
+    groups = [row.group for row in selection.compared]
+    best = max(group.accuracy + (group.accuracy_std or 0.0) for group in groups)
+    worst = min(row.group.accuracy for row in selection.rows)
+    lowest = worst - max(best - worst, LEAST_SHOWN)
+    return lowest if min(group.accuracy for group in groups) < lowest else None
 
 
 def selection_values(

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qspinn.records import write_bytes
+from qspinn.report.data import lowest_shown
 from qspinn.selection import Group, Selection
 
 __all__ = ["draw_front", "save_figure"]
@@ -18,7 +19,6 @@ __all__ = ["draw_front", "save_figure"]
 COLOURS = {"none": "#555555", "ptq": "#0b6fb8", "itq": "#c8550e"}
 CLOSE = 0.06  # of the axis: ticks at least so far apart
 MARGIN = 0.05  # of the accuracies shown, above them
-LEAST_POINTS = 1.0  # of accuracy shown below the candidates
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -83,14 +83,12 @@ def _accuracy_axis(axes: Axes, selection: Selection) -> None:
         if selection.target.max_drop is not None:
             least = baseline - 100 * selection.target.max_drop
             axes.axhline(least, color=COLOURS["none"], lw=1.0, ls=":", label="target", zorder=0)
-    if not selection.rows:
-        return
-    kept = [100 * row.group.accuracy for row in selection.rows]
-    top = max(100 * (group.accuracy + (group.accuracy_std or 0.0)) for group in groups)
-    bottom = min(kept) - max(top - min(kept), LEAST_POINTS)
-    hidden = sum(100 * group.accuracy < bottom for group in groups)
-    if hidden:
+    lowest = lowest_shown(selection)
+    if lowest is not None:
+        bottom = 100 * lowest
+        top = 100 * max(group.accuracy + (group.accuracy_std or 0.0) for group in groups)
         axes.set_ylim(bottom, top + MARGIN * (top - bottom))
+        hidden = sum(group.accuracy < lowest for group in groups)
         text = f"{hidden} of {len(groups)} lie below"
         axes.text(0.01, 0.02, text, transform=axes.transAxes, fontsize=8, color=COLOURS["none"])
 

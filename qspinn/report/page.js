@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
 const at = (id) => document.getElementById(id);
-const percent = (x, d = 2) => (100 * x).toFixed(d);
+const percent = (x, d = 2) => (100 * x).toFixed(d).replace(/^-(0\.0*)$/, "$1");
 const whole = (x) => Math.round(x).toLocaleString("en-US");
 const FILTERS = ["scheme", "rounding", "network", "data", "state"];
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
@@ -81,8 +81,9 @@ function binaryTicks(low, high) {
   for (let e = Math.ceil(Math.log2(low)); e <= Math.log2(high); e++) found.push(2 ** e);
   return found;
 }
-function shortBits(x) {
-  for (const [unit, name] of [[2 ** 30, "Gi"], [2 ** 20, "Mi"], [2 ** 10, "Ki"]]) if (x >= unit) return `${+(x / unit).toPrecision(3)} ${name}`;
+const BINARY = [[2 ** 30, "Gi"], [2 ** 20, "Mi"], [2 ** 10, "Ki"]], DECIMAL = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
+function shortBits(x, units) {
+  for (const [unit, name] of units) if (x >= unit) return `${+(x / unit).toPrecision(3)} ${name}`;
   return `${+x.toPrecision(3)}`;
 }
 
@@ -92,7 +93,9 @@ function drawChart() {
   hideTip();
   placed = [];
   if (!visible.length) { draw(svg, "text", { x: 480, y: 240, "text-anchor": "middle" }, "no run passes these filters"); return; }
-  const bits = visible.map((p) => p.bits), rights = visible.flatMap((p) => [p.accuracy - (p.std || 0), p.accuracy + (p.std || 0)]);
+  const all = at("all-accuracies"), isFar = (p) => data.lowest_shown !== null && !all.checked && p.accuracy < data.lowest_shown;
+  const near = visible.filter((p) => !isFar(p)), shown = near.length ? near : visible;
+  const bits = shown.map((p) => p.bits), rights = shown.flatMap((p) => [p.accuracy - (p.std || 0), p.accuracy + (p.std || 0)]);
   const extent = (v) => v.reduce((m, x) => [Math.min(m[0], x), Math.max(m[1], x)], [Infinity, -Infinity]);
   let [x0, x1] = extent(bits), [y0, y1] = extent(rights);
   x0 *= 0.88; x1 *= 1.14;
@@ -100,10 +103,10 @@ function drawChart() {
   y0 -= pad; y1 += pad;
   const X = (b) => box.left + (Math.log(b / x0) / Math.log(x1 / x0)) * (box.right - box.left);
   const Y = (a) => box.bottom - ((a - y0) / (y1 - y0)) * (box.bottom - box.top);
-  const across = binaryTicks(x0, x1).length > 1 ? binaryTicks(x0, x1) : ticks(x0, x1, 4);
+  const isBinary = binaryTicks(x0, x1).length > 1, across = isBinary ? binaryTicks(x0, x1) : ticks(x0, x1, 4);
   for (const t of across) {
     draw(svg, "path", { class: "grid", d: `M${X(t)} ${box.top}V${box.bottom}` });
-    draw(svg, "text", { x: X(t), y: box.bottom + 18, "text-anchor": "middle" }, shortBits(t));
+    draw(svg, "text", { x: X(t), y: box.bottom + 18, "text-anchor": "middle" }, shortBits(t, isBinary ? BINARY : DECIMAL));
   }
   for (const t of ticks(100 * y0, 100 * y1, 6)) {
     draw(svg, "path", { class: "grid", d: `M${box.left} ${Y(t / 100)}H${box.right}` });
@@ -113,8 +116,9 @@ function drawChart() {
   draw(svg, "text", { x: -(box.top + box.bottom) / 2, y: 14, "text-anchor": "middle", transform: "rotate(-90)" }, "accuracy");
   const front = paretoFront(visible.filter((p) => p.state !== "dropped")), onFront = new Set(front);
   draw(svg, "path", { class: "front", id: "front", d: front.map((p, i) => `${i ? "L" : "M"}${X(p.bits)} ${Y(p.accuracy)}`).join("") });
-  const few = visible.length <= 1000;
-  for (const p of [...visible].sort((a, b) => onFront.has(a) - onFront.has(b) || a.bits - b.bits)) {
+  if (shown.length < visible.length) draw(svg, "text", { x: box.left + 4, y: box.bottom - 6, id: "below" }, `${whole(visible.length - shown.length)} far below`);
+  const few = shown.length <= 1000;
+  for (const p of [...shown].sort((a, b) => onFront.has(a) - onFront.has(b) || a.bits - b.bits)) {
     const x = X(p.bits), y = Y(p.accuracy), isFront = onFront.has(p);
     if (p.std && (few || isFront)) draw(svg, "path", { class: `bar ${p.scheme}`, d: `M${x} ${Y(p.accuracy - p.std)}V${Y(p.accuracy + p.std)}` });
     const attributes = { class: `mark ${p.scheme}${isFront ? "" : " hollow"}`, d: shape(shapeOf(p), x, y, few || isFront ? 5 : 3) };
@@ -216,6 +220,13 @@ function begin() {
       label.append(` ${value}`);
       box.addEventListener("change", update);
     }
+  }
+  if (data.lowest_shown !== null) {
+    const set = make(at("filters"), "fieldset");
+    make(set, "legend", {}, "picture");
+    const label = make(set, "label");
+    make(label, "input", { type: "checkbox", name: "picture", value: "all", id: "all-accuracies" }).addEventListener("change", drawChart);
+    label.append(" with what lies far below the target");
   }
   const legend = at("legend");
   const key = (text, attributes) => { const svg = draw(legend, "svg", { class: "key", viewBox: "0 0 16 16", "aria-hidden": "true" }); draw(svg, "path", attributes); legend.append(` ${text}   `); };

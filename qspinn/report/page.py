@@ -11,7 +11,7 @@ from typing import Any
 
 from qspinn.records import write_text
 from qspinn.report.cells import shown_path, words
-from qspinn.report.data import choice_values
+from qspinn.report.data import choice_values, lowest_shown
 from qspinn.selection import Dropped, Row, Selection
 
 __all__ = ["MOST_POINTS", "page", "write_page"]
@@ -44,6 +44,7 @@ def page(
         "hypervolume": selection.hypervolume,
         "winner": None if winner is None else 0,
         "points": [_point(row) for row in shown],
+        "lowest_shown": lowest_shown(selection),
         "left_out": len(rows) - len(shown),
         "choices": [c | {"path": shown_path(c["path"])} for c in choice_values(selection)],
         "formats": {} if record is None else record.formats,

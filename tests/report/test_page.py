@@ -107,7 +107,7 @@ def hover(browser, css):
     ActionChains(browser).move_to_element(browser.find_element(By.CSS_SELECTOR, css)).perform()
 
 
-def untick(browser, name, value):
+def toggle(browser, name, value):
     box = browser.execute_script(
         "return [...document.querySelectorAll('#filters input')]"
         ".find(n => n.name === arguments[0] && n.value === arguments[1])",
@@ -136,7 +136,11 @@ def test_no_text_of_a_record_ends_the_data(selection):
 
 def test_all_points_the_front_and_the_winner_are_there(selection, opened):
     browser = opened(selection, significance=CURVES, problems=["skipped: x/record.json: empty"])
+    assert marks(browser) == 3
+    assert texts(browser, "#below") == ["1 far below"]
+    toggle(browser, "picture", "all")
     assert marks(browser) == 4
+    assert texts(browser, "#below") == []
     assert texts(browser, "#reason") == [selection.reason]
     assert texts(browser, "#count") == ["4 of 4 shown"]
     assert len(texts(browser, "#plot .mark[tabindex]")) == 2
@@ -158,16 +162,16 @@ def test_texts_of_records_stay_texts(selection, opened):
 
 def test_filters_change_what_is_shown_and_the_front(selection, opened):
     browser = opened(selection)
-    untick(browser, "state", "dropped")
+    toggle(browser, "state", "dropped")
     assert marks(browser) == 3
     before = browser.execute_script("return document.getElementById('front').getAttribute('d')")
-    untick(browser, "rounding", "nearest")
+    toggle(browser, "rounding", "nearest")
     assert texts(browser, "#count") == ["2 of 4 shown"]
     after = browser.execute_script("return document.getElementById('front').getAttribute('d')")
     assert before != after
     assert len(texts(browser, "#rows tbody tr")) == 2
-    untick(browser, "rounding", "truncate")
-    untick(browser, "scheme", "none")
+    toggle(browser, "rounding", "truncate")
+    toggle(browser, "scheme", "none")
     assert "no run passes these filters" in texts(browser, "#plot text")
 
 
