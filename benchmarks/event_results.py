@@ -261,11 +261,12 @@ def circumstances(study: Study, rows: Rows) -> str:
         if counts == {study.repetitions}
         else f"the {study.repetition}s of each row"
     )
+    own = " (the weights at one of their own where that is said)" if study.mixed else ""
     return (
-        f"Quantised are {study.quantised}, all at the word length of the row "
-        "(the weights at one of their own where that is said). PTQ quantises the "
-        f"32-bit network of the {study.repetition}, ITQ trains anew. Mean and standard deviation "
-        f"over {over}; a loss is against the 32-bit network of the same {study.repetition}, and "
+        f"Quantised are {study.quantised}, all at the word length of the row{own}. PTQ quantises "
+        f"the 32-bit network of the {study.repetition}, ITQ trains anew. Mean and standard "
+        f"deviation over {over}; a loss is against the 32-bit network of the same "
+        f"{study.repetition}, and "
         "one below zero is a gain.\n\n"
         f"Machine: {os.cpu_count()} CPU cores ({platform.machine()}), one thread per run, no GPU. "
         f"Made by `{study.command}`."
