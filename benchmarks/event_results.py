@@ -266,8 +266,7 @@ def circumstances(study: Study, rows: Rows) -> str:
         f"Quantised are {study.quantised}, all at the word length of the row{own}. PTQ quantises "
         f"the 32-bit network of the {study.repetition}, ITQ trains anew. Mean and standard "
         f"deviation over {over}; a loss is against the 32-bit network of the same "
-        f"{study.repetition}, and "
-        "one below zero is a gain.\n\n"
+        f"{study.repetition}, and one below zero is a gain.\n\n"
         f"Machine: {os.cpu_count()} CPU cores ({platform.machine()}), one thread per run, no GPU. "
         f"Made by `{study.command}`."
     )
@@ -309,15 +308,20 @@ def not_run(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def percent(values: dict[int, float]) -> str:
-    numbers = [100 * value for value in values.values()]
-    spread = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
-    return f"{statistics.mean(numbers):.2f}%{spread}"
+    mean, spread = _mean_and_spread(values)
+    return f"{mean:.2f}%{spread}"
 
 
 def points(values: dict[int, float]) -> str:
+    mean, spread = _mean_and_spread(values)
+    return f"{mean:+.2f}{spread} points"
+
+
+def _mean_and_spread(values: dict[int, float]) -> tuple[float, str]:
+    """In hundredths; of one value there is no spread."""
     numbers = [100 * value for value in values.values()]
     spread = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
-    return f"{statistics.mean(numbers):+.2f}{spread} points"
+    return statistics.mean(numbers), spread
 
 
 def figures(rows: Rows) -> list[dict[str, object]]:

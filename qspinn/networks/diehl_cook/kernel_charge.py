@@ -18,7 +18,15 @@ from qspinn.networks.diehl_cook.kernel_arithmetic import (
     shifted,
     spread,
 )
-from qspinn.networks.diehl_cook.kernel_int32 import add, bits_of_both, left, product, right, sub
+from qspinn.networks.diehl_cook.kernel_int32 import (
+    I32,
+    add,
+    bits_of_both,
+    left,
+    product,
+    right,
+    sub,
+)
 from qspinn.networks.diehl_cook.number_types import (
     NEAREST,
     STOCHASTIC,
@@ -26,8 +34,6 @@ from qspinn.networks.diehl_cook.number_types import (
     FloatNumbers,
     NarrowChargeCodes,
 )
-
-I32 = np.int32
 
 
 def for_charge(numbers, v):  # type: ignore[no-untyped-def]

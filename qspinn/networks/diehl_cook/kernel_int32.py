@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["add", "bits_of_both", "left", "product", "right", "sub"]
+__all__ = ["I32", "add", "bits_of_both", "left", "product", "right", "sub"]
+
+I32 = np.int32
 
 
 def _operation(instruction: str) -> Any:

@@ -137,7 +137,7 @@ def fits_int32(numbers: FixedNumbers, inputs: int, spikes: int) -> bool:
     shift, widest = numbers.charge_shift, max(-numbers.v.low, numbers.v.high)
     if numbers.v.mode not in (TRUNCATE, NEAREST, STOCHASTIC) or shift > 30:
         return False
-    if len(set(numbers.current_shift.tolist())) > 1 or numbers.inhibition % (1 << shift) != 0:
+    if np.ptp(numbers.current_shift) > 0 or numbers.inhibition % (1 << shift) != 0:
         return False
     current_shift = int(numbers.current_shift[0])
     leak = ((1 << (shift - numbers.potential_shift)) - numbers.keep) << numbers.potential_shift

@@ -12,10 +12,8 @@ from numba import njit, types
 from numba.extending import overload
 
 from qspinn.networks.diehl_cook.kernel_arithmetic import GOLDEN_64, U64, by_type, draw, shifted
-from qspinn.networks.diehl_cook.kernel_int32 import add, product, right, sub
+from qspinn.networks.diehl_cook.kernel_int32 import I32, add, product, right, sub
 from qspinn.networks.diehl_cook.number_types import STOCHASTIC
-
-I32 = np.int32
 
 
 def start_traces(numbers, traced, places, values, draws, key, post_draws, post_key):  # type: ignore[no-untyped-def]

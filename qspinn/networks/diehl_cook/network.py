@@ -308,9 +308,8 @@ class DiehlCook(base.MemoryModule):
         kept: Tensor = getattr(self, name)
         with torch.no_grad():
             if self._quantizers is not None:
-                value = value.float().div_(
-                    self._scale(name).float()
-                )  # exact: codes of up to 24 bits
+                scale = self._scale(name).float()
+                value = value.float().div_(scale)  # exact: codes of up to 24 bits
             kept.copy_(value)
 
     def _scale(self, name: str) -> Tensor:
