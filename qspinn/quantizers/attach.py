@@ -9,7 +9,6 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import (
     LayerInfo,
     ResolvedPlan,
@@ -28,6 +27,7 @@ from qspinn.quantizers.neuron import (
     QuantizedReadout,
     QuantizedSimpleNode,
 )
+from qspinn.quantizers.neuron_formats import check_grids
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.precision import charge_dtype, output_dtype, receives_float64, sum_dtype
 from qspinn.quantizers.synapse import (
@@ -285,21 +285,6 @@ def _neuron_swap(
     if observers is None and "v" in quantizer.states:
         quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer
-
-
-def check_grids(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> None:
-    """A threshold finer than the membrane is another threshold than the one compared with."""
-    membrane, threshold = tensors.get("v"), tensors.get("v_threshold")
-    if membrane is None or threshold is None:
-        return
-    grid, fmt = membrane.format, threshold.format
-    if not isinstance(grid, FixedPointFormat) or not isinstance(fmt, FixedPointFormat):
-        return
-    if fmt.fraction_bits > grid.fraction_bits:
-        raise ValueError(
-            f"{threshold.path}: format {fmt} is finer than the membrane's {grid}, with which it is "
-            f"compared; write at most {grid.fraction_bits} fraction bits"
-        )
 
 
 def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
