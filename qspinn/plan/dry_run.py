@@ -14,12 +14,14 @@ from torch.nn.parameter import is_lazy
 from qspinn.plan.declared import declared_tensors, declares_tensors, layers_of
 from qspinn.plan.float_class import float_class, shown
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
-from qspinn.plan.neurons import (
-    charge_of,
-    has_threshold,
-    is_unknown_neuron,
-    state_names,
+from qspinn.plan.neuron_info import (
+    direct_tensors,
+    is_recurrent,
+    neuron_info,
+    recurrent_info,
+    sources_of,
 )
+from qspinn.plan.neurons import charge_of, why_not
 from qspinn.plan.synapses import SYNAPSES, TRANSPOSED, changes_weight, is_foldable, is_synapse
 from qspinn.plan.trace import Trace, trace_forward
 
@@ -90,11 +92,13 @@ def _layer_info(
 ) -> LayerInfo | None:
     if declares_tensors(module):
         return _declared_info(path, module, trace)
+    if is_recurrent(module):
+        return recurrent_info(path, module, trace)
     called = trace is None or path in trace.called
     if called and is_synapse(module):
         return _synapse_info(path, module, trace, folded.get(path))
     if called and charge_of(module) is not None:
-        return _neuron_info(path, module, trace, folded)
+        return neuron_info(path, module, trace, folded)
     return _other_info(path, module, trace)
 
 
@@ -104,8 +108,9 @@ def _notes(path: str, module: nn.Module, trace: Trace | None) -> list[str]:
     if declares_tensors(module):
         return []
     charge = charge_of(module)
-    if is_unknown_neuron(module):
-        return [f"{name} does not step by itself, or in a way that is not known: stays 32-bit"]
+    reason = why_not(module)
+    if reason is not None:
+        return [f"{name} {reason}: stays 32-bit"]
     if isinstance(module, SYNAPSES) and changes_weight(module):
         return [f"{name} does not compute with the weight that it stores: stays 32-bit"]
     if not isinstance(module, SYNAPSES) and charge is None:
@@ -155,58 +160,22 @@ def _transposed_fan_in(weight: Tensor, groups: int) -> int:
     return weight.shape[0] // groups * math.prod(weight.shape[2:])
 
 
-def _neuron_info(
-    path: str, module: nn.Module, trace: Trace | None, folded: dict[str, str]
-) -> LayerInfo:
-    shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys(state_names(module))
-    if trace is not None:
-        shapes = dict(trace.state_shapes[path])
-    charge = charge_of(module)
-    tensors = [TensorInfo(path, name, "membrane", shape) for name, shape in shapes.items()]
-    if has_threshold(module):
-        tensors.append(TensorInfo(path, "v_threshold", "threshold", ()))
-    if charge in ("lif", "plif"):
-        tensors.append(TensorInfo(path, "decay", "decay", ()))
-    # PLIF's only parameter is its decay.
-    tensors += _direct_tensors(path, module, without=("w",) if charge == "plif" else ())
-    norms = {norm: synapse for synapse, norm in folded.items()}
-    source = None if trace is None else trace.only_source(path)
-    if trace is not None and source is not None:
-        source = norms.get(source, source)
-        source = source if source in trace.binary_inputs else None
-    reset = getattr(module, "v_reset", None)
-    return LayerInfo(
-        path,
-        "neuron",
-        float_class(module).__name__,
-        tuple(tensors),
-        charge=charge,
-        current_from=source,
-        sources=_sources(path, trace),
-        reset_word=reset is not None and reset != 0.0,
-    )
-
-
 def _declared_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:
     tensors = tuple(declared.info for declared in declared_tensors(path, module))
     if not tensors:
         return None
     name = float_class(module).__name__
-    return LayerInfo(path, "declared", name, tensors, sources=_sources(path, trace))
+    return LayerInfo(path, "declared", name, tensors, sources=sources_of(path, trace))
 
 
 def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:
     if isinstance(module, torch_loss._Loss):
         return None
-    tensors = [*_uncovered_states(path, module, trace), *_direct_tensors(path, module)]
+    tensors = [*_uncovered_states(path, module, trace), *direct_tensors(path, module)]
     if not tensors:
         return None
     name = float_class(module).__name__
-    return LayerInfo(path, "other", name, tuple(tensors), sources=_sources(path, trace))
-
-
-def _sources(path: str, trace: Trace | None) -> tuple[str, ...]:
-    return () if trace is None else tuple(sorted(trace.sources.get(path, ())))
+    return LayerInfo(path, "other", name, tuple(tensors), sources=sources_of(path, trace))
 
 
 def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list[TensorInfo]:
@@ -218,14 +187,3 @@ def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list
         return [TensorInfo(path, name, None, shape) for name, shape in shapes.items()]
     held = [name for name in module._memories if module._memories_rv[name] is not None]
     return [TensorInfo(path, name, None, None) for name in held]
-
-
-def _direct_tensors(
-    path: str, module: nn.Module, without: tuple[str, ...] = ()
-) -> list[TensorInfo]:
-    held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    return [
-        TensorInfo(path, name, None, tuple(value.shape))
-        for name, value in held
-        if value.is_floating_point() and name not in without
-    ]

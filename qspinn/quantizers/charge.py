@@ -67,12 +67,26 @@ def exact_charge(
     x, v = widened((x, v), dtype)
     if charge == "if" or decay is None:
         return integrate(x, v)
-    return leak(x, v, decay, v_reset, decay_input)
+    return leak(x, v, _like(decay, x), v_reset, decay_input)
+
+
+def exact_filter(x: Tensor, trace: Tensor, decay: float | Tensor) -> Tensor:
+    """The trace of a synapse filter as SpikingJelly defines it, before rounding, in float64.
+
+    ``trace - (1 - x) k trace + x``.
+
+    Args:
+        x: Input ``[N, *]``, spikes as a rule.
+        trace: The trace so far ``[N, *]``.
+        decay: ``k = 1/tau``, in (0, 1].
+    """
+    x, trace = x.double(), trace.double()
+    return trace - (1.0 - x) * trace * _like(decay, x) + x
 
 
 def fire_and_reset(
     h: Tensor,
-    threshold: float,
+    threshold: float | Tensor,
     v_reset: float | None,
     surrogate: Callable[[Tensor], Tensor],
     detach_reset: bool,
@@ -81,15 +95,23 @@ def fire_and_reset(
 
     Hard reset to ``v_reset``; soft reset (``v_reset=None``) subtracts the threshold.
 
+    A threshold that is a tensor is one for each part of ``h``, as torch broadcasts.
+
     Returns:
         Spikes and potential, both ``[N, *]``.
     """
+    threshold = _like(threshold, h)
     spike = surrogate(h - threshold)
     fired = spike.detach() if detach_reset else spike
     if v_reset is None:
         return spike, h - fired * threshold
     kept = h * (1.0 - fired)
     return spike, kept + fired * v_reset if v_reset else kept
+
+
+def _like(constant: float | Tensor, value: Tensor) -> float | Tensor:
+    """A constant in the type of ``value``, which holds every number of its grid."""
+    return constant.to(value.dtype) if isinstance(constant, Tensor) else constant
 
 
 def widened(values: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
