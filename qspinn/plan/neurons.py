@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from spikingjelly.activation_based import base, layer, neuron
-from torch import nn
+from torch import Tensor, nn
 
 from qspinn.plan.declared import declares_tensors
 from qspinn.plan.float_class import float_class
 from qspinn.plan.neuron_constants import has_threshold, refused_constant
 from qspinn.plan.overrides import is_overridden, is_patched, is_property
 
-__all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "has_threshold"]
-__all__ += ["is_unknown_neuron", "reset_states", "state_names", "why_not"]
+__all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "fires_exactly"]
+__all__ += ["has_threshold", "is_unknown_neuron", "reset_states", "state_names", "why_not"]
 
 Charge = Literal["if", "lif", "plif", "filter", "fallback"]
 
@@ -47,6 +48,7 @@ _FUNCTIONAL = (
     "multi_step_functional_forward",
 )
 _REPLACED = ("single_step_functional_forward", "materialize_states")
+_NEARLY = 1e-4
 _SIMPLE = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")
 
 
@@ -93,19 +95,21 @@ def is_unknown_neuron(module: nn.Module) -> bool:
 
 
 def fires_binary(module: nn.Module) -> bool:
-    """Whether a neuron's surrogate function answers 0 or 1, and nothing else."""
-    function: Any = getattr(module, "surrogate_function", None)
-    if function is None:
+    """Whether a neuron's surrogate function answers 0 or 1, up to a float's rounding.
+
+    ``hard + (soft - soft.detach())`` and its like miss 0 and 1 by some last bits.
+    """
+    answer = _answer(module)
+    if answer is None:
         return True
-    probe = torch.tensor([-9.0, -1.0, -0.25, -1e-6, 0.0, 1e-6, 0.25, 1.0, 2.5, 9.0])
-    try:
-        # A surrogate may draw random numbers; a look at it must not move the generator.
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            answer = function(probe.to(_device_of(module)))
-        return bool(((answer == 0) | (answer == 1)).all())
-    except Exception:
-        # Not a function of any tensor: what it answers is not known.
-        return False
+    near = (answer - answer.round()).abs() <= _NEARLY
+    return bool((near & ((answer.round() == 0) | (answer.round() == 1))).all())
+
+
+def fires_exactly(module: nn.Module) -> bool:
+    """Whether a neuron that fires binary answers 0 and 1 to the last bit."""
+    answer = _answer(module)
+    return answer is None or bool((answer == answer.round()).all())
 
 
 def state_names(module: nn.Module) -> tuple[str, ...]:
@@ -197,3 +201,19 @@ def _bypassed(module: nn.Module) -> str | None:
 def _device_of(module: nn.Module) -> torch.device:
     held = (*module.parameters(), *module.buffers())
     return held[0].device if held else torch.device("cpu")
+
+
+def _answer(module: nn.Module) -> Tensor | None:
+    """What the surrogate function answers to numbers below, at and above the threshold."""
+    function: Any = getattr(module, "surrogate_function", None)
+    if function is None:
+        return None
+    probe = torch.tensor([-9.0, -1.3, -0.25, -1e-6, 0.0, 1e-6, 0.25, 0.3, 1.1, 2.7, 9.0])
+    try:
+        # A surrogate may draw random numbers; a look at it must not move the generator.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            answer: Tensor = function(probe.to(_device_of(module)))
+        return answer.float()
+    except Exception:
+        # Not a function of any tensor: what it answers is not known.
+        return torch.tensor([math.nan])

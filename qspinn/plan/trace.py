@@ -171,7 +171,8 @@ class _Watch(TorchDispatchMode):
     def _as_if_active(self, module: nn.Module, output: Tensor) -> Tensor:
         values = torch.rand(output.shape, generator=self.spikes).to(output)
         if charge_of(module) not in ("fallback", None):
-            return values.round() if _is_binary(output) else output
+            # Quantised, it sends 0 and 1 to the last bit, whatever its surrogate answers in float.
+            return values.round()
         # Others may send more than spikes; while they are silent, nobody knows.
         return output if bool((output != 0).any()) else values
 
@@ -185,9 +186,10 @@ class _Watch(TorchDispatchMode):
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    return declares_tensors(module) or all(
-        isinstance(one, surrogate.SurrogateFunctionBase) for one in module.children()
-    )
+    # A neuron may have children: a surrogate function of somebody's own, a regulariser.
+    if declares_tensors(module) or charge_of(module) is not None:
+        return True
+    return all(isinstance(one, surrogate.SurrogateFunctionBase) for one in module.children())
 
 
 def _address(value: Tensor) -> int:

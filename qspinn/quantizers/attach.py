@@ -17,6 +17,7 @@ from qspinn.plan import (
     layers_of,
     reset_states,
 )
+from qspinn.plan.neurons import fires_exactly
 from qspinn.plan.overrides import is_overridden
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
@@ -287,6 +288,7 @@ def _neuron_swap(
     check_grids(layer, tensors)
     check_shapes(child, layer)
     quantizer.own_start = is_overridden(child, "materialize_states")
+    quantizer.snaps = layer.charge != "fallback" and not fires_exactly(child)
     if observers is None and quantizer.states:
         quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer

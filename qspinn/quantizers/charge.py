@@ -90,23 +90,33 @@ def fire_and_reset(
     v_reset: float | None,
     surrogate: Callable[[Tensor], Tensor],
     detach_reset: bool,
+    snaps: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Spikes where ``h >= threshold``, and the potential after them.
 
     Hard reset to ``v_reset``; soft reset (``v_reset=None``) subtracts the threshold.
 
-    A threshold that is a tensor is one for each part of ``h``, as torch broadcasts.
+    A threshold that is a tensor is one for each part of ``h``, as torch broadcasts. ``snaps``
+    where the surrogate misses 0 and 1 by some last bits.
 
     Returns:
         Spikes and potential, both ``[N, *]``.
     """
     threshold = _like(threshold, h)
     spike = surrogate(h - threshold)
+    if snaps:
+        spike = snapped(spike)
     fired = spike.detach() if detach_reset else spike
     if v_reset is None:
         return spike, h - fired * threshold
     kept = h * (1.0 - fired)
     return spike, kept + fired * v_reset if v_reset else kept
+
+
+def snapped(spike: Tensor) -> Tensor:
+    """Spikes that are 0 or 1 up to some last bits, as 0 or 1, with the gradient that they had."""
+    rest = spike.detach().round() - spike.detach()
+    return spike + rest
 
 
 def _like(constant: float | Tensor, value: Tensor) -> float | Tensor:

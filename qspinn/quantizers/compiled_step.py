@@ -34,6 +34,7 @@ class StepConstants:
         decay: On its grid; ``None`` where it is a tensor or there is none.
         decay_input: Whether the current decays too.
         detach_reset: Whether the reset is left out of the gradient.
+        snaps: Whether spikes are brought to 0 and 1.
         compute_dtype: In which the charge is exact.
         spike_dtype: Of the spikes; ``None``: that of the current.
     """
@@ -47,6 +48,7 @@ class StepConstants:
     decay: float | None
     decay_input: bool
     detach_reset: bool
+    snaps: bool
     compute_dtype: torch.dtype
     spike_dtype: torch.dtype | None
 
@@ -74,7 +76,7 @@ def compiled_step(constants: StepConstants) -> Step:
         h = exact_charge(c.charge, x, v, decay, c.v_reset, c.decay_input, c.compute_dtype)
         h = fake_quantize(h, c.format, c.rounding, c.overflow)
         h = h.to(torch.promote_types(v.dtype, torch.float32))
-        spike, v = fire_and_reset(h, threshold, c.v_reset, surrogate, c.detach_reset)
+        spike, v = fire_and_reset(h, threshold, c.v_reset, surrogate, c.detach_reset, c.snaps)
         return spike.to(c.spike_dtype or x.dtype), v
 
     # torch.compile keeps a limited number of versions per code object, of which all steps made

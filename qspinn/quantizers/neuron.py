@@ -9,7 +9,7 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor
 
-from qspinn.quantizers.charge import exact_filter, fire_and_reset
+from qspinn.quantizers.charge import exact_filter, fire_and_reset, snapped
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.compiled_step import compiled_step
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer, is_values
@@ -70,7 +70,7 @@ class QuantizedNode(_SteppingNode):
             h = quantizer.charged(node, x, v)
             reset = quantizer.reset_of(node)
             spike, v = fire_and_reset(
-                h, threshold, reset, node.surrogate_function, node.detach_reset
+                h, threshold, reset, node.surrogate_function, node.detach_reset, quantizer.snaps
             )
             v = quantizer.after_reset(node, v, threshold)
             spike = quantizer.spikes_like(spike, x)
@@ -142,6 +142,9 @@ class QuantizedSimpleNode(Swapped):
             quantizer.begin_sequence(x.device)
             node.v = quantizer.initial("v", float(node.v), torch.full_like(x, float(node.v)))
         constants = _constants(quantizer, node)
+        if quantizer.snaps:
+            function = node.surrogate_function
+            constants["surrogate_function"] = lambda h: snapped(function(h))
         with substituted(node, **constants):
             spike: Tensor = super().single_step_forward(x)  # type: ignore[misc]
         if quantizer.charge == "fallback":

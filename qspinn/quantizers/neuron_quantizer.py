@@ -30,6 +30,7 @@ class NeuronQuantizer:
         compute_dtype: Float type in which the charge is exact.
         spike_dtype: Float type of the network, and so of the spikes.
         own_start: Whether the neuron begins a sequence with states of its own making.
+        snaps: Whether its surrogate function misses 0 and 1 by some last bits.
         compiled: Whether its step is compiled, see :meth:`step_constants`.
         sequences: How many sequences have begun.
         observers: State name -> observer, while formats are being calibrated.
@@ -42,6 +43,7 @@ class NeuronQuantizer:
     compute_dtype: torch.dtype = torch.float32
     spike_dtype: torch.dtype = torch.float32
     own_start: bool = False
+    snaps: bool = False
     compiled: bool = False
     sequences: int = 0
     observers: dict[str, Observer] = field(default_factory=dict, repr=False)
@@ -174,6 +176,7 @@ class NeuronQuantizer:
             decay=None if isinstance(decay, Tensor) else decay,
             decay_input=bool(getattr(node, "decay_input", True)),
             detach_reset=bool(node.detach_reset),
+            snaps=self.snaps,
             compute_dtype=self.compute_dtype,
             spike_dtype=self.spike_dtype if x.dtype == torch.float64 else None,
         )
