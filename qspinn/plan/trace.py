@@ -86,6 +86,10 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     try:
         with torch.inference_mode(False), evaluation_mode(module), watch:
             run()
+        for path, child in layers_of(module):
+            # Not a leaf, and yet it keeps something: SpikingJelly's recurrent containers.
+            if isinstance(child, base.MemoryModule) and path not in watch.trace.state_shapes:
+                watch.trace.state_shapes[path] = _state_shapes(child)
     finally:
         for handle in handles:
             handle.remove()
