@@ -128,7 +128,12 @@ def check_grids(layer: LayerInfo, tensors: Tensors) -> None:
 
 
 def check_shapes(node: nn.Module, layer: LayerInfo) -> None:
-    """Refuses a threshold or a leak of another shape than the neurons have."""
+    """Refuses a threshold or a leak of another shape than the neurons have.
+
+    A neuron without a formula brings them into shape by itself.
+    """
+    if layer.charge == "fallback":
+        return
     held = {info.name: info.shape for info in layer.tensors}
     state = next((info.shape for info in layer.tensors if info.role in ("membrane", "trace")), None)
     if state is None:
