@@ -10,7 +10,6 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from qspinn.callbacks.calibrating import calibrated, warn_of_notes
 from qspinn.callbacks.in_training import InTrainingQuantization
@@ -23,6 +22,7 @@ from qspinn.callbacks.isolation import (
     quiet_lightning,
     side_trainer,
 )
+from qspinn.callbacks.packages import overrides
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.reset_states import ResetStates
 from qspinn.callbacks.trainer_data import (
@@ -167,8 +167,8 @@ class PostTrainingQuantization(Quantization):
         if "test" not in self.stages:
             return
         datamodule = getattr(trainer, "datamodule", None)
-        has_data = is_overridden("test_dataloader", datamodule or pl_module)
-        if not has_data or not is_overridden("test_step", pl_module):
+        has_data = overrides("test_dataloader", datamodule or pl_module)
+        if not has_data or not overrides("test_step", pl_module):
             raise ValueError(
                 f"PostTrainingQuantization: stages={list(self.stages)}: testing needs a test_step "
                 "and a test_dataloader (of the datamodule, or else of the module); add them, or "

@@ -12,6 +12,8 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 
+from qspinn.callbacks.packages import counterpart
+
 
 def training_loader(trainer: Trainer) -> CombinedLoader | None:
     """A fresh loader over the trainer's training data, combined as the trainer combines it."""
@@ -88,7 +90,10 @@ def preserved_generators(*loaders: CombinedLoader | None) -> Iterator[None]:
 
 
 def _fresh(loader: CombinedLoader | None) -> CombinedLoader | None:
-    return None if loader is None else CombinedLoader(loader.iterables, loader._mode)
+    if loader is None:
+        return None
+    made: type[CombinedLoader] = counterpart(loader, "utilities.CombinedLoader")
+    return made(loader.iterables, loader._mode)
 
 
 def _generators_of(loader: Any) -> Iterator[torch.Generator]:
