@@ -19,10 +19,14 @@ from qspinn.plan import needs_forward_pass, reset_states
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.class_swap import substituted
-from qspinn.quantizers.copying import independent_module
+from qspinn.quantizers.copying import WithoutGraphs, independent_module
 
 Forward = Callable[[LightningModule, Any], Any]
 
+LEAVE_IN_FLOAT = (
+    "Leave the layers that this is about in float, with a rule such as {'layers': 'PATH', "
+    "'format': 'float32'}"
+)
 _ANNOUNCERS = (
     "lightning.pytorch",
     "lightning.fabric",
@@ -140,7 +144,8 @@ def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -
         RuntimeError: The module's code failed; the error says what to change.
     """
     reset_states(module)
-    with substituted(module, log=_log_nothing, log_dict=_log_nothing):
+    batch = own_batch(batch)
+    with silenced(module):
         try:
             if forward is not None:
                 forward(module, batch)
@@ -156,14 +161,32 @@ def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exce
     told = f"{type(error).__name__}: {error}"
     if is_attached(module):
         return (
-            f"{what} cannot compute with quantised layers on a training batch: {told}. Leave the "
-            "layers that this is about in float, with a rule such as {'layers': 'PATH', 'format': "
-            "'float32'}"
+            f"{what} cannot compute with quantised layers on a training batch: {told}. "
+            f"{LEAVE_IN_FLOAT}"
         )
     return (
         f"{what} fails on a training batch, on which formats are chosen: {told}. Say how the "
         "module is run on such a batch, e.g. forward=lambda module, batch: module(batch[0])"
     )
+
+
+def own_batch(batch: Any) -> Any:
+    """A copy of a batch, for steps that take it apart or change it in place.
+
+    What cannot be copied is handed out itself.
+    """
+    try:
+        with torch.inference_mode(False), WithoutGraphs():
+            return copy.deepcopy(batch)
+    except Exception:
+        return batch
+
+
+@contextmanager
+def silenced(module: LightningModule) -> Iterator[None]:
+    """Lets a copy log nothing."""
+    with substituted(module, log=_log_nothing, log_dict=_log_nothing):
+        yield
 
 
 def step_name(module: LightningModule) -> str:

@@ -44,7 +44,7 @@ def independent_module(module: nn.Module) -> nn.Module:
     """
     reset_states(module)
     memo: Memo = {}
-    with torch.inference_mode(False), _WithoutGraphs():
+    with torch.inference_mode(False), WithoutGraphs():
         try:
             copied = copy.deepcopy(module, memo)
         except Exception as error:
@@ -61,7 +61,7 @@ def independent_module(module: nn.Module) -> nn.Module:
     return copied
 
 
-class _WithoutGraphs(TorchFunctionMode):
+class WithoutGraphs(TorchFunctionMode):
     """Lets ``copy.deepcopy`` copy tensors that have a graph: without it."""
 
     def __torch_function__(
