@@ -135,11 +135,23 @@ class QuantizationPlan:
     @classmethod
     def from_rules(cls, rules: Sequence[Rule | Mapping[str, Any]]) -> QuantizationPlan:
         """A plan of exactly these rules."""
+        given: object = rules
+        if isinstance(given, str | Mapping | Rule) or not isinstance(given, Iterable):
+            raise TypeError(
+                f"rules is a {type(rules).__name__}; write a list of rules, such as "
+                "[{'role': 'weight', 'word_length': 4}]"
+            )
         return cls(tuple(_as_rule(rule) for rule in rules))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> QuantizationPlan:
         """The inverse of :meth:`to_dict`."""
+        given: object = data
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"plan is a {type(data).__name__}; write a dictionary such as {{'rules': [...]}}, "
+                "or QuantizationPlan.uniform(word_length=8)"
+            )
         if set(data) != {"rules"}:
             raise ValueError(f"plan: keys {sorted(data)}; write {{'rules': [...]}}")
         return cls.from_rules(data["rules"])

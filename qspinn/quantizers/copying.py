@@ -164,12 +164,23 @@ def _culprit(module: nn.Module, error: Exception) -> str:
     """Where in ``module`` the thing lies that cannot be copied."""
     known: Memo = {id(child): child for child in module.modules()}
     for path, child in module.named_modules():
-        for name, value in vars(child).items():
+        # As copying sees it: Lightning leaves the trainer out.
+        for name, value in child.__getstate__().items():
             if name == "_modules" or _can_be_copied(value, dict(known)):
                 continue
-            where = f"{path}.{name}" if path else name
-            return f"{where} (a {type(value).__name__}): {error}"
+            place, thing = _innermost(f"{path}.{name}" if path else name, value, known)
+            return f"{place} (a {type(thing).__name__}): {error}"
     return str(error)
+
+
+def _innermost(place: str, value: Any, known: Memo) -> tuple[str, Any]:
+    """The item of a container that cannot be copied, with its place."""
+    if not isinstance(value, dict | list | tuple):
+        return place, value
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if not _can_be_copied(item, dict(known)):
+            return _innermost(f"{place}[{key!r}]", item, known)
+    return place, value
 
 
 def _can_be_copied(value: Any, memo: Memo) -> bool:
