@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from qspinn.callbacks.isolation import independent_copy, side_trainer
 from qspinn.callbacks.reset_states import ResetStates
-from qspinn.callbacks.trainer_data import once_only, with_validation_data
+from qspinn.callbacks.trainer_data import is_repeatable, once_only, with_validation_data
 from qspinn.plan import reset_states
 from qspinn.quantizers.class_swap import substituted
 
@@ -71,6 +71,8 @@ def try_to_validate(
 ) -> None:
     """Validates a quantised copy on one batch, as will be done after the training.
 
+    From data that may be a stream nothing is taken.
+
     Raises:
         ValueError: Data that nothing is left of after the training.
         RuntimeError: It fails; the error says with what.
@@ -82,6 +84,8 @@ def try_to_validate(
             "so that nothing of it is left for the quantised network after the training; give a "
             "DataLoader over a dataset, or write stages=() and evaluate callback.quantized_module"
         )
+    if not is_repeatable(validation):
+        return
 
     def validate(copied: LightningModule) -> None:
         side = side_trainer(trainer, callbacks=[ResetStates()], limit_val_batches=1)

@@ -102,9 +102,9 @@ def once_only(loader: CombinedLoader) -> str | None:
     that begins again.
     """
     for one in loader.flattened:
+        if isinstance(one, DataLoader) and (_is_repeatable(one) or one.num_workers):
+            continue  # a worker process begins with the dataset as it was
         source = one.dataset if isinstance(one, DataLoader) else one
-        if not isinstance(source, IterableDataset | Iterator) and isinstance(one, DataLoader):
-            continue
         try:
             first, second = iter(source), iter(source)
         except Exception:
