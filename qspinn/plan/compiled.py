@@ -71,6 +71,8 @@ def _original(value: Any) -> Any:
 
 
 def _is_method(function: Any) -> bool:
+    if inspect.ismethod(function):
+        return True
     try:
         return next(iter(inspect.signature(function).parameters), None) == "self"
     except (TypeError, ValueError):

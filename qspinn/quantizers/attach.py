@@ -24,6 +24,7 @@ from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
 from qspinn.quantizers.held_plan import drop_plan, hold_plan
+from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
@@ -32,13 +33,8 @@ from qspinn.quantizers.neuron import (
     QuantizedSimpleNode,
 )
 from qspinn.quantizers.observer import Observer
-from qspinn.quantizers.precision import charge_dtype, output_dtype, receives_float64, sum_dtype
-from qspinn.quantizers.synapse import (
-    FoldedNorm,
-    Narrowed,
-    QuantizedSynapse,
-    SynapseQuantizer,
-)
+from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
+from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Observers = dict[str, Observer]
@@ -151,8 +147,6 @@ def _attach(
     swaps: list[Swap] = []
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
-        if layer.kind == "other" and receives_float64(layer, plan):
-            swaps.append((_submodule(module, layer), Narrowed, None))
         if not tensors:
             continue
         child = _submodule(module, layer)
@@ -164,6 +158,8 @@ def _attach(
             swaps += _synapse_swaps(module, child, layer, plan, observers)
         else:
             swaps.append(_neuron_swap(child, layer, tensors, plan, observers))
+    narrowed = (module.get_submodule(path) for path in plan.inventory.narrowed)
+    swaps += [(child, Narrowed, None) for child in narrowed]
     _set_clocks(swaps)
     own = (p.dtype for _, p in _watched_parameters(module) if p.is_floating_point())
     spike_dtype = next(own, torch.get_default_dtype())
