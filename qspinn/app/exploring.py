@@ -17,6 +17,7 @@ from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
 from qspinn.app.workers import Died, map_in_workers
 from qspinn.records import RunRecord
+from qspinn.report.cells import is_partly_quantized, quantized_shares
 
 __all__ = ["Candidate", "Evaluation", "check_workers", "evaluate", "explore", "report"]
 
@@ -112,4 +113,8 @@ def report(evaluations: Iterable[Evaluation], count: int) -> list[Evaluation]:
 
 
 def _accuracy(record: RunRecord) -> str:
-    return f"accuracy {100 * record.accuracy:.2f}%  {record.footprint_bits:,} bits"
+    partly = f" (quantised: {quantized_shares(record)} of parameters / states)"
+    return (
+        f"accuracy {100 * record.accuracy:.2f}%  {record.footprint_bits:,} bits"
+        f"{partly if is_partly_quantized(record) else ''}"
+    )

@@ -106,6 +106,8 @@ class RunLogger(WandbLogger):
             formats.add_data(path, *(entry[key] for key in about))
         bars = wandb.plot.bar(sizes, "role", "bits", title="Footprint by role (bits)")
         run.log({"footprint": sizes, "formats": formats, "footprint by role": bars})
+        if record.summary is not None:
+            run.config.update({"quantized": record.summary}, allow_val_change=True)
         summary = _summary(record)
         text = json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":"))
         run.summary.update({**summary, RECORD_KEY: text})
@@ -136,6 +138,9 @@ def _summary(record: RunRecord) -> dict[str, Any]:
         "baseline_footprint_bits": record.baseline_footprint_bits,
         "training_footprint_bits": record.training_footprint_bits,
         "reduction": record.reduction,
+        "quantized_parameters_share": record.parameters_share,
+        "quantized_states_share": record.states_share,
+        "quantized": "\n".join(record.summary_lines) or None,
         "reward": reward(record),
         "reward_formula": str(reward),
         "scheme": record.scheme,

@@ -241,6 +241,29 @@ def test_pictures_are_logged(tmp_path, monkeypatch, without_key):
         assert copied.read_bytes() == (tmp_path / f"{name}.png").read_bytes()
 
 
+def test_what_is_quantised_is_logged(tmp_path, monkeypatch, without_key, make_record):
+    from qspinn.app.folder import RunFolder
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    lines = ["quantised: 93.7% of the parameters", "32-bit: 4 values, Linear is called twice"]
+    summary = {
+        "parameters": {"quantized": 60, "total": 64},
+        "states": {"quantized": 0, "total": 0},
+        "lines": lines,
+    }
+    logger = wandb_logger.start_wandb(str(tmp_path))
+    logger.log_record(make_record(summary=summary), RunFolder(tmp_path))
+    wandb_logger.finish_wandb(0)
+    (entries,) = entries_of(tmp_path)
+    values = summary_of(entries)
+    assert values["quantized_parameters_share"] == 60 / 64
+    assert values["quantized_states_share"] == 1.0
+    assert values["quantized"] == "\n".join(lines)
+    updates = [item for entry in entries for item in entry.config.update]
+    logged_config = {item.key: json.loads(item.value_json) for item in updates if item.key}
+    assert logged_config["quantized"] == summary
+
+
 ENVIRONMENT = {
     "WANDB_PROJECT": "mine",
     "WANDB_ENTITY": "team",
