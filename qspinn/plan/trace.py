@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -216,7 +217,10 @@ def _same_channels(layer: nn.Module, norm: nn.Module, produced: Produced, taken:
 
 
 def _is_kept(produced: Produced) -> bool:
-    """Whether anybody but the watch holds the storage of an output."""
+    """Whether anybody but the watch holds an output, or the storage of one."""
+    # The attribute, and the argument of the call.
+    if sys.getrefcount(produced.output) > 2:
+        return True
     # The tensor, the Python object that hands out its storage, and what it is a view of.
     own_uses = 2 if produced.output._base is None else 3
     return storage_uses(produced.output) > own_uses
