@@ -19,8 +19,12 @@ from qspinn.callbacks.isolation import (
     quiet_lightning,
 )
 from qspinn.callbacks.quantization import Quantization
-from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
+from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states, resolve
 from qspinn.quantizers import attach, detach, is_attached
+from qspinn.quantizers.attach import reattach
+from qspinn.quantizers.declared import declared_formats
+from qspinn.quantizers.following import Following
+from qspinn.quantizers.looking import with_inputs
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,9 @@ class InTrainingQuantization(Quantization):
         self.start_epoch = _epoch("start_epoch", start_epoch)
         self.freeze_epoch = None if freeze_epoch is None else _epoch("freeze_epoch", freeze_epoch)
         self._must_attach = False
+        self._following = Following()
+        # Layers whose failure to follow was told.
+        self._told: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""
@@ -108,15 +115,25 @@ class InTrainingQuantization(Quantization):
                     self._calibrated(trainer, pl_module, batch),
                     self.compile_steps,
                 )
-        elif self.resolved_plan is None or (batch_idx == 0 and self._follows(epoch)):
-            detach(pl_module)
+        elif self.resolved_plan is None:
             resolved = self._calibrated(trainer, pl_module, batch)
-            if self.resolved_plan is None:
-                warn_of_notes(resolved, "InTrainingQuantization")
-            self.resolved_plan = resolved
+            warn_of_notes(resolved, "InTrainingQuantization")
             attach(pl_module, resolved, self.compile_steps)
+            self.resolved_plan, self._following = resolved, Following()
+        elif batch_idx == 0 and self._follows(epoch):
+            self._choose_declared(pl_module)
         self._was_tried = True
         reset_states(pl_module)
+        if self.resolved_plan is not None and self._follows(epoch):
+            self._following.begin_batch(pl_module, self.resolved_plan)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Takes in what the batch has shown, and lets the formats follow."""
+        if self.resolved_plan is not None and self._follows(trainer.current_epoch):
+            self._following.end_batch(pl_module, self.resolved_plan)
+            self._follow(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validates a loaded checkpoint as it was trained."""
@@ -147,6 +164,7 @@ class InTrainingQuantization(Quantization):
         return {
             "plan": self.plan.to_dict(),
             "resolved_plan": None if resolved is None else resolved.to_dict(),
+            "following": self._following.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -163,17 +181,79 @@ class InTrainingQuantization(Quantization):
             )
         data = state_dict["resolved_plan"]
         self.resolved_plan = None if data is None else ResolvedPlan.from_dict(data)
+        following = state_dict.get("following")  # checkpoints of earlier versions have none
+        self._following = Following() if following is None else Following.from_state_dict(following)
         self._must_attach = True
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Forgets the formats in use: those of the checkpoint, if it has any, follow."""
-        self.resolved_plan = None
+        self.resolved_plan, self._following = None, Following()
         self._must_attach = True
 
     def _follows(self, epoch: int) -> bool:
-        return self.freeze_epoch is None or epoch < self.freeze_epoch
+        """Whether formats follow the network; in the first quantised epoch they always do."""
+        return self.freeze_epoch is None or epoch < max(self.freeze_epoch, self.start_epoch + 1)
+
+    def _follow(self, pl_module: LightningModule) -> None:
+        """Attaches the formats that suit the network as it is now, where they have changed."""
+        assert self.resolved_plan is not None
+        plan = self._with_new_inputs(self.resolved_plan)
+        plan = self._following.follow(pl_module, plan)
+        if plan != self.resolved_plan:
+            try:
+                reattach(pl_module, plan, self.compile_steps)
+                self.resolved_plan = plan
+            except ValueError as error:
+                reattach(pl_module, self.resolved_plan, self.compile_steps)
+                self._following.failures.setdefault("", str(error))
+        self._tell_failures()
+
+    def _with_new_inputs(self, plan: ResolvedPlan) -> ResolvedPlan:
+        """The plan with the inputs that looked binary when it was tried, and are not."""
+        layers = self._following.not_binary
+        if not layers:
+            return plan
+        log.warning(
+            "InTrainingQuantization: the input of %s was 0 or 1 in the first batch and is not any "
+            "more: from now on it has a format of its own, as the plan says of the role input",
+            ", ".join(layers),
+        )
+        formats = {tensor.path: tensor.format for tensor in plan.tensors if tensor.format}
+        self._following.not_binary = []
+        return resolve(self.plan, with_inputs(plan.inventory, layers)).with_formats(formats)
+
+    def _choose_declared(self, pl_module: LightningModule) -> None:
+        """Chooses the formats of modules that declare their tensors anew, once an epoch."""
+        known = plan = self.resolved_plan
+        assert plan is not None
+        assert known is not None
+        declared = [layer for layer in plan.inventory.layers if layer.kind == "declared"]
+        if not declared:
+            return
+        opened = resolve(self.plan, plan.inventory)
+        detach(pl_module)
+        try:
+            with preserved_globals():
+                for layer in declared:
+                    child = pl_module.get_submodule(layer.path)
+                    tensors = opened.of_layer(layer.path)
+                    plan = plan.with_formats(declared_formats(child, layer.path, tensors, True))
+            attach(pl_module, plan, self.compile_steps)
+            self.resolved_plan = plan
+        except ValueError as error:
+            detach(pl_module)
+            attach(pl_module, known, self.compile_steps)
+            self._following.failures.setdefault(declared[0].path, str(error))
+        self._tell_failures()
+
+    def _tell_failures(self) -> None:
+        for path, message in self._following.failures.items():
+            if path not in self._told:
+                self._told.add(path)
+                log.warning("InTrainingQuantization: keeps the formats in use: %s", message)
+        self._following.failures.clear()
 
     def _attach_restored(self, pl_module: LightningModule) -> None:
         if not self._must_attach:
@@ -204,11 +284,8 @@ class InTrainingQuantization(Quantization):
             )
 
     def _calibrated(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> ResolvedPlan:
-        known = None if self.resolved_plan is None else self.resolved_plan.inventory
         with preserved_globals(), quiet_lightning():
-            return calibrated(
-                self.plan, pl_module, trainer, [batch], self.forward, known, learning=True
-            )
+            return calibrated(self.plan, pl_module, trainer, [batch], self.forward, learning=True)
 
 
 def _epoch(name: str, value: object) -> int:

@@ -7,12 +7,19 @@ At inference ``gamma (w x + b - mean) / sqrt(var + eps) + beta`` is
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qspinn.fixed_point import Format, PerChannelFormat
 from qspinn.plan.synapses import TRANSPOSED
+
+# The largest weight of a channel that would vanish becomes this many steps: more than one, so
+# that no rounding makes it 0. No channel's largest weight is more than so many ranges.
+LEFT_STEPS = 1.5
+MOST_RANGES = 4.0
 
 
 def fold_scale(norm: nn.Module) -> Tensor:
@@ -50,6 +57,49 @@ def folded_parameters(layer: nn.Module, norm: nn.Module | None) -> tuple[Tensor,
         return layer.weight, layer.bias  # type: ignore[return-value]
     scale = fold_scale(norm)
     return folded_weight(layer, scale), folded_bias(layer, norm, scale)
+
+
+def channel_extents(layer: nn.Module) -> Tensor:
+    """The largest magnitude among the weights of each output channel; ``[C]``."""
+    weight: Any = layer.weight.detach()  # type: ignore[operator]
+    if not isinstance(layer, TRANSPOSED):
+        return weight.flatten(1).abs().amax(1)
+    channels: Any = layer
+    grouped = weight.reshape(int(channels.groups), -1, *weight.shape[1:]).flatten(3)
+    return grouped.abs().amax((1, 3)).reshape(-1)
+
+
+def resolvable_scale(scale: Tensor, extents: Tensor, fmt: Format, rounding: str) -> Tensor:
+    """The factors with which folded weights neither vanish on their grid nor outgrow it.
+
+    A channel whose factor is so small that all its weights would become 0 (as where gamma begins
+    at 0) computes with one that leaves some: else nothing would reach its norm, and gamma would
+    get no gradient. One whose weights lie far beyond the format, which only formats that do not
+    follow allow, computes with the largest factor that does not turn them into mere signs.
+
+    Args:
+        scale: Factor of each output channel ``[C]``.
+        extents: Largest magnitude among its weights ``[C]``.
+        fmt: Of the folded weight, for the tensor or per output channel.
+        rounding: Of the weight.
+    """
+    step, reach = _step_and_reach(fmt, scale)
+    none = extents == 0
+    extents = torch.where(none, 1.0, extents)
+    size = scale.abs()
+    vanishing = 1.0 if rounding in ("truncate", "toward_zero") else 0.5
+    size = torch.where(size * extents < vanishing * step, LEFT_STEPS * step / extents, size)
+    size = torch.minimum(size, MOST_RANGES * reach / extents)
+    size = torch.where(none, 1.0, size)
+    return torch.where(scale < 0, -size, size)
+
+
+def _step_and_reach(fmt: Format, like: Tensor) -> tuple[Tensor, Tensor]:
+    formats = fmt.formats if isinstance(fmt, PerChannelFormat) else (fmt,)
+    return (
+        like.new_tensor([one.step for one in formats]),
+        like.new_tensor([math.ldexp(1.0, one.integer_bits) for one in formats]),
+    )
 
 
 def per_channel(values: Tensor, layer: nn.Module) -> Tensor:

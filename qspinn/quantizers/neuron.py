@@ -166,7 +166,7 @@ class QuantizedNode(_SteppingNode):
         """
         quantizer, node = self._quantizer, self
         x, v = inputs[0], states[0]
-        if quantizer.compiled:
+        if quantizer.compiled and not quantizer.observers:
             step = compiled_step(quantizer.step_constants(node, x))
             learned = quantizer.decay_of(node) if quantizer.charge == "plif" else None
             spike, v = step(x, v, learned, node.surrogate_function)  # type: ignore[attr-defined]

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format
+from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat
 from qspinn.plan import ResolvedTensor
 from qspinn.quantizers.choose_format import choose_channel_format, choose_format
 
+# Beyond so many values, a format is chosen on an evenly spaced sample with both extremes in it.
+SAMPLE_SIZE = 65536
 
-def stored_format(tensor: ResolvedTensor, value: Tensor, *, signed: bool = True) -> Format:
+
+def stored_format(
+    tensor: ResolvedTensor,
+    value: Tensor,
+    *,
+    signed: bool = True,
+    current: Format | None = None,
+    sample_size: int = SAMPLE_SIZE,
+) -> Format:
     """The format that suits ``value`` best, as the tensor's settings say.
+
+    Args:
+        tensor: What is stored.
+        value: Its value.
+        signed: Whether the format has a sign bit.
+        current: The format in use, which stays where it is nearly as good.
+        sample_size: How many values it is chosen on, at most.
 
     Raises:
         ValueError: Values that are not finite.
@@ -21,8 +40,28 @@ def stored_format(tensor: ResolvedTensor, value: Tensor, *, signed: bool = True)
     method, axis = settings.calibration or "mse", tensor.info.channel_axis
     length, rounding = tensor.word_length, tensor.rounding
     if settings.granularity == "channel" and axis is not None:
-        return choose_channel_format(value, axis, length, method, rounding, signed=signed)
-    return choose_format(value, length, method, rounding, signed=signed)
+        rows = value.detach().movedim(axis, 0).reshape(value.shape[axis], -1)
+        sample = sampled(rows, max(64, sample_size // len(rows)))
+        held = current if isinstance(current, PerChannelFormat) else None
+        fmt = choose_channel_format(
+            sample, 0, length, method, rounding, signed=signed, current=held
+        )
+        return PerChannelFormat(length, fmt.fraction_bits, signed, axis)
+    sample = sampled(value.detach().reshape(1, -1), sample_size)
+    one = current if isinstance(current, FixedPointFormat) else None
+    return choose_format(sample, length, method, rounding, signed=signed, current=one)
+
+
+def sampled(rows: Tensor, most: int) -> Tensor:
+    """At most ``most + 2`` values of each row of ``[R, n]``, evenly spaced, with its extremes."""
+    count = rows.shape[1]
+    if count <= most:
+        return rows
+    stride = -(-count // most)
+    while math.gcd(stride, count) != 1:  # no regular pattern of the rows is hit or missed
+        stride += 1
+    low, high = torch.aminmax(rows, dim=1, keepdim=True)
+    return torch.cat([rows[:, ::stride], low, high], 1)
 
 
 def check_finite(tensor: ResolvedTensor, finite: bool) -> None:
