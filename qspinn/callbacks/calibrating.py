@@ -19,6 +19,7 @@ from qspinn.plan import (
     resolve,
 )
 from qspinn.quantizers import calibrate
+from qspinn.quantizers.calibration import NotBinaryError
 from qspinn.quantizers.looking import with_inputs
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,11 @@ def calibrated(
             run_one(batch)
 
     inventory = _inventory(copied, [partial(run_one, batch) for batch in batches])
-    return calibrate(copied, resolve(plan, inventory), run, learning)
+    try:
+        return calibrate(copied, resolve(plan, inventory), run, learning)
+    except NotBinaryError as error:  # seen only now that the neurons spike by themselves
+        inventory = with_inputs(inventory, error.layers)
+        return calibrate(copied, resolve(plan, inventory), run, learning)
 
 
 def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> Inventory:

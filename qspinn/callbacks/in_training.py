@@ -28,6 +28,9 @@ from qspinn.quantizers.looking import with_inputs
 
 log = logging.getLogger(__name__)
 
+# So many batches of a validation are looked at for inputs that are not 0 or 1.
+WATCHED = 4
+
 
 class InTrainingQuantization(Quantization):
     """Trains, validates, tests and checkpoints a network with quantised values.
@@ -35,8 +38,12 @@ class InTrainingQuantization(Quantization):
     From ``start_epoch`` on, every forward pass computes in fixed point; gradients
     flow straight through the roundings to float parameters underneath, which the
     optimizer, the checkpoints and ``state_dict`` see as ever. Formats that the
-    plan leaves open are calibrated on the first batch of each epoch, and are
-    fixed from ``freeze_epoch`` on. Checkpoints carry them: a trainer with this
+    plan leaves open are calibrated on the first batch, and then follow the network:
+    those of what a device stores at every step, those of membranes and inputs as
+    running means over batches say (modules that declare their tensors choose anew
+    at the first batch of each epoch). From ``freeze_epoch`` on they are fixed. What
+    cannot follow, since a batch diverged or a format cannot be, keeps the format
+    in use, and is told once. Checkpoints carry the formats: a trainer with this
     callback validates, tests and predicts with the formats of the checkpoint it
     was given. When the fit ends, the quantised network is left in place.
 
@@ -66,7 +73,8 @@ class InTrainingQuantization(Quantization):
             plan: A plan, or the dictionary of one.
             start_epoch: First epoch (from 0) that computes with quantised values.
             freeze_epoch: First epoch that keeps the formats of the one before;
-                ``None``: formats follow the network to the end.
+                ``None``: formats follow the network to the end. In the first epoch
+                that is quantised they always follow.
             forward: How to run the module on a batch for calibration, as
                 ``forward(module, batch)``; ``None`` runs its ``validation_step``.
             compile_steps: Whether neurons step compiled, see
@@ -139,6 +147,28 @@ class InTrainingQuantization(Quantization):
         """Validates a loaded checkpoint as it was trained."""
         self._before_evaluation(trainer, pl_module)
 
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        """Looks whether the first batches hold other inputs than the plan knows."""
+        super().on_validation_batch_start(trainer, pl_module)
+        if self.resolved_plan is not None and batch_idx < WATCHED and is_attached(pl_module):
+            self._following.begin_evaluation_batch(pl_module, self.resolved_plan)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Takes in what the batch has shown."""
+        if self.resolved_plan is not None and is_attached(pl_module):
+            self._following.end_batch(pl_module, self.resolved_plan)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives a format to inputs that turned out not to be binary."""
+        if self.resolved_plan is not None and self._following.not_binary:
+            plan = self._with_new_inputs(self.resolved_plan)
+            self._change(pl_module, plan)
+            reset_states(pl_module)
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tests a loaded checkpoint as it was trained."""
         self._before_evaluation(trainer, pl_module)
@@ -200,15 +230,20 @@ class InTrainingQuantization(Quantization):
         """Attaches the formats that suit the network as it is now, where they have changed."""
         assert self.resolved_plan is not None
         plan = self._with_new_inputs(self.resolved_plan)
-        plan = self._following.follow(pl_module, plan)
-        if plan != self.resolved_plan:
-            try:
-                reattach(pl_module, plan, self.compile_steps)
-                self.resolved_plan = plan
-            except ValueError as error:
-                reattach(pl_module, self.resolved_plan, self.compile_steps)
-                self._following.failures.setdefault("", str(error))
+        self._change(pl_module, self._following.follow(pl_module, plan))
         self._tell_failures()
+
+    def _change(self, pl_module: LightningModule, plan: ResolvedPlan) -> None:
+        """Attaches ``plan``, or keeps the one in use where that cannot be."""
+        if plan == self.resolved_plan:
+            return
+        assert self.resolved_plan is not None
+        try:
+            reattach(pl_module, plan, self.compile_steps)
+            self.resolved_plan = plan
+        except ValueError as error:
+            reattach(pl_module, self.resolved_plan, self.compile_steps)
+            self._following.failures.setdefault("", str(error))
 
     def _with_new_inputs(self, plan: ResolvedPlan) -> ResolvedPlan:
         """The plan with the inputs that looked binary when it was tried, and are not."""
@@ -216,13 +251,13 @@ class InTrainingQuantization(Quantization):
         if not layers:
             return plan
         log.warning(
-            "InTrainingQuantization: the input of %s was 0 or 1 in the first batch and is not any "
-            "more: from now on it has a format of its own, as the plan says of the role input",
+            "InTrainingQuantization: the input of %s was 0 or 1 in the first batch but is not any "
+            "more: from now on it has a format, as the plan says of the role input",
             ", ".join(layers),
         )
         formats = {tensor.path: tensor.format for tensor in plan.tensors if tensor.format}
-        self._following.not_binary = []
-        return resolve(self.plan, with_inputs(plan.inventory, layers)).with_formats(formats)
+        plan = resolve(self.plan, with_inputs(plan.inventory, layers)).with_formats(formats)
+        return self._following.with_input_formats(plan)
 
     def _choose_declared(self, pl_module: LightningModule) -> None:
         """Chooses the formats of modules that declare their tensors anew, once an epoch."""

@@ -19,6 +19,10 @@ from qspinn.plan.synapses import TRANSPOSED
 # The largest weight of a channel that would vanish becomes this many steps: more than one, so
 # that no rounding makes it 0. No channel's largest weight is more than so many ranges.
 LEFT_STEPS = 1.5
+# So many times the usual output of a channel is far above it; so small a part of the largest one
+# is hardly any.
+FAR_ABOVE = 2.0
+HARDLY = 1e-3
 MOST_RANGES = 4.0
 
 
@@ -33,13 +37,43 @@ def fold_scale(norm: nn.Module) -> Tensor:
 def folded_weight(layer: nn.Module, scale: Tensor) -> Tensor:
     """The layer's weight, each output channel times its factor; the weight's shape."""
     weight: Any = layer.weight
+    return weight * over_weights(layer, scale)
+
+
+def over_weights(layer: nn.Module, values: Tensor) -> Tensor:
+    """One value of each output channel ``[C]``, where its weights lie; broadcasts over them."""
+    weight: Any = layer.weight
     if not isinstance(layer, TRANSPOSED):
-        return weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        return values.reshape(-1, *[1] * (weight.dim() - 1))
     channels: Any = layer
     groups = int(channels.groups)
-    grouped = weight.reshape(groups, -1, *weight.shape[1:])
-    factors = scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
-    return (grouped * factors).reshape(weight.shape)
+    factors = values.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
+    inputs = weight.shape[0] // groups
+    return factors.expand(-1, inputs, *factors.shape[2:]).flatten(0, 1)
+
+
+@torch.no_grad()
+def importance(layer: nn.Module, norm: nn.Module) -> Tensor:
+    """How much an error in a folded weight counts; broadcasts over the layer's weight.
+
+    It is the mean square of the inputs that a channel meets: the variance of its output divided
+    by the sum of its squared weights. A channel whose inputs are silent has enormous folded
+    weights of no effect, which must not take the range from the others. Nor may one whose gamma
+    is far above the others': what it puts out is far beyond a threshold anyway, so of its errors
+    no more counts than of the others', relative to its size. The running variance is freed from
+    the 1 that it began with.
+    """
+    held: Any = norm
+    variance: Tensor = held.running_var
+    if held.momentum is not None and held.num_batches_tracked is not None:
+        rest = (1.0 - held.momentum) ** held.num_batches_tracked.to(variance.dtype)
+        known = (variance - rest).clamp(min=0.0) / (1.0 - rest)
+        variance = torch.where(rest < 1.0, known, variance)
+    squares = _by_channel(layer).square().sum(1)
+    counts = torch.where(squares > 0, variance / squares, torch.zeros_like(squares))
+    size = (fold_scale(norm).square() * variance).sqrt()
+    most = FAR_ABOVE * size[size > HARDLY * size.max()].median()
+    return over_weights(layer, torch.where(size > most, counts * (most / size).square(), counts))
 
 
 def folded_bias(layer: nn.Module, norm: nn.Module, scale: Tensor) -> Tensor:
@@ -61,12 +95,17 @@ def folded_parameters(layer: nn.Module, norm: nn.Module | None) -> tuple[Tensor,
 
 def channel_extents(layer: nn.Module) -> Tensor:
     """The largest magnitude among the weights of each output channel; ``[C]``."""
+    return _by_channel(layer).abs().amax(1)
+
+
+def _by_channel(layer: nn.Module) -> Tensor:
+    """The weights of each output channel in a row; ``[C, n]``."""
     weight: Any = layer.weight.detach()  # type: ignore[operator]
     if not isinstance(layer, TRANSPOSED):
-        return weight.flatten(1).abs().amax(1)
+        return weight.flatten(1)
     channels: Any = layer
-    grouped = weight.reshape(int(channels.groups), -1, *weight.shape[1:]).flatten(3)
-    return grouped.abs().amax((1, 3)).reshape(-1)
+    grouped = weight.reshape(int(channels.groups), -1, *weight.shape[1:])
+    return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
 def resolvable_scale(scale: Tensor, extents: Tensor, fmt: Format, rounding: str) -> Tensor:

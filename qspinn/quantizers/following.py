@@ -18,7 +18,7 @@ from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neurons import has_threshold
 from qspinn.quantizers.extents import moved_extents
-from qspinn.quantizers.folding import folded_parameters
+from qspinn.quantizers.folding import folded_parameters, importance
 from qspinn.quantizers.looking import is_open, passing, points
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
@@ -68,9 +68,15 @@ class Following:
     def begin_batch(self, module: nn.Module, plan: ResolvedPlan) -> None:
         """Looks at the batch that comes, where its turn has come."""
         if self.batches < SETTLING or self.batches % EVERY == 0:
+            binary = {path for path, _ in points(module, plan, only_binary=True)}
             for path, put in points(module, plan):
-                put(self._glimpses.setdefault(path, Glimpse(watches=path.endswith(".input"))))
+                put(self._glimpses.setdefault(path, Glimpse(watches=path in binary)))
         self.batches += 1
+
+    def begin_evaluation_batch(self, module: nn.Module, plan: ResolvedPlan) -> None:
+        """Looks only whether inputs are 0 or 1 that the plan takes for that."""
+        for path, put in points(module, plan, only_binary=True):
+            put(self._glimpses.setdefault(path, Glimpse(watches=True)))
 
     def end_batch(self, module: nn.Module, plan: ResolvedPlan) -> None:
         """Takes in what the batch showed."""
@@ -86,6 +92,17 @@ class Following:
                     self._take(node, layer, name, path, glimpse, plan)
         self._glimpses = {}
         self.news = True
+
+    def with_input_formats(self, plan: ResolvedPlan) -> ResolvedPlan:
+        """The plan with formats for the inputs that have none yet, from what was seen of them."""
+        self.not_binary = []
+        return plan.with_formats(
+            {
+                tensor.path: self._range_format(tensor)
+                for tensor in plan.tensors
+                if tensor.format is None and tensor.path in self.ranges
+            }
+        )
 
     def follow(self, module: nn.Module, plan: ResolvedPlan) -> ResolvedPlan:
         """The plan with the formats that suit the network as it is now.
@@ -178,14 +195,10 @@ class Following:
         if not names:
             return {}
         norm = None if layer.norm is None else module.get_submodule(layer.norm)
+        child = module.get_submodule(layer.path)
         with torch.no_grad():
-            values = dict(
-                zip(
-                    ("weight", "bias"),
-                    folded_parameters(module.get_submodule(layer.path), norm),
-                    strict=True,
-                )
-            )
+            weight, bias = folded_parameters(child, norm)
+        values = {"weight": weight, "bias": bias}
         formats: dict[str, Format] = {}
         for name in names:
             tensor, value = tensors[name], values[name]
@@ -193,7 +206,11 @@ class Following:
             check_finite(tensor, bool(torch.isfinite(value).all()))
             if bool((value != 0).any()):  # zeros suit every format
                 formats[tensor.path] = stored_format(
-                    tensor, value, current=tensor.format, sample_size=STORED_SAMPLE
+                    tensor,
+                    value,
+                    current=tensor.format,
+                    sample_size=STORED_SAMPLE,
+                    importance=importance(child, norm) if name == "weight" and norm else None,
                 )
             if tensor.path in moved:
                 self.extents[tensor.path] = moved[tensor.path]

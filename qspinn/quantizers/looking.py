@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.synapse import SynapseQuantizer
 
 
-def with_inputs(inventory: Inventory, paths: list[str]) -> Inventory:
+def with_inputs(inventory: Inventory, paths: Sequence[str]) -> Inventory:
     """The inventory, with an input that is not binary of these synapse layers."""
     layers = tuple(
         replace(layer, tensors=(*layer.tensors, TensorInfo(layer.path, "input", "input", None)))
@@ -27,12 +27,20 @@ def with_inputs(inventory: Inventory, paths: list[str]) -> Inventory:
 
 
 def points(
-    module: nn.Module, plan: ResolvedPlan
+    module: nn.Module, plan: ResolvedPlan, only_binary: bool = False
 ) -> Iterator[tuple[str, Callable[[Glimpse | None], None]]]:
-    """Path of each value that passes and has no stated format, and what sets its observer."""
+    """Path of each value that passes and has no stated format, and what sets its observer.
+
+    Args:
+        module: With quantizers attached.
+        plan: Theirs.
+        only_binary: Whether to leave out all but the inputs that the plan takes for 0 or 1.
+    """
     for layer in plan.inventory.layers:
         child = module.get_submodule(layer.path)
         if not is_swapped(child) or layer.kind == "declared":
+            continue
+        if only_binary and (layer.kind != "synapse" or has_input(layer)):
             continue
         quantizer: Any = getattr(child, "_quantizer", None)
         for name, path in passing(layer, plan):

@@ -13,6 +13,8 @@ from qspinn.quantizers.choose_format import choose_channel_format, choose_format
 
 # Beyond so many values, a format is chosen on an evenly spaced sample with both extremes in it.
 SAMPLE_SIZE = 65536
+# Channels whose errors count less than this part of the most important one's are left out.
+NEGLIGIBLE = 1e-6
 
 
 def stored_format(
@@ -22,6 +24,7 @@ def stored_format(
     signed: bool = True,
     current: Format | None = None,
     sample_size: int = SAMPLE_SIZE,
+    importance: Tensor | None = None,
 ) -> Format:
     """The format that suits ``value`` best, as the tensor's settings say.
 
@@ -31,6 +34,8 @@ def stored_format(
         signed: Whether the format has a sign bit.
         current: The format in use, which stays where it is nearly as good.
         sample_size: How many values it is chosen on, at most.
+        importance: How much an error counts, where that differs between channels;
+            broadcasts over ``value``. What counts next to nothing is left out.
 
     Raises:
         ValueError: Values that are not finite.
@@ -47,21 +52,42 @@ def stored_format(
             sample, 0, length, method, rounding, signed=signed, current=held
         )
         return PerChannelFormat(length, fmt.fraction_bits, signed, axis)
-    sample = sampled(value.detach().reshape(1, -1), sample_size)
+    flat, counts = value.detach().reshape(-1), None
+    if importance is not None:
+        counts = importance.expand_as(value).reshape(-1)
+        counting = importance > NEGLIGIBLE * importance.max()
+        if bool(counting.any()) and not bool(counting.all()):
+            kept = counting.expand_as(value).reshape(-1)
+            flat, counts = flat[kept], counts[kept]
+    if flat.numel() > sample_size:
+        places = evenly(flat, sample_size)
+        flat, counts = flat[places], None if counts is None else counts[places]
     one = current if isinstance(current, FixedPointFormat) else None
-    return choose_format(sample, length, method, rounding, signed=signed, current=one)
+    return choose_format(
+        flat, length, method, rounding, signed=signed, current=one, importance=counts
+    )
 
 
 def sampled(rows: Tensor, most: int) -> Tensor:
     """At most ``most + 2`` values of each row of ``[R, n]``, evenly spaced, with its extremes."""
-    count = rows.shape[1]
-    if count <= most:
+    if rows.shape[1] <= most:
         return rows
-    stride = -(-count // most)
-    while math.gcd(stride, count) != 1:  # no regular pattern of the rows is hit or missed
-        stride += 1
     low, high = torch.aminmax(rows, dim=1, keepdim=True)
-    return torch.cat([rows[:, ::stride], low, high], 1)
+    return torch.cat([rows[:, :: stride(rows.shape[1], most)], low, high], 1)
+
+
+def evenly(values: Tensor, most: int) -> Tensor:
+    """Places of at most ``most + 2`` of the values ``[n]``, evenly spaced, and of both extremes."""
+    places = torch.arange(0, len(values), stride(len(values), most), device=values.device)
+    return torch.cat([places, values.argmin().reshape(1), values.argmax().reshape(1)])
+
+
+def stride(count: int, most: int) -> int:
+    """The step through ``count`` values that meets no regular pattern of theirs."""
+    step = -(-count // most)
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step
 
 
 def check_finite(tensor: ResolvedTensor, finite: bool) -> None:
