@@ -109,7 +109,7 @@ class Following:
 
         A layer whose formats cannot follow keeps those in use, and is among the failures.
         """
-        due = self.batches < SETTLING or self.batches % STORED_EVERY == 0
+        due = self.batches % STORED_EVERY == 0
         moved = moved_extents(module, plan, self.extents)
         for layer in plan.inventory.layers:
             try:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format, fake_quantize, quantize, stored_draws
+from qspinn.fixed_point import Format, fake_quantize, stored_draws
 from qspinn.plan import ResolvedTensor
 
 
@@ -90,15 +90,12 @@ class TensorQuantizer:
         global generator. At inference a device has stored one draw: it is seeded
         by the path, and so the same at every use.
 
-        While training, the gradient passes where the value saturates, too: the
-        optimizer would else never bring back what has left its range, and a format
-        that follows the values covers it soon.
+        While training, a value that saturates gets the gradient that leads it back.
         """
-        if training:
-            kept = quantize(value, self.format, self.rounding, self.overflow)
-            return kept + (value - value.detach())  # exactly 0, with the gradient of the value
-        generator = stored_draws(self, value.device)
-        return fake_quantize(value, self.format, self.rounding, self.overflow, generator)
+        generator = None if training else stored_draws(self, value.device)
+        return fake_quantize(
+            value, self.format, self.rounding, self.overflow, generator, returning=training
+        )
 
     def constant(self, value: float) -> float:
         """A single stored number, such as a threshold, in exact arithmetic."""

@@ -115,7 +115,7 @@ def test_folded_weights_do_not_outgrow_their_format(
     assert float(module.network[1].running_var.mean()) < 0.2
     assert watch.formats[0]["network.0.weight"] != watch.formats[-1]["network.0.weight"]
     assert max(watch.dead) == 0.0
-    assert saturated(module, callback) <= (0.05 if bits == 8 else 0.15)
+    assert saturated(module, callback) <= (0.05 if bits == 8 else 0.25)
     assert accuracy > 0.9
 
 

@@ -258,7 +258,7 @@ class TestBatchNorm:
         assert ratio.min() > 0.1
         assert ratio.max() < 1.5
         network(x).sum().backward()
-        assert (network[0].weight.grad != 0).float().mean() > 0.9
+        assert (network[0].weight.grad != 0).float().mean() > 0.6
 
     def test_a_dead_channel_trains_without_nan(self) -> None:
         network = self.conv_norm(bias=False)
