@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
-from qspinn.plan.neurons import has_threshold
+from qspinn.plan.neuron_constants import has_threshold, leak_of, threshold_of
 from qspinn.quantizers.extents import moved_extents
 from qspinn.quantizers.folding import folded_parameters, importance
-from qspinn.quantizers.looking import is_open, passing, points
+from qspinn.quantizers.looking import STATES, is_open, passing, points
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
     check_neuron,
@@ -219,20 +219,21 @@ class Following:
     def _neuron_formats(self, node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
         formats: dict[str, Format] = {}
         decay = tensors.get("decay")
-        if layer.charge == "plif" and decay is not None and is_open(decay):
+        if decay is not None and is_open(decay) and _is_learned(leak_of(node)):
             ideal = decay_formats(node, layer, {"decay": replace(decay, format=None)})[decay.path]
             if not _is_room(ideal, decay.format):
                 formats[decay.path] = ideal
         if self.news:
             for name, tensor in tensors.items():
-                if tensor.role == "membrane" and is_open(tensor) and tensor.path in self.ranges:
+                if tensor.role in STATES and is_open(tensor) and tensor.path in self.ranges:
                     at_least, step_at_most = 0.0, float("inf")
                     if name == "v" and has_threshold(node):
                         at_least = threshold_to_hold(node, _with_open(tensors, "v_threshold"))
                         step_at_most = step_to_tell_apart(node)
                     formats[tensor.path] = self._range_format(tensor, at_least, step_at_most)
-        changed = {path: fmt for path, fmt in formats.items() if fmt != _formats_of(tensors)[path]}
-        learned = isinstance(getattr(node, "v_threshold", None), Tensor)
+        held = {tensor.path: tensor.format for tensor in tensors.values()}
+        changed = {path: fmt for path, fmt in formats.items() if fmt != held[path]}
+        learned = _is_learned(threshold_of(node))
         if not changed and not (learned and self.news):
             return {}
         tensors = {
@@ -240,6 +241,8 @@ class Following:
             for name, tensor in tensors.items()
         }
         threshold = threshold_format(node, _with_open(tensors, "v_threshold"))
+        if learned and not changed:
+            threshold = {p: f for p, f in threshold.items() if not _is_room(f, held[p])}
         tensors = {
             name: replace(tensor, format=threshold.get(tensor.path, tensor.format))
             for name, tensor in tensors.items()
@@ -267,10 +270,6 @@ def _with_open(tensors: Tensors, name: str) -> Tensors:
     return {**tensors, name: replace(tensors[name], format=None)}
 
 
-def _formats_of(tensors: Tensors) -> dict[str, Format | None]:
-    return {tensor.path: tensor.format for tensor in tensors.values()}
-
-
 def _held(tensor: ResolvedTensor) -> tuple[int, str]:
     return tensor.word_length, tensor.rounding
 
@@ -281,3 +280,7 @@ def _is_room(ideal: Format, current: Format | None) -> bool:
         return ideal == current
     wider = current.integer_bits - ideal.integer_bits
     return ideal.word_length == current.word_length and 0 <= wider <= 1
+
+
+def _is_learned(value: object) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
