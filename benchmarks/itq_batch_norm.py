@@ -24,12 +24,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import lightning
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based.model.sew_resnet import sew_resnet18
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from qspinn.callbacks import InTrainingQuantization, ResetStates
 from qspinn.data.idx import read_idx
 from qspinn.plan import QuantizationPlan
+from qspinn.quantizers import attach, calibrate
+from qspinn.quantizers.attach import reattach
+from qspinn.quantizers.following import Following
 
 STEPS = 4
 
@@ -96,7 +100,7 @@ def fit(root: Path, seed: int, callback: Any, gammas: Tensor | None = None) -> l
     """The validation accuracy after each of four epochs, in percent."""
     lightning.seed_everything(seed, verbose=False)
     module = Project(network(gammas))
-    train = DataLoader(images(root, "train", 2000), 32, shuffle=True)
+    train = DataLoader(images(root, "train", 2000), 16, shuffle=True)
     test = DataLoader(images(root, "t10k", 2000), 500)
     trainer(4, callback).fit(module, train, test)
     return module.accuracies
@@ -144,16 +148,72 @@ def accuracies(root: Path, seeds: int, only: str) -> None:
             print(f"{name:28}", *(f"{mean:6.2f}" for mean in means), flush=True)
 
 
+def cost() -> None:
+    """Processor time of a step of SEW-ResNet-18, and of what chooses its formats."""
+    net = sew_resnet18(
+        spiking_neuron=neuron.IFNode, cnf="ADD", num_classes=10, surrogate_function=surrogate.ATan()
+    )
+    functional.set_step_mode(net, "m")
+    x, y = torch.rand(4, 4, 3, 64, 64), torch.arange(4)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+
+    def step() -> None:
+        functional.reset_net(net)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x).mean(0), y).backward()
+        optimizer.step()
+
+    step()
+    print(f"step in float                {seconds(step, 5):.3f} s")
+    plan = QuantizationPlan.uniform(word_length=8)
+    resolved = plan.resolve(net, x)
+    once = seconds(lambda: calibrate(net, resolved, x, learning=True), 1)
+    print(f"choosing on the first batch  {once:.3f} s")
+    resolved = calibrate(net, resolved, x, learning=True)
+    attach(net, resolved).train()
+    step()
+    print(f"quantised step               {seconds(step, 5):.3f} s")
+    following, taken = Following(), []
+    for _ in range(48):
+        start = time.process_time()
+        following.begin_batch(net, resolved)
+        looked = time.process_time() - start
+        step()
+        start = time.process_time()
+        following.end_batch(net, resolved)
+        changed = following.follow(net, resolved)
+        if changed != resolved:
+            reattach(net, changed)
+            resolved = changed
+        taken.append(looked + time.process_time() - start)
+    print(f"following, batches 0 to 15   {statistics.mean(taken[:16]):.4f} s a step")
+    print(f"following, batches 16 to 47  {statistics.mean(taken[16:]):.4f} s a step")
+
+
+def seconds(work: Any, times: int) -> float:
+    """The median processor time of ``work``."""
+    found = []
+    for _ in range(times):
+        start = time.process_time()
+        work()
+        found.append(time.process_time() - start)
+    return statistics.median(found)
+
+
 def main() -> None:
     """Prints what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("data"))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--cost", action="store_true", help="what following takes of a step")
     parser.add_argument("--only", default="", help="settings whose name contains this")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
+    if arguments.cost:
+        cost()
+        return
     start = time.perf_counter()
     accuracies(arguments.root, arguments.seeds, arguments.only)
     print(f"{time.perf_counter() - start:.0f} s")

@@ -39,7 +39,7 @@ SETTLING = 16
 EVERY = 4
 # What is stored is looked at in full every so many batches, and else when its largest value has
 # grown or shrunk clearly; on so many of its values.
-STORED_EVERY = 16
+STORED_EVERY = 32
 STORED_SAMPLE = 4096
 
 

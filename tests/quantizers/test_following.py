@@ -275,3 +275,20 @@ def inspected(network: nn.Module, gain: Tensor) -> ResolvedPlan:
 
     using = QuantizationPlan.uniform(word_length=8)
     return resolve(using, inspect(network, run=lambda: network(pixels(), gain=gain)))
+
+
+def test_a_batch_that_is_looked_at_steps_without_compilation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a compiled step holds cannot be seen; the numbers are the same."""
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    network = grouped().train()
+    found = calibrate(network, plan(6).resolve(network, half_blank()), half_blank())
+    attach(network, found, compile_steps=True)
+    following = Following()
+    following.begin_batch(network, found)
+    spikes = network(half_blank())
+    following.end_batch(network, found)
+    assert following.ranges["2.v"].batches == 1
+    plain = attach(grouped().train(), found)
+    assert torch.equal(spikes, plain(half_blank()))
