@@ -12,6 +12,7 @@ from torch import nn
 from qspinn.fixed_point import Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.calling import Inputs, Run, call
+from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
     Observers,
@@ -90,6 +91,8 @@ def calibrate(
         NotBinaryError: An input that the plan takes for binary is not.
         TypeError: ``run`` is something else.
     """
+    check_module(module, "calibrate")
+    check_resolved(plan, "calibrate")
     if is_attached(module):
         raise ValueError("calibrate: quantizers are attached; call qspinn.quantizers.detach first")
     for layer in plan.inventory.layers:
