@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.changing import has_declared, with_declared_anew, with_new_inputs
 from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
@@ -19,12 +20,10 @@ from qspinn.callbacks.isolation import (
 )
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
-from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states, resolve
+from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
 from qspinn.quantizers import attach, detach, is_attached
 from qspinn.quantizers.attach import reattach
-from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.following import Following
-from qspinn.quantizers.looking import with_inputs
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +161,7 @@ class InTrainingQuantization(Quantization):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives a format to inputs that turned out not to be binary."""
         if self.resolved_plan is not None and self._following.not_binary:
-            plan = self._with_new_inputs(self.resolved_plan)
+            plan = with_new_inputs(self.plan, self.resolved_plan, self._following)
             self._change(pl_module, plan)
             reset_states(pl_module)
 
@@ -226,7 +225,7 @@ class InTrainingQuantization(Quantization):
     def _follow(self, pl_module: LightningModule) -> None:
         """Attaches the formats that suit the network as it is now, where they have changed."""
         assert self.resolved_plan is not None
-        plan = self._with_new_inputs(self.resolved_plan)
+        plan = with_new_inputs(self.plan, self.resolved_plan, self._following)
         self._change(pl_module, self._following.follow(pl_module, plan))
         self._tell_failures()
 
@@ -242,42 +241,21 @@ class InTrainingQuantization(Quantization):
             reattach(pl_module, self.resolved_plan, self.compile_steps)
             self._following.failures.setdefault("", str(error))
 
-    def _with_new_inputs(self, plan: ResolvedPlan) -> ResolvedPlan:
-        """The plan with the inputs that looked binary when it was tried, and are not."""
-        layers = self._following.not_binary
-        if not layers:
-            return plan
-        log.warning(
-            "InTrainingQuantization: the input of %s was 0 or 1 in the first batch but is not any "
-            "more: from now on it has a format, as the plan says of the role input",
-            ", ".join(layers),
-        )
-        formats = {tensor.path: tensor.format for tensor in plan.tensors if tensor.format}
-        plan = resolve(self.plan, with_inputs(plan.inventory, layers)).with_formats(formats)
-        return self._following.with_input_formats(plan)
-
     def _choose_declared(self, pl_module: LightningModule) -> None:
         """Chooses the formats of modules that declare their tensors anew, once an epoch."""
-        known = plan = self.resolved_plan
-        assert plan is not None
-        assert known is not None
-        declared = [layer for layer in plan.inventory.layers if layer.kind == "declared"]
-        if not declared:
+        known = self.resolved_plan
+        if known is None or not has_declared(known):
             return
-        opened = resolve(self.plan, plan.inventory)
         detach(pl_module)
         try:
             with preserved_globals():
-                for layer in declared:
-                    child = pl_module.get_submodule(layer.path)
-                    tensors = opened.of_layer(layer.path)
-                    plan = plan.with_formats(declared_formats(child, layer.path, tensors, True))
+                plan = with_declared_anew(self.plan, known, pl_module)
             attach(pl_module, plan, self.compile_steps)
             self.resolved_plan = plan
         except ValueError as error:
             detach(pl_module)
             attach(pl_module, known, self.compile_steps)
-            self._following.failures.setdefault(declared[0].path, str(error))
+            self._following.failures.setdefault("declared", str(error))
         self._tell_failures()
 
     def _tell_failures(self) -> None:
