@@ -24,6 +24,7 @@ from qspinn.plan.overrides import is_overridden
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
+from qspinn.quantizers.floats import warn_of_floats
 from qspinn.quantizers.held_plan import drop_plan, hold_plan
 from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import (
@@ -74,6 +75,7 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
     with torch.inference_mode(False):  # what is made here outlives it
         _attach(module, plan, None, compile_steps)
     hold_plan(module, plan)
+    warn_of_floats(plan)
     return module
 
 

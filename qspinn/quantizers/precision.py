@@ -105,12 +105,14 @@ def rounded_sums(plan: ResolvedPlan) -> dict[str, str]:
     """
     rounded = {}
     for layer in plan.inventory.layers:
+        if layer.kind != "synapse" or layer.in_float32 is None or not _takers(layer, plan):
+            continue
         bits = accumulator_word_length(layer, plan.of_layer(layer.path))
-        if layer.in_float32 is None or bits is None or not _takers(layer, plan):
+        if bits is None:
             continue
         if bits - 1 > FLOAT32_BITS:
             rounded[layer.path] = (
-                f"sums of {bits} bits go through {layer.in_float32} in float32, which holds "
+                f"sums of up to {bits} bits go through {layer.in_float32}, where a float32 holds "
                 f"{FLOAT32_BITS}"
             )
     return rounded
