@@ -206,22 +206,24 @@ def _bypassed(module: nn.Module) -> str | None:
     return None
 
 
-def _device_of(module: nn.Module) -> torch.device:
-    held = (*module.parameters(), *module.buffers())
-    return held[0].device if held else torch.device("cpu")
-
-
 def _answer(module: nn.Module) -> Tensor | None:
     """What the surrogate function answers to numbers below, at and above the threshold."""
     function: Any = getattr(module, "surrogate_function", None)
     if function is None:
         return None
-    probe = torch.tensor([-9.0, -1.3, -0.25, -1e-6, 0.0, 1e-6, 0.25, 0.3, 1.1, 2.7, 9.0])
-    try:
-        # A surrogate may draw random numbers; a look at it must not move the generator.
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            answer: Tensor = function(probe.to(_device_of(module)))
-        return answer.float()
-    except Exception:
-        # Not a function of any tensor: what it answers is not known.
-        return torch.tensor([math.nan])
+    values = torch.tensor([-9.0, -1.3, -0.25, -1e-6, 0.0, 1e-6, 0.25, 0.3, 1.1, 2.7, 9.0])
+    for shape in ((-1, 1), (-1, 1, 1, 1)):
+        probe = values.reshape(shape).to(_device_of(module))
+        try:
+            # A surrogate may draw random numbers; a look at it must not move the generator.
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                answer: Tensor = function(probe)
+            return answer.float()
+        except Exception:
+            continue
+    return torch.tensor([math.nan])
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    held = (*module.parameters(), *module.buffers())
+    return held[0].device if held else torch.device("cpu")

@@ -216,4 +216,5 @@ def _like(quantizer: NeuronQuantizer, output: Any, x: Tensor) -> Any:
 def sequence_number(node: Any) -> int:
     """The number of the sequence that a neuron is in, or is about to begin."""
     begun: int = node._quantizer.sequences
-    return begun if isinstance(node.v, Tensor) else begun + 1
+    state = next(iter(node._memories.values()))
+    return begun if isinstance(state, Tensor) else begun + 1

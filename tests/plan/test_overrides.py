@@ -107,6 +107,18 @@ class OwnSurrogate(nn.Module):
         return self.own(x)
 
 
+class PerChannel(nn.Module):
+    """A slope for each channel, or feature."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        soft = torch.sigmoid(self.slope * x)
+        return (x >= 0).float() + (soft - soft.detach())
+
+
 class Clamped(neuron.LIFNode):
     """Begins elsewhere; SpikingJelly's step."""
 
@@ -190,11 +202,13 @@ class TestSurrogates:
             surrogate.ATan(),
             OwnSurrogate(),
             surrogate.Rect(),
+            PerChannel(3),
+            PerChannel(3, 1, 1),
             lambda x: (x >= 0).float(),
             lambda x: (x > 0).float() + torch.sigmoid(x) - torch.sigmoid(x).detach(),
             lambda x: torch.sigmoid(x) + ((x > 0).float() - torch.sigmoid(x)).detach(),
         ],
-        ids=["library", "module", "library without a kernel", "lambda", "hard + soft", "soft"],
+        ids=str,
     )
     def test_whatever_fires_is_understood(self, function: Any) -> None:
         assert charge_of(neuron.LIFNode(surrogate_function=function)) == "lif"
