@@ -17,7 +17,14 @@ from qspinn.plan.neuron_constants import has_threshold, refused_constant
 from qspinn.plan.overrides import is_overridden, is_patched, is_property
 
 __all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "fires_exactly"]
-__all__ += ["has_threshold", "is_unknown_neuron", "reset_states", "state_names", "why_not"]
+__all__ += [
+    "has_threshold",
+    "is_unknown_neuron",
+    "nearly_binary",
+    "reset_states",
+    "state_names",
+    "why_not",
+]
 
 Charge = Literal["if", "lif", "plif", "filter", "fallback"]
 
@@ -100,10 +107,14 @@ def fires_binary(module: nn.Module) -> bool:
     ``hard + (soft - soft.detach())`` and its like miss 0 and 1 by some last bits.
     """
     answer = _answer(module)
-    if answer is None:
-        return True
-    near = (answer - answer.round()).abs() <= _NEARLY
-    return bool((near & ((answer.round() == 0) | (answer.round() == 1))).all())
+    return answer is None or nearly_binary(answer)
+
+
+def nearly_binary(values: Tensor) -> bool:
+    """Whether all values are 0 or 1, up to a float's rounding."""
+    whole = values.round()
+    near = (values - whole).abs() <= _NEARLY
+    return bool((near & ((whole == 0) | (whole == 1))).all())
 
 
 def fires_exactly(module: nn.Module) -> bool:

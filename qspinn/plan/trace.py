@@ -18,6 +18,7 @@ from qspinn.plan.neurons import (
     charge_of,
     evaluation_mode,
     has_threshold,
+    nearly_binary,
     reset_states,
     state_names,
 )
@@ -175,8 +176,8 @@ class _Watch(TorchDispatchMode):
     def _as_if_active(self, module: nn.Module, output: Tensor) -> Tensor:
         values = torch.rand(output.shape, generator=self.spikes).to(output)
         if charge_of(module) not in ("fallback", None):
-            # Quantised, it sends 0 and 1 to the last bit, whatever its surrogate answers in float.
-            return values.round()
+            # Quantised, it sends 0 and 1 to the last bit, where its surrogate misses them in float.
+            return values.round() if nearly_binary(output) else output
         # Others may send more than spikes; while they are silent, nobody knows.
         return output if bool((output != 0).any()) else values
 

@@ -255,6 +255,14 @@ class TestSurrogates:
         assert "input" not in inspect(network, spikes(2, 6)).layer("2").roles()
 
 
+def test_a_hook_that_scales_spikes_makes_the_next_input_non_binary() -> None:
+    network = nn.Sequential(nn.Linear(6, 50), neuron.LIFNode(), nn.Linear(50, 2)).eval()
+    with torch.no_grad():
+        network[0].bias.fill_(3.0)
+    network[1].register_forward_hook(lambda module, taken, sent: sent * 0.5)
+    assert "input" in inspect(network, spikes(2, 6)).layer("2").roles()
+
+
 class TestRecurrent:
     """The output that a container feeds back is kept from step to step."""
 
