@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from spikingjelly.activation_based import base
+from spikingjelly.activation_based import base, neuron
 from torch import Tensor, nn
 from torch.nn.modules import loss as torch_loss
 from torch.nn.parameter import is_lazy
@@ -180,10 +180,12 @@ def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo 
 
 def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list[TensorInfo]:
     """The states of a module that steps, but is no neuron that is known."""
-    if not isinstance(module, base.MemoryModule):
+    if not isinstance(module, base.MemoryModule | neuron.NonSpikingBaseNode):
         return []
     if trace is not None:
         shapes = trace.state_shapes.get(path, {})
         return [TensorInfo(path, name, None, shape) for name, shape in shapes.items()]
+    if isinstance(module, neuron.NonSpikingBaseNode):
+        return [TensorInfo(path, "v", None, None)]
     held = [name for name in module._memories if module._memories_rv[name] is not None]
     return [TensorInfo(path, name, None, None) for name in held]

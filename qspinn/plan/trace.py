@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base, surrogate
+from spikingjelly.activation_based import base, neuron, surrogate
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -207,9 +207,9 @@ def _is_binary(value: Tensor) -> bool:
 
 def _state_shapes(module: nn.Module) -> Shapes:
     shapes = {}
-    if isinstance(module, base.MemoryModule) or charge_of(module) is not None:
+    if isinstance(module, base.MemoryModule | neuron.NonSpikingBaseNode):
         for name in state_names(module):
-            value = getattr(module, name)
+            value = getattr(module, name, None)
             if isinstance(value, Tensor) and value.is_floating_point():
                 shapes[name] = tuple(value.shape[1:])
     return shapes

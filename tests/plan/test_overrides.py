@@ -255,6 +255,16 @@ class TestSurrogates:
         assert "input" not in inspect(network, spikes(2, 6)).layer("2").roles()
 
 
+def test_the_potentials_of_a_readout_that_is_not_understood_are_counted() -> None:
+    class Last(neuron.NonSpikingLIFNode):
+        def forward(self, x_seq: Tensor) -> Tensor:
+            return super().forward(x_seq)[-1]
+
+    network = nn.Sequential(layer.Linear(6, 5, step_mode="m"), Last()).eval()
+    found = footprint(network, QuantizationPlan.uniform(8), spikes(3, 2, 6))
+    assert found.by_tensor["1.v"] == 5 * 32
+
+
 def test_a_hook_that_scales_spikes_makes_the_next_input_non_binary() -> None:
     network = nn.Sequential(nn.Linear(6, 50), neuron.LIFNode(), nn.Linear(50, 2)).eval()
     with torch.no_grad():
