@@ -313,6 +313,40 @@ def test_own_rules_of_simple_nodes_are_kept_and_their_states_rounded(
     torch.testing.assert_close(v, net[1].v, atol=0.02, rtol=0.0)
 
 
+class Adapts(neuron.LIFNode):
+    """A threshold that its own step moves: replaced, or in place."""
+
+    def single_step_functional_forward(self, inputs: Any, states: Any, **kwargs: Any) -> Any:
+        out = super().single_step_functional_forward(inputs, states, **kwargs)
+        self.v_threshold = self.v_threshold + 0.25
+        return out
+
+
+class AdaptsInPlace(neuron.SimpleIFNode):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.v_threshold
+        self.register_buffer("v_threshold", torch.tensor(1.0))
+
+    def neuronal_reset(self, spike: Tensor) -> None:
+        super().neuronal_reset(spike)
+        self.v_threshold.add_(0.25)
+
+
+@pytest.mark.parametrize("make", [Adapts, AdaptsInPlace])
+def test_a_threshold_that_adapts_is_not_put_back(make: Any) -> None:
+    rules = [{"role": "threshold", "format": "UQ3.2"}, {"role": "membrane", "format": "Q3.4"}]
+    net = stacked(make())
+    found = QuantizationPlan.from_rules(rules).resolve(net, spikes())
+    if make is AdaptsInPlace:
+        net[1].v_threshold.fill_(1.0)
+    else:
+        net[1].v_threshold = 1.0
+    attach(net, found)
+    ran(net)
+    assert float(net[1].v_threshold) == 1.0 + 0.25 * STEPS
+
+
 def test_thresholds_per_channel_in_a_neuron_without_a_formula() -> None:
     node = neuron.ActivationAwareIFNode(FIRES.flatten(), channel_dim=1)
     net = channels(node)
