@@ -276,6 +276,40 @@ def test_spikes_that_miss_one_by_last_bits_become_exact(kind: Any, reset: float 
     assert float(net[0].weight.grad.abs().sum()) > 0.0
 
 
+READOUTS = (float("inf"), 1e38, 1e9, 1000.0, torch.tensor(999.0), torch.full((8,), torch.inf))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("threshold", READOUTS, ids=str)
+def test_a_readout_that_never_fires_keeps_its_bits(threshold: Any, learned: bool) -> None:
+    """What some write as a threshold out of reach costs the potential no precision."""
+    node = neuron.LIFNode(tau=3.0, surrogate_function=surrogate.Rect())
+    if learned:
+        del node.v_threshold
+        threshold = nn.Parameter(torch.as_tensor(threshold, dtype=torch.float32).clone())
+    node.v_threshold = threshold
+    net = nn.Sequential(layer.Linear(6, 8), node)
+    functional.set_step_mode(net, "m")
+    x = torch.rand(STEPS, 2, 6)
+    assert not bool(ran(net.eval(), x).any())
+    potential = node.v.clone()
+    net, found = quantized(net, plan(8), x)
+    assert not bool(ran(net, x).any())
+    assert float((node.v - potential).abs().max()) < 0.05
+    assert len(node.v.unique()) > 8
+    assert ("v_threshold" in found.of_layer("1")) == (
+        float(torch.as_tensor(threshold).max()) < 1e12
+    )
+
+
+def test_a_far_threshold_that_is_reached_is_held() -> None:
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), neuron.IFNode(v_threshold=200.0)).eval()
+    nn.init.constant_(net[0].weight, 150.0)
+    x = torch.ones(1, 1)
+    found = calibrate(net, plan(8).resolve(net, x), lambda: [net(x) for _ in range(4)])
+    assert membrane(found, "1").max >= 200.0
+
+
 class Fires(neuron.SimpleLIFNode):
     """Own rules for firing and for what follows it."""
 
