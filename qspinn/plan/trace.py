@@ -80,8 +80,12 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     """
     watch = _Watch()
     handles: list[Any] = []
+    neurons = (path for path, child in layers_of(module) if charge_of(child) is not None)
+    surrogates = tuple(f"{path}.surrogate_function".lstrip(".") for path in neurons)
     for path, child in layers_of(module):
-        if _is_leaf(child) and not isinstance(child, PASS_THROUGH):
+        # What is inside a surrogate function gives gradients, and is no layer.
+        inside = path.startswith(surrogates)
+        if _is_leaf(child) and not inside and not isinstance(child, PASS_THROUGH):
             handles += watch.hooks(path, child)
     reset_states(module)
     try:

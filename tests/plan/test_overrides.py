@@ -249,6 +249,37 @@ class TestSurrogates:
         assert slope in (None, 2 * 32)
         assert found == plain
 
+    def test_a_layer_inside_a_surrogate_is_no_synapse(self) -> None:
+        class Gated(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.gate = nn.Linear(50, 50)
+
+            def forward(self, x: Tensor) -> Tensor:
+                soft = torch.sigmoid(x) * self.gate(x.expand(*x.shape[:-1], 50))
+                return (x >= 0).float() + (soft - soft.detach())
+
+        node = neuron.LIFNode(surrogate_function=Gated())
+        network = nn.Sequential(nn.Linear(6, 50), node, nn.Linear(50, 2)).eval()
+        assert charge_of(node) == "lif"
+        info = inspect(network, spikes(2, 6)).layer("1.surrogate_function.gate")
+        assert info.kind == "other"
+        assert [tensor.count for tensor in info.tensors] == [2500, 50]
+
+    def test_a_layer_inside_the_step_of_a_neuron_is_a_synapse(self) -> None:
+        class Recurrent(neuron.LIFNode):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weights = nn.Linear(5, 5)
+
+            def single_step_functional_forward(self, inputs: Any, states: Any, **_: Any) -> Any:
+                taken = inputs[0] + self.weights((states[0] > 0.5).float())
+                return super().single_step_functional_forward((taken,), states)
+
+        found = inspect(nn.Sequential(nn.Linear(6, 5), Recurrent()).eval(), spikes(2, 6))
+        assert found.layer("1").charge == "fallback"
+        assert found.layer("1.weights").kind == "synapse"
+
     def test_nearly_binary_spikes_leave_the_next_input_binary(self) -> None:
         node = neuron.LIFNode(surrogate_function=lambda x: (x >= 0).float() + x - x.detach())
         network = nn.Sequential(nn.Linear(6, 50), node, nn.Linear(50, 2)).eval()
