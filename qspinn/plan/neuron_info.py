@@ -49,7 +49,7 @@ def neuron_info(
     charge = charge_of(module)
     shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys(state_names(module))
     if trace is not None:
-        shapes = dict(trace.state_shapes[path])
+        shapes = dict(trace.state_shapes.get(path, {}))
     # What a synapse filter holds is the trace of its input, and it is read out.
     role: Role = "trace" if isinstance(module, layer.SynapseFilter) else "membrane"
     kept = False if role == "trace" else None
@@ -65,7 +65,7 @@ def neuron_info(
     source = None if trace is None else trace.only_source(path)
     if trace is not None and source is not None:
         source = norms.get(source, source)
-        source = source if source in trace.binary_inputs else None
+        source = source if source in trace.seen.binary_inputs else None
     return LayerInfo(
         path,
         "neuron",
@@ -94,7 +94,7 @@ def recurrent_info(path: str, module: nn.Module, trace: Trace | None) -> LayerIn
     shape = _fed_back_shape(path, module, trace)
     name = float_class(module).__name__
     if _ends_in_spikes(module.sub_module):  # type: ignore[arg-type]
-        held = TensorInfo(path, "y", None, shape, word_length=1)
+        held = TensorInfo(path, "y", None, shape, word_length=1, is_state=True)
         return LayerInfo(path, "other", name, (held,), sources=sources_of(path, trace))
     held = TensorInfo(path, "y", "membrane", shape)
     return LayerInfo(
@@ -104,7 +104,7 @@ def recurrent_info(path: str, module: nn.Module, trace: Trace | None) -> LayerIn
 
 def sources_of(path: str, trace: Trace | None) -> tuple[str, ...]:
     """The synapse layers whose sums reach the layer at ``path``."""
-    return () if trace is None else tuple(sorted(trace.sources.get(path, ())))
+    return () if trace is None else tuple(sorted(trace.seen.sources.get(path, ())))
 
 
 def direct_tensors(

@@ -17,11 +17,15 @@ from qspinn.plan import (
     layers_of,
     reset_states,
 )
+from qspinn.plan.compiled import check_not_compiled
+from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import fires_exactly
 from qspinn.plan.overrides import is_overridden
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
+from qspinn.quantizers.held_plan import drop_plan, hold_plan
+from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
@@ -37,13 +41,8 @@ from qspinn.quantizers.neuron_formats import (
     highest_threshold,
 )
 from qspinn.quantizers.observer import Observer
-from qspinn.quantizers.precision import charge_dtype, output_dtype, receives_float64, sum_dtype
-from qspinn.quantizers.synapse import (
-    FoldedNorm,
-    Narrowed,
-    QuantizedSynapse,
-    SynapseQuantizer,
-)
+from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
+from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Observers = dict[str, Observer]
@@ -74,7 +73,13 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
             module that declares its tensors refuses its formats, or steps that
             cannot be compiled.
     """
-    return _attach(module, plan, None, compile_steps)
+    check_module(module, "attach")
+    check_resolved(plan, "attach")
+    check_not_compiled(module, "attach")
+    with torch.inference_mode(False):  # what is made here outlives it
+        _attach(module, plan, None, compile_steps)
+    hold_plan(module, plan)
+    return module
 
 
 def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
@@ -97,9 +102,11 @@ def detach(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, with SpikingJelly's states reset.
     """
+    check_module(module, "detach")
     for child in module.modules():
         if is_swapped(child):
             restore(child)
+    drop_plan(module)
     reset_states(module)
     return module
 
@@ -148,8 +155,6 @@ def _attach(
     swaps: list[Swap] = []
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
-        if layer.kind == "other" and receives_float64(layer, plan):
-            swaps.append((_submodule(module, layer), Narrowed, None))
         if not tensors:
             continue
         child = _submodule(module, layer)
@@ -161,6 +166,8 @@ def _attach(
             swaps += _synapse_swaps(module, child, layer, plan, observers)
         else:
             swaps.append(_neuron_swap(child, layer, tensors, plan, observers))
+    narrowed = (module.get_submodule(path) for path in plan.inventory.narrowed)
+    swaps += [(child, Narrowed, None) for child in narrowed]
     _set_clocks(swaps)
     own = (p.dtype for _, p in _watched_parameters(module) if p.is_floating_point())
     spike_dtype = next(own, torch.get_default_dtype())

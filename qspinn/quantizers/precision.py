@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.fixed_point.exactness import (
+    FLOAT32_BITS,
     accumulator_bits,
     accumulator_grid,
     accumulator_limit,
@@ -82,22 +83,42 @@ def output_dtype(layer: LayerInfo, plan: ResolvedPlan) -> torch.dtype | None:
 
     A neuron takes them in the type that holds them exactly, and what is added up
     before a neuron (residual connections) is added in float64. What no neuron
-    takes, such as class scores, leaves in the network's own type.
+    takes, such as class scores, leaves in the network's own type, and so does what
+    goes through an operation that takes no other (see :func:`rounded_sums`).
     """
     if accumulator_word_length(layer, plan.of_layer(layer.path)) is None:
         return None
-    neurons = [one for one in plan.inventory.layers if one.kind == "neuron"]
-    takers = [neuron for neuron in neurons if layer.path in neuron.sources]
+    if layer.in_float32 is not None:
+        return None
+    takers = _takers(layer, plan)
     if not takers:
         return None
     direct = all(neuron.current_from == layer.path for neuron in takers)
     return sum_dtype(layer, plan) if direct else torch.float64
 
 
-def receives_float64(layer: LayerInfo, plan: ResolvedPlan) -> bool:
-    """Whether sums in float64 reach this layer."""
-    sources = (plan.inventory.layer(path) for path in layer.sources)
-    return any(output_dtype(source, plan) == torch.float64 for source in sources)
+def rounded_sums(plan: ResolvedPlan) -> dict[str, str]:
+    """Synapse layers whose sums are rounded to a float32 on their way to a neuron.
+
+    Returns:
+        Layer path -> why, in words.
+    """
+    rounded = {}
+    for layer in plan.inventory.layers:
+        bits = accumulator_word_length(layer, plan.of_layer(layer.path))
+        if layer.in_float32 is None or bits is None or not _takers(layer, plan):
+            continue
+        if bits - 1 > FLOAT32_BITS:
+            rounded[layer.path] = (
+                f"sums of {bits} bits go through {layer.in_float32} in float32, which holds "
+                f"{FLOAT32_BITS}"
+            )
+    return rounded
+
+
+def _takers(layer: LayerInfo, plan: ResolvedPlan) -> list[LayerInfo]:
+    neurons = [one for one in plan.inventory.layers if one.kind == "neuron"]
+    return [neuron for neuron in neurons if layer.path in neuron.sources]
 
 
 def charge_dtype(
