@@ -14,9 +14,14 @@ from torch import Tensor, nn
 _NEVER = 2.0**40
 
 
+def stated_threshold(module: nn.Module) -> float | Tensor | None:
+    """The neuron's ``v_threshold``, whatever it is: looks at no value, and so waits for no GPU."""
+    return _number_or_tensor(getattr(module, "v_threshold", None))
+
+
 def threshold_of(module: nn.Module) -> float | Tensor | None:
     """What the neuron fires at: one number, or a tensor; ``None`` where it never fires."""
-    value = _number_or_tensor(getattr(module, "v_threshold", None))
+    value = stated_threshold(module)
     if value is None or bool(torch.as_tensor(value).min() >= _NEVER):
         return None
     return value

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspinn.plan.neuron_constants import leak_of, reset_of, threshold_of
+from qspinn.plan.neuron_constants import leak_of, reset_of, stated_threshold
 from qspinn.plan.neurons import Charge
 from qspinn.quantizers.charge import exact_charge
 from qspinn.quantizers.compiled_step import StepConstants
@@ -64,7 +64,7 @@ class NeuronQuantizer:
         A learned one may outgrow what the membrane can hold. It stays at ``highest`` then, at
         which a saturated membrane still fires.
         """
-        value = threshold_of(node)
+        value = stated_threshold(node)
         if value is None:
             return math.inf  # a readout
         if not isinstance(value, Tensor):

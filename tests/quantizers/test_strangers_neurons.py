@@ -298,7 +298,7 @@ def test_a_readout_that_never_fires_keeps_its_bits(threshold: Any, learned: bool
     assert float((node.v - potential).abs().max()) < 0.05
     assert len(node.v.unique()) > 8
     assert ("v_threshold" in found.of_layer("1")) == (
-        float(torch.as_tensor(threshold).max()) < 1e12
+        float(torch.as_tensor(threshold).detach().max()) < 1e12
     )
 
 
