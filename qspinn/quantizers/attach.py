@@ -35,7 +35,12 @@ from qspinn.quantizers.neuron import (
     QuantizedReadout,
     QuantizedSimpleNode,
 )
-from qspinn.quantizers.neuron_formats import check_grids, check_shapes, check_still_known
+from qspinn.quantizers.neuron_formats import (
+    check_grids,
+    check_shapes,
+    check_still_known,
+    highest_threshold,
+)
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
 from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
@@ -314,6 +319,7 @@ def _neuron_swap(
             quantizer.observers[name] = observer
     check_grids(layer, tensors)
     check_shapes(child, layer)
+    quantizer.highest = highest_threshold(child, tensors)
     quantizer.own_start = is_overridden(child, "materialize_states")
     quantizer.snaps = layer.charge != "fallback" and not fires_exactly(child)
     if observers is None and quantizer.states:

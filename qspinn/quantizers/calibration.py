@@ -183,7 +183,7 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
         if tensor.role == "input":
             signed = observer.minimum < 0.0
         elif tensor.info.name == "v" and has_threshold(node):
-            at_least = threshold_to_hold(node, tensors)
+            at_least = threshold_to_hold(node, tensors, float(values.abs().max()))
             step_at_most = step_to_tell_apart(node)
             values = as_the_neuron_sees_it(node, values)
         formats[tensor.path] = choose_format(

@@ -228,7 +228,10 @@ class Following:
                 if tensor.role in STATES and is_open(tensor) and tensor.path in self.ranges:
                     at_least, step_at_most = 0.0, float("inf")
                     if name == "v" and has_threshold(node):
-                        at_least = threshold_to_hold(node, _with_open(tensors, "v_threshold"))
+                        seen = self.ranges[tensor.path]
+                        at_least = threshold_to_hold(
+                            node, _with_open(tensors, "v_threshold"), max(-seen.low, seen.high)
+                        )
                         step_at_most = step_to_tell_apart(node)
                     formats[tensor.path] = self._range_format(tensor, at_least, step_at_most)
         held = {tensor.path: tensor.format for tensor in tensors.values()}
