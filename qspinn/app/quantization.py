@@ -129,6 +129,8 @@ class PostTraining:
         self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
         """The module is the baseline; the callback evaluated the quantised copy."""
+        if self.callback.failure is not None:
+            raise self.callback.failure
         accuracy = self.callback.metrics[f"{self.callback.prefix}{TEST_ACCURACY}"]
         return _quantized_outcome(
             accuracy, test_accuracy, self.callback, self.callback.quantized_module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -103,7 +104,11 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
 
     if persists:
         seen = states_of(None)[0]
-    states = shapes_per_sample(module, seen, states_of, watch.seen.has_batch)
+
+    def named(path: str) -> bool:
+        return _names_its_states(module.get_submodule(path))
+
+    states = shapes_per_sample(module, seen, states_of, named, watch.seen.has_batch)
     strange = {path for path, child in module.named_modules() if id(child) in watch.strange}
     return Trace(watch.seen, frozenset(kept), states, frozenset(strange))
 
@@ -163,6 +168,9 @@ def _states_seen(module: nn.Module, watch: Watch) -> dict[str, Shapes]:
 
 
 def _names_its_states(module: nn.Module) -> bool:
+    """Whether what a module keeps is known, or is no part of a network, as in a metric."""
+    if any(kind.__module__.startswith("torchmetrics.") for kind in type(module).__mro__):
+        return True
     if charge_of(module) is not None or declares_tensors(module):
         return True
     return isinstance(module, base.MemoryModule) and bool(module._memories)
@@ -209,7 +217,10 @@ def _same_channels(layer: nn.Module, norm: nn.Module, produced: Produced, taken:
 
 
 def _is_kept(produced: Produced) -> bool:
-    """Whether anybody but the watch holds the storage of an output."""
+    """Whether anybody but the watch holds an output, or the storage of one."""
+    # The attribute, and the argument of the call.
+    if sys.getrefcount(produced.output) > 2:
+        return True
     # The tensor, the Python object that hands out its storage, and what it is a view of.
     own_uses = 2 if produced.output._base is None else 3
     return storage_uses(produced.output) > own_uses
