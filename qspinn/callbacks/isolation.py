@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from torch.utils._python_dispatch import _disable_current_modes
 
 from qspinn.callbacks.packages import counterpart, is_lightning_module, overrides
 from qspinn.callbacks.random_state import capture_random_states, restore_random_states
@@ -173,10 +174,11 @@ def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exce
 def own_batch(batch: Any) -> Any:
     """A copy of a batch, for steps that take it apart or change it in place.
 
-    What cannot be copied is handed out itself.
+    What cannot be copied is handed out itself. A dry run that watches all operations
+    does not see this one: it takes the batch for what comes from outside.
     """
     try:
-        with torch.inference_mode(False), WithoutGraphs():
+        with _disable_current_modes(), torch.inference_mode(False), WithoutGraphs():
             return copy.deepcopy(batch)
     except Exception:
         return batch
