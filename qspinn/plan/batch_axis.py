@@ -69,7 +69,10 @@ class Resize:
 
 
 def shapes_per_sample(
-    module: nn.Module, seen: States, probe: Callable[[Resize], tuple[States, bool]]
+    module: nn.Module,
+    seen: States,
+    probe: Callable[[Resize], tuple[States, bool]],
+    has_batch: bool = False,
 ) -> dict[str, Shapes]:
     """The shapes of states as a device holds them for one sample.
 
@@ -78,6 +81,8 @@ def shapes_per_sample(
         seen: Layer -> shapes of its states in the forward pass as given.
         probe: Repeats the forward pass with another batch; returns the shapes of the states, and
             whether the network ran to its end.
+        has_batch: Whether there is known to be a batch axis, the first one of a state, for
+            networks that run with no other batch.
 
     Returns:
         Layer -> shapes without a batch dimension.
@@ -96,7 +101,10 @@ def shapes_per_sample(
         # Where the first axis cannot change, the second is a batch only behind time steps.
         if not ran and not multi_step:
             break
-    return {path: dict(shapes) for path, shapes in seen.items()}
+    return {
+        path: {name: shape[1:] if has_batch else shape for name, shape in shapes.items()}
+        for path, shapes in seen.items()
+    }
 
 
 def _grows(seen: States, other: States) -> bool:

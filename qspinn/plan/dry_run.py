@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 from spikingjelly.activation_based import base
@@ -17,12 +16,14 @@ from qspinn.plan.declared import declared_tensors, declares_tensors, layers_of
 from qspinn.plan.expected import check_module
 from qspinn.plan.float_class import float_class, shown
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
-from qspinn.plan.neurons import (
-    charge_of,
-    has_threshold,
-    is_unknown_neuron,
-    state_names,
+from qspinn.plan.neuron_info import (
+    direct_tensors,
+    is_recurrent,
+    neuron_info,
+    recurrent_info,
+    sources_of,
 )
+from qspinn.plan.neurons import charge_of, is_unknown_neuron
 from qspinn.plan.notes import notes_of, reason_of
 from qspinn.plan.recurrent import recurrent_states
 from qspinn.plan.synapses import (
@@ -132,11 +133,13 @@ def _layer_info(
 ) -> LayerInfo | None:
     if declares_tensors(module):
         return _declared_info(path, module, trace)
+    if is_recurrent(module):
+        return recurrent_info(path, module, trace)
     called = trace is None or trace.called(path)
     if called and is_synapse(module):
         return _synapse_info(path, module, trace, folded.get(path))
     if called and charge_of(module) is not None:
-        return _neuron_info(path, module, trace, folded)
+        return neuron_info(path, module, trace, folded)
     return _other_info(path, module, trace)
 
 
@@ -181,44 +184,12 @@ def _transposed_fan_in(weight: Tensor, groups: int) -> int:
     return weight.shape[0] // groups * math.prod(weight.shape[2:])
 
 
-def _neuron_info(
-    path: str, module: nn.Module, trace: Trace | None, folded: dict[str, str]
-) -> LayerInfo:
-    shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys(state_names(module))
-    if trace is not None:
-        shapes = dict(trace.state_shapes.get(path, {}))
-    charge = charge_of(module)
-    tensors = [TensorInfo(path, name, "membrane", shape) for name, shape in shapes.items()]
-    if has_threshold(module):
-        tensors.append(TensorInfo(path, "v_threshold", "threshold", ()))
-    if charge in ("lif", "plif"):
-        tensors.append(TensorInfo(path, "decay", "decay", ()))
-    # PLIF's only parameter is its decay.
-    tensors += _direct_tensors(path, module, without=("w",) if charge == "plif" else ())
-    norms = {norm: synapse for synapse, norm in folded.items()}
-    source = None if trace is None else trace.only_source(path)
-    if trace is not None and source is not None:
-        source = norms.get(source, source)
-        source = source if source in trace.seen.binary_inputs else None
-    reset = getattr(module, "v_reset", None)
-    return LayerInfo(
-        path,
-        "neuron",
-        float_class(module).__name__,
-        tuple(tensors),
-        charge=charge,
-        current_from=source,
-        sources=_sources(path, trace),
-        reset_word=reset is not None and reset != 0.0,
-    )
-
-
 def _declared_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:
     tensors = tuple(declared.info for declared in declared_tensors(path, module))
     if not tensors:
         return None
     name = float_class(module).__name__
-    return LayerInfo(path, "declared", name, tensors, sources=_sources(path, trace))
+    return LayerInfo(path, "declared", name, tensors, sources=sources_of(path, trace))
 
 
 def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:
@@ -226,7 +197,7 @@ def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo 
         return None
     states = _uncovered_states(path, module, trace)
     names = {info.name for info in states}
-    tensors = [*states, *_direct_tensors(path, module, without=names)]
+    tensors = [*states, *direct_tensors(path, module, frozenset(names))]
     if not tensors:
         return None
     return LayerInfo(
@@ -234,13 +205,9 @@ def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo 
         "other",
         float_class(module).__name__,
         tuple(tensors),
-        sources=_sources(path, trace),
+        sources=sources_of(path, trace),
         reason=reason_of(path, module, trace),
     )
-
-
-def _sources(path: str, trace: Trace | None) -> tuple[str, ...]:
-    return () if trace is None else tuple(sorted(trace.seen.sources.get(path, ())))
 
 
 def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list[TensorInfo]:
@@ -255,15 +222,6 @@ def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list
         ]
     held = [name for name in module._memories if module._memories_rv[name] is not None]
     return [TensorInfo(path, name, None, None, is_state=True) for name in held]
-
-
-def _direct_tensors(path: str, module: nn.Module, without: Iterable[str] = ()) -> list[TensorInfo]:
-    held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    return [
-        TensorInfo(path, name, None, tuple(value.shape))
-        for name, value in held
-        if value.is_floating_point() and name not in without
-    ]
 
 
 def _with_ties(module: nn.Module, layers: list[LayerInfo]) -> list[LayerInfo]:

@@ -9,7 +9,7 @@ from torch import nn
 from qspinn.plan.declared import declares_tensors, layers_of
 from qspinn.plan.float_class import shown
 from qspinn.plan.inventory import LayerInfo
-from qspinn.plan.neurons import charge_of, is_unknown_neuron
+from qspinn.plan.neurons import charge_of, is_unknown_neuron, why_not
 from qspinn.plan.summary import listed
 from qspinn.plan.synapses import SYNAPSES, is_synapse, weight_changed_by
 from qspinn.plan.trace import Trace
@@ -55,8 +55,9 @@ def notes_of(
 
 def reason_of(path: str, module: nn.Module, trace: Trace | None) -> str:
     """Why nothing of a module has a role, as the end of a sentence."""
-    if is_unknown_neuron(module):
-        return "does not step by itself, or in a way that is not known"
+    unknown = why_not(module)
+    if unknown is not None:
+        return unknown
     if isinstance(module, SYNAPSES):
         changed = weight_changed_by(module)
         if changed is not None:

@@ -82,6 +82,7 @@ class Sightings:
         in_float32: Synapse layers whose sums must leave in the network's own type, and why.
         outside_uses: Parameter -> operations outside of its layer that use it.
         produced: Outputs of synapse layers and batch norms.
+        has_batch: Whether a convolution showed that there is a batch axis.
     """
 
     called: dict[str, int] = field(default_factory=dict)
@@ -96,3 +97,4 @@ class Sightings:
     in_float32: dict[str, str] = field(default_factory=dict)
     outside_uses: dict[str, set[str]] = field(default_factory=dict)
     produced: list[Produced] = field(default_factory=list)
+    has_batch: bool = False

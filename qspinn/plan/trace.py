@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from qspinn.plan.batch_axis import Resize, shapes_per_sample
 from qspinn.plan.declared import declares_tensors, layers_of
 from qspinn.plan.inventory import Shapes
+from qspinn.plan.kinds import kind_of
 from qspinn.plan.neurons import charge_of, evaluation_mode, reset_states, state_names
 from qspinn.plan.sightings import Layout, Produced, Sightings
 from qspinn.plan.synapses import channel_axis, channels_of, is_foldable, is_synapse
@@ -102,7 +103,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
 
     if persists:
         seen = states_of(None)[0]
-    states = shapes_per_sample(module, seen, states_of)
+    states = shapes_per_sample(module, seen, states_of, watch.seen.has_batch)
     strange = {path for path, child in module.named_modules() if id(child) in watch.strange}
     return Trace(watch.seen, frozenset(kept), states, frozenset(strange))
 
@@ -187,12 +188,12 @@ def _watched_modules(module: nn.Module) -> Iterable[tuple[str, nn.Module, bool]]
     for path, child in layers_of(module):
         if id(child) in inside:
             continue
-        known = is_synapse(child) or is_foldable(child) or charge_of(child) is not None
-        parts = (one for one in child.children() if not isinstance(one, SurrogateFunctionBase))
-        if charge_of(child) not in ("fallback", None):
+        kind = kind_of(child)
+        if kind == "neuron":
             # Its step is known: whatever it holds, such as a surrogate function, is no layer.
             inside.update(id(one) for one in child.modules())
-        yield path, child, known or declares_tensors(child) or not any(parts)
+        parts = (one for one in child.children() if not isinstance(one, SurrogateFunctionBase))
+        yield path, child, kind is not None or not any(parts)
 
 
 def _same_channels(layer: nn.Module, norm: nn.Module, produced: Produced, taken: Layout) -> bool:

@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_map
 from qspinn.plan.batch_axis import Resize
 from qspinn.plan.between import note_types, why_off_grid
 from qspinn.plan.crossing import Frame, StepTracker
-from qspinn.plan.declared import declares_tensors
 from qspinn.plan.inventory import Shapes
-from qspinn.plan.neurons import charge_of, has_threshold
+from qspinn.plan.kinds import kind_of
+from qspinn.plan.neurons import has_threshold
 from qspinn.plan.operations import (
     address,
     is_whole,
@@ -24,7 +24,7 @@ from qspinn.plan.operations import (
     written_operands,
 )
 from qspinn.plan.sightings import NO_LAYERS, Layout, Produced, Sightings, Value
-from qspinn.plan.synapses import is_foldable, is_synapse, strangers_hooks
+from qspinn.plan.synapses import strangers_hooks
 
 
 class Watch(TorchDispatchMode):
@@ -60,6 +60,7 @@ class Watch(TorchDispatchMode):
         self.values: dict[int, Value] = {}
         # Before the hooks of this watch are among them.
         self.strange = {id(child) for child in module.modules() if strangers_hooks(child)}
+        self.kinds = {id(child): kind_of(child) for child in module.modules()}
         self.root = Frame("", module, 0, 0, is_layer=False)
         self.frames: list[Frame] = []
         self.owners: dict[int, str] = {}
@@ -118,7 +119,7 @@ class Watch(TorchDispatchMode):
                 changed = self.resize(args, kwargs, lambda one: address(one) not in self.values)
                 args, kwargs = changed
                 self.failed_inside = True  # until it has returned
-            if not _is_known(module):
+            if self.kinds[id(module)] is None:
                 args, kwargs = changed = tree_map(self._unexpanded, (args, kwargs))
             given = tensors_in((args, kwargs))
             self.tracker.child_call(self.frame, path, module, given)
@@ -157,25 +158,26 @@ class Watch(TorchDispatchMode):
         return output
 
     def _see_input(self, path: str, module: nn.Module, given: list[Tensor]) -> None:
-        seen, main = self.seen, given[0]
+        seen, main, kind = self.seen, given[0], self.kinds[id(module)]
         value = self.values.get(address(main))
         produced = None if value is None else value.produced
         seen.fed_by.setdefault(path, set()).add(None if produced is None else produced.path)
-        if produced is not None and is_foldable(module):
+        if produced is not None and kind == "norm":
             seen.consumed.setdefault(path, []).append((produced, Layout.of(main)))
         seen.sources.setdefault(path, set())
         for tensor in given:
             known = self.values.get(address(tensor))
             if known is not None:
                 seen.sources[path] |= known.contents
-        takes_current = charge_of(module) is not None
-        if takes_current or is_synapse(module):
-            self._report_off_grid(given, takes_current)
-        if is_synapse(module):
+        if kind in ("neuron", "fallback", "synapse"):
+            self._report_off_grid(given, takes_current=kind != "synapse")
+        if kind == "synapse":
             # Silence of the data says nothing; neurons are made to answer.
             shows = bool(main.any()) or (value is not None and value.is_signal)
             binary = _is_binary(main) and shows
             seen.binary_inputs[path] = seen.binary_inputs.get(path, True) and binary
+            dimensions: int = module.weight.dim()  # type: ignore[operator, union-attr]
+            seen.has_batch |= 2 < dimensions <= main.dim()
 
     def _report_off_grid(self, given: list[Tensor], takes_current: bool) -> None:
         for tensor in given:
@@ -190,29 +192,28 @@ class Watch(TorchDispatchMode):
                 self.seen.off_grid.setdefault(what, set()).add(where_)
 
     def _see_output(self, frame: Frame, module: nn.Module, output: object) -> object:
-        path, strange = frame.path, id(module) in self.strange
-        known = is_synapse(module) or is_foldable(module)
-        if declares_tensors(module) or charge_of(module) is not None:
-            if isinstance(output, Tensor) and (declares_tensors(module) or has_threshold(module)):
-                output = self._as_if_active(module, output, strange)
+        kind, strange = self.kinds[id(module)], id(module) in self.strange
+        if kind in ("declared", "neuron", "fallback"):
+            fires = kind == "declared" or has_threshold(module)
+            if isinstance(output, Tensor) and fires:
+                output = self._as_if_active(output, kind == "neuron" and not strange)
             for one in tensors_in(output):
                 self.values[address(one)] = Value(self.clock, is_signal=True)
-            return output
-        if not isinstance(output, Tensor):
-            return output
-        if is_synapse(module):
-            contents = frozenset({path})
-            self.values[address(output)] = Value(self.clock, contents, is_signal=True)
-        if known and not strange:
-            produced = Produced(path, frame.call, output)
-            self.values.setdefault(address(output), Value(self.clock)).produced = produced
-            self.seen.produced.append(produced)
+        elif kind is not None and isinstance(output, Tensor):
+            if kind == "synapse":
+                contents = frozenset({frame.path})
+                self.values[address(output)] = Value(self.clock, contents, is_signal=True)
+            if not strange:
+                produced = Produced(frame.path, frame.call, output)
+                self.values.setdefault(address(output), Value(self.clock)).produced = produced
+                self.seen.produced.append(produced)
         return output
 
-    def _as_if_active(self, module: nn.Module, output: Tensor, strange: bool) -> Tensor:
+    def _as_if_active(self, output: Tensor, fires_binary: bool) -> Tensor:
         values = torch.rand(output.shape, generator=self.spikes).to(output)
-        if charge_of(module) not in ("fallback", None) and not strange:
-            return values.round() if _is_binary(output) else output
+        if fires_binary:
+            # Quantised, it sends 0 and 1 to the last bit, whatever its surrogate answers in float.
+            return values.round()
         # Others may send more than spikes; while they are silent, nobody knows.
         return output if bool((output != 0).any()) else values
 
@@ -270,8 +271,7 @@ class Watch(TorchDispatchMode):
     def _computing_layer(self) -> Frame | None:
         """The layer being called that a plan understands, if there is one."""
         for frame in reversed(self.frames):
-            module = frame.module
-            if frame.is_layer and _is_known(module) and not is_foldable(module):
+            if frame.is_layer and self.kinds[id(frame.module)] not in (None, "norm"):
                 return frame
         return None
 
@@ -282,12 +282,6 @@ class Watch(TorchDispatchMode):
             yield
         finally:
             self.paused -= 1
-
-
-def _is_known(module: nn.Module) -> bool:
-    """Whether a plan understands what the module computes."""
-    known = is_synapse(module) or is_foldable(module) or declares_tensors(module)
-    return known or charge_of(module) is not None
 
 
 def _is_alias(func: Any, taken: list[Tensor], made: list[Tensor]) -> bool:

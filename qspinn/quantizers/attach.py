@@ -9,7 +9,6 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import (
     LayerInfo,
     ResolvedPlan,
@@ -20,6 +19,8 @@ from qspinn.plan import (
 )
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.expected import check_module, check_resolved
+from qspinn.plan.neurons import fires_exactly
+from qspinn.plan.overrides import is_overridden
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
@@ -28,10 +29,12 @@ from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
+    QuantizedFilter,
     QuantizedNode,
     QuantizedReadout,
     QuantizedSimpleNode,
 )
+from qspinn.quantizers.neuron_formats import check_grids, check_shapes, check_still_known
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
 from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
@@ -39,7 +42,7 @@ from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Observers = dict[str, Observer]
 Swap = tuple[nn.Module, type[Swapped], object]
-STEPPING = (QuantizedNode, FallbackNode, QuantizedSimpleNode)
+STEPPING = (QuantizedNode, QuantizedFilter, FallbackNode, QuantizedSimpleNode)
 
 
 def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
@@ -274,13 +277,14 @@ def _neuron_swap(
     observers: Observers | None,
 ) -> Swap:
     assert layer.charge is not None
+    check_still_known(child, layer)
     quantizer = NeuronQuantizer(
         charge=layer.charge,
         threshold=_quantizer(tensors.get("v_threshold"), observers),
         decay=_quantizer(tensors.get("decay"), observers),
     )
     for name, tensor in tensors.items():
-        if tensor.role != "membrane":
+        if tensor.role not in ("membrane", "trace"):
             continue
         state = _quantizer(tensor, observers)
         if state is not None:
@@ -289,24 +293,12 @@ def _neuron_swap(
         if observer is not None:
             quantizer.observers[name] = observer
     check_grids(layer, tensors)
-    if observers is None and "v" in quantizer.states:
+    check_shapes(child, layer)
+    quantizer.own_start = is_overridden(child, "materialize_states")
+    quantizer.snaps = layer.charge != "fallback" and not fires_exactly(child)
+    if observers is None and quantizer.states:
         quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer
-
-
-def check_grids(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> None:
-    """A threshold finer than the membrane is another threshold than the one compared with."""
-    membrane, threshold = tensors.get("v"), tensors.get("v_threshold")
-    if membrane is None or threshold is None:
-        return
-    grid, fmt = membrane.format, threshold.format
-    if not isinstance(grid, FixedPointFormat) or not isinstance(fmt, FixedPointFormat):
-        return
-    if fmt.fraction_bits > grid.fraction_bits:
-        raise ValueError(
-            f"{threshold.path}: format {fmt} is finer than the membrane's {grid}, with which it is "
-            f"compared; write at most {grid.fraction_bits} fraction bits"
-        )
 
 
 def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
@@ -315,4 +307,6 @@ def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
     if isinstance(child, spiking.SimpleBaseNode):
         return QuantizedSimpleNode
     assert isinstance(child, base.MemoryModule)
+    if layer.charge == "filter":
+        return QuantizedFilter
     return FallbackNode if layer.charge == "fallback" else QuantizedNode

@@ -11,7 +11,7 @@ from qspinn.fixed_point import Format, to_integers
 from qspinn.plan import layers_of
 from qspinn.quantizers.attach import quantized_parameters
 from qspinn.quantizers.held_plan import plan_of
-from qspinn.quantizers.neuron import NeuronQuantizer
+from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.fixed_point.exactness import (
@@ -16,9 +16,11 @@ from qspinn.fixed_point.exactness import (
     accumulator_limit,
     charge_bits,
     dtype_for,
+    filter_bits,
     fraction_bits_of,
 )
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.neuron_constants import leak_of
 from qspinn.quantizers.declared import declared_accumulators
 from qspinn.quantizers.neuron import NeuronQuantizer
 
@@ -134,6 +136,10 @@ def charge_dtype(
         return torch.float32
     current = _current(layer, plan)
     decay = _decay(node, quantizer)
+    if quantizer.charge == "filter":
+        return _filter_dtype(layer, quantizer, current, decay)
+    if "v" not in quantizer.states:
+        return torch.float32
     if current is None or (decay is None and quantizer.charge != "if"):
         return torch.float64
     membrane = quantizer.states["v"].format
@@ -151,10 +157,26 @@ def _decay(node: Any, quantizer: NeuronQuantizer) -> tuple[int, Fraction] | None
         return None
     fmt = quantizer.decay.format
     assert isinstance(fmt, FixedPointFormat)
-    if quantizer.charge == "plif":
+    value = leak_of(node)
+    if isinstance(value, Tensor):
         return fmt.fraction_bits, Fraction(fmt.max)
-    value = quantizer.decay.constant(1.0 / float(node.tau))
+    value = quantizer.decay.constant(value)
     return fraction_bits_of(value), Fraction(value)
+
+
+def _filter_dtype(
+    layer: LayerInfo,
+    quantizer: NeuronQuantizer,
+    current: tuple[int, Fraction] | None,
+    decay: tuple[int, Fraction] | None,
+) -> torch.dtype:
+    """Float64, always: the leak, the trace and the input are multiplied by each other."""
+    trace = quantizer.states["out_i"].format
+    assert isinstance(trace, FixedPointFormat)
+    if current is not None and decay is not None:
+        bits = filter_bits(trace, *current, *decay)
+        dtype_for(bits, f"{layer.path}: the decay of its trace")
+    return torch.float64
 
 
 def _current(layer: LayerInfo, plan: ResolvedPlan) -> tuple[int, Fraction] | None:
