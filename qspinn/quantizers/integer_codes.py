@@ -19,8 +19,9 @@ class IntegerCodes:
     """One tensor as a device stores it.
 
     Attributes:
-        codes: Whole numbers; the value of code ``n`` is ``n * format.step``.
-        format: Of the tensor.
+        codes: Whole numbers; :func:`qspinn.fixed_point.from_integers` gives their values,
+            code times step.
+        format: Of the tensor, with one step, or one per channel.
     """
 
     codes: Tensor
