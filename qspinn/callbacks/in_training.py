@@ -9,7 +9,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
@@ -108,7 +108,7 @@ class InTrainingQuantization(Quantization):
             detach(pl_module)
             resolved = self._calibrated(trainer, pl_module, batch)
             if self.resolved_plan is None:
-                warn_of_notes(resolved, "InTrainingQuantization")
+                log_summary(resolved, "InTrainingQuantization")
             self.resolved_plan = resolved
             attach(pl_module, resolved, self.compile_steps)
         self._was_tried = True

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 
-from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.evaluating import QuantizesEvaluations
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
@@ -198,7 +198,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
             batches = self._training_batches(trainer, pl_module, train)
             resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
-            warn_of_notes(resolved, "PostTrainingQuantization")
+            log_summary(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)
             attach(quantized, resolved, self.compile_steps)
             quantized.eval()
