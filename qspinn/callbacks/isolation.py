@@ -14,7 +14,7 @@ import torch
 from lightning import LightningModule, Trainer
 from torch.utils._python_dispatch import _disable_current_modes
 
-from qspinn.callbacks.packages import counterpart, is_lightning_module, overrides
+from qspinn.callbacks.packages import counterpart, overrides
 from qspinn.callbacks.random_state import capture_random_states, restore_random_states
 from qspinn.plan import needs_forward_pass, reset_states
 from qspinn.plan.compiled import check_not_compiled
@@ -76,13 +76,7 @@ def independent_copy(module: LightningModule) -> LightningModule:
     Raises:
         TypeError: The module holds something that cannot be copied.
     """
-    copied = independent_module(module)
-    for child in copied.modules():
-        if is_lightning_module(child):
-            # Lightning's cache of which metric is whose is by identity: the
-            # originals' here.
-            child._metric_attributes = None  # type: ignore[assignment]
-    return copied  # type: ignore[return-value]
+    return independent_module(module)  # type: ignore[return-value]
 
 
 def copy_for(trainer: Trainer, module: LightningModule) -> LightningModule:

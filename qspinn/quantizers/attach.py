@@ -108,6 +108,7 @@ def detach(module: nn.Module) -> nn.Module:
 
 def is_attached(module: nn.Module) -> bool:
     """Whether any layer of ``module`` has a quantizer."""
+    check_module(module, "is_attached")
     return any(is_swapped(child) for child in module.modules())
 
 
@@ -118,6 +119,7 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         ``(path, value)`` for each synapse layer with quantizers, batch norm folded,
         and for all that other modules declare with a value.
     """
+    check_module(module, "quantized_parameters")
     for path, child in module.named_modules():
         prefix = f"{path}." if path else ""
         if isinstance(child, QuantizedDeclared):

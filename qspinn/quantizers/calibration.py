@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qspinn.fixed_point import Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.calling import Inputs, as_run
 from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
@@ -38,7 +39,7 @@ Tensors = dict[str, ResolvedTensor]
 def calibrate(
     module: nn.Module,
     plan: ResolvedPlan,
-    run: Callable[[], object] | Tensor | None = None,
+    run: Callable[[], object] | Inputs | None = None,
     learning: bool = False,
 ) -> ResolvedPlan:
     """Gives every tensor of ``plan`` a format.
@@ -52,7 +53,8 @@ def calibrate(
         module: The network, no quantizers attached. It is left as it was;
             SpikingJelly's states are reset.
         plan: Resolved against ``module`` with an example input.
-        run: An input batch, or a function that runs ``module`` on calibration data
+        run: An input batch (a tensor, a tuple of positional arguments, or a dictionary of
+            keyword arguments), or a function that runs ``module`` on calibration data
             and calls ``functional.reset_net`` between batches. Not used where nothing
             must be observed.
         learning: Whether the network will learn in these formats. What a module
@@ -78,7 +80,7 @@ def calibrate(
             plan = plan.with_formats(declared_formats(child, layer.path, tensors, learning))
         else:
             plan = plan.with_formats(_parameter_formats(module, layer, tensors))
-    observers = _observe(module, plan, run)
+    observers = _observe(module, plan, as_run(module, run, "calibrate"))
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         node = module.get_submodule(layer.path)
@@ -89,9 +91,7 @@ def calibrate(
     return plan
 
 
-def _observe(
-    module: nn.Module, plan: ResolvedPlan, run: Callable[[], object] | Tensor | None
-) -> Observers:
+def _observe(module: nn.Module, plan: ResolvedPlan, run: Callable[[], object] | None) -> Observers:
     observers = attach_observers(module, plan)
     try:
         if observers and run is None:
@@ -101,7 +101,7 @@ def _observe(
             )
         with evaluation_mode(module):
             if observers and run is not None:
-                module(run) if isinstance(run, Tensor) else run()
+                run()
     finally:
         detach(module)
     return observers

@@ -2,6 +2,7 @@
 
 import copy
 import multiprocessing
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from qspinn.plan import QuantizationPlan, inspect, resolve
+from qspinn.plan import QuantizationPlan, footprint_of, inspect, resolve
 from qspinn.plan.summary import Summary
 from qspinn.quantizers import (
+    accumulator_word_lengths,
     attach,
     calibrate,
     detach,
@@ -24,6 +26,7 @@ from qspinn.quantizers import (
     load_quantized,
     plan_of,
     quantize_module,
+    quantized_parameters,
     save_quantized,
 )
 
@@ -95,6 +98,32 @@ def test_any_way_of_calling(batches: Any, run: Any) -> None:
     assert not found.training
     assert not is_attached(network)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_calibration_takes_batches_in_any_form() -> None:
+    network, formats = trained(), []
+    for batch in (IMAGES, (IMAGES, GAIN), {"x": IMAGES, "gain": GAIN}):
+        formats.append(calibrate(network, PLAN.resolve(network, batch), batch).formats())
+    assert formats[0] == formats[1] == formats[2]
+
+
+def test_what_stays_in_float_is_warned_of_once() -> None:
+    network = nn.Sequential(
+        layer.Conv2d(1, 4, 3, padding=1), layer.AvgPool2d(3), layer.Flatten(), nn.GELU(),
+        layer.Linear(16, 3), neuron.LIFNode(),
+    )  # fmt: skip
+    with pytest.warns(
+        UserWarning, match=r"average over 9 values: 1\n  on no grid: gelu: 3"
+    ) as found:
+        quantize_module(network, PLAN, IMAGES)
+    assert len(found) == 1
+    assert found[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quantize_module(trained(), PLAN, IMAGES)
+        # What the plan leaves in float is no surprise.
+        rule = {"layers": "readout", "format": "float32"}
+        quantize_module(trained(), QuantizationPlan.uniform(rules=[rule]), IMAGES)
 
 
 def test_a_plan_may_be_a_dictionary_and_batches_are_limited() -> None:
@@ -333,6 +362,14 @@ WRONG: dict[str, tuple[Any, str]] = {
     "attach, a class": (lambda n: attach(Network, resolved(n)), "a class; give an instance of it"),
     "calibrate": (lambda n: calibrate(n, PLAN, IMAGES), "calibrate: plan is a QuantizationPlan"),
     "calibrate, swapped": (lambda n: calibrate(resolved(n), n), "calibrate: module is a Resolved"),
+    "calibrate, a list": (
+        lambda n: calibrate(n, resolved(n), [IMAGES]),
+        "calibrate: run is a list; give a function that runs the module, or one batch",
+    ),
+    "footprint_of": (lambda n: footprint_of(PLAN, n), "inventory is a QuantizationPlan and plan a"),
+    "accumulators": (lambda n: accumulator_word_lengths(n), "plan is a Network; give a Resolved"),
+    "is_attached": (lambda n: is_attached(PLAN), "is_attached: module is a QuantizationPlan"),
+    "quantized_parameters": (lambda n: dict(quantized_parameters("x")), "module is a str"),
     "detach": (lambda n: detach(resolved(n)), "detach: module is a ResolvedPlan"),
     "inspect": (lambda n: inspect(PLAN), "inspect: module is a QuantizationPlan"),
     "plan.resolve": (lambda n: PLAN.resolve(n.state_dict(), IMAGES), "module is a OrderedDict"),
