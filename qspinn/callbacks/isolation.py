@@ -154,6 +154,11 @@ def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -
 def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exception) -> str:
     what = f"{type(module).__name__}.{step_name(module)}" if forward is None else "forward="
     told = f"{type(error).__name__}: {error}"
+    if type(error).__module__.startswith("torch._dynamo"):
+        return (
+            f"{what} runs something that torch.compile has compiled, so that its layers can "
+            f"neither be watched nor quantised: {told}. Run what it was compiled from"
+        )
     if is_attached(module):
         return (
             f"{what} cannot compute with quantised layers on a training batch: {told}. "
@@ -203,7 +208,7 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         deterministic = "warn"
     made: type[Trainer] = counterpart(trainer, "Trainer")
     silent = counterpart(trainer, "loggers.logger.DummyLogger")
-    return made(
+    side = made(
         accelerator=kind,
         devices=devices,
         precision=trainer.precision,
@@ -214,8 +219,13 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
+        max_epochs=trainer.max_epochs,
         **arguments,
     )
+    # Modules ask for the epoch, to anneal something for example, and samplers are told it.
+    progress, shown = side.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_progress.current
+    progress.processed, progress.completed = shown.processed, shown.completed
+    return side
 
 
 def _step_arguments(step: Callable[..., Any], batch: Any) -> tuple[Any, ...]:
