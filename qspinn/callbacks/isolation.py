@@ -223,7 +223,8 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         **arguments,
     )
     # Modules ask for the epoch, to anneal something for example, and samplers are told it.
-    progress, shown = side.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_progress.current
+    progress: Any = side.fit_loop.epoch_progress.current
+    shown: Any = trainer.fit_loop.epoch_progress.current
     progress.processed, progress.completed = shown.processed, shown.completed
     return side
 

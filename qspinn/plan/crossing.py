@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from qspinn.plan.frames import Crossing, Frame, Geometry
 from qspinn.plan.operations import address, name_of
@@ -190,10 +190,10 @@ class StepTracker:
 
 def _renewed(crossings: list[Crossing]) -> list[Crossing]:
     """What is used in the step after the one that wrote it, and in no later one."""
-    used: dict[int, set[int]] = defaultdict(set)
+    used: dict[tuple[int, int], set[int]] = defaultdict(set)
     for one in crossings:
-        used[one.storage].add(one.used)
-    return [one for one in crossings if used[one.storage] == {one.written + 1}]
+        used[one.storage, one.written].add(one.used)
+    return [one for one in crossings if used[one.storage, one.written] == {one.written + 1}]
 
 
 def _is_loop(frame: Frame, held: list[Crossing], steps: int) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
-from qspinn.quantizers import is_attached
+from qspinn.quantizers import is_attached, load_quantized, plan_of, save_quantized
 from tests.callbacks.harness import NAME, PLAN, fit, module, ptq, simple_fit, trainer
 from tests.callbacks.strangers import Stranger, loader
 
@@ -265,3 +265,14 @@ def test_a_compiled_part_that_nobody_sees(tmp_path: Path, name: str) -> None:
     with pytest.raises((RuntimeError, ValueError), match=r"compiled|was not called"):
         simple_fit(stock, module(kind=Hiding))
     assert stock.global_step == 0
+
+
+def test_the_plan_of_a_module_that_learned_quantised(tmp_path: Path) -> None:
+    callback, fitted = CALLBACKS["itq"](), module()
+    simple_fit(trainer(tmp_path, callback), fitted)
+    assert plan_of(fitted).formats() == callback.resolved_plan.formats()
+    save_quantized(fitted, tmp_path / "learned.pt")
+    loaded = load_quantized(module(seed=4), tmp_path / "learned.pt").eval()
+    images = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), fitted.eval()(images))
