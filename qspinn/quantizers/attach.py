@@ -68,13 +68,9 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
             module that declares its tensors refuses its formats, or steps that
             cannot be compiled.
     """
-    check_module(module, "attach")
-    check_resolved(plan, "attach")
     check_not_compiled(module, "attach")
-    with torch.inference_mode(False):  # what is made here outlives it
-        _attach(module, plan, None, compile_steps)
-    hold_plan(module, plan)
-    return module
+    check_resolved(plan, "attach")
+    return _attach(module, plan, None, compile_steps)
 
 
 def reattach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
@@ -90,10 +86,7 @@ def reattach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False)
     for child in module.modules():
         if is_swapped(child) and not isinstance(child, QuantizedDeclared):
             restore(child)
-    with torch.inference_mode(False):  # what is made here outlives it
-        _attach(module, plan, None, compile_steps, declared=False)
-    hold_plan(module, plan)
-    return module
+    return _attach(module, plan, None, compile_steps, declared=False)
 
 
 def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
@@ -116,11 +109,10 @@ def detach(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, with SpikingJelly's states reset.
     """
-    check_module(module, "detach")
+    drop_plan(module)
     for child in module.modules():
         if is_swapped(child):
             restore(child)
-    drop_plan(module)
     reset_states(module)
     return module
 
@@ -152,6 +144,7 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}bias", bias
 
 
+@torch.inference_mode(False)  # what is made here outlives it
 def _attach(
     module: nn.Module,
     plan: ResolvedPlan,
@@ -197,6 +190,8 @@ def _attach(
     _swap_all(swaps)
     if declared:
         reset_states(module)
+    if observers is None:
+        hold_plan(module, plan)
     return module
 
 
