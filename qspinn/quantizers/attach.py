@@ -74,12 +74,9 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
             module that declares its tensors refuses its formats, or steps that
             cannot be compiled.
     """
-    check_module(module, "attach")
-    check_resolved(plan, "attach")
     check_not_compiled(module, "attach")
-    with torch.inference_mode(False):  # what is made here outlives it
-        _attach(module, plan, None, compile_steps)
-    hold_plan(module, plan)
+    check_resolved(plan, "attach")
+    _attach(module, plan, None, compile_steps)
     warn_of_floats(plan)
     return module
 
@@ -120,17 +117,17 @@ def detach(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, with SpikingJelly's states reset.
     """
-    check_module(module, "detach")
+    drop_plan(module)
     for child in module.modules():
         if is_swapped(child):
             restore(child)
-    drop_plan(module)
     reset_states(module)
     return module
 
 
 def is_attached(module: nn.Module) -> bool:
     """Whether any layer of ``module`` has a quantizer."""
+    check_module(module, "is_attached")
     return any(is_swapped(child) for child in module.modules())
 
 
@@ -141,6 +138,7 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         ``(path, value)`` for each synapse layer with quantizers, batch norm folded,
         and for all that other modules declare with a value.
     """
+    check_module(module, "quantized_parameters")
     for path, child in module.named_modules():
         prefix = f"{path}." if path else ""
         if isinstance(child, QuantizedDeclared):
@@ -154,6 +152,7 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}bias", bias
 
 
+@torch.inference_mode(False)  # what is made here outlives it
 def _attach(
     module: nn.Module,
     plan: ResolvedPlan,
@@ -199,6 +198,8 @@ def _attach(
     _swap_all(swaps)
     if declared:
         reset_states(module)
+    if observers is None:
+        hold_plan(module, plan)
     return module
 
 

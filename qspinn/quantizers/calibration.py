@@ -11,7 +11,7 @@ from torch import nn
 
 from qspinn.fixed_point import Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
-from qspinn.plan.calling import Inputs, Run, call
+from qspinn.plan.calling import Inputs, Run, as_run
 from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
@@ -102,7 +102,7 @@ def calibrate(
             plan = plan.with_formats(declared_formats(child, layer.path, tensors, learning))
         else:
             plan = plan.with_formats(_parameter_formats(module, layer, tensors))
-    observers = _observe(module, plan, run)
+    observers = _observe(module, plan, as_run(module, run, "calibrate"))
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         node = module.get_submodule(layer.path)
@@ -113,7 +113,7 @@ def calibrate(
     return plan
 
 
-def _observe(module: nn.Module, plan: ResolvedPlan, run: Run | Inputs | None) -> Observers:
+def _observe(module: nn.Module, plan: ResolvedPlan, run: Run | None) -> Observers:
     observers = attach_observers(module, plan)
     watched = _watch_inputs(module, plan)
     try:
@@ -124,7 +124,7 @@ def _observe(module: nn.Module, plan: ResolvedPlan, run: Run | Inputs | None) ->
             )
         with evaluation_mode(module):
             if observers and run is not None:
-                run() if callable(run) else call(module, run)
+                run()
     finally:
         detach(module)
     others = [path for path, seen in watched.items() if not seen.is_binary(training=False)]

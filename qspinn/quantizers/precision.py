@@ -20,6 +20,7 @@ from qspinn.fixed_point.exactness import (
     fraction_bits_of,
 )
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.expected import check_resolved
 from qspinn.plan.neuron_constants import leak_of
 from qspinn.quantizers.declared import declared_accumulators
 from qspinn.quantizers.neuron import NeuronQuantizer
@@ -36,6 +37,7 @@ def accumulator_word_lengths(plan: ResolvedPlan, module: nn.Module | None = None
     Returns:
         Layer path -> bits, for the layers whose sums lie on a grid.
     """
+    check_resolved(plan, "accumulator_word_lengths")
     lengths = {} if module is None else declared_accumulators(module)
     for layer in plan.inventory.layers:
         if layer.kind == "synapse":
