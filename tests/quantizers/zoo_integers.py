@@ -1,0 +1,261 @@
+"""Compares what a network with quantizers computes, layer by layer, with integers.
+
+Hooks note what enters and leaves each layer. From what entered, and from the float parameters
+rounded here, the integers say what had to leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from qspinn.plan import LayerInfo, ResolvedPlan
+from tests.reference.fixed_point import code_of
+from tests.reference.integer_graph import Layer, as_integers, nearest, stored, words_of
+from tests.reference.integer_network import Neurons, Word
+
+EPSILON = 2.0**-10
+"""Of batch norms: a variance plus this is a power of 4, so that folding them is exact."""
+
+
+@dataclass
+class Compared:
+    """What was compared.
+
+    Attributes:
+        layers: Layers whose sums, or neurons whose steps, were compared.
+        sums, steps, spikes: How many numbers, neuron steps, and spikes among these.
+        norms: Norms that a device folds, and that were seen to hand on what they got.
+        skipped: Layers that stay in float, or partly.
+        wrong: What differed: layer and values.
+    """
+
+    layers: set[str] = field(default_factory=set)
+    sums: int = 0
+    steps: int = 0
+    spikes: int = 0
+    norms: int = 0
+    skipped: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def on_powers_of_two(net: nn.Module) -> None:
+    """Moves norms and biases to numbers with which folding is exact in any float type."""
+    with torch.no_grad():
+        for child in net.modules():
+            if isinstance(child, _NormBase) and child.running_var is not None:
+                child.eps = EPSILON
+                exponents = (child.running_var.clamp(min=2.0**-9).log2() / 2).round()
+                child.running_var.copy_(4.0**exponents - EPSILON)
+                child.running_mean.copy_(_coarse(child.running_mean))
+                child.weight.copy_(child.weight.sign() * 2.0 ** child.weight.abs().log2().round())
+                child.bias.copy_(_coarse(child.bias))
+            elif isinstance(getattr(child, "bias", None), nn.Parameter):
+                child.bias.copy_(_coarse(child.bias))
+
+
+def _coarse(values: Tensor) -> Tensor:
+    return (values * 256).round() / 256
+
+
+@dataclass
+class _Calls:
+    """Inputs and outputs of one layer, call by call."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, child: Any, args: tuple[Any, ...], output: Tensor) -> None:
+        self.inputs.append(args[0].detach().clone())
+        self.outputs.append(output.detach().clone())
+        state = getattr(child, "v", None)
+        if isinstance(state, Tensor):
+            whole = child.v_seq if child.step_mode == "m" else state.unsqueeze(0)
+            self.states.append(whole.detach().clone())
+
+
+def compare(net: nn.Module, plan: ResolvedPlan, x: Tensor) -> Compared:
+    """Runs ``net``, which has the quantizers of ``plan``, on ``x`` and compares every layer."""
+    found, calls = Compared(), {}
+    norms = {info.norm: info.path for info in plan.inventory.layers if info.norm is not None}
+    kinds = {info.path: info.kind for info in plan.inventory.layers}
+    handles = []
+    for path, child in net.named_modules():
+        if kinds.get(path) in ("synapse", "neuron") or path in norms:
+            calls[path] = _Calls()
+            handles.append(child.register_forward_hook(calls[path]))
+            if kinds.get(path) == "neuron" and hasattr(child, "store_v_seq"):
+                child.store_v_seq = True
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    for info in plan.inventory.layers:
+        child = net.get_submodule(info.path)
+        if info.kind == "synapse":
+            norm = None if info.norm is None else net.get_submodule(info.norm)
+            _compare_sums(info, child, norm, plan, calls[info.path], found)
+        elif info.kind == "neuron":
+            _compare_steps(info, child, plan, calls[info.path], found)
+    for path in norms:
+        found.norms += 1
+        for given, got in zip(calls[path].inputs, calls[path].outputs, strict=True):
+            if not torch.equal(given, got):
+                found.wrong.append(f"{path}: changes what it is given, though it is folded")
+    functional.reset_net(net)
+    return found
+
+
+def _formats(info: LayerInfo, plan: ResolvedPlan) -> dict[str, str] | None:
+    """Name -> format, where every tensor of the layer that has a role is quantised."""
+    formats = plan.formats()
+    needed = [tensor for tensor in info.tensors if tensor.role is not None]
+    if any(tensor.path not in formats for tensor in needed):
+        return None
+    for tensor in needed:
+        entry = formats[tensor.path]
+        assert (entry["rounding"], entry["overflow"]) == ("nearest", "saturate")
+    return {tensor.name: formats[tensor.path]["format"] for tensor in needed}
+
+
+def _compare_sums(
+    info: LayerInfo, child: Any, norm: Any, plan: ResolvedPlan, calls: _Calls, found: Compared
+) -> None:
+    formats = _formats(info, plan)
+    if formats is None:
+        found.skipped.append(f"{info.path}: partly in float")
+        return
+    twin = _synapses(child, norm, formats)
+    for x, y in zip(calls.inputs, calls.outputs, strict=True):
+        given = x.double().numpy()
+        if "input" in formats:
+            word = words_of(formats["input"])[0]
+            codes, places = nearest(given, word), word.fraction_bits
+        else:
+            codes, places = given.astype(np.int64), 0
+            if not np.isin(given, (0.0, 1.0)).all():
+                found.wrong.append(f"{info.path}: takes its input for spikes, and it is none")
+                continue
+        sums, grid = _summed(twin, codes, places)
+        _note_sums(info.path, y, sums, grid, found)
+    found.layers.add(info.path)
+
+
+def _summed(twin: Layer, codes: Any, places: int) -> tuple[Any, int]:
+    """The sums over any leading axes, in the layout of the layer's output."""
+    inner = max(1, twin.weight.ndim - 1)
+    lead, rest = codes.shape[: codes.ndim - inner], codes.shape[codes.ndim - inner :]
+    sums, grid = twin.sums(codes.reshape(-1, *rest), places)
+    return sums.reshape(*lead, *sums.shape[1:]), grid
+
+
+def _note_sums(path: str, y: Tensor, sums: Any, grid: int, found: Compared) -> None:
+    expected = sums.astype(np.float64) * 2.0**-grid
+    assert np.abs(sums).max(initial=0) < 2**53
+    if y.dtype == torch.float32:  # class scores, which no neuron takes, leave in float32
+        expected = expected.astype(np.float32).astype(np.float64)
+    got = y.double().numpy()
+    found.sums += sums.size
+    if got.shape != expected.shape:
+        found.wrong.append(f"{path}: made {got.shape}, not {expected.shape}")
+    elif not np.array_equal(got, expected):
+        at = np.argwhere(got != expected)
+        first = tuple(at[0])
+        found.wrong.append(
+            f"{path}: {len(at)} of {got.size} sums; at {first} {got[first]!r} for "
+            f"{expected[first]!r}, grid {grid}, {y.dtype}"
+        )
+
+
+def _synapses(child: Any, norm: Any, formats: dict[str, str]) -> Layer:
+    weight = child.weight.detach().double().numpy()
+    bias = None if child.bias is None else child.bias.detach().double().numpy()
+    if norm is not None:
+        root = np.sqrt(norm.running_var.double().numpy() + EPSILON)
+        # The variances were chosen so: what is left of them is float32's rounding.
+        scale = norm.weight.detach().double().numpy() / 2.0 ** np.log2(root).round()
+        weight = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+        mean, shift = norm.running_mean.double().numpy(), norm.bias.detach().double().numpy()
+        bias = ((0.0 if bias is None else bias) - mean) * scale + shift
+    codes, fractions = stored(weight, words_of(formats["weight"]))
+    settings: dict[str, Any] = {}
+    if bias is not None:
+        settings["bias"], settings["bias_fractions"] = stored(bias, words_of(formats["bias"]))
+    if weight.ndim > 2:
+        assert child.padding_mode == "zeros"
+        names = ("stride", "padding", "dilation", "groups")
+        settings |= {name: getattr(child, name) for name in names}
+    return Layer(codes, fractions, **settings)
+
+
+def _compare_steps(
+    info: LayerInfo, child: Any, plan: ResolvedPlan, calls: _Calls, found: Compared
+) -> None:
+    formats = _formats(info, plan)
+    exact = info.charge in ("if", "lif", "plif")
+    if formats is None or not exact or "v_threshold" not in formats or len(info.tensors) > 3:
+        found.skipped.append(f"{info.path}: {info.type_name}, {info.charge}")
+        return
+    twin = _neurons(info, child, formats)
+    place = twin.membrane.fraction_bits
+    for x, y, states in zip(calls.inputs, calls.outputs, calls.states, strict=True):
+        many = child.step_mode == "m"
+        xs, ys = (x, y) if many else (x.unsqueeze(0), y.unsqueeze(0))
+        for t, (current, spikes, v) in enumerate(zip(xs, ys, states, strict=True)):
+            codes, grid = as_integers(current.double().numpy())
+            fired, potential = twin.step(codes, grid)
+            found.steps += fired.size
+            found.spikes += int(fired.sum())
+            got = v.double().numpy() * 2.0**place
+            for name, mine, theirs in (
+                ("spikes", fired.astype(np.float64), spikes.double().numpy()),
+                ("potentials", potential.astype(np.float64), got),
+            ):
+                if not np.array_equal(mine, theirs):
+                    at = np.argwhere(mine != theirs)
+                    first = tuple(at[0])
+                    found.wrong.append(
+                        f"{info.path}: {len(at)} of {mine.size} {name} at step {t}; at {first} "
+                        f"{theirs[first]!r} for {mine[first]!r} (code), current {current[first]!r}"
+                    )
+    found.layers.add(info.path)
+
+
+def _neurons(info: LayerInfo, node: Any, formats: dict[str, str]) -> Neurons:
+    membrane = words_of(formats["v"])[0]
+    threshold = words_of(formats["v_threshold"])[0]
+    decay, decay_fraction = None, 0
+    if info.charge in ("lif", "plif"):
+        word = words_of(formats["decay"])[0]
+        decay_fraction = word.fraction_bits
+        leak = 1.0 / node.tau if info.charge == "lif" else _sigmoid(float(node.w.detach()))
+        decay = _code(leak, word)
+    reset = None if node.v_reset is None else _code(node.v_reset, membrane)
+    return Neurons(
+        membrane,
+        _code(node.v_threshold, threshold),
+        threshold.fraction_bits,
+        decay,
+        decay_fraction,
+        bool(getattr(node, "decay_input", True)),
+        reset,
+        reset or 0,
+    )
+
+
+def _sigmoid(w: float) -> float:
+    return float(1.0 / (1.0 + np.exp(-w)))
+
+
+def _code(value: float, word: Word) -> int:
+    integers = word.bits - word.fraction_bits - word.signed
+    exact = float(Fraction(value))
+    return code_of(exact, integers, word.fraction_bits, word.signed, "nearest", "saturate")
