@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import layer, neuron, surrogate
 from spikingjelly.activation_based.model import (
     masnn,
     maxformer,
@@ -26,144 +23,11 @@ from spikingjelly.activation_based.model import (
     spiking_vgg,
     spiking_vggws_ottt,
 )
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
+from torch import nn
+
+from tests.quantizers.zoo_variant import STEPS, OnlyScores, OverTime, Variant
 
 CLASSES = 10
-STEPS = 2
-
-
-class OverTime(nn.Module):
-    """A network that takes one time step at a time, over ``[T, N, *]``."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([self.net(one) for one in x])
-
-
-class OnlyScores(nn.Module):
-    """A network that gives auxiliary scores too: their sum while training, else the scores."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores, auxiliary = self.net(x)
-        return scores if auxiliary is None else scores + auxiliary
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One network.
-
-    Attributes:
-        name: Of its builder.
-        build: Makes it, with SpikingJelly's own layers and forward.
-        shape: Of one input, without time and batch.
-        static: Whether it takes images ``[N, *shape]`` and repeats them by itself.
-        binary: Whether its inputs are spikes.
-        batch: Images.
-        divisor: By how much its layers are narrower than published.
-    """
-
-    name: str
-    build: Callable[[], nn.Module]
-    shape: tuple[int, ...] = (3, 32, 32)
-    static: bool = False
-    binary: bool = False
-    batch: int = 2
-    divisor: int = 16
-
-    def network(self) -> nn.Module:
-        """The network in evaluation mode, with weights and statistics as if it had learned."""
-        torch.manual_seed(7)
-        with narrowed(self.divisor):
-            net = self.build()
-        stepwise = isinstance(net, OverTime | snas_net.SNASNet)
-        functional.set_step_mode(net, "s" if stepwise else "m")
-        as_if_trained(net, self.inputs(seed=1))
-        return net
-
-    def inputs(self, seed: int = 0) -> Tensor:
-        """``[N, *shape]`` or ``[T, N, *shape]``: pixels, or spikes."""
-        random = torch.Generator().manual_seed(seed)
-        shape = (self.batch, *self.shape) if self.static else (STEPS, self.batch, *self.shape)
-        x = torch.rand(shape, generator=random)
-        return (x < 0.4).float() if self.binary else x
-
-
-def as_if_trained(net: nn.Module, x: Tensor) -> None:
-    """Gives layers scales, shifts and statistics with which the neurons are active."""
-    layers = [child for child in net.modules() if isinstance(child, nn.Linear | _ConvNd)]
-    hooks = [child.register_forward_hook(_spread) for child in layers]
-    with torch.no_grad():
-        net(x)
-        functional.reset_net(net)
-    for hook in hooks:
-        hook.remove()
-    norms = [child for child in net.modules() if isinstance(child, _NormBase)]
-    with torch.no_grad():
-        for norm in norms:
-            if norm.weight is not None:
-                norm.weight.uniform_(1.2, 2.5)
-                norm.bias.uniform_(-0.2, 0.6)
-            norm.momentum = None
-        net.train()
-        for _ in range(2):
-            net(x)
-            functional.reset_net(net)
-    for norm in norms:
-        norm.momentum = 0.1
-    net.eval()
-
-
-def _spread(synapse: Any, _: object, out: Tensor) -> Tensor:
-    """Scales a layer so that its output spreads by about a threshold."""
-    factor = 1.5 / out.std().clamp(min=1e-6)
-    synapse.weight *= factor
-    if synapse.bias is not None:
-        synapse.bias *= factor
-    return out * factor
-
-
-@contextmanager
-def narrowed(divisor: int) -> Iterator[None]:
-    """Makes every layer that is built meanwhile narrower: the widths in the zoo are fixed.
-
-    A width that is a multiple of `divisor` is divided by it, in convolutions (their groups too),
-    linear layers and norms; pixels, polarities and classes are none.
-    """
-
-    def narrow(width: int) -> int:
-        return width // divisor if width % divisor == 0 else width
-
-    conv, linear, norm = _ConvNd.__init__, nn.Linear.__init__, _NormBase.__init__
-
-    def narrow_conv(self: Any, inputs: int, outputs: int, *args: Any, **kwargs: Any) -> None:
-        sizes, groups = args[:6], args[6]
-        conv(self, narrow(inputs), narrow(outputs), *sizes, narrow(groups), *args[7:], **kwargs)
-
-    def narrow_linear(self: Any, inputs: int, outputs: int, *args: Any, **kwargs: Any) -> None:
-        linear(self, narrow(inputs), narrow(outputs), *args, **kwargs)
-
-    def narrow_norm(self: Any, features: int, *args: Any, **kwargs: Any) -> None:
-        norm(self, narrow(features), *args, **kwargs)
-
-    patched: Any = (_ConvNd, nn.Linear, _NormBase)
-    made = (narrow_conv, narrow_linear, narrow_norm)
-    for kind, init in zip(patched, made, strict=True):
-        kind.__init__ = init
-    try:
-        yield
-    finally:
-        for kind, init in zip(patched, (conv, linear, norm), strict=True):
-            kind.__init__ = init
-
 
 LIF: dict[str, Any] = {
     "spiking_neuron": neuron.LIFNode,

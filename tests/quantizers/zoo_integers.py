@@ -6,6 +6,7 @@ rounded here, the integers say what had to leave.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -14,15 +15,15 @@ import numpy as np
 import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from qspinn.plan import LayerInfo, ResolvedPlan
+from tests.quantizers.zoo_variant import EPSILON
 from tests.reference.fixed_point import code_of
 from tests.reference.integer_graph import Layer, as_integers, nearest, stored, words_of
 from tests.reference.integer_network import Neurons, Word
 
-EPSILON = 2.0**-10
-"""Of batch norms: a variance plus this is a power of 4, so that folding them is exact."""
+GRID = 48
+"""More fraction bits than sums of 8 bits have: a current that needs them is off any grid."""
 
 
 @dataclass
@@ -32,41 +33,30 @@ class Compared:
     Attributes:
         layers: Layers whose sums, or neurons whose steps, were compared.
         sums, steps, spikes: How many numbers, neuron steps, and spikes among these.
+        off_grid: Neurons whose currents lie on no grid, such as averages of 9.
+        ties: Steps of these where float64 cannot tell which side of a tie the charge lies on.
         norms: Norms that a device folds, and that were seen to hand on what they got.
         skipped: Layers that stay in float, or partly.
+        joints: Places where what enters a layer was compared with what left others.
         wrong: What differed: layer and values.
+        calls: What was noted.
     """
 
     layers: set[str] = field(default_factory=set)
     sums: int = 0
     steps: int = 0
     spikes: int = 0
+    ties: int = 0
+    off_grid: set[str] = field(default_factory=set)
     norms: int = 0
+    joints: int = 0
     skipped: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-
-
-def on_powers_of_two(net: nn.Module) -> None:
-    """Moves norms and biases to numbers with which folding is exact in any float type."""
-    with torch.no_grad():
-        for child in net.modules():
-            if isinstance(child, _NormBase) and child.running_var is not None:
-                child.eps = EPSILON
-                exponents = (child.running_var.clamp(min=2.0**-9).log2() / 2).round()
-                child.running_var.copy_(4.0**exponents - EPSILON)
-                child.running_mean.copy_(_coarse(child.running_mean))
-                child.weight.copy_(child.weight.sign() * 2.0 ** child.weight.abs().log2().round())
-                child.bias.copy_(_coarse(child.bias))
-            elif isinstance(getattr(child, "bias", None), nn.Parameter):
-                child.bias.copy_(_coarse(child.bias))
-
-
-def _coarse(values: Tensor) -> Tensor:
-    return (values * 256).round() / 256
+    calls: dict[str, Calls] = field(default_factory=dict, repr=False)
 
 
 @dataclass
-class _Calls:
+class Calls:
     """Inputs and outputs of one layer, call by call."""
 
     inputs: list[Tensor] = field(default_factory=list)
@@ -78,19 +68,23 @@ class _Calls:
         self.outputs.append(output.detach().clone())
         state = getattr(child, "v", None)
         if isinstance(state, Tensor):
-            whole = child.v_seq if child.step_mode == "m" else state.unsqueeze(0)
+            many = child.step_mode == "m"
+            whole = child.v_seq if many else state.unsqueeze(0)
             self.states.append(whole.detach().clone())
 
 
-def compare(net: nn.Module, plan: ResolvedPlan, x: Tensor) -> Compared:
+def compare(
+    net: nn.Module, plan: ResolvedPlan, x: Tensor, watched: Collection[str] = ()
+) -> Compared:
     """Runs ``net``, which has the quantizers of ``plan``, on ``x`` and compares every layer."""
-    found, calls = Compared(), {}
+    found = Compared()
+    calls = found.calls
     norms = {info.norm: info.path for info in plan.inventory.layers if info.norm is not None}
     kinds = {info.path: info.kind for info in plan.inventory.layers}
     handles = []
     for path, child in net.named_modules():
-        if kinds.get(path) in ("synapse", "neuron") or path in norms:
-            calls[path] = _Calls()
+        if kinds.get(path) in ("synapse", "neuron") or path in norms or path in watched:
+            calls[path] = Calls()
             handles.append(child.register_forward_hook(calls[path]))
             if kinds.get(path) == "neuron" and hasattr(child, "store_v_seq"):
                 child.store_v_seq = True
@@ -114,6 +108,37 @@ def compare(net: nn.Module, plan: ResolvedPlan, x: Tensor) -> Compared:
     return found
 
 
+def compare_joints(
+    found: Compared,
+    joined: Mapping[str, tuple[tuple[str, str], ...]],
+    averaged: Mapping[str, tuple[str, str]],
+) -> None:
+    """Compares what enters layers with exact sums, or averages of 2 x 2, of what left others."""
+    for path, ends in joined.items():
+        terms = [as_integers(_values(found, end)) for end in ends]
+        grid = max(bits for _, bits in terms)
+        total = sum(codes << (grid - bits) for codes, bits in terms)
+        _note_joint(found, path, total, grid)
+    for path, end in averaged.items():
+        codes, bits = as_integers(_values(found, end))
+        *lead, high, wide = codes.shape
+        windows = codes.reshape(*lead, high // 2, 2, wide // 2, 2)
+        _note_joint(found, path, windows.sum(axis=(-3, -1)), bits + 2)
+
+
+def _values(found: Compared, end: tuple[str, str]) -> Any:
+    path, side = end
+    calls = found.calls[path]
+    return (calls.inputs if side == "in" else calls.outputs)[0].double().numpy()
+
+
+def _note_joint(found: Compared, path: str, codes: Any, grid: int) -> None:
+    expected = codes.astype(np.float64) * 2.0**-grid
+    found.joints += 1
+    if not np.array_equal(expected, _values(found, (path, "in"))):
+        found.wrong.append(f"{path}: what enters is not the exact sum of what left before it")
+
+
 def _formats(info: LayerInfo, plan: ResolvedPlan) -> dict[str, str] | None:
     """Name -> format, where every tensor of the layer that has a role is quantised."""
     formats = plan.formats()
@@ -127,7 +152,7 @@ def _formats(info: LayerInfo, plan: ResolvedPlan) -> dict[str, str] | None:
 
 
 def _compare_sums(
-    info: LayerInfo, child: Any, norm: Any, plan: ResolvedPlan, calls: _Calls, found: Compared
+    info: LayerInfo, child: Any, norm: Any, plan: ResolvedPlan, calls: Calls, found: Compared
 ) -> None:
     formats = _formats(info, plan)
     if formats is None:
@@ -160,7 +185,7 @@ def _summed(twin: Layer, codes: Any, places: int) -> tuple[Any, int]:
 def _note_sums(path: str, y: Tensor, sums: Any, grid: int, found: Compared) -> None:
     expected = sums.astype(np.float64) * 2.0**-grid
     assert np.abs(sums).max(initial=0) < 2**53
-    if y.dtype == torch.float32:  # class scores, which no neuron takes, leave in float32
+    if y.dtype == torch.float32:  # class scores, which no neuron takes
         expected = expected.astype(np.float32).astype(np.float64)
     got = y.double().numpy()
     found.sums += sums.size
@@ -197,7 +222,7 @@ def _synapses(child: Any, norm: Any, formats: dict[str, str]) -> Layer:
 
 
 def _compare_steps(
-    info: LayerInfo, child: Any, plan: ResolvedPlan, calls: _Calls, found: Compared
+    info: LayerInfo, child: Any, plan: ResolvedPlan, calls: Calls, found: Compared
 ) -> None:
     formats = _formats(info, plan)
     exact = info.charge in ("if", "lif", "plif")
@@ -205,28 +230,51 @@ def _compare_steps(
         found.skipped.append(f"{info.path}: {info.type_name}, {info.charge}")
         return
     twin = _neurons(info, child, formats)
-    place = twin.membrane.fraction_bits
     for x, y, states in zip(calls.inputs, calls.outputs, calls.states, strict=True):
         many = child.step_mode == "m"
         xs, ys = (x, y) if many else (x.unsqueeze(0), y.unsqueeze(0))
-        for t, (current, spikes, v) in enumerate(zip(xs, ys, states, strict=True)):
-            codes, grid = as_integers(current.double().numpy())
-            fired, potential = twin.step(codes, grid)
-            found.steps += fired.size
-            found.spikes += int(fired.sum())
-            got = v.double().numpy() * 2.0**place
-            for name, mine, theirs in (
-                ("spikes", fired.astype(np.float64), spikes.double().numpy()),
-                ("potentials", potential.astype(np.float64), got),
-            ):
-                if not np.array_equal(mine, theirs):
-                    at = np.argwhere(mine != theirs)
-                    first = tuple(at[0])
-                    found.wrong.append(
-                        f"{info.path}: {len(at)} of {mine.size} {name} at step {t}; at {first} "
-                        f"{theirs[first]!r} for {mine[first]!r} (code), current {current[first]!r}"
-                    )
+        for current, spikes, v in zip(xs, ys, states, strict=True):
+            _compare_step(info.path, twin, current, spikes, v, found)
     found.layers.add(info.path)
+
+
+def _compare_step(
+    path: str, twin: Neurons, current: Tensor, spikes: Tensor, v: Tensor, found: Compared
+) -> None:
+    codes, grid = as_integers(current.double().numpy())
+    before = twin.potential
+    fired, after = twin.step(codes, grid)
+    found.steps += fired.size
+    found.spikes += int(fired.sum())
+    got = v.double().numpy() * 2.0**twin.membrane.fraction_bits
+    differs = (after.astype(np.float64) != got) | (fired != spikes.double().numpy())
+    if grid > GRID:
+        found.off_grid.add(path)
+        ties = differs & _near_ties(twin, codes, before, grid)
+        found.ties += int(ties.sum())
+        differs &= ~ties
+        twin.potential = np.where(ties, got.astype(np.int64).astype(object), after)
+    if differs.any():
+        first = tuple(int(one) for one in np.argwhere(differs)[0])
+        found.wrong.append(
+            f"{path}: {differs.sum()} of {differs.size} steps; at {first} potential {got[first]} "
+            f"and spike {float(spikes[first])} for {after[first]} and {fired[first]}, current "
+            f"{float(current[first])!r}"
+        )
+
+
+def _near_ties(twin: Neurons, codes: Any, before: Any, grid: int) -> Any:
+    """Where a charge lies within 2^-32 of a step of the middle between two codes.
+
+    A current that lies on no grid is itself a rounded number, so that float64 cannot tell.
+    """
+    potential = np.full(codes.shape, twin.initial, dtype=object) if before is None else before
+    exact, places = twin._charge(codes, potential, grid)
+    places -= twin.membrane.fraction_bits
+    middle = 1 << (places - 1)
+    rest = (exact - middle) & ((1 << places) - 1)
+    distance = np.minimum(rest, (1 << places) - rest)
+    return (distance < (1 << max(places - 32, 0))).astype(bool)
 
 
 def _neurons(info: LayerInfo, node: Any, formats: dict[str, str]) -> Neurons:

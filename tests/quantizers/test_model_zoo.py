@@ -1,0 +1,205 @@
+"""SpikingJelly's model zoo, quantised: it runs, learns, comes back, and equals integers."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import pkgutil
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, model
+from torch import Tensor, nn
+
+from qspinn.plan import QuantizationPlan, ResolvedPlan
+from qspinn.quantizers import attach, calibrate, detach, is_attached
+from tests.quantizers.zoo import BY_NAME, ZOO
+from tests.quantizers.zoo_integers import Compared, compare, compare_joints
+from tests.quantizers.zoo_kinds import KINDS, Kind
+from tests.quantizers.zoo_variant import Variant
+
+BITS = (8, 4)
+
+
+def quantized(net: nn.Module, x: Tensor, bits: int, granularity: str = "tensor") -> ResolvedPlan:
+    plan = QuantizationPlan.uniform(bits, granularity=granularity).resolve(net, x)
+    plan = calibrate(net, plan, x)
+    attach(net, plan)
+    return plan
+
+
+def output(net: nn.Module, x: Tensor) -> Tensor:
+    functional.reset_net(net)
+    with torch.no_grad():
+        y = net(x)
+    functional.reset_net(net)
+    return y
+
+
+def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor | None]:
+    """Of a random sum of the scores, by training the network on ``x`` as a user would."""
+    functional.reset_net(net)
+    net.train()
+    net.zero_grad(set_to_none=True)
+    torch.manual_seed(3)  # dropout
+    y = net(x)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(4))
+    (y * weights).sum().backward()
+    functional.reset_net(net)
+    net.eval()
+    return {name: one.grad for name, one in net.named_parameters()}
+
+
+def copied(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def check_state_dict(net: nn.Module, state: dict[str, Tensor]) -> None:
+    held = net.state_dict()
+    assert list(held) == list(state)
+    assert all(torch.equal(held[name], value) for name, value in state.items())
+
+
+def check_gradients(found: dict[str, Tensor | None], given: dict[str, Tensor | None]) -> None:
+    """Every parameter that learns in float learns, too."""
+    largest = max(float(one.abs().max()) for one in given.values() if one is not None)
+    for name, expected in given.items():
+        grad = found[name]
+        assert (grad is None) == (expected is None), name
+        if grad is None or expected is None:
+            continue
+        assert bool(grad.isfinite().all()), name
+        if float(expected.abs().max()) > 1e-6 * largest:
+            assert bool((grad != 0).any()), f"{name}: no gradient in any place"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("variant", ZOO, ids=lambda variant: variant.name)
+def test_it_is_quantised_learns_and_comes_back(variant: Variant, bits: int) -> None:
+    net, x = variant.network(), variant.inputs()
+    state, before = copied(net), output(net, x)
+    expected = gradients(net, x)
+    net.load_state_dict(state)
+
+    quantized(net, x, bits)
+    y = output(net, x)
+    assert y.shape == before.shape
+    assert y.dtype == before.dtype
+    assert bool(y.isfinite().all())
+    assert not torch.equal(y, before)
+    assert torch.equal(output(net, x), y)
+    check_state_dict(net, state)
+
+    saved = io.BytesIO()
+    torch.save(net.state_dict(), saved)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    saved.seek(0)
+    net.load_state_dict(torch.load(saved, weights_only=True))
+    assert torch.equal(output(net, x), y)
+
+    check_gradients(gradients(net, x), expected)
+    torch.optim.SGD(net.parameters(), 1e-3).step()
+    assert bool(output(net, x).isfinite().all())
+
+    net.load_state_dict(state)
+    detach(net)
+    assert not is_attached(net)
+    assert torch.equal(output(net, x), before)
+    check_state_dict(net, state)
+
+
+def check(net: nn.Module, x: Tensor, plan: ResolvedPlan, kind: Kind | None = None) -> Compared:
+    found = compare(net, plan, x, set() if kind is None else kind.ends())
+    if kind is not None:
+        compare_joints(found, kind.joined, kind.averaged)
+    assert not found.wrong, "\n".join(found.wrong)
+    return found
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_network_equals_integers(name: str, bits: int) -> None:
+    kind = KINDS[name]
+    net, x = kind.variant.exactly_foldable(), kind.variant.inputs()
+
+    found = check(net, x, quantized(net, x, bits), kind)
+
+    assert found.skipped == []
+    assert found.sums > kind.at_least
+    assert found.steps > kind.at_least
+    assert found.spikes > found.steps / 50
+    assert found.joints == len(kind.joined) + len(kind.averaged)
+    assert bool(found.off_grid) == kind.off_grid
+
+
+@pytest.mark.parametrize(
+    "name", ["current addition", "depthwise convolutions", "recurrent containers"]
+)
+def test_formats_of_channels_equal_integers(name: str) -> None:
+    kind = KINDS[name]
+    net, x = kind.variant.exactly_foldable(), kind.variant.inputs()
+
+    plan = quantized(net, x, 6, "channel")
+
+    weights = [tensor["format"] for tensor in plan.formats().values() if tensor["role"] == "weight"]
+    assert any("|" in text for text in weights)
+    check(net, x, plan, kind)
+
+
+OFF_GRID = ("att_ms_resnet18", "masnn_dvs128_gesture", "SNASNet_forward", "SNASNet_backward")
+"""Their currents are products of sigmoids or averages of nine numbers."""
+
+OWN_STEP = ("ottt_", "SpikeDHS")
+"""Their neurons compute more than a step, and are rounded after it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("variant", ZOO, ids=lambda variant: variant.name)
+def test_every_layer_equals_integers(variant: Variant, bits: int) -> None:
+    net, x = variant.exactly_foldable(), variant.inputs()
+    plan = quantized(net, x, bits)
+
+    found = check(net, x, plan)
+
+    own_step = variant.name.startswith(OWN_STEP)
+    assert own_step or found.skipped == []
+    assert bool(found.off_grid) == (variant.name in OFF_GRID)
+    if not own_step:
+        assert found.sums > 5000
+        assert found.steps > 5000
+        assert found.spikes > found.steps / 50
+
+
+def test_a_wrong_sum_and_a_wrong_step_are_noticed() -> None:
+    """Shows that the comparison can fail."""
+    kind = KINDS["pooling before a neuron"]
+    net: Any = kind.variant.exactly_foldable()
+    x = kind.variant.inputs()
+    plan = quantized(net, x, 8)
+    step = 2.0**-20
+    net[0].register_forward_hook(lambda _, __, y: y + step)
+    net[7].register_forward_hook(lambda _, __, y: 1 - y)
+
+    wrong = compare(net, plan, x).wrong
+
+    assert {text.split(":")[0] for text in wrong} == {"0", "7"}
+
+
+def test_the_zoo_is_whole() -> None:
+    """Every builder that the installed SpikingJelly has is in the list."""
+    builders = set()
+    for found in pkgutil.iter_modules(model.__path__):
+        module = importlib.import_module(f"{model.__name__}.{found.name}")
+        public = {name: getattr(module, name) for name in module.__all__}
+        functions = {name for name, one in public.items() if inspect.isfunction(one)}
+        builders |= functions or set(public)
+    names = {name.partition("_")[0] if name.startswith("SNASNet") else name for name in BY_NAME}
+    parts = {name for name in builders if name.startswith(("Spiking", "SearchSpiking", "DSpike"))}
+    assert builders - names - parts - {"save_v_LIFNode"} == set()
+    assert len(ZOO) >= 55
