@@ -21,6 +21,11 @@ from tests.quantizers.zoo_kinds import KINDS, Kind
 from tests.quantizers.zoo_variant import Variant
 
 BITS = (8, 4)
+EXPLODING = {"spiking_resnet152": 1e-12, "sew_resnet152": 1e-12}
+"""Whose gradients explode before they have learned, in float too; their loss is multiplied by this.
+
+Not that of others: numbers too small for a float to hold in full are slow.
+"""
 
 
 def quantized(net: nn.Module, x: Tensor, bits: int, granularity: str = "tensor") -> ResolvedPlan:
@@ -38,7 +43,7 @@ def output(net: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
-def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor | None]:
+def gradients(net: nn.Module, x: Tensor, loss: float = 1.0) -> dict[str, Tensor | None]:
     """Of a random sum of the scores, by training the network on ``x`` as a user would."""
     functional.reset_net(net)
     net.train()
@@ -46,7 +51,7 @@ def gradients(net: nn.Module, x: Tensor) -> dict[str, Tensor | None]:
     torch.manual_seed(3)  # dropout
     y = net(x)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(4))
-    (y * weights).sum().backward()
+    (y * weights * loss).sum().backward()
     functional.reset_net(net)
     net.eval()
     return {name: one.grad for name, one in net.named_parameters()}
@@ -63,25 +68,37 @@ def check_state_dict(net: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def check_gradients(found: dict[str, Tensor | None], given: dict[str, Tensor | None]) -> None:
-    """Every parameter that learns in float learns, too."""
-    largest = max(float(one.abs().max()) for one in given.values() if one is not None)
+    """Every parameter that learns in float learns, too.
+
+    What is next to nothing beside the rest of its layer is rounding: a bias before a norm.
+    """
+    largest: dict[str, float] = {}
+    for name, expected in given.items():
+        layer, size = name.rpartition(".")[0], 0.0 if expected is None else _size(expected)
+        largest[layer] = max(largest.get(layer, 0.0), size)
     for name, expected in given.items():
         grad = found[name]
         assert (grad is None) == (expected is None), name
         if grad is None or expected is None:
             continue
+        assert bool(expected.isfinite().all()), f"{name}: the float network itself"
         assert bool(grad.isfinite().all()), name
-        if float(expected.abs().max()) > 1e-6 * largest:
+        if _size(expected) > 1e-4 * largest[name.rpartition(".")[0]]:
             assert bool((grad != 0).any()), f"{name}: no gradient in any place"
+
+
+def _size(gradient: Tensor) -> float:
+    return float(gradient.abs().max())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("variant", ZOO, ids=lambda variant: variant.name)
 def test_it_is_quantised_learns_and_comes_back(variant: Variant, bits: int) -> None:
-    net, x = variant.network(), variant.inputs()
+    net, x = variant.network(), variant.inputs(times=4)
+    loss = EXPLODING.get(variant.name, 1.0)
     state, before = copied(net), output(net, x)
-    expected = gradients(net, x)
+    expected = gradients(net, x, loss)
     net.load_state_dict(state)
 
     quantized(net, x, bits)
@@ -102,7 +119,7 @@ def test_it_is_quantised_learns_and_comes_back(variant: Variant, bits: int) -> N
     net.load_state_dict(torch.load(saved, weights_only=True))
     assert torch.equal(output(net, x), y)
 
-    check_gradients(gradients(net, x), expected)
+    check_gradients(gradients(net, x, loss), expected)
     torch.optim.SGD(net.parameters(), 1e-3).step()
     assert bool(output(net, x).isfinite().all())
 

@@ -74,7 +74,7 @@ class Variant:
             net = self.build()
         stepwise = isinstance(net, OverTime | SNASNet)
         functional.set_step_mode(net, "s" if stepwise else "m")
-        as_if_trained(net, self.inputs(seed=1))
+        as_if_trained(net, self.inputs(seed=1, times=4))
         return net
 
     def exactly_foldable(self) -> nn.Module:
@@ -83,10 +83,11 @@ class Variant:
         on_powers_of_two(net)
         return net
 
-    def inputs(self, seed: int = 0) -> Tensor:
-        """``[N, *shape]`` or ``[T, N, *shape]``: pixels, or spikes."""
+    def inputs(self, seed: int = 0, times: int = 1) -> Tensor:
+        """``[N, *shape]`` or ``[T, N, *shape]``: pixels, or spikes; `times` as many images."""
         random = torch.Generator().manual_seed(seed)
-        shape = (self.batch, *self.shape) if self.static else (self.steps, self.batch, *self.shape)
+        shape = (self.batch * times, *self.shape)
+        shape = shape if self.static else (self.steps, *shape)
         x = torch.rand(shape, generator=random)
         return (x < 0.4).float() if self.binary else x
 
@@ -120,8 +121,8 @@ def as_if_trained(net: nn.Module, x: Tensor) -> None:
 
 
 def _spread(synapse: Any, _: object, out: Tensor) -> Tensor:
-    """Scales a layer so that its output spreads by about a threshold."""
-    factor = 1.5 / out.std().clamp(min=1e-6)
+    """Scales a layer so that its output, where there is any, spreads by about a threshold."""
+    factor = 1.5 / out.std().clamp(min=0.1)
     synapse.weight *= factor
     if synapse.bias is not None:
         synapse.bias *= factor
