@@ -6,11 +6,12 @@ import importlib
 import inspect
 import io
 import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, model
+from spikingjelly.activation_based import functional, layer, model, neuron
 from torch import Tensor, nn
 
 from qspinn.plan import QuantizationPlan, ResolvedPlan
@@ -74,8 +75,8 @@ def check_gradients(found: dict[str, Tensor | None], given: dict[str, Tensor | N
     """
     largest: dict[str, float] = {}
     for name, expected in given.items():
-        layer, size = name.rpartition(".")[0], 0.0 if expected is None else _size(expected)
-        largest[layer] = max(largest.get(layer, 0.0), size)
+        owner, size = name.rpartition(".")[0], 0.0 if expected is None else _size(expected)
+        largest[owner] = max(largest.get(owner, 0.0), size)
     for name, expected in given.items():
         grad = found[name]
         assert (grad is None) == (expected is None), name
@@ -138,8 +139,23 @@ def check(net: nn.Module, x: Tensor, plan: ResolvedPlan, kind: Kind | None = Non
     return found
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("name", KINDS)
+LONG_SUMS = ("layers on sums", 16)
+ROUNDED_TWICE = pytest.mark.xfail(
+    strict=True,
+    reason="a layer rounds the float64 sums that enter it to float32, and then to its own grid",
+)
+
+
+def kinds_and_bits() -> Iterator[Any]:
+    """Every kind at 8 bits; at length 4 too, and 16, whose sums are longer than a float32 holds."""
+    for name in KINDS:
+        for bits in (8, 16, 4):
+            marks = [] if bits == 8 or (name, bits) == LONG_SUMS else [pytest.mark.slow]
+            marks += [ROUNDED_TWICE] if (name, bits) == LONG_SUMS else []
+            yield pytest.param(name, bits, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "bits"), kinds_and_bits())
 def test_every_kind_of_network_equals_integers(name: str, bits: int) -> None:
     kind = KINDS[name]
     net, x = kind.variant.exactly_foldable(), kind.variant.inputs()
@@ -152,6 +168,41 @@ def test_every_kind_of_network_equals_integers(name: str, bits: int) -> None:
     assert found.spikes > found.steps / 50
     assert found.joints == len(kind.joined) + len(kind.averaged)
     assert bool(found.off_grid) == kind.off_grid
+
+
+def silent_at_first() -> nn.Module:
+    """A layer behind a rectifier that lets nothing through until its input is bright."""
+    net = nn.Sequential(
+        *(layer.Conv2d(3, 4, 3), nn.ReLU(), layer.Conv2d(4, 4, 3), neuron.LIFNode()),
+        *(layer.Flatten(), layer.Linear(64, 10), neuron.LIFNode()),
+    )
+    with torch.no_grad():
+        net[0].weight.abs_().mul_(4)
+        net[0].bias.fill_(-0.5)
+        net[2].weight.mul_(4)
+    functional.set_step_mode(net, "m")
+    return net.eval()
+
+
+TAKEN_FOR_SPIKES = pytest.mark.xfail(
+    strict=True, reason="what is 0 throughout the batch that resolves a plan is taken for spikes"
+)
+
+
+@pytest.mark.parametrize(
+    "light",
+    [1.0, pytest.param(0.01, marks=TAKEN_FOR_SPIKES), pytest.param(0.0, marks=TAKEN_FOR_SPIKES)],
+)
+def test_a_dark_batch_does_not_make_spikes_of_numbers(light: float) -> None:
+    torch.manual_seed(0)
+    net, x = silent_at_first(), torch.rand(6, 4, 3, 8, 8)
+    plan = QuantizationPlan.uniform(8).resolve(net, x * light)
+    plan = calibrate(net, plan, x)
+    attach(net, plan)
+
+    found = check(net, x, plan)
+
+    assert found.spikes > 20
 
 
 @pytest.mark.parametrize(

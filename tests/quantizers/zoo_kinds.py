@@ -150,6 +150,10 @@ KINDS: dict[str, Kind] = {
             "head_lif": (("layer4.1.bn2", "out"), ("layer4.1.spike1", "in")),
         },
     ),
+    "layers on sums": Kind(
+        BY_NAME["max_resnet18"],
+        {"layer2.0.downsample.0": (("layer1.2.bn2", "out"), ("layer1.2.spike1", "in"))},
+    ),
     "grouped convolutions": Kind(BY_NAME["spiking_resnext50_32x4d"]),
     "depthwise convolutions": Kind(_own(depthwise)),
     "attention on spikes": Kind(BY_NAME["spikformer_ti"]),
