@@ -135,3 +135,24 @@ def charge_bits(
     if largest_current is not None:
         span += gain * (largest_current + span)
     return bits_for(span, grid) + 1
+
+
+def filter_bits(
+    trace: FixedPointFormat,
+    input_grid: int,
+    largest_input: Fraction,
+    decay_grid: int,
+    largest_decay: Fraction,
+) -> int:
+    """Bits that the exact ``trace - (1 - x) k trace + x`` of a synapse filter needs.
+
+    Args:
+        trace: Format of the trace.
+        input_grid: Fraction bits of the input ``x``.
+        largest_input: Its largest absolute value.
+        decay_grid: Fraction bits of the leak ``k``.
+        largest_decay: Its largest value.
+    """
+    held = magnitude(trace)
+    largest = held + (1 + largest_input) * largest_decay * held + largest_input
+    return bits_for(largest, max(input_grid, 0) + max(decay_grid, 0) + trace.fraction_bits) + 1

@@ -15,6 +15,7 @@ from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor, resolve
 from qspinn.plan.roles import ROLE_MEANINGS, ROLES, Role
 from qspinn.plan.rules import QuantizationPlan, Rule
 from qspinn.plan.settings import CALIBRATIONS, GRANULARITIES, TensorSettings
+from qspinn.plan.summary import Left, OffGrid, Share, Summary, summary_of
 
 __all__ = [
     "CALIBRATIONS",
@@ -27,11 +28,15 @@ __all__ = [
     "FootprintItem",
     "Inventory",
     "LayerInfo",
+    "Left",
+    "OffGrid",
     "QuantizationPlan",
     "ResolvedPlan",
     "ResolvedTensor",
     "Role",
     "Rule",
+    "Share",
+    "Summary",
     "TensorInfo",
     "TensorSettings",
     "charge_of",
@@ -44,4 +49,5 @@ __all__ = [
     "needs_forward_pass",
     "reset_states",
     "resolve",
+    "summary_of",
 ]

@@ -28,6 +28,6 @@ def call(module: nn.Module, inputs: Inputs) -> object:
     if isinstance(inputs, Mapping):
         return module(**inputs)
     raise TypeError(
-        f"inputs is a {type(inputs).__name__}; give a tensor, a tuple of positional arguments, or a "
-        "dictionary of keyword arguments"
+        f"inputs is a {type(inputs).__name__}; give a tensor, a tuple of positional arguments, or "
+        "a dictionary of keyword arguments"
     )

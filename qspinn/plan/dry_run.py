@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 from spikingjelly.activation_based import base
@@ -11,33 +10,45 @@ from torch import Tensor, nn
 from torch.nn.modules import loss as torch_loss
 from torch.nn.parameter import is_lazy
 
+from qspinn.plan.calling import Inputs, Run, call
 from qspinn.plan.declared import declared_tensors, declares_tensors, layers_of
 from qspinn.plan.float_class import float_class, shown
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
-from qspinn.plan.neurons import (
-    charge_of,
-    has_threshold,
-    is_unknown_neuron,
-    state_names,
+from qspinn.plan.neuron_info import (
+    direct_tensors,
+    is_recurrent,
+    neuron_info,
+    recurrent_info,
+    sources_of,
 )
-from qspinn.plan.synapses import SYNAPSES, TRANSPOSED, changes_weight, is_foldable, is_synapse
+from qspinn.plan.neurons import charge_of, is_unknown_neuron
+from qspinn.plan.notes import notes_of, reason_of
+from qspinn.plan.recurrent import recurrent_states
+from qspinn.plan.synapses import (
+    SYNAPSES,
+    TRANSPOSED,
+    is_foldable,
+    is_synapse,
+)
 from qspinn.plan.trace import Trace, trace_forward
 
 
 def inspect(
     module: nn.Module,
-    example_input: Tensor | None = None,
-    run: Callable[[], object] | None = None,
+    example_input: Inputs | None = None,
+    run: Run | None = None,
 ) -> Inventory:
     """Lists the layers of ``module`` and the tensors that a device would hold.
 
     Args:
         module: Any module. It is left as it was: training flags, parameters and
             buffers; SpikingJelly's neuron states are reset.
-        example_input: A batch as ``module`` takes it.
+        example_input: A batch as ``module`` takes it: a tensor, a tuple of positional
+            arguments, or a dictionary of keyword arguments.
         run: Instead of ``example_input``, for modules that are not simply called:
-            does one forward pass of ``module``. Not called where everything that
-            has a role declares its tensors.
+            does one forward pass of ``module``. It is called up to three times, with
+            parts of the batch handed to the network, and not at all where everything
+            that has a role declares its tensors.
 
     Returns:
         The inventory. Without a forward pass, numbers of neurons are unknown, no
@@ -47,23 +58,51 @@ def inspect(
         given = example_input
 
         def run() -> object:
-            return module(given)
+            return call(module, given)
 
     trace = None
     if run is not None and needs_forward_pass(module):
         trace = trace_forward(module, run)
     layers: list[LayerInfo] = []
-    notes: list[str] = []
     folded = {} if trace is None else trace.folds(module)
     may_fold = trace is None and any(is_foldable(child) for _, child in layers_of(module))
     for path, child in layers_of(module):
         if path in folded.values():
             continue
         found = _layer_info(path, child, trace, folded)
-        notes += _notes(path, child, trace)
         if found is not None:
             layers.append(_with_possible_bias(found) if may_fold else found)
-    return Inventory(tuple(layers), tuple(notes))
+    return _inventory(module, _with_ties(module, layers), trace, folded)
+
+
+def _inventory(
+    module: nn.Module, layers: list[LayerInfo], trace: Trace | None, folded: dict[str, str]
+) -> Inventory:
+    if trace is None:
+        return Inventory(tuple(layers), tuple(notes_of(module, layers, None, {})))
+    norms = set(folded.values())
+    off_grid = {
+        what: tuple(sorted(where - norms))
+        for what, where in sorted(trace.seen.off_grid.items())
+        if where - norms
+    }
+    return Inventory(
+        tuple(layers),
+        tuple(notes_of(module, layers, trace, off_grid)),
+        off_grid,
+        tuple(sorted(trace.seen.narrowed - norms)),
+        _has_neurons(module, layers),
+    )
+
+
+def _has_neurons(module: nn.Module, layers: list[LayerInfo]) -> bool:
+    """Whether anything in the module spikes, or keeps a state from step to step."""
+    if any(info.for_state for layer in layers for info in layer.tensors):
+        return True
+    return any(
+        declares_tensors(child) or charge_of(child) is not None or is_unknown_neuron(child)
+        for child in module.modules()
+    )
 
 
 def needs_forward_pass(module: nn.Module) -> bool:
@@ -90,34 +129,14 @@ def _layer_info(
 ) -> LayerInfo | None:
     if declares_tensors(module):
         return _declared_info(path, module, trace)
-    called = trace is None or path in trace.called
+    if is_recurrent(module):
+        return recurrent_info(path, module, trace)
+    called = trace is None or trace.called(path)
     if called and is_synapse(module):
         return _synapse_info(path, module, trace, folded.get(path))
     if called and charge_of(module) is not None:
-        return _neuron_info(path, module, trace, folded)
+        return neuron_info(path, module, trace, folded)
     return _other_info(path, module, trace)
-
-
-def _notes(path: str, module: nn.Module, trace: Trace | None) -> list[str]:
-    """What a user should know about how this layer is treated."""
-    name = shown(path, module)
-    if declares_tensors(module):
-        return []
-    charge = charge_of(module)
-    if is_unknown_neuron(module):
-        return [f"{name} does not step by itself, or in a way that is not known: stays 32-bit"]
-    if isinstance(module, SYNAPSES) and changes_weight(module):
-        return [f"{name} does not compute with the weight that it stores: stays 32-bit"]
-    if not isinstance(module, SYNAPSES) and charge is None:
-        return []
-    if trace is not None and path not in trace.called:
-        return [f"{name} was not called in the dry run: stays 32-bit"]
-    if charge == "fallback":
-        return [
-            f"{name} has no exact integer formula here: its state is rounded after the float "
-            "computation"
-        ]
-    return []
 
 
 def _synapse_info(path: str, module: nn.Module, trace: Trace | None, norm: str | None) -> LayerInfo:
@@ -136,11 +155,17 @@ def _synapse_info(path: str, module: nn.Module, trace: Trace | None, norm: str |
     bias: object = module.bias
     if bias is not None or norm is not None:
         tensors.append(TensorInfo(path, "bias", "bias", (outputs,), 0))
-    if trace is None or not trace.binary_inputs[path]:
+    if trace is None or not trace.seen.binary_inputs[path]:
         tensors.append(TensorInfo(path, "input", "input", None))
     fan_in = math.prod(weight.shape) // outputs if axis == 0 else _transposed_fan_in(weight, groups)
     return LayerInfo(
-        path, "synapse", float_class(module).__name__, tuple(tensors), norm=norm, fan_in=fan_in
+        path,
+        "synapse",
+        float_class(module).__name__,
+        tuple(tensors),
+        norm=norm,
+        fan_in=fan_in,
+        in_float32=None if trace is None else trace.seen.in_float32.get(path),
     )
 
 
@@ -155,77 +180,59 @@ def _transposed_fan_in(weight: Tensor, groups: int) -> int:
     return weight.shape[0] // groups * math.prod(weight.shape[2:])
 
 
-def _neuron_info(
-    path: str, module: nn.Module, trace: Trace | None, folded: dict[str, str]
-) -> LayerInfo:
-    shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys(state_names(module))
-    if trace is not None:
-        shapes = dict(trace.state_shapes[path])
-    charge = charge_of(module)
-    tensors = [TensorInfo(path, name, "membrane", shape) for name, shape in shapes.items()]
-    if has_threshold(module):
-        tensors.append(TensorInfo(path, "v_threshold", "threshold", ()))
-    if charge in ("lif", "plif"):
-        tensors.append(TensorInfo(path, "decay", "decay", ()))
-    # PLIF's only parameter is its decay.
-    tensors += _direct_tensors(path, module, without=("w",) if charge == "plif" else ())
-    norms = {norm: synapse for synapse, norm in folded.items()}
-    source = None if trace is None else trace.only_source(path)
-    if trace is not None and source is not None:
-        source = norms.get(source, source)
-        source = source if source in trace.binary_inputs else None
-    reset = getattr(module, "v_reset", None)
-    return LayerInfo(
-        path,
-        "neuron",
-        float_class(module).__name__,
-        tuple(tensors),
-        charge=charge,
-        current_from=source,
-        sources=_sources(path, trace),
-        reset_word=reset is not None and reset != 0.0,
-    )
-
-
 def _declared_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:
     tensors = tuple(declared.info for declared in declared_tensors(path, module))
     if not tensors:
         return None
     name = float_class(module).__name__
-    return LayerInfo(path, "declared", name, tensors, sources=_sources(path, trace))
+    return LayerInfo(path, "declared", name, tensors, sources=sources_of(path, trace))
 
 
 def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo | None:
     if isinstance(module, torch_loss._Loss):
         return None
-    tensors = [*_uncovered_states(path, module, trace), *_direct_tensors(path, module)]
+    states = _uncovered_states(path, module, trace)
+    names = {info.name for info in states}
+    tensors = [*states, *direct_tensors(path, module, frozenset(names))]
     if not tensors:
         return None
-    name = float_class(module).__name__
-    return LayerInfo(path, "other", name, tuple(tensors), sources=_sources(path, trace))
-
-
-def _sources(path: str, trace: Trace | None) -> tuple[str, ...]:
-    return () if trace is None else tuple(sorted(trace.sources.get(path, ())))
+    return LayerInfo(
+        path,
+        "other",
+        float_class(module).__name__,
+        tuple(tensors),
+        sources=sources_of(path, trace),
+        reason=reason_of(path, module, trace),
+    )
 
 
 def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list[TensorInfo]:
     """The states of a module that steps, but is no neuron that is known."""
-    if not isinstance(module, base.MemoryModule):
-        return []
+    shapes = recurrent_states(module)
     if trace is not None:
-        shapes = trace.state_shapes.get(path, {})
-        return [TensorInfo(path, name, None, shape) for name, shape in shapes.items()]
+        shapes = shapes or trace.state_shapes.get(path, {})
+        shapes = shapes if trace.called(path) or path == "" else {}
+    if shapes or not isinstance(module, base.MemoryModule) or trace is not None:
+        return [
+            TensorInfo(path, name, None, shape, is_state=True) for name, shape in shapes.items()
+        ]
     held = [name for name in module._memories if module._memories_rv[name] is not None]
-    return [TensorInfo(path, name, None, None) for name in held]
+    return [TensorInfo(path, name, None, None, is_state=True) for name in held]
 
 
-def _direct_tensors(
-    path: str, module: nn.Module, without: tuple[str, ...] = ()
-) -> list[TensorInfo]:
-    held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    return [
-        TensorInfo(path, name, None, tuple(value.shape))
-        for name, value in held
-        if value.is_floating_point() and name not in without
-    ]
+def _with_ties(module: nn.Module, layers: list[LayerInfo]) -> list[LayerInfo]:
+    """Marks tensors that hold the numbers of another one, which a device stores once."""
+    first: dict[int, str] = {}
+    tied = []
+    for layer in layers:
+        held = dict(module.get_submodule(layer.path)._parameters)
+        infos = []
+        for info in layer.tensors:
+            value = held.get(info.name)
+            # A batch norm folded in makes other numbers of them.
+            if value is not None and layer.norm is None:
+                path = first.setdefault(id(value), info.path)
+                info = info if path == info.path else replace(info, tied_to=path)
+            infos.append(info)
+        tied.append(replace(layer, tensors=tuple(infos)))
+    return tied

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
+from qspinn.plan.calling import Inputs, Run
 from qspinn.plan.dry_run import inspect
 from qspinn.plan.inventory import Inventory
-from qspinn.plan.resolved import ResolvedPlan, resolve
+from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor, resolve
 from qspinn.plan.roles import UNSTORED_ROLES
 from qspinn.plan.rules import QuantizationPlan
 
@@ -26,7 +27,8 @@ class FootprintItem:
         role: Its role, or ``"other"`` where no role covers it (then it is 32-bit, or
             has a fixed word length).
         count: Number of values.
-        word_length: Bits per value as quantised.
+        word_length: Bits per value as quantised; 0 where another tensor holds the same
+            codes.
         training_only: Held only by a device that learns.
         baseline_word_length: Bits per value in the baseline: 32, or as quantised
             where it is no fixed-point number.
@@ -106,42 +108,59 @@ class Footprint:
 def footprint(
     module: nn.Module,
     plan: QuantizationPlan | ResolvedPlan | None = None,
-    example_input: Tensor | None = None,
+    example_input: Inputs | None = None,
+    run: Run | None = None,
 ) -> Footprint:
     """The footprint of ``module`` under ``plan``.
 
     Args:
         module: Any module with SpikingJelly neurons and torch layers.
         plan: A plan, or what it resolved to; ``None`` for the 32-bit network.
-        example_input: A batch as ``module`` takes it; not needed where ``plan`` was
-            resolved with one. The number of neurons is known only from it.
+        example_input: A batch as ``module`` takes it: a tensor, a tuple of positional
+            arguments, or a dictionary of keyword arguments. Not needed where ``plan``
+            was resolved with one. The number of neurons is known only from it.
+        run: Instead of ``example_input``: does one forward pass of ``module``.
 
     Raises:
-        ValueError: The number of neurons is not known.
+        ValueError: The number of neurons is not known; or the module has no spiking
+            neuron, and the plan does not say that it may have none.
     """
-    if isinstance(plan, ResolvedPlan) and example_input is None:
+    if isinstance(plan, ResolvedPlan) and example_input is None and run is None:
         return footprint_of(plan.inventory, plan)
-    inventory = inspect(module, example_input)
+    inventory = inspect(module, example_input, run)
     if isinstance(plan, QuantizationPlan):
         return footprint_of(inventory, resolve(plan, inventory))
     return footprint_of(inventory, plan)
 
 
 def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
-    """The footprint of what ``inventory`` lists; tensors not in ``plan`` are 32-bit."""
-    lengths = {} if plan is None else {tensor.path: tensor.word_length for tensor in plan.tensors}
+    """The footprint of what ``inventory`` lists; tensors not in ``plan`` are 32-bit.
+
+    Raises:
+        ValueError: The network has no spiking neuron, and the plan does not say that
+            it may have none.
+    """
+    if plan is not None:
+        plan.check_neurons()
+    quantized = {} if plan is None else {tensor.path: tensor for tensor in plan.tensors}
+    excluded = frozenset[str]() if plan is None else plan.excluded
     items = []
     for layer in inventory.layers:
         for info in layer.tensors:
-            if info.role in UNSTORED_ROLES:
+            if info.role in UNSTORED_ROLES or info.path in excluded:
                 continue
-            baseline = info.word_length or FLOAT_BITS
+            tensor, baseline = quantized.get(info.path), info.word_length or FLOAT_BITS
+            length = baseline if tensor is None else tensor.word_length
+            if info.tied_to is not None:
+                baseline = 0
+                if _same_codes(tensor, quantized.get(info.tied_to)):
+                    length = 0
             items.append(
                 FootprintItem(
                     info.path,
                     info.role or UNCOVERED,
                     info.count,
-                    lengths.get(info.path, baseline),
+                    length,
                     info.for_training,
                     baseline,
                 )
@@ -149,8 +168,18 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
         if layer.reset_word:
             state = next(info for info in layer.tensors if info.role == "membrane")
             path = f"{layer.path}.v_reset" if layer.path else "v_reset"
-            items.append(FootprintItem(path, "membrane", 1, lengths.get(state.path, FLOAT_BITS)))
+            if state.path not in excluded:
+                held = quantized.get(state.path)
+                length = FLOAT_BITS if held is None else held.word_length
+                items.append(FootprintItem(path, "membrane", 1, length))
     return Footprint(tuple(items))
+
+
+def _same_codes(one: ResolvedTensor | None, other: ResolvedTensor | None) -> bool:
+    """Whether two tensors with the same numbers are stored as the same codes."""
+    if one is None or other is None:
+        return one is other
+    return one.settings == other.settings and one.format == other.format
 
 
 def _by_role(bits: Iterable[tuple[FootprintItem, int]]) -> dict[str, int]:

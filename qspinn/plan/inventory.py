@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from qspinn.plan.roles import TRAINING_ONLY_ROLES, Role
+from qspinn.plan.roles import STATE_ROLES, TRAINING_ONLY_ROLES, Role
 
 if TYPE_CHECKING:
     from qspinn.plan.neurons import Charge
+
+
+# Name of a state -> its shape.
+Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class TensorInfo:
             its role says so.
         word_length: Bits per value of what is no fixed-point number (counters,
             labels), quantised and in the baseline; ``None`` for 32.
+        is_state: Whether it changes from time step to time step; ``None`` where its
+            role says so.
+        tied_to: Path of the tensor that holds the same numbers, listed before it.
     """
 
     layer: str
@@ -37,6 +44,13 @@ class TensorInfo:
     channel_axis: int | None = None
     training_only: bool | None = None
     word_length: int | None = None
+    is_state: bool | None = None
+    tied_to: str | None = None
+
+    @property
+    def for_state(self) -> bool:
+        """Whether it changes from time step to time step."""
+        return self.role in STATE_ROLES if self.is_state is None else self.is_state
 
     @property
     def for_training(self) -> bool:
@@ -83,6 +97,9 @@ class LayerInfo:
             whatever lies between; known for neurons and other layers.
         fan_in: Synapses per output of a synapse layer.
         reset_word: Whether a neuron layer resets to a value that must be stored.
+        reason: Why tensors of it have no role, in words; ``None`` where all have one.
+        in_float32: By which operation sums of a synapse layer go on that takes only the
+            network's own floating-point type; ``None`` where they may leave in float64.
     """
 
     path: str
@@ -95,6 +112,8 @@ class LayerInfo:
     sources: tuple[str, ...] = ()
     fan_in: int | None = None
     reset_word: bool = False
+    reason: str | None = None
+    in_float32: str | None = None
 
     def roles(self) -> tuple[Role, ...]:
         """The roles of its tensors, each once."""
@@ -103,10 +122,22 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All layers of a module, in the order of ``named_modules()``."""
+    """All layers of a module, in the order of ``named_modules()``.
+
+    Attributes:
+        layers: What holds numbers.
+        notes: What a user should know besides, in words.
+        off_grid: What is done to values between layers that leads off any grid -> the
+            layers where.
+        narrowed: Modules that get exact sums in their own floating-point type.
+        has_neurons: Whether anything in it spikes or keeps a state from step to step.
+    """
 
     layers: tuple[LayerInfo, ...]
     notes: tuple[str, ...] = field(default=())
+    off_grid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    narrowed: tuple[str, ...] = ()
+    has_neurons: bool = True
 
     def tensors(self) -> Iterator[TensorInfo]:
         """All tensors, layer by layer."""
@@ -140,7 +171,13 @@ class Inventory:
             for tensor in data["tensors"]:
                 tensor["shape"] = None if tensor["shape"] is None else list(tensor["shape"])
             layers.append(data)
-        return {"layers": layers, "notes": list(self.notes)}
+        return {
+            "layers": layers,
+            "notes": list(self.notes),
+            "off_grid": {what: list(where) for what, where in self.off_grid.items()},
+            "narrowed": list(self.narrowed),
+            "has_neurons": self.has_neurons,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Inventory:
@@ -153,4 +190,6 @@ class Inventory:
             )
             changed = {"tensors": tensors, "sources": tuple(layer["sources"])}
             layers.append(LayerInfo(**{**layer, **changed}))
-        return cls(tuple(layers), tuple(data["notes"]))
+        off_grid = {what: tuple(where) for what, where in data.get("off_grid", {}).items()}
+        narrowed, has_neurons = tuple(data.get("narrowed", ())), data.get("has_neurons", True)
+        return cls(tuple(layers), tuple(data["notes"]), off_grid, narrowed, has_neurons)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from spikingjelly.activation_based import base, neuron
-from torch import nn
+from spikingjelly.activation_based import base, layer, neuron, surrogate
+from torch import Tensor, nn
 
 from qspinn.plan.declared import declares_tensors
 from qspinn.plan.float_class import float_class
+from qspinn.plan.neuron_constants import has_threshold, refused_constant
+from qspinn.plan.overrides import is_overridden, is_patched, is_property
 
-Charge = Literal["if", "lif", "plif", "fallback"]
+__all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "fires_exactly"]
+__all__ += ["has_threshold", "is_unknown_neuron", "reset_states", "state_names", "why_not"]
+
+Charge = Literal["if", "lif", "plif", "filter", "fallback"]
 
 _STEP_CHARGES: dict[object, Charge] = {
     neuron.IFNode.single_step_functional_forward: "if",
     neuron.LIFNode.single_step_functional_forward: "lif",
     neuron.ParametricLIFNode.single_step_functional_forward: "plif",
+    layer.SynapseFilter.single_step_functional_forward: "filter",
 }
 _CHARGE_METHODS: dict[object, Charge] = {
     neuron.SimpleIFNode.neuronal_charge: "if",
@@ -30,42 +37,87 @@ _UNDEFINED_STEPS = (
     base.MemoryModule.single_step_functional_forward,
     neuron.BaseNode.single_step_functional_forward,
 )
+# Between a call and the one method that is replaced when a neuron is quantised, nothing may
+# happen that is not SpikingJelly's: it might go around that method.
+_CALLS = ("__call__", "_call_impl", "_wrapped_call_impl", "forward")
+_ATTRIBUTES = ("__getattribute__", "__getattr__", "__setattr__")
+_FUNCTIONAL = (
+    "functional_forward",
+    "single_step_forward",
+    "multi_step_forward",
+    "multi_step_functional_forward",
+)
+_REPLACED = ("single_step_functional_forward", "materialize_states")
+_NEARLY = 1e-4
+_SIMPLE = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")
 
 
 def charge_of(module: nn.Module) -> Charge | None:
     """The formula by which a neuron charges; ``None`` where ``module`` is no such neuron.
 
-    ``"if"``, ``"lif"`` and ``"plif"`` have an exact integer formula. Any other
-    module that keeps a membrane potential ``v`` and steps through SpikingJelly's
+    ``"if"``, ``"lif"`` and ``"plif"`` have an exact integer formula, and so has
+    ``"filter"``, the synapse filter, whose state is its output. Any other module that
+    keeps a membrane potential ``v`` and steps through SpikingJelly's
     ``single_step_functional_forward`` or ``neuronal_charge`` is a
     ``"fallback"``: its state is rounded after the float computation. A subclass
-    that replaces the step of a known neuron is a fallback too. A module that
+    that replaces the step of a known neuron is a fallback too, and so is a neuron that
+    sends more than 0 and 1. ``None`` where :func:`why_not` has a reason. A module that
     declares its tensors is none, whatever its memories are called.
     """
-    if declares_tensors(module):
+    if not _is_neuron(module) or why_not(module) is not None:
         return None
-    kind = float_class(module)
-    if isinstance(module, neuron.SimpleBaseNode | neuron.NonSpikingBaseNode):
-        return _CHARGE_METHODS.get(kind.neuronal_charge, "fallback")
-    if isinstance(module, base.MemoryModule) and "v" in module._memories:
-        step = kind.single_step_functional_forward
-        return None if step in _UNDEFINED_STEPS else _STEP_CHARGES.get(step, "fallback")
-    return None
+    return _formula(module)
 
 
-def has_threshold(module: nn.Module) -> bool:
-    """Whether the neuron fires at a threshold that is one number."""
-    value = getattr(module, "v_threshold", None)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def why_not(module: nn.Module) -> str | None:
+    """Why a neuron stays in float, e.g. ``"overrides multi_step_forward"``.
+
+    ``None`` where it can be quantised, and for what is no neuron of SpikingJelly.
+    """
+    if not _is_neuron(module):
+        return None
+    reason = _bypassed(module)
+    if reason is not None:
+        return reason
+    if not _steps_in_a_known_way(module):
+        return "does not step by itself, or in a way that is not known"
+    exact = _formula(module) != "fallback"
+    # The exact step asks the neuron for its threshold; the neuron's own is given another value.
+    asks = exact and not isinstance(module, neuron.SimpleBaseNode)
+    if not asks and is_property(module, "v_threshold"):
+        return "computes its v_threshold in a property, in whose place no other value can be put"
+    return refused_constant(module) if exact else None
 
 
 def is_unknown_neuron(module: nn.Module) -> bool:
-    """Whether ``module`` is a spiking neuron whose single step is not known."""
-    if charge_of(module) is not None or declares_tensors(module):
-        return False
-    if isinstance(module, base.MemoryModule) and "v" in module._memories:
+    """Whether ``module`` is a spiking neuron that cannot be quantised."""
+    return why_not(module) is not None
+
+
+def fires_binary(module: nn.Module) -> bool:
+    """Whether a neuron's surrogate function answers 0 or 1, up to a float's rounding.
+
+    ``hard + (soft - soft.detach())`` and its like miss 0 and 1 by some last bits.
+    """
+    answer = _answer(module)
+    if answer is None:
         return True
-    return str(float_class(module).__module__).startswith(neuron.__name__ + ".")
+    near = (answer - answer.round()).abs() <= _NEARLY
+    return bool((near & ((answer.round() == 0) | (answer.round() == 1))).all())
+
+
+def fires_exactly(module: nn.Module) -> bool:
+    """Whether a neuron that fires binary is known to answer 0 and 1 to the last bit.
+
+    That is so for SpikingJelly's own functions; of anybody else's a probe shows some answers only.
+    """
+    function: Any = getattr(module, "surrogate_function", None)
+    if function is None:
+        return True
+    library = isinstance(function, surrogate.SurrogateFunctionBase)
+    return library and not any(
+        is_overridden(function, n) or is_patched(function, n) for n in _CALLS
+    )
 
 
 def state_names(module: nn.Module) -> tuple[str, ...]:
@@ -97,3 +149,79 @@ def reset_states(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, base.MemoryModule):
             child.reset()
+
+
+def _is_neuron(module: nn.Module) -> bool:
+    """Whether ``module`` is a neuron, or the like, in the way of SpikingJelly."""
+    if declares_tensors(module):
+        return False
+    if isinstance(module, base.MemoryModule) and "v" in module._memories:
+        return True
+    if isinstance(module, layer.SynapseFilter):
+        return True
+    packages = (str(kind.__module__) for kind in float_class(module).__mro__)
+    return any(name.startswith(f"{neuron.__name__}.") for name in packages)
+
+
+def _steps_in_a_known_way(module: nn.Module) -> bool:
+    if isinstance(module, neuron.SimpleBaseNode | neuron.NonSpikingBaseNode):
+        return True
+    if not isinstance(module, base.MemoryModule):
+        return False
+    if "v" not in module._memories and not isinstance(module, layer.SynapseFilter):
+        return False
+    return float_class(module).single_step_functional_forward not in _UNDEFINED_STEPS
+
+
+def _formula(module: nn.Module) -> Charge:
+    """The formula of a neuron that steps in a known way."""
+    kind = float_class(module)
+    if isinstance(module, neuron.NonSpikingBaseNode):
+        return _CHARGE_METHODS.get(kind.neuronal_charge, "fallback")
+    if isinstance(module, neuron.SimpleBaseNode):
+        own = any(is_overridden(module, name) for name in _SIMPLE)
+        charge = _CHARGE_METHODS.get(kind.neuronal_charge, "fallback")
+        return "fallback" if own or not fires_binary(module) else charge
+    charge = _STEP_CHARGES.get(kind.single_step_functional_forward, "fallback")
+    return charge if charge == "filter" or fires_binary(module) else "fallback"
+
+
+def _bypassed(module: nn.Module) -> str | None:
+    """What may lead around the method that is replaced when the neuron is quantised."""
+    names: tuple[str, ...] = _CALLS
+    replaced: tuple[str, ...] = _SIMPLE
+    if isinstance(module, neuron.SimpleBaseNode):
+        names = (*_CALLS, "multi_step_forward")
+    elif isinstance(module, base.MemoryModule):
+        names, replaced = (*_CALLS, *_FUNCTIONAL), _REPLACED
+    for name in (*names, *replaced):
+        if is_patched(module, name):
+            return f"has a {name} that was put in place of its class's"
+    for name in (*names, *_ATTRIBUTES):
+        if is_overridden(module, name):
+            return f"overrides {name}"
+    for name in state_names(module):
+        if is_property(module, name):
+            return f"computes its state {name} in a property"
+    return None
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    held = (*module.parameters(), *module.buffers())
+    return held[0].device if held else torch.device("cpu")
+
+
+def _answer(module: nn.Module) -> Tensor | None:
+    """What the surrogate function answers to numbers below, at and above the threshold."""
+    function: Any = getattr(module, "surrogate_function", None)
+    if function is None:
+        return None
+    probe = torch.tensor([-9.0, -1.3, -0.25, -1e-6, 0.0, 1e-6, 0.25, 0.3, 1.1, 2.7, 9.0])
+    try:
+        # A surrogate may draw random numbers; a look at it must not move the generator.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            answer: Tensor = function(probe.to(_device_of(module)))
+        return answer.float()
+    except Exception:
+        # Not a function of any tensor: what it answers is not known.
+        return torch.tensor([math.nan])

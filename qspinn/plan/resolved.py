@@ -11,7 +11,8 @@ from qspinn.fixed_point import Format, PerChannelFormat, parse_format
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.roles import Role
 from qspinn.plan.rules import QuantizationPlan, Rule
-from qspinn.plan.settings import DEFAULT_SETTINGS, TensorSettings
+from qspinn.plan.settings import DEFAULT_SETTINGS, EXCLUDED, UNQUANTIZED, TensorSettings
+from qspinn.plan.summary import Summary, summary_of
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,19 @@ class ResolvedTensor:
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """The tensors of one network that are quantised, and how."""
+    """The tensors of one network that are quantised, and how.
+
+    Attributes:
+        inventory: What the network is made of.
+        tensors: What is quantised of it.
+        excluded: Paths of tensors that the device does not hold.
+        allow_no_neurons: Whether a network without any spiking neuron is accepted.
+    """
 
     inventory: Inventory
     tensors: tuple[ResolvedTensor, ...]
+    excluded: frozenset[str] = frozenset()
+    allow_no_neurons: bool = False
 
     @property
     def is_calibrated(self) -> bool:
@@ -124,7 +134,12 @@ class ResolvedPlan:
             }
             for tensor in self.tensors
         ]
-        return {"inventory": self.inventory.to_dict(), "tensors": tensors}
+        return {
+            "inventory": self.inventory.to_dict(),
+            "tensors": tensors,
+            "excluded": sorted(self.excluded),
+            "allow_no_neurons": self.allow_no_neurons,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ResolvedPlan:
@@ -139,7 +154,25 @@ class ResolvedPlan:
             )
             for tensor in data["tensors"]
         )
-        return cls(inventory, tensors)
+        excluded = frozenset(data.get("excluded", ()))
+        return cls(inventory, tensors, excluded, data.get("allow_no_neurons", False))
+
+    def check_neurons(self) -> None:
+        """Refuses a network without neurons, unless the plan allows it.
+
+        Raises:
+            ValueError: Nothing in the network spikes or keeps a state.
+        """
+        if not self.inventory.has_neurons and not self.allow_no_neurons:
+            raise ValueError(
+                "the network has no spiking neuron, and nothing in it keeps a state from step to "
+                "step, so that it is no spiking network; to quantise it all the same write "
+                "QuantizationPlan.uniform(..., allow_no_neurons=True)"
+            )
+
+    def summary(self) -> Summary:
+        """What is quantised, and what is not and why."""
+        return summary_of(self.inventory, self)
 
 
 def resolve(plan: QuantizationPlan, inventory: Inventory) -> ResolvedPlan:
@@ -150,17 +183,17 @@ def resolve(plan: QuantizationPlan, inventory: Inventory) -> ResolvedPlan:
     """
     for rule in plan.rules:
         _check_matches(rule, inventory)
-    tensors = []
+    tensors, excluded = [], set()
     for info in inventory.tensors():
-        if info.role is None:
-            continue
         settings = DEFAULT_SETTINGS
         for rule in plan.rules:
             if _matches(rule, info):
                 settings = settings.overridden_by(rule.settings)
-        if not settings.is_float:
+        if settings.format == EXCLUDED:
+            excluded.add(info.path)
+        elif info.role is not None and not settings.is_float:
             tensors.append(ResolvedTensor(info, settings, _stated_format(info, settings)))
-    return ResolvedPlan(inventory, tuple(tensors))
+    return ResolvedPlan(inventory, tuple(tensors), frozenset(excluded), plan.allow_no_neurons)
 
 
 def _stated_format(info: TensorInfo, settings: TensorSettings) -> Format | None:
@@ -186,13 +219,16 @@ def _matches(rule: Rule, info: TensorInfo) -> bool:
 
 
 def _check_matches(rule: Rule, inventory: Inventory) -> None:
-    if any(_matches(rule, info) for info in inventory.tensors() if info.role is not None):
+    # What stays as it is needs no role.
+    leaves = rule.settings.format in UNQUANTIZED
+    if any(_matches(rule, info) for info in inventory.tensors() if leaves or info.role):
         return
     layers = [layer for layer in inventory.layers if layer.roles()]
     if not layers:
         raise ValueError(
             f"{rule}: the module has nothing to quantise: no linear or convolutional layer, no "
             "SpikingJelly neuron, and nothing that declares its tensors"
+            + "".join(f"; {note}" for note in inventory.notes)
         )
     matched = [layer for layer in layers if fnmatch.fnmatchcase(layer.path, rule.layers)]
     if not matched:

@@ -23,6 +23,7 @@ ROLE_MEANINGS: Final[dict[Role, str]] = {
 # passes through and is not held.
 TRAINING_ONLY_ROLES: Final[frozenset[Role]] = frozenset({"trace"})
 UNSTORED_ROLES: Final[frozenset[Role]] = frozenset({"input"})
+STATE_ROLES: Final[frozenset[Role]] = frozenset({"membrane", "trace"})
 
 
 def check_role(role: str, place: str) -> Role:

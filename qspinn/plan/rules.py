@@ -10,9 +10,9 @@ from qspinn.plan.roles import check_role
 from qspinn.plan.settings import TensorSettings
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
+    from qspinn.plan.calling import Inputs, Run
     from qspinn.plan.resolved import ResolvedPlan
 
 _SETTING_NAMES = tuple(one.name for one in fields(TensorSettings))
@@ -72,9 +72,14 @@ class QuantizationPlan:
 
     A tensor that no rule gives a word length or a format stays in 32-bit
     floating point, and the footprint counts it so.
+
+    Attributes:
+        rules: The rules.
+        allow_no_neurons: Whether a network without any spiking neuron is accepted.
     """
 
     rules: tuple[Rule, ...]
+    allow_no_neurons: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a plan that says nothing."""
@@ -94,6 +99,7 @@ class QuantizationPlan:
         granularity: str = "tensor",
         roles: Mapping[str, Mapping[str, Any] | None] | None = None,
         rules: Iterable[Rule | Mapping[str, Any]] = (),
+        allow_no_neurons: bool = False,
     ) -> QuantizationPlan:
         """Every tensor at one word length, with exceptions per role and per layer.
 
@@ -106,6 +112,7 @@ class QuantizationPlan:
             roles: Role -> settings that differ for it, e.g.
                 ``{"membrane": {"word_length": 10}}``; null settings are no exception.
             rules: Further rules, applied last.
+            allow_no_neurons: Whether a network without any spiking neuron is accepted.
 
         Raises:
             ValueError: A value that cannot be; the error names it.
@@ -130,32 +137,42 @@ class QuantizationPlan:
             if changed:
                 built.append(Rule.from_dict({"layers": "*", "role": role, **changed}))
         built.extend(_as_rule(rule) for rule in rules)
-        return cls(tuple(built))
+        return cls(tuple(built), allow_no_neurons)
 
     @classmethod
-    def from_rules(cls, rules: Sequence[Rule | Mapping[str, Any]]) -> QuantizationPlan:
+    def from_rules(
+        cls, rules: Sequence[Rule | Mapping[str, Any]], allow_no_neurons: bool = False
+    ) -> QuantizationPlan:
         """A plan of exactly these rules."""
-        return cls(tuple(_as_rule(rule) for rule in rules))
+        return cls(tuple(_as_rule(rule) for rule in rules), allow_no_neurons)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> QuantizationPlan:
         """The inverse of :meth:`to_dict`."""
-        if set(data) != {"rules"}:
-            raise ValueError(f"plan: keys {sorted(data)}; write {{'rules': [...]}}")
-        return cls.from_rules(data["rules"])
+        if "rules" not in data or not set(data) <= {"rules", "allow_no_neurons"}:
+            raise ValueError(
+                f"plan: keys {sorted(data)}; write {{'rules': [...]}}, and allow_no_neurons where "
+                "a network without spiking neurons is meant"
+            )
+        return cls.from_rules(data["rules"], bool(data.get("allow_no_neurons", False)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for a config or a record."""
-        return {"rules": [rule.to_dict() for rule in self.rules]}
+        plan: dict[str, Any] = {"rules": [rule.to_dict() for rule in self.rules]}
+        return plan | ({"allow_no_neurons": True} if self.allow_no_neurons else {})
 
-    def resolve(self, module: nn.Module, example_input: torch.Tensor | None = None) -> ResolvedPlan:
+    def resolve(
+        self, module: nn.Module, example_input: Inputs | None = None, run: Run | None = None
+    ) -> ResolvedPlan:
         """Applies the rules to the tensors of ``module``.
 
         Args:
             module: Any module with SpikingJelly neurons and torch layers.
-            example_input: A batch as ``module`` takes it. With it, a dry run finds
+            example_input: A batch as ``module`` takes it: a tensor, a tuple of positional
+                arguments, or a dictionary of keyword arguments. With it, a dry run finds
                 the number of neurons, batch norms to fold and binary inputs;
                 without it, only the rules are checked.
+            run: Instead of ``example_input``: does one forward pass of ``module``.
 
         Raises:
             ValueError: A rule that matches nothing, with what there is to match.
@@ -163,7 +180,7 @@ class QuantizationPlan:
         from qspinn.plan.dry_run import inspect
         from qspinn.plan.resolved import resolve
 
-        return resolve(self, inspect(module, example_input))
+        return resolve(self, inspect(module, example_input, run))
 
 
 def _as_rule(rule: Rule | Mapping[str, Any]) -> Rule:

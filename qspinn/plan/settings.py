@@ -8,6 +8,9 @@ from typing import Any, Final
 from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, Format, parse_format
 
 FLOAT32: Final = "float32"
+# What only trains, such as a teacher, is not on the device.
+EXCLUDED: Final = "excluded"
+UNQUANTIZED: Final = (FLOAT32, EXCLUDED)
 CALIBRATIONS: Final = ("max", "percentile", "mse")
 GRANULARITIES: Final = ("tensor", "channel")
 # Codes of at most 24 bits are exact in the float32 that the simulation computes in.
@@ -20,9 +23,10 @@ class TensorSettings:
 
     Attributes:
         word_length: Bits per value, 1 to 24; ``None`` where ``format`` says it.
-        format: A fixed-point format as text (``"Q1.6"``), or ``"float32"`` to
-            leave the tensor as it is. ``None``: calibration splits
-            ``word_length`` into integer and fraction bits.
+        format: A fixed-point format as text (``"Q1.6"``); ``"float32"`` to leave the
+            tensor as it is; or ``"excluded"`` to leave out what the device does not
+            hold, such as a teacher. ``None``: calibration splits ``word_length`` into
+            integer and fraction bits.
         rounding: One of :data:`qspinn.fixed_point.ROUNDINGS`.
         overflow: ``"saturate"`` or ``"wrap"``.
         calibration: ``"max"``, ``"percentile"`` or ``"mse"``.
@@ -44,10 +48,10 @@ class TensorSettings:
         _check_choice(self.overflow, OVERFLOWS, f"{place}: overflow")
         _check_choice(self.calibration, CALIBRATIONS, f"{place}: calibration")
         _check_choice(self.granularity, GRANULARITIES, f"{place}: granularity")
-        if self.format == FLOAT32 and self.word_length is not None:
+        if self.format in UNQUANTIZED and self.word_length is not None:
             raise ValueError(
-                f"{place}: word_length={self.word_length} and format='float32' disagree; write one "
-                "of the two"
+                f"{place}: word_length={self.word_length} and format={self.format!r} disagree; "
+                "write one of the two"
             )
         parsed = self.parsed_format(place)
         if parsed is None:
@@ -64,18 +68,20 @@ class TensorSettings:
             )
 
     def parsed_format(self, place: str) -> Format | None:
-        """The format, where one is given and it is not ``"float32"``."""
-        if self.format is None or self.format == FLOAT32:
+        """The format, where one is given and it is a fixed-point format."""
+        if self.format is None or self.format in UNQUANTIZED:
             return None
         try:
             return parse_format(self.format)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{place}: format: {error} (or write 'float32')") from None
+            raise ValueError(
+                f"{place}: format: {error} (or write 'float32', or 'excluded')"
+            ) from None
 
     @property
     def is_float(self) -> bool:
-        """Whether the tensor stays in 32-bit floating point."""
-        return self.format == FLOAT32 or (self.format is None and self.word_length is None)
+        """Whether the tensor stays in 32-bit floating point, or is left out."""
+        return self.format in UNQUANTIZED or (self.format is None and self.word_length is None)
 
     def overridden_by(self, other: TensorSettings) -> TensorSettings:
         """These settings, with everything that ``other`` states in their place.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spikingjelly.activation_based import layer
-from torch import nn
+from spikingjelly.activation_based import base, layer
+from torch import Tensor, nn
 
 from qspinn.plan.declared import declares_tensors
 from qspinn.plan.float_class import float_class
@@ -17,8 +17,9 @@ _PLAIN = frozenset(
         *(layer.ConvTranspose1d, layer.ConvTranspose2d, layer.ConvTranspose3d),
     )
 )
-# What a subclass may not replace: between the stored weight and its use nothing may happen.
+# What nobody may replace: between the stored weight and its use nothing may happen.
 _USES_OF_WEIGHT = ("forward", "_forward", "_conv_forward", "weight", "bias")
+_CALLS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
 # Exact types: a subclass (threshold-dependent, temporal-effective, ...) scales differently.
 _FOLDABLE_NORMS = frozenset(
     (
@@ -42,15 +43,60 @@ def is_synapse(module: nn.Module) -> bool:
 
 def changes_weight(module: nn.Module) -> bool:
     """Whether a linear or convolutional layer may compute with another weight than it stores."""
+    return weight_changed_by(module) is not None
+
+
+def weight_changed_by(module: nn.Module) -> str | None:
+    """Why a linear or convolutional layer may compute with another weight than it stores."""
+    for name in (*_USES_OF_WEIGHT, *_CALLS):
+        if name in vars(module):
+            if name in ("weight", "bias"):
+                return f"gets its {name} from a hook"
+            return f"has its {name} replaced on the instance"
+    if module._parameters.get("weight") is None and not _is_swapped(module):
+        return "gets its weight from a hook or a parametrization"
     for kind in float_class(module).__mro__:
         if kind in _PLAIN:
-            return False
-        if any(name in vars(kind) for name in _USES_OF_WEIGHT):
-            return True
-    return False
+            return None
+        for name in (*_USES_OF_WEIGHT, *_CALLS):
+            if name in vars(kind):
+                return f"has a {name} of its own"
+    return None
 
 
 def is_foldable(module: nn.Module) -> bool:
     """Whether ``module`` is a batch norm that is an affine map at inference."""
     known = float_class(module) in _FOLDABLE_NORMS
-    return known and getattr(module, "running_mean", None) is not None
+    patched = any(name in vars(module) for name in _CALLS)
+    return known and not patched and getattr(module, "running_mean", None) is not None
+
+
+def channel_axis(module: nn.Module, dimensions: int) -> int:
+    """The axis of output channels in what a synapse layer puts out or a batch norm takes.
+
+    Args:
+        module: A linear or convolutional layer, or a batch norm that can be folded.
+        dimensions: Of its output (a synapse layer) or its input (a batch norm).
+    """
+    if isinstance(module, SYNAPSES):
+        weight: Tensor = module.weight
+        return dimensions - 1 - max(0, weight.dim() - 2)
+    merged = isinstance(module, base.StepModule) and module.step_mode == "m"
+    return 2 if merged else 1
+
+
+def channels_of(module: nn.Module) -> int:
+    """The number of output channels of a linear or convolutional layer."""
+    for name in ("out_features", "out_channels"):
+        if hasattr(module, name):
+            return int(getattr(module, name))
+    raise TypeError(f"{type(module).__name__} has no output channels")
+
+
+def strangers_hooks(module: nn.Module) -> bool:
+    """Whether somebody's forward hooks see, and may change, what goes in or comes out."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _is_swapped(module: nn.Module) -> bool:
+    return float_class(module) is not type(module)

@@ -1,32 +1,26 @@
-"""One forward pass, watched: what is called, what it is fed, and where its values go."""
+"""What one forward pass shows of a module, and what follows for folding batch norms."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from spikingjelly.activation_based import base, surrogate
+from spikingjelly.activation_based import base
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from qspinn.plan.batch_axis import Resize, shapes_per_sample
 from qspinn.plan.declared import declares_tensors, layers_of
-from qspinn.plan.neurons import (
-    charge_of,
-    evaluation_mode,
-    has_threshold,
-    reset_states,
-    state_names,
-)
-from qspinn.plan.synapses import is_foldable, is_synapse
-
-# These hand their input on, so they are no consumer that folding would cheat.
-PASS_THROUGH = (nn.Identity, nn.Flatten, nn.Unflatten)
-
-Shapes = dict[str, tuple[int, ...]]
+from qspinn.plan.inventory import Shapes
+from qspinn.plan.kinds import kind_of
+from qspinn.plan.neurons import charge_of, evaluation_mode, reset_states, state_names
+from qspinn.plan.sightings import Layout, Produced, Sightings
+from qspinn.plan.synapses import channel_axis, channels_of, is_foldable, is_synapse
+from qspinn.plan.watch import Watch, storage_uses
 
 
 @dataclass
@@ -34,175 +28,199 @@ class Trace:
     """What one forward pass showed.
 
     Attributes:
-        called: Paths of the layers that were called.
-        binary_inputs: Synapse layer -> whether its input was 0 or 1 throughout.
-        fed_by: Layer -> the layers whose output, unchanged, was its input; ``None``
-            among them for anything else.
-        feeds: The reverse.
-        sources: Layer -> the synapse layers whose sums reach it, through whatever
-            lies between (additions, pooling, norms) but no neuron or synapse.
-        used_elsewhere: Layers whose output was also used outside of any layer.
-        state_shapes: Layer -> shapes of its states, without the batch dimension.
+        seen: What was seen, layer by layer.
+        kept: Layers of which somebody keeps a raw output, or returned it.
+        state_shapes: Layer -> shapes of its states, as a device holds them for one sample.
+        strange: Modules with somebody's forward hooks.
     """
 
-    called: set[str] = field(default_factory=set)
-    binary_inputs: dict[str, bool] = field(default_factory=dict)
-    fed_by: dict[str, set[str | None]] = field(default_factory=dict)
-    feeds: dict[str, set[str]] = field(default_factory=dict)
-    sources: dict[str, set[str]] = field(default_factory=dict)
-    used_elsewhere: set[str] = field(default_factory=set)
+    seen: Sightings
+    kept: frozenset[str] = frozenset()
     state_shapes: dict[str, Shapes] = field(default_factory=dict)
+    strange: frozenset[str] = frozenset()
+
+    def called(self, path: str) -> bool:
+        """Whether the module at ``path`` was called."""
+        return path in self.seen.called
 
     def only_source(self, path: str) -> str | None:
         """The one layer whose output, unchanged, is the input of the layer at ``path``."""
-        sources = self.fed_by.get(path, set())
+        sources = self.seen.fed_by.get(path, set())
         return next(iter(sources)) if len(sources) == 1 else None
 
     def folds(self, module: nn.Module) -> dict[str, str]:
-        """Synapse layer -> the batch norm that alone uses its output, and uses nothing else."""
-        found = {}
-        for path, child in module.named_modules():
+        """Synapse layer -> the batch norm that a device folds into it.
+
+        It normalises the output channels of that layer, gets each of its outputs once and nothing
+        else, and nobody else sees what the layer puts out.
+        """
+        found: dict[str, str] = {}
+        for path, norm in module.named_modules():
             source = self.only_source(path)
-            if not is_foldable(child) or source is None or self.feeds.get(source) != {path}:
+            if source is None or not is_foldable(norm) or self.strange & {path, source}:
                 continue
-            if source not in self.used_elsewhere and is_synapse(module.get_submodule(source)):
+            layer = module.get_submodule(source)
+            if not is_synapse(layer) or source in self.kept:
+                continue
+            if self.seen.used_by.get(source, set()) <= {path} and self._meets(path, layer, norm):
                 found[source] = path
         return found
+
+    def _meets(self, path: str, layer: nn.Module, norm: nn.Module) -> bool:
+        consumed = self.seen.consumed.get(path, [])
+        calls = sorted(produced.call for produced, _ in consumed)
+        source = consumed[0][0].path
+        if calls != list(range(self.seen.called[source])):
+            return False
+        return all(_same_channels(layer, norm, produced, taken) for produced, taken in consumed)
 
 
 def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     """Watches ``run()``, which does one forward pass of ``module``.
 
-    Spiking neurons answer with random spikes meanwhile, so that a network that
-    does not fire yet still shows which inputs are binary and which are averages.
-    The module is in evaluation mode for the pass, and its states are reset.
+    It is run once or twice more with another batch size, to tell what a device holds for one
+    sample. The module is in evaluation mode for these passes, and its states are reset.
     """
-    watch = _Watch()
-    handles: list[Any] = []
-    for path, child in layers_of(module):
-        if _is_leaf(child) and not isinstance(child, PASS_THROUGH):
-            handles += watch.hooks(path, child)
+    watch = Watch(module, _states_held)
+    with _preserved_attributes(module):
+        result = _watched(module, run, watch)
+        kept = {produced.path for produced in watch.seen.produced if _is_kept(produced)}
+        persists = _keeps_something(module, watch)
+        seen = _states_seen(module, watch)
+    del result
+
+    def states_of(resize: Resize | None) -> tuple[dict[str, Shapes], bool]:
+        other, ran = Watch(module, _states_held, resize), True
+        with _preserved_attributes(module):
+            try:
+                # What is kept is a state if a second pass computes with it.
+                for _ in range(2 if persists else 1):
+                    _watched(module, run, other)
+            except Exception:
+                # What follows the network, such as a loss, may want the batch that was given.
+                ran = not other.failed_inside
+            return _states_seen(module, other), ran
+
+    if persists:
+        seen = states_of(None)[0]
+    states = shapes_per_sample(module, seen, states_of, watch.seen.has_batch)
+    strange = {path for path, child in module.named_modules() if id(child) in watch.strange}
+    return Trace(watch.seen, frozenset(kept), states, frozenset(strange))
+
+
+def _watched(module: nn.Module, run: Callable[[], object], watch: Watch) -> object:
+    handles = [
+        handle
+        for path, child, is_layer in _watched_modules(module)
+        for handle in watch.hooks(path, child, is_layer)
+    ]
     reset_states(module)
     try:
         with torch.inference_mode(False), evaluation_mode(module), watch:
-            run()
+            result = run()
     finally:
         for handle in handles:
             handle.remove()
         reset_states(module)
-    return watch.trace
+    watch.tracker.finish(watch.root)
+    return result
 
 
-class _Watch(TorchDispatchMode):
-    """Follows values by their storage; sees every operation of the forward pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trace = Trace()
-        self.inside = 0
-        self.spikes = torch.Generator().manual_seed(0)
-        # Storage address -> the layer whose output lies there, and its version then.
-        self.produced: dict[int, tuple[str, int]] = {}
-        # Storage address -> the synapse layers whose sums went into what lies there.
-        self.contents: dict[int, frozenset[str]] = {}
-        # Kept, so that no address of an output is given out twice.
-        self.alive: list[Tensor] = []
-
-    def hooks(self, path: str, child: nn.Module) -> Iterable[Any]:
-        """Hooks before and after ``child``."""
-
-        def before(module: nn.Module, args: tuple[object, ...]) -> None:
-            if args and isinstance(args[0], Tensor):
-                with self._unwatched():
-                    self._see_input(path, module, args[0])
-            self.inside += 1
-
-        def after(module: nn.Module, args: object, output: object) -> object:
-            self.inside -= 1
-            with self._unwatched():
-                return self._see_output(path, module, output)
-
-        return child.register_forward_pre_hook(before), child.register_forward_hook(after)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Runs one operation, and notes what it takes and where its result lies."""
-        result = func(*args, **(kwargs or {}))
-        taken = {_address(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        if not self.inside and not func.is_view:
-            used = (self.produced[address][0] for address in taken if address in self.produced)
-            self.trace.used_elsewhere.update(used)
-        contents = frozenset[str]().union(*(self.contents.get(one, ()) for one in taken))
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self.contents[_address(value)] = contents
-        return result
-
-    def _see_input(self, path: str, module: nn.Module, value: Tensor) -> None:
-        trace, address = self.trace, _address(value)
-        produced = self.produced.get(address)
-        # Views share the storage; an in-place change moves the version on.
-        unchanged = produced is not None and value._version == produced[1]
-        source = produced[0] if produced is not None and unchanged else None
-        trace.called.add(path)
-        trace.fed_by.setdefault(path, set()).add(source)
-        if source is not None:
-            trace.feeds.setdefault(source, set()).add(path)
-        trace.sources.setdefault(path, set()).update(self.contents.get(address, ()))
-        if is_synapse(module):
-            binary = _is_binary(value)
-            trace.binary_inputs[path] = trace.binary_inputs.get(path, True) and binary
-
-    def _see_output(self, path: str, module: nn.Module, output: object) -> object:
-        self.trace.state_shapes[path] = _state_shapes(module)
-        if not isinstance(output, Tensor):
-            return output
-        if declares_tensors(module) or (charge_of(module) is not None and has_threshold(module)):
-            output = self._as_if_active(module, output)
-            self.contents[_address(output)] = frozenset()
-        elif is_synapse(module):
-            self.contents[_address(output)] = frozenset({path})
-        if is_synapse(module) or is_foldable(module):
-            self.produced[_address(output)] = (path, output._version)
-        self.alive.append(output)
-        return output
-
-    def _as_if_active(self, module: nn.Module, output: Tensor) -> Tensor:
-        values = torch.rand(output.shape, generator=self.spikes).to(output)
-        if charge_of(module) not in ("fallback", None):
-            return values.round() if _is_binary(output) else output
-        # Others may send more than spikes; while they are silent, nobody knows.
-        return output if bool((output != 0).any()) else values
-
-    @contextmanager
-    def _unwatched(self) -> Iterator[None]:
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
-
-
-def _is_leaf(module: nn.Module) -> bool:
-    return declares_tensors(module) or all(
-        isinstance(one, surrogate.SurrogateFunctionBase) for one in module.children()
+def _keeps_something(module: nn.Module, watch: Watch) -> bool:
+    """Whether a module that no plan understands has kept what it computed."""
+    return any(
+        isinstance(value, Tensor) and watch.tracker.wrote(value)
+        for _, child in layers_of(module)
+        if not _names_its_states(child)
+        for one in (*vars(child).values(), *child._buffers.values())
+        for value in tree_leaves(one)
     )
 
 
-def _address(value: Tensor) -> int:
-    return value.untyped_storage().data_ptr()
+@contextmanager
+def _preserved_attributes(module: nn.Module) -> Iterator[None]:
+    """Puts back what the modules hold in attributes: states, counters, caches."""
+    held = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
+    try:
+        yield
+    finally:
+        for child, attributes, buffers in held:
+            vars(child).clear()
+            vars(child).update(attributes)
+            child._buffers.clear()
+            child._buffers.update(buffers)
 
 
-def _is_binary(value: Tensor) -> bool:
-    return bool(((value == 0) | (value == 1)).all())
+def _states_seen(module: nn.Module, watch: Watch) -> dict[str, Shapes]:
+    """States that SpikingJelly knows of, and those that crossed from step to step."""
+    states = dict(watch.seen.state_shapes)
+    for path, values in watch.tracker.states().items():
+        child = module.get_submodule(path)
+        if _names_its_states(child):
+            continue
+        states[path] = _named(child, values)
+    return states
 
 
-def _state_shapes(module: nn.Module) -> Shapes:
-    shapes = {}
+def _names_its_states(module: nn.Module) -> bool:
+    if charge_of(module) is not None or declares_tensors(module):
+        return True
+    return isinstance(module, base.MemoryModule) and bool(module._memories)
+
+
+def _named(module: nn.Module, shapes: Iterable[tuple[int, ...]]) -> Shapes:
+    """Attributes of these shapes lend their names."""
+    held = {**module._buffers, **vars(module)}
+    named: Shapes = {}
+    for shape in shapes:
+        fitting = (
+            name
+            for name, value in held.items()
+            if isinstance(value, Tensor) and tuple(value.shape) == shape and name not in named
+        )
+        named[next(fitting, f"state{len(named)}")] = shape
+    return named
+
+
+def _watched_modules(module: nn.Module) -> Iterable[tuple[str, nn.Module, bool]]:
+    """Path, module, and whether it is looked at as a whole."""
+    inside: set[int] = set()
+    for path, child in layers_of(module):
+        if id(child) in inside:
+            continue
+        kind = kind_of(child)
+        if kind == "neuron":
+            # Its step is known: whatever it holds, such as a surrogate function, is no layer.
+            inside.update(id(one) for one in child.modules())
+        parts = (one for one in child.children() if not isinstance(one, SurrogateFunctionBase))
+        yield path, child, kind is not None or not any(parts)
+
+
+def _same_channels(layer: nn.Module, norm: nn.Module, produced: Produced, taken: Layout) -> bool:
+    """Whether channel c of the norm is output channel c of the layer, at every position."""
+    output = Layout.of(produced.output)
+    own, axis = channel_axis(layer, len(output.shape)), channel_axis(norm, len(taken.shape))
+    if len(taken.shape) <= axis or own < 0 or math.prod(output.shape) != math.prod(taken.shape):
+        return False
+    channels = channels_of(layer)
+    if taken.shape[axis] != channels or output.shape[own] != channels:
+        return False
+    return channels == 1 or taken.strides[axis] == output.strides[own]
+
+
+def _is_kept(produced: Produced) -> bool:
+    """Whether anybody but the watch holds the storage of an output."""
+    # The tensor, the Python object that hands out its storage, and what it is a view of.
+    own_uses = 2 if produced.output._base is None else 3
+    return storage_uses(produced.output) > own_uses
+
+
+def _states_held(module: nn.Module) -> Shapes:
+    """Names and shapes, batch included, of the states that SpikingJelly knows of."""
+    shapes: Shapes = {}
     if isinstance(module, base.MemoryModule) or charge_of(module) is not None:
         for name in state_names(module):
             value = getattr(module, name)
             if isinstance(value, Tensor) and value.is_floating_point():
-                shapes[name] = tuple(value.shape[1:])
+                shapes[name] = tuple(value.shape)
     return shapes

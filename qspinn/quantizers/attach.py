@@ -9,7 +9,6 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import (
     LayerInfo,
     ResolvedPlan,
@@ -18,29 +17,29 @@ from qspinn.plan import (
     layers_of,
     reset_states,
 )
+from qspinn.plan.neurons import fires_exactly
+from qspinn.plan.overrides import is_overridden
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
+from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
+    QuantizedFilter,
     QuantizedNode,
     QuantizedReadout,
     QuantizedSimpleNode,
 )
+from qspinn.quantizers.neuron_formats import check_grids, check_shapes, check_still_known
 from qspinn.quantizers.observer import Observer
-from qspinn.quantizers.precision import charge_dtype, output_dtype, receives_float64, sum_dtype
-from qspinn.quantizers.synapse import (
-    FoldedNorm,
-    Narrowed,
-    QuantizedSynapse,
-    SynapseQuantizer,
-)
+from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
+from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Observers = dict[str, Observer]
 Swap = tuple[nn.Module, type[Swapped], object]
-STEPPING = (QuantizedNode, FallbackNode, QuantizedSimpleNode)
+STEPPING = (QuantizedNode, QuantizedFilter, FallbackNode, QuantizedSimpleNode)
 
 
 def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
@@ -140,8 +139,6 @@ def _attach(
     swaps: list[Swap] = []
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
-        if layer.kind == "other" and receives_float64(layer, plan):
-            swaps.append((_submodule(module, layer), Narrowed, None))
         if not tensors:
             continue
         child = _submodule(module, layer)
@@ -153,6 +150,8 @@ def _attach(
             swaps += _synapse_swaps(module, child, layer, plan, observers)
         else:
             swaps.append(_neuron_swap(child, layer, tensors, plan, observers))
+    narrowed = (module.get_submodule(path) for path in plan.inventory.narrowed)
+    swaps += [(child, Narrowed, None) for child in narrowed]
     _set_clocks(swaps)
     own = (p.dtype for _, p in _watched_parameters(module) if p.is_floating_point())
     spike_dtype = next(own, torch.get_default_dtype())
@@ -267,13 +266,14 @@ def _neuron_swap(
     observers: Observers | None,
 ) -> Swap:
     assert layer.charge is not None
+    check_still_known(child, layer)
     quantizer = NeuronQuantizer(
         charge=layer.charge,
         threshold=_quantizer(tensors.get("v_threshold"), observers),
         decay=_quantizer(tensors.get("decay"), observers),
     )
     for name, tensor in tensors.items():
-        if tensor.role != "membrane":
+        if tensor.role not in ("membrane", "trace"):
             continue
         state = _quantizer(tensor, observers)
         if state is not None:
@@ -282,24 +282,12 @@ def _neuron_swap(
         if observer is not None:
             quantizer.observers[name] = observer
     check_grids(layer, tensors)
-    if observers is None and "v" in quantizer.states:
+    check_shapes(child, layer)
+    quantizer.own_start = is_overridden(child, "materialize_states")
+    quantizer.snaps = layer.charge != "fallback" and not fires_exactly(child)
+    if observers is None and quantizer.states:
         quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer
-
-
-def check_grids(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> None:
-    """A threshold finer than the membrane is another threshold than the one compared with."""
-    membrane, threshold = tensors.get("v"), tensors.get("v_threshold")
-    if membrane is None or threshold is None:
-        return
-    grid, fmt = membrane.format, threshold.format
-    if not isinstance(grid, FixedPointFormat) or not isinstance(fmt, FixedPointFormat):
-        return
-    if fmt.fraction_bits > grid.fraction_bits:
-        raise ValueError(
-            f"{threshold.path}: format {fmt} is finer than the membrane's {grid}, with which it is "
-            f"compared; write at most {grid.fraction_bits} fraction bits"
-        )
 
 
 def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
@@ -308,4 +296,6 @@ def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
     if isinstance(child, spiking.SimpleBaseNode):
         return QuantizedSimpleNode
     assert isinstance(child, base.MemoryModule)
+    if layer.charge == "filter":
+        return QuantizedFilter
     return FallbackNode if layer.charge == "fallback" else QuantizedNode

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat, Format
+from qspinn.fixed_point import Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
     Observers,
     attach_observers,
-    check_grids,
     detach,
     is_attached,
 )
-from qspinn.quantizers.choose_format import choose_format, constant_format, covering_format
+from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.folding import folded_parameters
+from qspinn.quantizers.neuron_formats import (
+    as_the_neuron_sees_it,
+    check_neuron,
+    decay_formats,
+    step_to_tell_apart,
+    threshold_format,
+    threshold_to_hold,
+)
 from qspinn.quantizers.stored_format import check_finite, stored_format
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Tensors = dict[str, ResolvedTensor]
 
@@ -76,8 +81,8 @@ def calibrate(
         node = module.get_submodule(layer.path)
         plan = plan.with_formats(_observed_formats(node, tensors, observers))
         if layer.kind == "neuron":
-            plan = plan.with_formats(_threshold_format(node, plan.of_layer(layer.path)))
-            _check_neuron(node, layer, plan.of_layer(layer.path))
+            plan = plan.with_formats(threshold_format(node, plan.of_layer(layer.path)))
+            check_neuron(node, layer, plan.of_layer(layer.path))
     return plan
 
 
@@ -116,24 +121,8 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
             tensor = _open(tensors, name)
             if tensor is not None and value is not None:
                 formats[tensor.path] = stored_format(tensor, value)
-    decay = _open(tensors, "decay")
-    if decay is not None:
-        formats[decay.path] = _decay_format(decay, _leak(child, layer), layer.charge == "plif")
+    formats |= decay_formats(child, layer, tensors)
     return formats
-
-
-def _leak(node: Any, layer: LayerInfo) -> float:
-    learned = layer.charge == "plif"
-    return float(node.w.detach().sigmoid()) if learned else 1.0 / float(node.tau)
-
-
-def _decay_format(tensor: ResolvedTensor, value: float, learned: bool) -> FixedPointFormat:
-    if not math.isfinite(value):
-        raise ValueError(f"{tensor.path}: 1/tau={value}; the network has diverged")
-    if not learned:
-        return constant_format(value, tensor.word_length, tensor.rounding)
-    # Room to double before it saturates, but never beyond 1: a learned leak moves.
-    return covering_format(min(1.0, 2.0 * value), tensor.word_length)
 
 
 def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict[str, Format]:
@@ -153,9 +142,9 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
         if tensor.role == "input":
             signed = observer.minimum < 0.0
         elif tensor.info.name == "v" and has_threshold(node):
-            at_least = _threshold_to_hold(node, tensors)
-            step_at_most = _step_to_tell_apart(node)
-            values = _as_the_neuron_sees_it(node, values)
+            at_least = threshold_to_hold(node, tensors)
+            step_at_most = step_to_tell_apart(node)
+            values = as_the_neuron_sees_it(node, values)
         formats[tensor.path] = choose_format(
             values,
             tensor.word_length,
@@ -166,85 +155,3 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
             step_at_most=step_at_most,
         )
     return formats
-
-
-def _threshold_to_hold(node: Any, tensors: Tensors) -> float:
-    """The largest number that the threshold may become on its own grid."""
-    value = float(node.v_threshold)
-    threshold = tensors.get("v_threshold")
-    if threshold is None:
-        return max(0.0, value)
-    fmt = threshold.format
-    if fmt is None:
-        fmt = constant_format(value, threshold.word_length, threshold.rounding)
-    return max(0.0, value, _on_grid(threshold, fmt, value))
-
-
-def _step_to_tell_apart(node: Any) -> float:
-    """The longest step on which threshold and reset potential surely differ."""
-    reset = getattr(node, "v_reset", None) or 0.0
-    gap = float(node.v_threshold) - reset
-    if gap <= 0.0:
-        return math.inf
-    return gap if reset == 0.0 else gap / 2.0
-
-
-def _on_grid(tensor: ResolvedTensor, fmt: Format, value: float) -> float:
-    return TensorQuantizer.of(replace(tensor, format=fmt)).constant(value)
-
-
-def _as_the_neuron_sees_it(node: Any, potentials: Tensor) -> Tensor:
-    """With a hard reset, every potential above the threshold has the same effect."""
-    if getattr(node, "v_reset", None) is None:
-        return potentials
-    return potentials.clamp(max=float(node.v_threshold))
-
-
-def _threshold_format(node: Any, tensors: Tensors) -> dict[str, Format]:
-    membrane, threshold = tensors.get("v"), _open(tensors, "v_threshold")
-    grid = membrane.format if membrane is not None else None
-    if threshold is None:
-        return {}
-    finest = grid.fraction_bits if isinstance(grid, FixedPointFormat) else None
-    fmt = constant_format(
-        float(node.v_threshold), threshold.word_length, threshold.rounding, finest
-    )
-    return {threshold.path: fmt}
-
-
-def _check_neuron(node: Any, layer: LayerInfo, tensors: Tensors) -> None:
-    """Refuses formats with which a neuron would always fire, never fire, or never leak."""
-    check_grids(layer, tensors)
-    membrane, threshold, decay = (tensors.get(name) for name in ("v", "v_threshold", "decay"))
-    if decay is not None and decay.format is not None:
-        leak = _leak(node, layer)
-        if _on_grid(decay, decay.format, leak) == 0.0:
-            raise ValueError(
-                f"{decay.path}: 1/tau={leak:.6g} becomes 0 in {decay.format}; write more fraction "
-                "bits"
-            )
-    if membrane is None or membrane.format is None or not has_threshold(node):
-        return
-    fires = float(node.v_threshold)
-    if threshold is not None and threshold.format is not None:
-        fires = _on_grid(threshold, threshold.format, fires)
-    _check_reachable(membrane, membrane.format, fires)
-    reset = getattr(node, "v_reset", None) or 0.0
-    stated = float(node.v_threshold)
-    if fires <= _on_grid(membrane, membrane.format, reset) and reset < stated:
-        raise ValueError(
-            f"{membrane.path}: in {membrane.format} the threshold {stated} becomes {fires}, not "
-            "above the potential that a spike resets to: the neuron would fire at every step; "
-            "write a longer word length or another rounding"
-        )
-
-
-def _check_reachable(tensor: ResolvedTensor, fmt: Format, threshold: float) -> None:
-    assert isinstance(fmt, FixedPointFormat)  # resolve() refuses one per channel
-    if fmt.max >= threshold:
-        return
-    remedy = "a word of at least 2 bits" if fmt.word_length == 1 else "more integer bits"
-    raise ValueError(
-        f"{tensor.path}: format {fmt} ends at {fmt.max}, below the threshold {threshold}: the "
-        f"neuron could never fire; write {remedy}"
-    )

@@ -67,29 +67,61 @@ def exact_charge(
     x, v = widened((x, v), dtype)
     if charge == "if" or decay is None:
         return integrate(x, v)
-    return leak(x, v, decay, v_reset, decay_input)
+    return leak(x, v, _like(decay, x), v_reset, decay_input)
+
+
+def exact_filter(x: Tensor, trace: Tensor, decay: float | Tensor) -> Tensor:
+    """The trace of a synapse filter as SpikingJelly defines it, before rounding, in float64.
+
+    ``trace - (1 - x) k trace + x``.
+
+    Args:
+        x: Input ``[N, *]``, spikes as a rule.
+        trace: The trace so far ``[N, *]``.
+        decay: ``k = 1/tau``, in (0, 1].
+    """
+    x, trace = x.double(), trace.double()
+    return trace - (1.0 - x) * trace * _like(decay, x) + x
 
 
 def fire_and_reset(
     h: Tensor,
-    threshold: float,
+    threshold: float | Tensor,
     v_reset: float | None,
     surrogate: Callable[[Tensor], Tensor],
     detach_reset: bool,
+    snaps: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Spikes where ``h >= threshold``, and the potential after them.
 
     Hard reset to ``v_reset``; soft reset (``v_reset=None``) subtracts the threshold.
 
+    A threshold that is a tensor is one for each part of ``h``, as torch broadcasts. ``snaps``
+    where the surrogate misses 0 and 1 by some last bits.
+
     Returns:
         Spikes and potential, both ``[N, *]``.
     """
+    threshold = _like(threshold, h)
     spike = surrogate(h - threshold)
+    if snaps:
+        spike = snapped(spike)
     fired = spike.detach() if detach_reset else spike
     if v_reset is None:
         return spike, h - fired * threshold
     kept = h * (1.0 - fired)
     return spike, kept + fired * v_reset if v_reset else kept
+
+
+def snapped(spike: Tensor) -> Tensor:
+    """Spikes that are 0 or 1 up to some last bits, as 0 or 1, with the gradient that they had."""
+    rest = spike.detach().round() - spike.detach()
+    return spike + rest
+
+
+def _like(constant: float | Tensor, value: Tensor) -> float | Tensor:
+    """A constant in the type of ``value``, which holds every number of its grid."""
+    return constant.to(value.dtype) if isinstance(constant, Tensor) else constant
 
 
 def widened(values: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:

@@ -29,11 +29,12 @@ class StepConstants:
         format: Of the membrane.
         rounding: Of the membrane; not ``stochastic``.
         overflow: Of the membrane.
-        threshold: On its grid.
+        threshold: On its grid; ``None`` where it is a tensor.
         v_reset: On the membrane's grid; ``None``: soft reset.
-        decay: On its grid; ``None`` where it is learned or there is none.
+        decay: On its grid; ``None`` where it is a tensor or there is none.
         decay_input: Whether the current decays too.
         detach_reset: Whether the reset is left out of the gradient.
+        snaps: Whether spikes are brought to 0 and 1.
         compute_dtype: In which the charge is exact.
         spike_dtype: Of the spikes; ``None``: that of the current.
     """
@@ -42,11 +43,12 @@ class StepConstants:
     format: Format
     rounding: str
     overflow: str
-    threshold: float
+    threshold: float | None
     v_reset: float | None
     decay: float | None
     decay_input: bool
     detach_reset: bool
+    snaps: bool
     compute_dtype: torch.dtype
     spike_dtype: torch.dtype | None
 
@@ -55,19 +57,26 @@ class StepConstants:
 def compiled_step(constants: StepConstants) -> Step:
     """The compiled step for these constants, made once in a process.
 
-    It takes the input current ``[N, *]``, the membrane ``[N, *]``, the learned decay or ``None``,
-    and the surrogate function; it returns the spikes and the membrane after the step.
+    It takes the input current ``[N, *]``, the membrane ``[N, *]``, the decay and the threshold
+    where they are tensors, else ``None``, and the surrogate function; it returns the spikes and
+    the membrane after the step.
     """
 
     def step(
-        x: Tensor, v: Tensor, learned: Tensor | None, surrogate: Callable[[Tensor], Tensor]
+        x: Tensor,
+        v: Tensor,
+        decays: Tensor | None,
+        thresholds: Tensor | None,
+        surrogate: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
         c = constants
-        decay = c.decay if learned is None else learned
+        decay = c.decay if decays is None else decays
+        threshold = c.threshold if thresholds is None else thresholds
+        assert threshold is not None  # one of the two has it
         h = exact_charge(c.charge, x, v, decay, c.v_reset, c.decay_input, c.compute_dtype)
         h = fake_quantize(h, c.format, c.rounding, c.overflow)
         h = h.to(torch.promote_types(v.dtype, torch.float32))
-        spike, v = fire_and_reset(h, c.threshold, c.v_reset, surrogate, c.detach_reset)
+        spike, v = fire_and_reset(h, threshold, c.v_reset, surrogate, c.detach_reset, c.snaps)
         return spike.to(c.spike_dtype or x.dtype), v
 
     # torch.compile keeps a limited number of versions per code object, of which all steps made

@@ -41,4 +41,4 @@ def _is_compilable(node: nn.Module, quantizer: NeuronQuantizer) -> bool:
             "compile_steps=false"
         )
     # A soft reset by a negative threshold may leave the grid's range, and is rounded once more.
-    return quantizer.reset_of(node) is not None or quantizer.threshold_of(node) >= 0.0
+    return quantizer.resets_exactly(node, quantizer.threshold_of(node))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,123 +9,17 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor
 
-from qspinn.plan.neurons import Charge
-from qspinn.quantizers.charge import exact_charge, fire_and_reset
+from qspinn.quantizers.charge import exact_filter, fire_and_reset, snapped
 from qspinn.quantizers.class_swap import Swapped, substituted
-from qspinn.quantizers.compiled_step import StepConstants, compiled_step
-from qspinn.quantizers.observer import Observer
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+from qspinn.quantizers.compiled_step import compiled_step
+from qspinn.quantizers.neuron_quantizer import NeuronQuantizer, is_values
+
+__all__ = ["FallbackNode", "NeuronQuantizer", "QuantizedFilter", "QuantizedNode"]
+__all__ += ["QuantizedReadout", "QuantizedSimpleNode", "sequence_number"]
 
 
-@dataclass
-class NeuronQuantizer:
-    """What a neuron layer needs to step with quantised values.
-
-    Attributes:
-        charge: Its charging formula.
-        states: State name -> quantizer; a state that is missing stays in float.
-        threshold: Quantizer of the threshold.
-        decay: Quantizer of ``1/tau``.
-        compute_dtype: Float type in which the charge is exact.
-        spike_dtype: Float type of the network, and so of the spikes.
-        compiled: Whether its step is compiled, see :meth:`step_constants`.
-        sequences: How many sequences have begun.
-        observers: State name -> observer, while formats are being calibrated.
-    """
-
-    charge: Charge
-    states: dict[str, TensorQuantizer] = field(default_factory=dict)
-    threshold: TensorQuantizer | None = None
-    decay: TensorQuantizer | None = None
-    compute_dtype: torch.dtype = torch.float32
-    spike_dtype: torch.dtype = torch.float32
-    compiled: bool = False
-    sequences: int = 0
-    observers: dict[str, Observer] = field(default_factory=dict, repr=False)
-
-    def threshold_of(self, node: Any) -> float:
-        """The threshold that is compared with, on its grid."""
-        value: float = node.v_threshold
-        return value if self.threshold is None else self.threshold.constant(value)
-
-    def reset_of(self, node: Any) -> float | None:
-        """The potential after a spike, on the membrane's grid."""
-        value: float | None = getattr(node, "v_reset", None)
-        return value if value is None else self.on_grid("v", value)
-
-    def on_grid(self, name: str, value: float) -> float:
-        """A constant on the grid of a state."""
-        return self.states[name].constant(value) if name in self.states else value
-
-    def decay_of(self, node: Any) -> float | Tensor:
-        """The leak factor, on its grid; a tensor where it is learned."""
-        if self.charge == "plif":
-            learned: Tensor = node.w.sigmoid()
-            return learned if self.decay is None else self.decay.stored(learned, node.training)
-        value = 1.0 / float(node.tau)
-        return value if self.decay is None else self.decay.constant(value)
-
-    def charged(self, node: Any, x: Tensor, v: Tensor) -> Tensor:
-        """The membrane potential before firing: exact, then rounded once."""
-        decay = None if self.charge == "if" else self.decay_of(node)
-        decay_input = bool(getattr(node, "decay_input", True))
-        reset = self.reset_of(node)
-        h = exact_charge(self.charge, x, v, decay, reset, decay_input, self.compute_dtype)
-        return self.rounded("v", h).to(torch.promote_types(v.dtype, torch.float32))
-
-    def rounded(self, name: str, value: Tensor) -> Tensor:
-        """A state as its grid has it."""
-        if name in self.observers:
-            self.observers[name].see(value)
-        return self.states[name].state(value) if name in self.states else value
-
-    def after_soft_reset(self, node: Any, v: Tensor) -> Tensor:
-        """``v - threshold`` on the membrane's grid.
-
-        It lies there already, unless the threshold stays in float or is negative.
-        """
-        if getattr(node, "v_reset", None) is not None or "v" not in self.states:
-            return v
-        exact = self.threshold is not None and self.threshold_of(node) >= 0.0
-        return v if exact else self.states["v"].state(v)
-
-    def initial(self, name: str, value: object, made: Tensor) -> Tensor:
-        """A state before the first step, on its grid: a number, or a tensor that was given."""
-        if name not in self.states or not _is_values(made):
-            return made
-        if isinstance(value, int | float):
-            return torch.full_like(made, self.on_grid(name, float(value)))
-        return self.states[name].state(made)
-
-    def spikes_like(self, spike: Tensor, x: Tensor) -> Tensor:
-        """An output in the network's own type, where 0 and 1 are exact.
-
-        A float64 current in a float32 network comes from an exact sum.
-        """
-        return spike.to(self.spike_dtype if x.dtype == torch.float64 else x.dtype)
-
-    def step_constants(self, node: Any, x: Tensor) -> StepConstants:
-        """What a compiled step of ``node`` on a current ``x`` depends on besides tensors."""
-        state = self.states["v"]
-        return StepConstants(
-            charge=self.charge,
-            format=state.format,
-            rounding=state.rounding,
-            overflow=state.overflow,
-            threshold=self.threshold_of(node),
-            v_reset=self.reset_of(node),
-            decay=float(self.decay_of(node)) if self.charge == "lif" else None,
-            decay_input=bool(getattr(node, "decay_input", True)),
-            detach_reset=bool(node.detach_reset),
-            compute_dtype=self.compute_dtype,
-            spike_dtype=self.spike_dtype if x.dtype == torch.float64 else None,
-        )
-
-    def begin_sequence(self, device: torch.device) -> None:
-        """Restarts the random numbers of stochastic rounding."""
-        self.sequences += 1
-        for quantizer in self.states.values():
-            quantizer.restart(device)
+# These step one by one by themselves, and record more than the potential.
+_STEPPING = (spiking.ComplementaryLIFNode.multi_step_forward,)
 
 
 class _SteppingNode(Swapped):
@@ -164,32 +57,52 @@ class QuantizedNode(_SteppingNode):
         Returns:
             ``(spikes,)`` and the states after the step.
         """
-        quantizer, node = self._quantizer, self
+        node: Any = self
+        quantizer = self._quantizer
         x, v = inputs[0], states[0]
+        threshold = quantizer.threshold_of(node)
         if quantizer.compiled:
-            step = compiled_step(quantizer.step_constants(node, x))
-            learned = quantizer.decay_of(node) if quantizer.charge == "plif" else None
-            spike, v = step(x, v, learned, node.surrogate_function)  # type: ignore[attr-defined]
-            return (spike,), (v, *states[1:])
-        h = quantizer.charged(node, x, v)
-        spike, v = fire_and_reset(
-            h,
-            quantizer.threshold_of(node),
-            quantizer.reset_of(node),
-            node.surrogate_function,  # type: ignore[attr-defined]
-            node.detach_reset,  # type: ignore[attr-defined]
-        )
-        v = quantizer.after_soft_reset(node, v)
-        return (quantizer.spikes_like(spike, x),), (v, *states[1:])
+            decay = None if quantizer.charge == "if" else quantizer.decay_of(node)
+            constants = quantizer.step_constants(node, x, threshold, decay)
+            tensors = [one if isinstance(one, Tensor) else None for one in (decay, threshold)]
+            spike, v = compiled_step(constants)(x, v, *tensors, node.surrogate_function)
+        else:
+            h = quantizer.charged(node, x, v)
+            reset = quantizer.reset_of(node)
+            spike, v = fire_and_reset(
+                h, threshold, reset, node.surrogate_function, node.detach_reset, quantizer.snaps
+            )
+            v = quantizer.after_reset(node, v, threshold)
+            spike = quantizer.spikes_like(spike, x)
+        quantizer.leave("v", v)
+        return (spike,), (v, *states[1:])
+
+
+class QuantizedFilter(_SteppingNode):
+    """Mixin over ``SynapseFilter``: its trace decays by an exact formula, and is read out."""
+
+    def single_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        """One time step of the trace, rounded once."""
+        quantizer = self._quantizer
+        x, trace = inputs[0], states[0]
+        exact = exact_filter(x, trace, quantizer.decay_of(self))
+        kept = quantizer.rounded("out_i", exact).to(torch.promote_types(x.dtype, torch.float32))
+        quantizer.leave("out_i", kept)
+        return (quantizer.spikes_like(kept, x),), (kept,)
 
 
 class FallbackNode(_SteppingNode):
     """Mixin over any other stepping neuron: its states are rounded after the step."""
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """All time steps of ``x_seq`` ``[T, N, *]``, one by one."""
-        is_node = isinstance(self, spiking.BaseNode)
-        owner: Any = spiking.BaseNode if is_node else base.MemoryModule
+        """All time steps of ``x_seq`` ``[T, N, *]``, one by one, recorded where that is asked."""
+        node: Any = self
+        if getattr(self._float_class, "multi_step_forward", None) in _STEPPING:
+            return super().multi_step_forward(x_seq, *args, **kwargs)  # type: ignore[misc]
+        records = isinstance(node, spiking.BaseNode) or getattr(node, "store_v_seq", False)
+        owner: Any = spiking.BaseNode if records else base.MemoryModule
         return owner.multi_step_forward(self, x_seq, *args, **kwargs)
 
     def single_step_functional_forward(
@@ -201,13 +114,17 @@ class FallbackNode(_SteppingNode):
             outputs, states = super().single_step_functional_forward(  # type: ignore[misc]
                 inputs, states, **kwargs
             )
-        outputs = tuple(quantizer.spikes_like(output, inputs[0]) for output in outputs)
         names = self._memories  # type: ignore[attr-defined]
         rounded = tuple(
-            quantizer.rounded(name, state) if _is_values(state) else state
+            quantizer.rounded(name, state) if is_values(state) else state
             for name, state in zip(names, states, strict=True)
         )
-        return outputs, rounded
+        for name, state in zip(names, rounded, strict=True):
+            quantizer.leave(name, state)
+        # What is read out of a state is what is held.
+        held = {id(state): kept for state, kept in zip(states, rounded, strict=True)}
+        outputs = tuple(held.get(id(output), output) for output in outputs)
+        return tuple(_like(quantizer, output, inputs[0]) for output in outputs), rounded
 
 
 class QuantizedSimpleNode(Swapped):
@@ -218,13 +135,24 @@ class QuantizedSimpleNode(Swapped):
     def single_step_forward(self, x: Tensor) -> Tensor:
         """One time step on the input current ``[N, *]``."""
         node: Any = self
-        if not isinstance(node.v, Tensor):
-            self._quantizer.begin_sequence(x.device)
-            node.v = self._quantizer.initial("v", float(node.v), torch.full_like(x, float(node.v)))
-        with substituted(node, **_constants(self._quantizer, node)):
+        quantizer = self._quantizer
+        if isinstance(node.v, Tensor):
+            node.v = quantizer.entered("v", node.v, node.v)
+        else:
+            quantizer.begin_sequence(x.device)
+            node.v = quantizer.initial("v", float(node.v), torch.full_like(x, float(node.v)))
+        constants = _constants(quantizer, node)
+        if quantizer.snaps:
+            function = node.surrogate_function
+            constants["surrogate_function"] = lambda h: snapped(function(h))
+        with substituted(node, **constants):
             spike: Tensor = super().single_step_forward(x)  # type: ignore[misc]
-            node.v = self._quantizer.after_soft_reset(node, node.v)
-        return self._quantizer.spikes_like(spike, x)
+        if quantizer.charge == "fallback":
+            node.v = quantizer.rounded("v", node.v)
+        else:
+            node.v = quantizer.after_reset(node, node.v, constants.get("v_threshold", 0.0))
+        quantizer.leave("v", node.v)
+        return quantizer.spikes_like(spike, x)
 
     def neuronal_charge(self, x: Tensor) -> None:
         """Charges by the exact formula where there is one, else by the node's own."""
@@ -265,26 +193,24 @@ def _materialized(
     begins = not isinstance(states[0], Tensor)
     made: tuple[Any, ...] = parent.materialize_states(inputs, states, step_mode)
     shapes_changed = not begins and made[0].shape != states[0].shape
+    named = zip(node._memories, states, made, strict=True)
     if not begins and not shapes_changed:
-        return made
+        return tuple(quantizer.entered(name, given, state) for name, given, state in named)
     quantizer.begin_sequence(inputs[0].device)
-    return tuple(
-        quantizer.initial(name, value, state)
-        for name, value, state in zip(node._memories, states, made, strict=True)
-    )
+    return tuple(quantizer.initial(name, value, state) for name, value, state in named)
 
 
-def _constants(quantizer: NeuronQuantizer, node: Any) -> dict[str, object]:
-    constants: dict[str, object] = {}
+def _constants(quantizer: NeuronQuantizer, node: Any) -> dict[str, Any]:
+    constants: dict[str, Any] = {}
     if quantizer.threshold is not None:
         constants["v_threshold"] = quantizer.threshold_of(node)
-    if "v" in quantizer.states and getattr(node, "v_reset", None) is not None:
+    if "v" in quantizer.states and isinstance(getattr(node, "v_reset", None), int | float):
         constants["v_reset"] = quantizer.reset_of(node)
     return constants
 
 
-def _is_values(state: object) -> bool:
-    return isinstance(state, Tensor) and state.is_floating_point()
+def _like(quantizer: NeuronQuantizer, output: Any, x: Tensor) -> Any:
+    return quantizer.spikes_like(output, x) if is_values(output) else output
 
 
 def sequence_number(node: Any) -> int:

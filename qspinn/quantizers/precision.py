@@ -6,18 +6,21 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.fixed_point.exactness import (
+    FLOAT32_BITS,
     accumulator_bits,
     accumulator_grid,
     accumulator_limit,
     charge_bits,
     dtype_for,
+    filter_bits,
     fraction_bits_of,
 )
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.neuron_constants import leak_of
 from qspinn.quantizers.declared import declared_accumulators
 from qspinn.quantizers.neuron import NeuronQuantizer
 
@@ -80,22 +83,42 @@ def output_dtype(layer: LayerInfo, plan: ResolvedPlan) -> torch.dtype | None:
 
     A neuron takes them in the type that holds them exactly, and what is added up
     before a neuron (residual connections) is added in float64. What no neuron
-    takes, such as class scores, leaves in the network's own type.
+    takes, such as class scores, leaves in the network's own type, and so does what
+    goes through an operation that takes no other (see :func:`rounded_sums`).
     """
     if accumulator_word_length(layer, plan.of_layer(layer.path)) is None:
         return None
-    neurons = [one for one in plan.inventory.layers if one.kind == "neuron"]
-    takers = [neuron for neuron in neurons if layer.path in neuron.sources]
+    if layer.in_float32 is not None:
+        return None
+    takers = _takers(layer, plan)
     if not takers:
         return None
     direct = all(neuron.current_from == layer.path for neuron in takers)
     return sum_dtype(layer, plan) if direct else torch.float64
 
 
-def receives_float64(layer: LayerInfo, plan: ResolvedPlan) -> bool:
-    """Whether sums in float64 reach this layer."""
-    sources = (plan.inventory.layer(path) for path in layer.sources)
-    return any(output_dtype(source, plan) == torch.float64 for source in sources)
+def rounded_sums(plan: ResolvedPlan) -> dict[str, str]:
+    """Synapse layers whose sums are rounded to a float32 on their way to a neuron.
+
+    Returns:
+        Layer path -> why, in words.
+    """
+    rounded = {}
+    for layer in plan.inventory.layers:
+        bits = accumulator_word_length(layer, plan.of_layer(layer.path))
+        if layer.in_float32 is None or bits is None or not _takers(layer, plan):
+            continue
+        if bits - 1 > FLOAT32_BITS:
+            rounded[layer.path] = (
+                f"sums of {bits} bits go through {layer.in_float32} in float32, which holds "
+                f"{FLOAT32_BITS}"
+            )
+    return rounded
+
+
+def _takers(layer: LayerInfo, plan: ResolvedPlan) -> list[LayerInfo]:
+    neurons = [one for one in plan.inventory.layers if one.kind == "neuron"]
+    return [neuron for neuron in neurons if layer.path in neuron.sources]
 
 
 def charge_dtype(
@@ -113,6 +136,10 @@ def charge_dtype(
         return torch.float32
     current = _current(layer, plan)
     decay = _decay(node, quantizer)
+    if quantizer.charge == "filter":
+        return _filter_dtype(layer, quantizer, current, decay)
+    if "v" not in quantizer.states:
+        return torch.float32
     if current is None or (decay is None and quantizer.charge != "if"):
         return torch.float64
     membrane = quantizer.states["v"].format
@@ -130,10 +157,26 @@ def _decay(node: Any, quantizer: NeuronQuantizer) -> tuple[int, Fraction] | None
         return None
     fmt = quantizer.decay.format
     assert isinstance(fmt, FixedPointFormat)
-    if quantizer.charge == "plif":
+    value = leak_of(node)
+    if isinstance(value, Tensor):
         return fmt.fraction_bits, Fraction(fmt.max)
-    value = quantizer.decay.constant(1.0 / float(node.tau))
+    value = quantizer.decay.constant(value)
     return fraction_bits_of(value), Fraction(value)
+
+
+def _filter_dtype(
+    layer: LayerInfo,
+    quantizer: NeuronQuantizer,
+    current: tuple[int, Fraction] | None,
+    decay: tuple[int, Fraction] | None,
+) -> torch.dtype:
+    """Float64, always: the leak, the trace and the input are multiplied by each other."""
+    trace = quantizer.states["out_i"].format
+    assert isinstance(trace, FixedPointFormat)
+    if current is not None and decay is not None:
+        bits = filter_bits(trace, *current, *decay)
+        dtype_for(bits, f"{layer.path}: the decay of its trace")
+    return torch.float64
 
 
 def _current(layer: LayerInfo, plan: ResolvedPlan) -> tuple[int, Fraction] | None:

@@ -134,15 +134,3 @@ class FoldedNorm(Swapped):
             return x
         result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
         return result
-
-
-class Narrowed(Swapped):
-    """Mixin over a layer that stays in float, where exact sums reach it in float64."""
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's own forward, on ``x`` in the layer's own type."""
-        held: Any = self
-        if x.dtype == torch.float64:
-            own = (p.dtype for p in (*held.parameters(), *held.buffers()) if p.is_floating_point())
-            x = x.to(next(own, torch.get_default_dtype()))
-        return super().forward(x, *args, **kwargs)  # type: ignore[misc]

@@ -148,9 +148,9 @@ class Neurons:
 
     Attributes:
         membrane: word of the membrane potential.
-        threshold: code of the threshold.
+        threshold: code of the threshold, or one for each part of the layer.
         threshold_fraction: its fraction bits.
-        decay: code of 1/tau; None for a neuron without leak.
+        decay: code of 1/tau, or one for each part; None for a neuron without leak.
         decay_fraction: its fraction bits.
         decay_input: whether the current decays too.
         reset: code that a spike resets to, on the membrane's grid; None for a soft reset.
@@ -159,9 +159,9 @@ class Neurons:
     """
 
     membrane: Word
-    threshold: int
+    threshold: int | Codes
     threshold_fraction: int
-    decay: int | None = None
+    decay: int | Codes | None = None
     decay_fraction: int = 0
     decay_input: bool = True
     reset: int | None = 0

@@ -1,0 +1,241 @@
+"""Which formats suit a neuron's constants, and which formats its neuron could not work with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qspinn.fixed_point import FixedPointFormat, Format
+from qspinn.plan import LayerInfo, ResolvedTensor
+from qspinn.plan.neuron_constants import has_threshold, leak_of, reset_of, threshold_of
+from qspinn.plan.neurons import charge_of, why_not
+from qspinn.quantizers.choose_format import choose_format, constant_format, covering_format
+from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+
+Tensors = dict[str, ResolvedTensor]
+
+# A learned leak may double, and a learned threshold grow by half, before it saturates.
+LEAK_ROOM = 2.0
+THRESHOLD_ROOM = 1.5
+
+
+def decay_formats(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
+    """The format of the leak, where it is still to be chosen."""
+    decay = _open(tensors, "decay")
+    if decay is None:
+        return {}
+    value = leak_of(node)
+    values = _values(value)
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{decay.path}: 1/tau={_shown(values)}; the network has diverged")
+    if _is_learned(value):
+        largest = min(1.0, LEAK_ROOM * float(values.max()))
+        return {decay.path: covering_format(largest, decay.word_length)}
+    return {decay.path: _constant_format(values, decay)}
+
+
+def threshold_to_hold(node: Any, tensors: Tensors) -> float:
+    """The largest number that the threshold may become on its own grid.
+
+    With room above, where it is learned.
+    """
+    values = _thresholds(node)
+    room = THRESHOLD_ROOM if _is_learned(threshold_of(node)) else 1.0
+    largest = max(0.0, room * float(values.max()))
+    threshold = tensors.get("v_threshold")
+    if threshold is None:
+        return largest
+    fmt = threshold.format or _constant_format(values, threshold)
+    return max(largest, float(_on_grid(threshold, fmt, values).max()))
+
+
+def step_to_tell_apart(node: Any) -> float:
+    """The longest step on which threshold and reset potential surely differ."""
+    reset = reset_of(node) or 0.0
+    gaps = _thresholds(node) - reset
+    gaps = gaps[gaps > 0.0]
+    if gaps.numel() == 0:
+        return math.inf
+    gap = float(gaps.min())
+    return gap if reset == 0.0 else gap / 2.0
+
+
+def as_the_neuron_sees_it(node: Any, potentials: Tensor) -> Tensor:
+    """With a hard reset, every potential above the threshold has the same effect."""
+    if reset_of(node) is None:
+        return potentials
+    return potentials.clamp(max=float(_thresholds(node).max()))
+
+
+def threshold_format(node: Any, tensors: Tensors) -> dict[str, Format]:
+    """The format of the threshold, where it is still to be chosen."""
+    membrane, threshold = tensors.get("v"), _open(tensors, "v_threshold")
+    grid = membrane.format if membrane is not None else None
+    if threshold is None:
+        return {}
+    finest = grid.fraction_bits if isinstance(grid, FixedPointFormat) else None
+    values = _thresholds(node)
+    if _is_learned(threshold_of(node)):
+        # The last value is the room: what the threshold may grow to.
+        values = torch.cat([values, THRESHOLD_ROOM * values.max().reshape(1)])
+        return {threshold.path: _covering(values, threshold.word_length, finest)}
+    return {threshold.path: _constant_format(values, threshold, finest)}
+
+
+def check_neuron(node: Any, layer: LayerInfo, tensors: Tensors) -> None:
+    """Refuses formats with which a neuron would always fire, never fire, or never leak."""
+    check_grids(layer, tensors)
+    check_shapes(node, layer)
+    decay = tensors.get("decay")
+    if decay is not None and decay.format is not None:
+        _check_leaks(decay, decay.format, leak_of(node))
+    membrane, threshold = tensors.get("v"), tensors.get("v_threshold")
+    if membrane is None or membrane.format is None or not has_threshold(node):
+        return
+    stated = _thresholds(node)
+    fires = stated
+    if threshold is not None and threshold.format is not None:
+        fires = _on_grid(threshold, threshold.format, stated)
+    _check_reachable(membrane, membrane.format, float(fires.max()))
+    reset = reset_of(node) or 0.0
+    held = float(_on_grid(membrane, membrane.format, _values(reset)))
+    always = (fires <= held) & (stated > reset)
+    if bool(always.any()):
+        raise ValueError(
+            f"{membrane.path}: in {membrane.format} the threshold {_shown(stated[always])} becomes "
+            f"{_shown(fires[always])}, not above the potential that a spike resets to: the neuron "
+            "would fire at every step; write a longer word length or another rounding"
+        )
+
+
+def check_grids(layer: LayerInfo, tensors: Tensors) -> None:
+    """A threshold finer than the membrane is another threshold than the one compared with."""
+    membrane, threshold = tensors.get("v"), tensors.get("v_threshold")
+    if membrane is None or threshold is None:
+        return
+    grid, fmt = membrane.format, threshold.format
+    if not isinstance(grid, FixedPointFormat) or not isinstance(fmt, FixedPointFormat):
+        return
+    if fmt.fraction_bits > grid.fraction_bits:
+        raise ValueError(
+            f"{threshold.path}: format {fmt} is finer than the membrane's {grid}, with which it is "
+            f"compared; write at most {grid.fraction_bits} fraction bits"
+        )
+
+
+def check_shapes(node: nn.Module, layer: LayerInfo) -> None:
+    """Refuses a threshold or a leak of another shape than the neurons have.
+
+    A neuron without a formula brings them into shape by itself.
+    """
+    if layer.charge == "fallback":
+        return
+    held = {info.name: info.shape for info in layer.tensors}
+    state = next((info.shape for info in layer.tensors if info.role in ("membrane", "trace")), None)
+    if state is None:
+        return
+    for name in ("v_threshold", "decay"):
+        shape = held.get(name)
+        if shape is not None and not _fits(shape, state):
+            raise ValueError(
+                f"{layer.path}.{name}: has the shape {list(shape)}, which does not broadcast to "
+                f"one value for each neuron, {list(state)}; write a threshold or a time constant "
+                "per layer, channel or neuron"
+            )
+
+
+def check_still_known(node: nn.Module, layer: LayerInfo) -> None:
+    """Refuses a neuron that was changed after the plan was resolved."""
+    reason = why_not(node)
+    if reason is not None or (charge_of(node) or layer.charge) != layer.charge:
+        raise ValueError(
+            f"attach: {layer.path} ({layer.type_name}) {reason or 'charges in another way'} since "
+            "the plan was resolved; resolve the plan against the module as it is now"
+        )
+
+
+def _fits(shape: tuple[int, ...], state: tuple[int, ...]) -> bool:
+    # A leading axis of 1 stands for the batch.
+    given = shape[1:] if len(shape) == len(state) + 1 and shape[0] == 1 else shape
+    try:
+        return torch.broadcast_shapes(given, state) == torch.Size(state)
+    except RuntimeError:
+        return False
+
+
+def _check_leaks(tensor: ResolvedTensor, fmt: Format, leak: float | Tensor) -> None:
+    values = _values(leak)
+    lost = (_on_grid(tensor, fmt, values) == 0.0) & (values != 0.0)
+    if bool(lost.any()):
+        raise ValueError(
+            f"{tensor.path}: 1/tau={_shown(values[lost])} becomes 0 in {fmt}; write more fraction "
+            "bits"
+        )
+
+
+def _check_reachable(tensor: ResolvedTensor, fmt: Format, threshold: float) -> None:
+    assert isinstance(fmt, FixedPointFormat)  # resolve() refuses one per channel
+    if fmt.max >= threshold:
+        return
+    remedy = "a word of at least 2 bits" if fmt.word_length == 1 else "more integer bits"
+    raise ValueError(
+        f"{tensor.path}: format {fmt} ends at {fmt.max}, below the threshold {threshold}: the "
+        f"neuron could never fire; write {remedy}"
+    )
+
+
+def _constant_format(
+    values: Tensor, tensor: ResolvedTensor, finest: int | None = None
+) -> FixedPointFormat:
+    """The format in which these constants lose least."""
+    if values.numel() == 1:
+        return constant_format(float(values), tensor.word_length, tensor.rounding, finest)
+    length, signed = tensor.word_length, bool((values < 0).any())
+    fmt = choose_format(values, length, "mse", tensor.rounding, signed=signed)
+    return _no_finer(fmt, finest)
+
+
+def _covering(values: Tensor, word_length: int, finest: int | None) -> FixedPointFormat:
+    signed = bool((values < 0).any())
+    largest = float(values.abs().max())
+    return _no_finer(covering_format(largest, word_length, signed=signed), finest)
+
+
+def _no_finer(fmt: FixedPointFormat, finest: int | None) -> FixedPointFormat:
+    if finest is None or fmt.fraction_bits <= finest:
+        return fmt
+    integer_bits = fmt.word_length - int(fmt.signed) - finest
+    return FixedPointFormat(integer_bits, finest, fmt.signed)
+
+
+def _thresholds(node: Any) -> Tensor:
+    threshold = threshold_of(node)
+    assert threshold is not None  # asked for neurons that have one
+    return _values(threshold)
+
+
+def _values(constant: float | Tensor) -> Tensor:
+    """A constant as a flat list of values, in float64: ``[n]``."""
+    return torch.as_tensor(constant, dtype=torch.float64).detach().cpu().reshape(-1)
+
+
+def _is_learned(constant: float | Tensor | None) -> bool:
+    return isinstance(constant, Tensor) and constant.requires_grad
+
+
+def _on_grid(tensor: ResolvedTensor, fmt: Format, values: Tensor) -> Tensor:
+    return TensorQuantizer.of(replace(tensor, format=fmt)).stored(values, training=False)
+
+
+def _shown(values: Tensor) -> str:
+    first = ", ".join(str(float(f"{value:.6g}")) for value in values[:3].tolist())
+    return first if values.numel() <= 3 else f"{first} and {values.numel() - 3} more"
+
+
+def _open(tensors: Tensors, name: str) -> ResolvedTensor | None:
+    tensor = tensors.get(name)
+    return tensor if tensor is not None and tensor.format is None else None

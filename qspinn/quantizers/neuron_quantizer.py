@@ -1,0 +1,193 @@
+"""What a neuron layer needs to step with quantised values."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qspinn.fixed_point import FixedPointFormat
+from qspinn.plan.neuron_constants import leak_of, reset_of, threshold_of
+from qspinn.plan.neurons import Charge
+from qspinn.quantizers.charge import exact_charge
+from qspinn.quantizers.compiled_step import StepConstants
+from qspinn.quantizers.observer import Observer
+from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+
+
+@dataclass
+class NeuronQuantizer:
+    """What a neuron layer needs to step with quantised values.
+
+    Attributes:
+        charge: Its charging formula.
+        states: State name -> quantizer; a state that is missing stays in float.
+        threshold: Quantizer of the threshold.
+        decay: Quantizer of ``1/tau``.
+        compute_dtype: Float type in which the charge is exact.
+        spike_dtype: Float type of the network, and so of the spikes.
+        own_start: Whether the neuron begins a sequence with states of its own making.
+        snaps: Whether its surrogate function misses 0 and 1 by some last bits.
+        compiled: Whether its step is compiled, see :meth:`step_constants`.
+        sequences: How many sequences have begun.
+        observers: State name -> observer, while formats are being calibrated.
+    """
+
+    charge: Charge
+    states: dict[str, TensorQuantizer] = field(default_factory=dict)
+    threshold: TensorQuantizer | None = None
+    decay: TensorQuantizer | None = None
+    compute_dtype: torch.dtype = torch.float32
+    spike_dtype: torch.dtype = torch.float32
+    own_start: bool = False
+    snaps: bool = False
+    compiled: bool = False
+    sequences: int = 0
+    observers: dict[str, Observer] = field(default_factory=dict, repr=False)
+    _left: dict[str, tuple[weakref.ref[Tensor], int]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weak references do not pickle; a state that nobody knows is put on its grid again."""
+        return {**self.__dict__, "_left": {}}
+
+    def threshold_of(self, node: Any) -> float | Tensor:
+        """The threshold that is compared with, on its grid; a tensor where there are several.
+
+        A learned one may outgrow what the membrane can hold. It stays at the membrane's
+        largest number then, at which a saturated membrane still fires.
+        """
+        value = threshold_of(node)
+        assert value is not None  # the plan has a threshold where the node has one
+        if not isinstance(value, Tensor):
+            return value if self.threshold is None else self.threshold.constant(value)
+        if self.threshold is not None:
+            value = self.threshold.stored(value, node.training and value.requires_grad)
+            membrane = self.states["v"].format if "v" in self.states else None
+            if isinstance(membrane, FixedPointFormat):
+                value = value.clamp(max=membrane.max)
+        return value
+
+    def reset_of(self, node: Any) -> float | None:
+        """The potential after a spike, on the membrane's grid."""
+        value = reset_of(node)
+        return value if value is None else self.on_grid("v", value)
+
+    def on_grid(self, name: str, value: float) -> float:
+        """A constant on the grid of a state."""
+        return self.states[name].constant(value) if name in self.states else value
+
+    def decay_of(self, node: Any) -> float | Tensor:
+        """The leak factor, on its grid; a tensor where it is learned, or where there are several.
+
+        Drawn anew at each use only while it is learned: anything else a device has stored.
+        """
+        value = leak_of(node)
+        if self.decay is None:
+            return value
+        if not isinstance(value, Tensor):
+            return self.decay.constant(value)
+        return self.decay.stored(value, node.training and value.requires_grad)
+
+    def charged(self, node: Any, x: Tensor, v: Tensor) -> Tensor:
+        """The membrane potential before firing: exact, then rounded once."""
+        decay = None if self.charge == "if" else self.decay_of(node)
+        decay_input = bool(getattr(node, "decay_input", True))
+        reset = self.reset_of(node)
+        h = exact_charge(self.charge, x, v, decay, reset, decay_input, self.compute_dtype)
+        return self.rounded("v", h).to(torch.promote_types(v.dtype, torch.float32))
+
+    def rounded(self, name: str, value: Tensor) -> Tensor:
+        """A state as its grid has it."""
+        if name in self.observers:
+            self.observers[name].see(value)
+        return self.states[name].state(value) if name in self.states else value
+
+    def after_reset(self, node: Any, v: Tensor, threshold: float | Tensor) -> Tensor:
+        """The potential after the reset, on the membrane's grid.
+
+        It lies there already, unless a soft reset subtracts a threshold that stays in float
+        or may be negative.
+        """
+        if "v" not in self.states or self.resets_exactly(node, threshold):
+            return v
+        return self.states["v"].state(v)
+
+    def resets_exactly(self, node: Any, threshold: float | Tensor) -> bool:
+        """Whether a reset gives a number of the membrane's grid without rounding."""
+        if getattr(node, "v_reset", None) is not None:
+            return True
+        if self.threshold is None:
+            return False
+        if isinstance(threshold, Tensor):
+            return not self.threshold.format.signed
+        return threshold >= 0.0
+
+    def initial(self, name: str, value: object, made: Tensor) -> Tensor:
+        """A state before the first step, on its grid: a number, or a tensor that was given."""
+        if name not in self.states or not is_values(made):
+            return made
+        if isinstance(value, int | float) and not self.own_start:
+            return torch.full_like(made, self.on_grid(name, float(value)))
+        return self.states[name].state(made)
+
+    def entered(self, name: str, given: object, made: object) -> object:
+        """A state that goes on: on its grid already, unless somebody else has set it."""
+        if name not in self.states or not is_values(made) or self._is_as_left(name, given):
+            return made
+        assert isinstance(made, Tensor)
+        return self.states[name].state(made)
+
+    def leave(self, name: str, state: object) -> None:
+        """Remembers a state as this neuron has left it, on its grid."""
+        if torch.compiler.is_compiling() or not isinstance(state, Tensor) or state.is_inference():
+            return
+        self._left[name] = (weakref.ref(state), state._version)
+
+    def _is_as_left(self, name: str, state: object) -> bool:
+        if torch.compiler.is_compiling() or name not in self._left:
+            return False
+        left, version = self._left[name]
+        return isinstance(state, Tensor) and left() is state and state._version == version
+
+    def spikes_like(self, spike: Tensor, x: Tensor) -> Tensor:
+        """An output in the network's own type, where 0 and 1 are exact.
+
+        A float64 current in a float32 network comes from an exact sum.
+        """
+        return spike.to(self.spike_dtype if x.dtype == torch.float64 else x.dtype)
+
+    def step_constants(
+        self, node: Any, x: Tensor, threshold: float | Tensor, decay: float | Tensor | None
+    ) -> StepConstants:
+        """What a compiled step of ``node`` on a current ``x`` depends on besides tensors."""
+        state = self.states["v"]
+        return StepConstants(
+            charge=self.charge,
+            format=state.format,
+            rounding=state.rounding,
+            overflow=state.overflow,
+            threshold=None if isinstance(threshold, Tensor) else threshold,
+            v_reset=self.reset_of(node),
+            decay=None if isinstance(decay, Tensor) else decay,
+            decay_input=bool(getattr(node, "decay_input", True)),
+            detach_reset=bool(node.detach_reset),
+            snaps=self.snaps,
+            compute_dtype=self.compute_dtype,
+            spike_dtype=self.spike_dtype if x.dtype == torch.float64 else None,
+        )
+
+    def begin_sequence(self, device: torch.device) -> None:
+        """Restarts the random numbers of stochastic rounding."""
+        self.sequences += 1
+        for quantizer in self.states.values():
+            quantizer.restart(device)
+
+
+def is_values(state: object) -> bool:
+    """Whether a state is a tensor of numbers, which a grid can hold."""
+    return isinstance(state, Tensor) and state.is_floating_point()
