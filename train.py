@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from qspinn.app.command_line import quote_arguments
+from qspinn.app.command_line import prepare_arguments
 from qspinn.app.launch import main
 
 
@@ -14,5 +14,5 @@ def run(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    quote_arguments()
+    prepare_arguments()
     run()

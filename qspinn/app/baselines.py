@@ -19,6 +19,7 @@ from hydra.utils import get_object
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import RunFolder, identity
 from qspinn.app.outcome import library_versions
+from qspinn.app.paths import from_start
 from qspinn.records import RecordError, RunRecord, config_hash, write_json
 
 __all__ = ["Baseline", "BaselineStore", "store_from_config"]
@@ -121,7 +122,7 @@ def store_from_config(settings: Mapping[str, Any]) -> BaselineStore | None:
         raise ConfigurationError(
             "baselines.train_for_itq=true needs a store: write baselines.dir=FOLDER"
         )
-    return None if folder is None else BaselineStore(folder)
+    return None if folder is None else BaselineStore(from_start(folder))
 
 
 def float_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def training_key(values: Mapping[str, Any]) -> str:
     versions = library_versions()
     data = dict(values["data"])
     if isinstance(data.get("root"), str):
-        data["root"] = os.path.realpath(data["root"])
+        data["root"] = os.path.realpath(from_start(data["root"]))
     basis = {
         "config": {**identity(values), "data": data},
         "sources": {**_own_sources(), **dict(_named_sources(values))},

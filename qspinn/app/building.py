@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from qspinn.app.checkpoints import AtomicCheckpointIO
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
+from qspinn.app.paths import with_paths
 from qspinn.callbacks.random_state import capture_random_states
 
 __all__ = [
@@ -77,11 +78,11 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     with naming("data"):
         data = load_data(config["data"])
     with naming("network"):
-        network = instantiate(with_data(config["network"], data))
+        network = instantiate(with_data(with_paths(config["network"]), data))
     with naming("learning"):
         check_optimizer(config["learning"])
         # Lists as plain lists: those of an optimizer (its betas) end up in checkpoints.
-        learning = with_data(config["learning"], data)
+        learning = with_data(with_paths(config["learning"]), data)
         module = instantiate(learning, _partial_=True, _convert_="all")(network=network)
     check_manual(config["trainer"], module)
     return Parts(data, network, module)
@@ -104,6 +105,7 @@ def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
     Only qspinn's own data are kept for the next run, since nothing in them changes while they are
     used, and only if no random number was drawn for them, since each run has numbers of its own.
     """
+    settings = with_paths(settings)
     key = json.dumps(settings, sort_keys=True, default=str)
     if key not in _READ:
         before = capture_random_states()
@@ -173,7 +175,7 @@ def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) 
     if module.automatic_optimization:
         return
     for name, neutral in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
-        if trainer[name] not in (neutral, 0):
+        if trainer.get(name, neutral) not in (neutral, 0):
             shown = "null" if neutral is None else neutral
             raise ConfigurationError(
                 f"trainer.{name}={trainer[name]!r}: {type(module).__name__} makes its updates by "
@@ -184,21 +186,32 @@ def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) 
 def build_callbacks(callbacks: Mapping[str, Any] | None) -> list[lightning.Callback]:
     """Make the callbacks of the group, in its order; null entries are left out."""
     built = []
-    for name, node in (callbacks or {}).items():
-        if node is not None:
-            with naming(f"callbacks.{name}"):
-                built.append(instantiate(node))
+    for name, node in _entries("callbacks", callbacks):
+        with naming(name):
+            built.append(instantiate(node))
     return built
 
 
 def build_loggers(loggers: Mapping[str, Any] | None, folder: RunFolder) -> list[Logger]:
     """Make the loggers of the group; each is given the output folder as ``save_dir``."""
     built = []
-    for name, node in (loggers or {}).items():
-        if node is not None:
-            with naming(f"logger.{name}"):
-                built.append(instantiate(node, _partial_=True)(save_dir=str(folder.path)))
+    for name, node in _entries("logger", loggers):
+        with naming(name):
+            built.append(instantiate(node, _partial_=True)(save_dir=str(folder.path)))
     return built
+
+
+def _entries(group: str, nodes: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
+    """The entries of a group that are not null, with their places."""
+    for name, node in (nodes or {}).items():
+        place = f"{group}.{name}"
+        if node is None:
+            continue
+        if not isinstance(node, Mapping) or not node.get("_target_"):
+            raise ConfigurationError(
+                f"{place}={node!r} names no class: write {place}._target_=CLASS, or {place}=null"
+            )
+        yield place, with_paths(node)
 
 
 def build_trainer(
@@ -213,9 +226,9 @@ def build_trainer(
     Raises:
         ConfigurationError: A value that Lightning refuses, or that trains nothing.
     """
-    if trainer["max_epochs"] == 0 or trainer["limit_train_batches"] == 0:
-        name = "max_epochs" if trainer["max_epochs"] == 0 else "limit_train_batches"
-        raise ConfigurationError(f"trainer.{name}=0 trains nothing: write 1 or more")
+    for name in ("max_epochs", "limit_train_batches"):
+        if trainer.get(name) == 0:
+            raise ConfigurationError(f"trainer.{name}=0 trains nothing: write 1 or more")
     with naming("trainer"):
         return instantiate(trainer, _partial_=True)(
             callbacks=callbacks,

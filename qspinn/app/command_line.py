@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
-__all__ = ["quote_arguments", "quoted"]
+from qspinn.app.errors import ConfigurationError
+
+__all__ = ["prepare_arguments", "quoted", "without_null_groups"]
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "conf"
 
 # A folder of a sweep is named by its overrides, "network.neurons=100,seed=1": in Hydra's grammar no
 # value has a "=" unless it is quoted. What has quotes, brackets, braces or backslashes is Hydra's
 # grammar already, and left alone.
 _UNQUOTED = re.compile(r"""(?P<key>[^=\s]+)=(?P<value>[^"'\[\](){}\\]*=[^"'\[\](){}\\]*)""")
+_GROUP = re.compile(r"\+{0,2}(?P<group>\w+)=(?P<values>[\w\s,]+)")
 
 
 def quoted(argument: str) -> str:
@@ -21,6 +27,40 @@ def quoted(argument: str) -> str:
     return f'{found["key"]}="{found["value"]}"'
 
 
-def quote_arguments() -> None:
-    """Quotes the command line of this process, see `quoted`."""
-    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
+def without_null_groups(argument: str, folder: Path = CONFIG_FOLDER) -> str:
+    """``GROUP=null`` as ``~GROUP``: Hydra deletes a group, but has no null for one.
+
+    Args:
+        argument: Of the command line.
+        folder: Of the configuration; its groups are its folders.
+
+    Raises:
+        ConfigurationError: null among several options of a group.
+    """
+    found = _GROUP.fullmatch(argument)
+    if found is None or not (folder / found["group"]).is_dir():
+        return argument
+    group = found["group"]
+    values = [value.strip() for value in found["values"].split(",")]
+    options = [value for value in values if value.lower() != "null"]
+    if len(options) == len(values):
+        return argument
+    if not options:
+        return f"~{group}"
+    known = ", ".join(sorted(path.stem for path in (folder / group).glob("*.yaml")))
+    raise ConfigurationError(
+        f"{argument}: null is no option of a group among others: write some of {known}, "
+        f"or {group}=null alone"
+    )
+
+
+def prepare_arguments() -> None:
+    """Makes the command line of this process ready for Hydra: see the functions above.
+
+    What cannot be ends the process with a message and exit code 2.
+    """
+    try:
+        sys.argv[1:] = [quoted(without_null_groups(argument)) for argument in sys.argv[1:]]
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -13,9 +13,11 @@ from omegaconf import DictConfig
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.failures import record_failure
 from qspinn.app.folder import RunFolder
+from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
 from qspinn.app.workers import Died, map_in_workers
 from qspinn.records import RunRecord
+from qspinn.report.cells import is_partly_quantized, quantized_shares
 
 __all__ = ["Candidate", "Evaluation", "check_workers", "evaluate", "explore", "report"]
 
@@ -27,10 +29,12 @@ class Candidate:
     Attributes:
         config: What ``conf/train.yaml`` composes.
         folder: Its output folder.
+        start: Where the command was started: another process knows only this.
     """
 
     config: DictConfig
     folder: Path
+    start: Path = field(default_factory=start_folder)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def evaluate(candidate: Candidate) -> Evaluation:
     started = time.monotonic()
     record = error = None
     with (
+        started_in(candidate.start),
         open(RunFolder(candidate.folder).output, "a", encoding="utf-8") as file,
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(file),
@@ -108,4 +113,8 @@ def report(evaluations: Iterable[Evaluation], count: int) -> list[Evaluation]:
 
 
 def _accuracy(record: RunRecord) -> str:
-    return f"accuracy {100 * record.accuracy:.2f}%  {record.footprint_bits:,} bits"
+    partly = f" (quantised: {quantized_shares(record)} of parameters / states)"
+    return (
+        f"accuracy {100 * record.accuracy:.2f}%  {record.footprint_bits:,} bits"
+        f"{partly if is_partly_quantized(record) else ''}"
+    )

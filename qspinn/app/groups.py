@@ -6,13 +6,14 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning
 from lightning.pytorch.utilities.seed import isolate_rng
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from qspinn.app.building import build_parts, first_test_samples
+from qspinn.app.completing import to_plain
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.exploring import Candidate
 from qspinn.app.folder import job_folder
@@ -59,7 +60,7 @@ def find_groups(
     """
     if unit not in UNITS:
         raise ConfigurationError(f"exploration.unit={unit!r}: write one of {', '.join(UNITS)}")
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    values = to_plain(config)
     with isolate_rng():
         lightning.seed_everything(values["seed"], workers=True, verbose=False)
         parts = build_parts(values)

@@ -215,6 +215,8 @@ def log_summary(trainer: lightning.Trainer, record: RunRecord, folder: RunFolder
         "accuracy": record.accuracy,
         "baseline_accuracy": record.baseline_accuracy,
         "footprint_bits": float(record.footprint_bits),
+        "quantized_parameters_share": record.parameters_share,
+        "quantized_states_share": record.states_share,
     }
     known = {name: value for name, value in summary.items() if value is not None}
     for logger in trainer.loggers:

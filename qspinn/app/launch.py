@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from qspinn.app.completing import complete
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.train import train
@@ -25,6 +26,7 @@ def main(config: DictConfig) -> float:
     output = Path(HydraConfig.get().runtime.output_dir)
     is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
     try:
+        config = complete(config)
         if config.exploration.strategy is not None:
             from qspinn.app.strategies import explore_by_strategy
 

@@ -31,6 +31,7 @@ class Outcome:
         footprint: Of the network that the run hands over.
         plan: Its formats; None for the 32-bit network.
         accumulators: Layer path to the bits that its exact sums need.
+        summary: What is quantised and what is not, as plain types; None: not known.
     """
 
     accuracy: float
@@ -38,6 +39,7 @@ class Outcome:
     footprint: Footprint
     plan: ResolvedPlan | None
     accumulators: Mapping[str, int] = field(default_factory=dict)
+    summary: Mapping[str, Any] | None = None
 
 
 def make_record(
@@ -87,6 +89,7 @@ def make_record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         baseline_key=baseline_key(recorded),
         setting_key=setting_key(recorded),
+        summary=None if outcome.summary is None else dict(outcome.summary),
     )
 
 

@@ -126,6 +126,8 @@ class PostTraining:
         self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
         """The module is the baseline; the callback evaluated the quantised copy."""
+        if self.callback.failure is not None:
+            raise self.callback.failure
         accuracy = self.callback.metrics[f"{self.callback.prefix}{TEST_ACCURACY}"]
         return _quantized_outcome(
             accuracy, test_accuracy, self.callback, self.callback.quantized_module
@@ -210,7 +212,7 @@ def build_scheme(
     for callback, names in _CALLBACK_KEYS.items():
         node = {name: quantization[name] for name in names if name in quantization}
         check_targets({"_target_": callback, **node}, "quantization")
-    check_precision(config["trainer"]["precision"], quantization)
+    check_precision(config["trainer"].get("precision"), quantization)
     if quantization["scheme"] == "none" or plan is None:
         return NoQuantization()
     compile_steps = quantization["compile_steps"]
@@ -218,7 +220,7 @@ def build_scheme(
         if quantization["scheme"] == "ptq":
             batches = quantization["calibration_batches"]
             return PostTraining(plan, batches, has_validation, compile_steps)
-        start, epochs = quantization["start_epoch"], config["trainer"]["max_epochs"]
+        start, epochs = quantization["start_epoch"], config["trainer"].get("max_epochs")
         scheme = InTraining(plan, start, quantization["freeze_epoch"], compile_steps)
         if epochs is not None and 0 < epochs <= start:
             raise ConfigurationError(

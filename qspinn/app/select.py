@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from qspinn.app.command_line import quote_arguments
+from qspinn.app.command_line import CONFIG_FOLDER, prepare_arguments
+from qspinn.app.completing import to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.sources import Sources, read_sources
+from qspinn.app.paths import from_start
+from qspinn.app.sources import WANDB, Sources, read_sources
 from qspinn.records import write_json
 from qspinn.report import print_selection
 from qspinn.report.data import selection_values, significance_curves
@@ -23,7 +25,16 @@ from qspinn.selection import Reward, Selection, Target, select
 
 __all__ = ["main", "run_selection"]
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "conf"
+# What stands for a key that was deleted.
+_WITHOUT: dict[str, Any] = {
+    "runs": None,
+    "target": None,
+    "reward": None,
+    "allow_mixed": False,
+    "group_seeds": True,
+    "show": None,
+    "output": None,
+}
 
 
 def run_selection(config: DictConfig) -> Selection:
@@ -33,13 +44,13 @@ def run_selection(config: DictConfig) -> Selection:
         ValueError: A setting is wrong, no record is readable, or the runs cannot be compared.
         FileNotFoundError: See `read_sources`.
     """
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    target, reward = _target(settings["target"]), _reward(config.reward)
+    settings = {**_WITHOUT, **to_plain(config)}
+    target, reward = _target(settings["target"]), _reward(settings["reward"])
     roots, show = _roots(settings["runs"]), _show(settings["show"])
     allow_mixed, group_seeds = (_switch(settings, name) for name in ("allow_mixed", "group_seeds"))
     output = _output(settings["output"])
     with _without_collecting():
-        found = read_sources(roots)
+        found = read_sources([_root_from_start(root) for root in roots])
         for problem in found.skipped:
             print(f"skipped: {problem}", file=sys.stderr)
         for problem in found.failed:
@@ -73,14 +84,14 @@ def _write(selection: Selection, found: Sources, output: dict[str, str | None]) 
     """Write the files that were asked for; what they need is imported only then."""
     if output["json"] is not None:
         values = selection_values(selection, found.skipped, found.failed)
-        yield write_json(values, output["json"])
+        yield write_json(values, from_start(output["json"]))
     if output["dir"] is None:
         return
     from qspinn.report.front import draw_front, save_figure
     from qspinn.report.page import write_page
     from qspinn.report.table import write_table
 
-    folder = Path(output["dir"])
+    folder = Path(from_start(output["dir"]))
     values = selection_values(selection, found.skipped, found.failed)
     yield write_json(values, folder / "selection.json")
     yield write_table(selection, folder / "selection.csv")
@@ -93,9 +104,11 @@ def _write(selection: Selection, found: Sources, output: dict[str, str | None]) 
     yield write_page(selection, folder / "selection.html", curves, problems)
 
 
-def _output(settings: Any) -> dict[str, str | None]:
-    if not isinstance(settings, dict) or set(settings) != {"dir", "json"}:
-        raise ValueError(f"output={settings!r}: the keys are dir, json")
+def _output(given: Any) -> dict[str, str | None]:
+    """The files to write; null, or a key that is not there, means none."""
+    if given is not None and (not isinstance(given, dict) or not set(given) <= {"dir", "json"}):
+        raise ValueError(f"output={given!r}: the keys are dir, json")
+    settings: dict[str, Any] = {"dir": None, "json": None, **({} if given is None else given)}
     for name, value in settings.items():
         if value is not None and (not isinstance(value, str) or not value):
             raise ValueError(f"output.{name}={value!r}: write a path, or null for none")
@@ -110,14 +123,22 @@ def _switch(settings: Any, name: str) -> bool:
 
 
 def _target(settings: Any) -> Target:
+    """The bounds; a key that was deleted is no bound."""
+    names = [item.name for item in fields(Target)]
+    known = ", ".join(names)
+    if not isinstance(settings, dict):
+        raise ValueError(f"target={settings!r}: the keys are {known}; each may be null, for none")
     try:
-        return Target(**settings)
+        return Target(**{**dict.fromkeys(names), **settings})
     except TypeError as error:
-        known = ", ".join(item.name for item in fields(Target))
         raise ValueError(f"target={settings!r}: the keys are {known} ({error})") from error
 
 
 def _reward(config: Any) -> Reward:
+    if not isinstance(config, dict) or "_target_" not in config:
+        raise ValueError(
+            f"reward={config!r} is no callable: write reward._target_=qspinn.selection.LinearReward"
+        )
     reward = hydra.utils.instantiate(config)
     if not callable(reward):
         raise ValueError(
@@ -136,6 +157,10 @@ def _roots(runs: object) -> list[str]:
     return roots
 
 
+def _root_from_start(root: str) -> str:
+    return root if root.startswith(WANDB) else from_start(root)
+
+
 def _show(show: object) -> int | None:
     if show is not None and (type(show) is not int or show < 0):
         raise ValueError(f"show={show!r}: write a number of rows, or null for all")
@@ -147,7 +172,7 @@ def main() -> None:
 
     Exits with 1 when no run meets the target or nothing can be selected, with the reason.
     """
-    quote_arguments()
+    prepare_arguments()
     _select()
 
 

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, report
@@ -47,7 +48,12 @@ def sweep(
         raise SystemExit(2) from None
     parser = OverridesParser.create(config_loader=context.config_loader)
     (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)
-    candidates = list(_candidates(context, config, jobs, parser))
+    try:
+        candidates = list(_candidates(context, config, jobs, parser))
+    except OmegaConfBaseException as error:
+        # A job that refers to what another override has deleted.
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "multirun.yaml")

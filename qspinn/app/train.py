@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from qspinn.app.baselines import store_from_config
 from qspinn.app.building import check_seed, set_threads
 from qspinn.app.checking import check_targets
+from qspinn.app.completing import complete, to_plain
 from qspinn.app.console import quiet_lightning
+from qspinn.app.environment import from_environment
 from qspinn.app.folder import RunFolder, job_folder
 from qspinn.app.job import Job
 from qspinn.app.quantization import plan_from_config
@@ -32,6 +33,8 @@ if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
 
 # conf/train.yaml names a job's folder in a sweep with it.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
+# conf/logger/wandb.yaml puts the environment before its own defaults.
+OmegaConf.register_new_resolver("qspinn.env", from_environment, replace=True)
 
 
 def train(config: DictConfig, output: Path) -> RunRecord:
@@ -48,7 +51,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     Raises:
         ConfigurationError: A value that cannot be, before anything is trained.
     """
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    values = to_plain(complete(config))
     check_targets(values)
     check_seed(values["seed"])
     set_threads(values["threads"])

@@ -13,8 +13,10 @@ from typing import Any
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
+from qspinn.app.environment import from_environment
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import RunFolder
+from qspinn.app.paths import from_start
 from qspinn.records import RECORD_NAME, RunRecord
 from qspinn.selection import LinearReward
 
@@ -104,6 +106,8 @@ class RunLogger(WandbLogger):
             formats.add_data(path, *(entry[key] for key in about))
         bars = wandb.plot.bar(sizes, "role", "bits", title="Footprint by role (bits)")
         run.log({"footprint": sizes, "formats": formats, "footprint by role": bars})
+        if record.summary is not None:
+            run.config.update({"quantized": record.summary}, allow_val_change=True)
         summary = _summary(record)
         text = json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":"))
         run.summary.update({**summary, RECORD_KEY: text})
@@ -134,6 +138,9 @@ def _summary(record: RunRecord) -> dict[str, Any]:
         "baseline_footprint_bits": record.baseline_footprint_bits,
         "training_footprint_bits": record.training_footprint_bits,
         "reduction": record.reduction,
+        "quantized_parameters_share": record.parameters_share,
+        "quantized_states_share": record.states_share,
+        "quantized": "\n".join(record.summary_lines) or None,
         "reward": reward(record),
         "reward_formula": str(reward),
         "scheme": record.scheme,
@@ -147,7 +154,7 @@ def _summary(record: RunRecord) -> dict[str, Any]:
 
 def start_wandb(
     save_dir: str,
-    project: str = "qspinn",
+    project: str | None = None,
     entity: str | None = None,
     name: str | None = None,
     group: str | None = None,
@@ -155,15 +162,19 @@ def start_wandb(
 ) -> RunLogger:
     """Start a run of its own, or take up the one that this output folder began.
 
+    What is not given here is left to W&B's environment variables (``WANDB_ENTITY``, ``WANDB_NAME``,
+    ``WANDB_RUN_GROUP``, ``WANDB_TAGS``, ``WANDB_NOTES`` and the others).
+
     Args:
         save_dir: The output folder. The run's files go there, unless the environment variable
             ``WANDB_DIR`` names another place.
-        project: Project on the server.
+        project: Project on the server; None: ``WANDB_PROJECT``, else ``qspinn``.
         entity: Account or team; None: the user's own.
         name: Shown name; None: W&B invents one.
         group: Runs of one group are shown together.
         tags: Labels.
     """
+    project = project or from_environment("WANDB_PROJECT", "qspinn")
     mode = wandb_mode()
     finish_wandb(0)  # a run that an earlier job left open would be taken for this one
     id_file = RunFolder(save_dir).wandb_id
@@ -172,15 +183,28 @@ def start_wandb(
         entity=entity,
         name=name,
         group=group,
-        tags=list(tags),
-        dir=os.environ.get("WANDB_DIR", save_dir),
+        tags=list(tags) or None,  # an empty list would hide WANDB_TAGS
+        dir=_directory(save_dir),
         id=id_file.read_text(encoding="utf-8").strip() if id_file.exists() else None,
         resume="allow" if mode == "online" else None,
         mode=mode,  # type: ignore[arg-type]  # one of MODES
-        settings=wandb.Settings(silent=mode != "online", console="off"),
+        settings=_settings(mode),
     )
     id_file.write_text(run.id + "\n", encoding="utf-8")
     return RunLogger(experiment=run, save_dir=save_dir, project=project)
+
+
+def _directory(save_dir: str) -> str:
+    stated = from_environment("WANDB_DIR")
+    return save_dir if stated is None else from_start(stated)
+
+
+def _settings(mode: str) -> wandb.Settings:
+    """Little is printed, unless an environment variable asks for more."""
+    wanted: dict[str, Any] = {"silent": mode != "online", "console": "off"}
+    return wandb.Settings(
+        **{k: v for k, v in wanted.items() if not from_environment(f"WANDB_{k.upper()}")}
+    )
 
 
 def finish_wandb(exit_code: int) -> None:

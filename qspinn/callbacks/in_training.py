@@ -14,11 +14,11 @@ from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
     check_single_device,
-    independent_copy,
     preserved_globals,
     quiet_lightning,
 )
 from qspinn.callbacks.quantization import Quantization
+from qspinn.callbacks.trial import tried, try_to_learn
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
 from qspinn.quantizers import attach, detach, is_attached
 
@@ -101,14 +101,10 @@ class InTrainingQuantization(Quantization):
     ) -> None:
         """Starts to quantise, and follows the network, at the first batch of an epoch."""
         epoch = trainer.current_epoch
-        if epoch < self.start_epoch:
-            if not self._was_tried:
-                attach(
-                    independent_copy(pl_module),
-                    self._calibrated(trainer, pl_module, batch),
-                    self.compile_steps,
-                )
-        elif self.resolved_plan is None or (batch_idx == 0 and self._follows(epoch)):
+        if not self._was_tried:
+            self._try(trainer, pl_module, batch)
+        begins = self.resolved_plan is None or (batch_idx == 0 and self._follows(epoch))
+        if begins and epoch >= self.start_epoch:
             detach(pl_module)
             resolved = self._calibrated(trainer, pl_module, batch)
             if self.resolved_plan is None:
@@ -202,6 +198,14 @@ class InTrainingQuantization(Quantization):
                 "InTrainingQuantization: no formats are known, so this evaluates the 32-bit "
                 "network; fit first, or give ckpt_path= a full checkpoint of a fit"
             )
+
+    def _try(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
+        """Evaluates, and trains if that is still to come, on a quantised copy."""
+        with preserved_globals(), quiet_lightning():
+            arguments = (self.forward, self.compile_steps)
+            quantized = tried(self.plan, pl_module, trainer, batch, *arguments, learning=True)
+            if trainer.current_epoch < self.start_epoch:
+                try_to_learn(quantized, pl_module, trainer, batch)
 
     def _calibrated(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> ResolvedPlan:
         known = None if self.resolved_plan is None else self.resolved_plan.inventory

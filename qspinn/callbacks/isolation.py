@@ -12,14 +12,29 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from qspinn.callbacks.packages import counterpart, is_lightning_module, overrides
 from qspinn.callbacks.random_state import capture_random_states, restore_random_states
 from qspinn.plan import needs_forward_pass, reset_states
+from qspinn.plan.compiled import check_not_compiled
+from qspinn.quantizers import is_attached
 from qspinn.quantizers.class_swap import substituted
+from qspinn.quantizers.copying import WithoutGraphs, independent_module
 
 Forward = Callable[[LightningModule, Any], Any]
+
+LEAVE_IN_FLOAT = (
+    "Leave the layers that this is about in float, with a rule such as {'layers': 'PATH', "
+    "'format': 'float32'}"
+)
+_ANNOUNCERS = (
+    "lightning.pytorch",
+    "lightning.fabric",
+    "lightning.pytorch.utilities.rank_zero",
+    "pytorch_lightning",
+    "lightning_fabric",
+    "pytorch_lightning.utilities.rank_zero",
+)
 
 
 @contextmanager
@@ -40,54 +55,48 @@ def preserved_globals() -> Iterator[None]:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Keeps a second trainer from repeating the first one's announcements."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in _ANNOUNCERS]
     levels = [logger.level for logger in loggers]
-    children = [logging.getLogger("lightning.pytorch.utilities.rank_zero")]
-    levels += [logger.level for logger in children]
-    for logger in (*loggers, *children):
+    for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             # Hints about dataloaders and the like: the user's own trainer gave them.
-            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module=r"(pytorch_)?lightning")
             yield
     finally:
-        for logger, level in zip((*loggers, *children), levels, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
 def independent_copy(module: LightningModule) -> LightningModule:
-    """A deep copy without a trainer; SpikingJelly's states are reset in both.
-
-    Tensors that the module keeps from its last steps (a loss, outputs of a batch)
-    are copied without their graphs.
+    """A deep copy without a trainer, see :func:`qspinn.quantizers.copying.independent_module`.
 
     Raises:
         TypeError: The module holds something that cannot be copied.
     """
-    reset_states(module)
-    memo: dict[int, Any] = {}
-    for child in module.modules():
-        _detach_kept(vars(child), memo)
-    try:
-        copied = copy.deepcopy(module, memo)
-    except Exception as error:
-        raise TypeError(
-            f"{type(module).__name__} cannot be copied, which quantising it needs: {error}. Keep "
-            "what cannot be copied (files, locks, clients) out of the module"
-        ) from error
+    copied = independent_module(module)
     for child in copied.modules():
-        if isinstance(child, LightningModule):
+        if is_lightning_module(child):
             # Lightning's cache of which metric is whose is by identity: the
             # originals' here.
-            child._metric_attributes = None
+            child._metric_attributes = None  # type: ignore[assignment]
+    return copied  # type: ignore[return-value]
+
+
+def copy_for(trainer: Trainer, module: LightningModule) -> LightningModule:
+    """A copy that can be run beside the trainer's module: on its device, logging nothing."""
+    copied = independent_copy(module)
+    copied.to(trainer.strategy.root_device)
+    copied.trainer = onlooker(trainer)
     return copied
 
 
 def onlooker(trainer: Trainer) -> Trainer:
     """A view of ``trainer`` for copies of its module, with loggers that log nothing."""
     view = copy.copy(trainer)
-    view.loggers = [DummyLogger() for _ in trainer.loggers]
+    silent = counterpart(trainer, "loggers.logger.DummyLogger")
+    view.loggers = [silent() for _ in trainer.loggers]
     return view
 
 
@@ -99,12 +108,7 @@ def check_runnable(module: LightningModule, forward: Forward | None, owner: str)
             optimises by itself; unless it declares its tensors, so that it need not
             be watched.
     """
-    compiled = getattr(module, "_compiler_ctx", None) is not None
-    if compiled or any(hasattr(child, "_orig_mod") for child in module.modules()):
-        raise ValueError(
-            f"{owner}: {type(module).__name__} is compiled (torch.compile), so that its layers "
-            "cannot be watched; give the trainer the module as it was before"
-        )
+    check_not_compiled(module, owner)
     if forward is not None or step_name(module) != "training_step":
         return
     if not needs_forward_pass(module):
@@ -135,20 +139,60 @@ def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -
         batch: A batch as the trainer handed it out.
         forward: How to run it; ``None`` runs the first of ``validation_step``,
             ``test_step``, ``predict_step`` and ``training_step`` that the module has.
+
+    Raises:
+        RuntimeError: The module's code failed; the error says what to change.
     """
     reset_states(module)
+    batch = own_batch(batch)
+    with silenced(module):
+        try:
+            if forward is not None:
+                forward(module, batch)
+                return
+            step = getattr(module, step_name(module))
+            step(*_step_arguments(step, batch))
+        except Exception as error:
+            raise RuntimeError(_why_it_failed(module, forward, error)) from error
+
+
+def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exception) -> str:
+    what = f"{type(module).__name__}.{step_name(module)}" if forward is None else "forward="
+    told = f"{type(error).__name__}: {error}"
+    if is_attached(module):
+        return (
+            f"{what} cannot compute with quantised layers on a training batch: {told}. "
+            f"{LEAVE_IN_FLOAT}"
+        )
+    return (
+        f"{what} fails on a training batch, on which formats are chosen: {told}. Say how the "
+        "module is run on such a batch, e.g. forward=lambda module, batch: module(batch[0])"
+    )
+
+
+def own_batch(batch: Any) -> Any:
+    """A copy of a batch, for steps that take it apart or change it in place.
+
+    What cannot be copied is handed out itself.
+    """
+    try:
+        with torch.inference_mode(False), WithoutGraphs():
+            return copy.deepcopy(batch)
+    except Exception:
+        return batch
+
+
+@contextmanager
+def silenced(module: LightningModule) -> Iterator[None]:
+    """Lets a copy log nothing."""
     with substituted(module, log=_log_nothing, log_dict=_log_nothing):
-        if forward is not None:
-            forward(module, batch)
-            return
-        step = getattr(module, step_name(module))
-        step(*_step_arguments(step, batch))
+        yield
 
 
 def step_name(module: LightningModule) -> str:
     """The step that shows how the module is run on a batch."""
     for name in ("validation_step", "test_step", "predict_step"):
-        if is_overridden(name, module, parent=LightningModule):
+        if overrides(name, module):
             return name
     return "training_step"
 
@@ -161,32 +205,21 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
     deterministic: Any = torch.are_deterministic_algorithms_enabled()
     if deterministic and torch.is_deterministic_algorithms_warn_only_enabled():
         deterministic = "warn"
-    return Trainer(
+    made: type[Trainer] = counterpart(trainer, "Trainer")
+    silent = counterpart(trainer, "loggers.logger.DummyLogger")
+    return made(
         accelerator=kind,
         devices=devices,
         precision=trainer.precision,
         deterministic=deterministic,
         # Not False: a module may write to self.logger.experiment.
-        logger=[DummyLogger() for _ in trainer.loggers] or False,
+        logger=[silent() for _ in trainer.loggers] or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
         **arguments,
     )
-
-
-def _detach_kept(value: Any, memo: dict[int, Any]) -> None:
-    """Notes for ``copy.deepcopy`` what stands for the tensors in ``value`` that have a graph."""
-    if isinstance(value, torch.Tensor):
-        if not value.is_leaf:
-            memo[id(value)] = value.detach().clone()
-    elif isinstance(value, dict):
-        for item in value.values():
-            _detach_kept(item, memo)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _detach_kept(item, memo)
 
 
 def _step_arguments(step: Callable[..., Any], batch: Any) -> tuple[Any, ...]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
-from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
 
 from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.evaluating import QuantizesEvaluations
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
     Forward,
@@ -21,27 +23,30 @@ from qspinn.callbacks.isolation import (
     independent_copy,
     preserved_globals,
     quiet_lightning,
-    side_trainer,
 )
-from qspinn.callbacks.quantization import Quantization
-from qspinn.callbacks.reset_states import ResetStates
+from qspinn.callbacks.packages import overrides
+from qspinn.callbacks.side_evaluation import evaluated, try_to_validate
 from qspinn.callbacks.trainer_data import (
+    back_on_device,
+    converted_batches,
     first_batches,
+    is_repeatable,
+    kept_on_cpu,
     preserved_generators,
     training_loader,
     validation_loader,
-    with_validation_data,
 )
-from qspinn.plan import QuantizationPlan, needs_forward_pass, reset_states
+from qspinn.callbacks.trial import tried
+from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
 from qspinn.quantizers import attach, is_attached
-from qspinn.quantizers.class_swap import substituted
+from qspinn.quantizers.saving import save_quantized
 
 log = logging.getLogger(__name__)
 
 STAGES = ("validate", "test")
 
 
-class PostTrainingQuantization(Quantization):
+class PostTrainingQuantization(QuantizesEvaluations):
     """Quantises a copy of the trained network when the fit ends, and evaluates it.
 
     Formats that the plan leaves open are calibrated on training data. The
@@ -51,8 +56,15 @@ class PostTrainingQuantization(Quantization):
     are. Several of these callbacks, each with a prefix of its own, compare plans
     on one training.
 
-    The plan is tried on a copy of the module with the first batch of the fit, so
-    that what is wrong with it shows before anything is trained.
+    All of this is tried on copies of the module with the first batch of the fit, so
+    that what is wrong shows before anything is trained. Training data that can be
+    iterated only once is no obstacle: its first batches are kept.
+
+    Where the trainer validates, tests or predicts outside of a fit, it does so with
+    the quantised network, and says so: with the formats of the checkpoint that it is
+    given, or with formats chosen on ``calibration_data`` or on the training data.
+    The module is afterwards what it was. Only the module of this callback's last fit
+    is evaluated in 32-bit, unless a checkpoint is given.
 
     Attributes:
         plan: What is quantised, and how.
@@ -60,6 +72,7 @@ class PostTrainingQuantization(Quantization):
         resolved_plan: With the formats that were chosen.
         footprint: Of the quantised copy.
         metrics: Its metrics, e.g. ``{"ptq/val_accuracy": 0.98}``.
+        failure: What failed when the fit had ended, if anything; it is logged, too.
 
     Example:
         >>> trainer = Trainer(callbacks=[PostTrainingQuantization(plan)])  # doctest: +SKIP
@@ -73,6 +86,7 @@ class PostTrainingQuantization(Quantization):
         prefix: str = "ptq/",
         forward: Forward | None = None,
         compile_steps: bool = False,
+        calibration_data: Iterable[Any] | None = None,
     ) -> None:
         """Prepares for the end of the fit.
 
@@ -87,59 +101,132 @@ class PostTrainingQuantization(Quantization):
             compile_steps: Whether neurons step compiled, see
                 :func:`qspinn.quantizers.attach`; each change of a format is compiled
                 anew.
+            calibration_data: Batches to choose formats on (a list or a DataLoader), in
+                place of the training data.
 
         Raises:
+            TypeError: ``calibration_data`` or a plan that is something else.
             ValueError: A value that cannot be.
         """
-        super().__init__(plan, forward)
-        self.compile_steps = compile_steps
-        _check_arguments(calibration_batches, stages)
-        self.calibration_batches = calibration_batches
+        _check_arguments(calibration_batches, stages, calibration_data)
+        super().__init__(plan, forward, calibration_batches, calibration_data, compile_steps)
         self.stages = tuple(stages)
         self.prefix = prefix
         self.quantized_module: LightningModule | None = None
         self.metrics: dict[str, float] = {}
+        self.failure: Exception | None = None
+        # The first training batches, where they cannot be had again.
+        self._keeps_batches = False
+        self._seen: list[Any] = []
+
+    @property
+    def state_key(self) -> str:
+        """One per prefix, since a trainer may have several of these callbacks."""
+        return self._generate_state_key(prefix=self.prefix)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""
         check_single_device(trainer, "PostTrainingQuantization")
         check_runnable(pl_module, self.forward, "PostTrainingQuantization")
-        self._check_alone(trainer, pl_module)
+        self.check_alone(trainer, pl_module)
         self._check_data(trainer, pl_module)
         self.plan.resolve(pl_module)
         self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
-        self._was_tried = False
+        self.failure = None
+        self._was_tried, self._seen = False, []
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Tries the plan on the first batch, and resets the states."""
+        """Tries on the first batch what is done after the fit, and resets the states."""
         if not self._was_tried:
             self._was_tried = True
-            with preserved_globals(), quiet_lightning():
-                plan = calibrated(self.plan, pl_module, trainer, [batch], self.forward)
-                attach(independent_copy(pl_module), plan, self.compile_steps)
+            self._try(trainer, pl_module, batch)
+        if self._keeps_batches and len(self._seen) < self.calibration_batches:
+            self._seen.append(kept_on_cpu(batch))
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Calibrates, quantises and evaluates a copy of the trained module."""
+        """Calibrates, quantises and evaluates a copy of the trained module.
+
+        What fails here is logged and kept as ``failure``, so that what was trained,
+        and the quantised copy if there is one, are not lost with it.
+        """
+        self._fitted = weakref.ref(pl_module)
+        try:
+            self._quantize(trainer, pl_module)
+        except Exception as error:
+            self.failure = error
+            log.exception(
+                "PostTrainingQuantization: the training is complete, but %s failed",
+                "quantising its network"
+                if self.quantized_module is None
+                else "evaluating the quantised network (callback.quantized_module)",
+            )
+        self._seen = []
+        if self.quantized_module is not None:
+            self._log(trainer)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the quantised network, for :func:`qspinn.quantizers.load_quantized`.
+
+        Raises:
+            ValueError: There is none yet.
+        """
+        if self.quantized_module is None:
+            raise ValueError(
+                "PostTrainingQuantization: there is no quantised network yet; fit first"
+            )
+        save_quantized(self.quantized_module, path)
+
+    def _try(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         train, validation = training_loader(trainer), validation_loader(trainer)
-        if train is None:
-            raise ValueError("PostTrainingQuantization: the trainer has no training data")
+        self._keeps_batches = (
+            self.calibration_data is None
+            and needs_forward_pass(pl_module)
+            and (train is None or not is_repeatable(train))
+        )
+        with preserved_globals(), quiet_lightning(), preserved_generators(validation):
+            quantized = tried(
+                self.plan, pl_module, trainer, batch, self.forward, self.compile_steps
+            )
+            if "validate" in self.stages and validation is not None:
+                try_to_validate(trainer, quantized.eval(), pl_module, validation)
+
+    def _quantize(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        train, validation = training_loader(trainer), validation_loader(trainer)
         with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
-            batches = []
-            if needs_forward_pass(pl_module):
-                batches = first_batches(trainer, pl_module, train, self.calibration_batches)
+            batches = self._training_batches(trainer, pl_module, train)
             resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
             warn_of_notes(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)
             attach(quantized, resolved, self.compile_steps)
             quantized.eval()
-            metrics = self._evaluated(trainer, quantized, validation)
-        self.quantized_module, self.resolved_plan, self.metrics = quantized, resolved, metrics
-        self._log(trainer)
+            self.quantized_module, self.resolved_plan = quantized, resolved
+            metrics = evaluated(trainer, quantized, validation, self.stages)
+        self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
 
-    def _check_alone(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _training_batches(
+        self, trainer: Trainer, pl_module: LightningModule, train: CombinedLoader | None
+    ) -> list[Any]:
+        count = self.calibration_batches
+        if not needs_forward_pass(pl_module):
+            return []
+        if self._seen:
+            return back_on_device(trainer, self._seen)
+        if self.calibration_data is not None:
+            found = converted_batches(trainer, pl_module, self.calibration_data, count)
+        else:
+            found = [] if train is None else first_batches(trainer, pl_module, train, count)
+        if not found:
+            raise ValueError(
+                "PostTrainingQuantization: the training data gives no batch to choose formats on; "
+                "write PostTrainingQuantization(plan, calibration_data=...)"
+            )
+        return found
+
+    def check_alone(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses to work beside what quantises the same module, or under one prefix."""
         others: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(other, InTrainingQuantization) for other in others):
             raise ValueError(
@@ -160,65 +247,35 @@ class PostTrainingQuantization(Quantization):
                 )
 
     def _check_data(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.limit_train_batches == 0:
+        if trainer.limit_train_batches == 0 and self.calibration_data is None:
             raise ValueError(
                 "PostTrainingQuantization: limit_train_batches=0 leaves no data to calibrate on"
             )
         if "test" not in self.stages:
             return
         datamodule = getattr(trainer, "datamodule", None)
-        has_data = is_overridden("test_dataloader", datamodule or pl_module)
-        if not has_data or not is_overridden("test_step", pl_module):
+        has_data = overrides("test_dataloader", datamodule or pl_module)
+        if not has_data or not overrides("test_step", pl_module):
             raise ValueError(
                 f"PostTrainingQuantization: stages={list(self.stages)}: testing needs a test_step "
                 "and a test_dataloader (of the datamodule, or else of the module); add them, or "
                 "leave 'test' out and call trainer.test(callback.quantized_module, dataloaders)"
             )
 
-    def _evaluated(
-        self, trainer: Trainer, module: LightningModule, validation: CombinedLoader | None
-    ) -> dict[str, float]:
-        metrics: dict[str, float] = {}
-        for stage in self.stages:
-            if stage == "validate" and validation is None:
-                log.warning(
-                    "PostTrainingQuantization: the trainer validates nothing, so the quantised "
-                    "network is not validated either"
-                )
-                continue
-            side = side_trainer(
-                trainer,
-                callbacks=[ResetStates()],
-                limit_val_batches=trainer.limit_val_batches,
-                limit_test_batches=trainer.limit_test_batches,
+    def check_one(self, trainer: Trainer) -> None:
+        """Refuses two of these where only one can have the module."""
+        others: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(isinstance(other, PostTrainingQuantization) for other in others) > 1:
+            raise ValueError(
+                "PostTrainingQuantization: the trainer has several, of which only one can quantise "
+                "the module that is evaluated; use a trainer with one of them, or without any for "
+                "the 32-bit network"
             )
-            run = self._test if stage == "test" else self._validate
-            # The module's own callbacks belong to the training.
-            with substituted(module, configure_callbacks=_no_callbacks):
-                for result in run(side, trainer, module, validation):
-                    metrics |= {f"{self.prefix}{name}": value for name, value in result.items()}
-            module.trainer = None
-        reset_states(module)
-        return metrics
 
-    @staticmethod
-    def _validate(
-        side: Trainer, trainer: Trainer, module: LightningModule, loader: CombinedLoader | None
-    ) -> Sequence[Mapping[str, float]]:
-        datamodule = getattr(trainer, "datamodule", None)
-        with substituted(module, setup=_nothing_to_set_up, teardown=_nothing_to_set_up):
-            if datamodule is None or loader is None:
-                return side.validate(module, dataloaders=loader, verbose=False)
-            copied = with_validation_data(datamodule, loader)
-            return side.validate(module, datamodule=copied, verbose=False)
-
-    @staticmethod
-    def _test(
-        side: Trainer, trainer: Trainer, module: LightningModule, loader: CombinedLoader | None
-    ) -> Sequence[Mapping[str, float]]:
-        # A datamodule knows its trainer: the copy keeps this one's untouched.
-        datamodule = copy.copy(getattr(trainer, "datamodule", None))
-        return side.test(module, datamodule=datamodule, verbose=False)
+    def _note_formats(self, resolved: ResolvedPlan) -> None:
+        # After a fit, resolved_plan goes on to say what quantized_module has.
+        if self.quantized_module is None:
+            self.resolved_plan = resolved
 
     def _log(self, trainer: Trainer) -> None:
         footprint = self.footprint
@@ -232,8 +289,14 @@ class PostTrainingQuantization(Quantization):
             logger.log_metrics(logged, step=trainer.global_step)
 
 
-def _check_arguments(calibration_batches: object, stages: object) -> None:
+def _check_arguments(calibration_batches: object, stages: object, calibration_data: object) -> None:
     owner = "PostTrainingQuantization"
+    single = isinstance(calibration_data, Tensor | Mapping | str | tuple)
+    if calibration_data is not None and (single or not isinstance(calibration_data, Iterable)):
+        raise TypeError(
+            f"{owner}: calibration_data is a {type(calibration_data).__name__}; give a list of "
+            "batches or a DataLoader"
+        )
     whole = isinstance(calibration_batches, int) and not isinstance(calibration_batches, bool)
     if not whole or calibration_batches < 1:  # type: ignore[operator]
         raise ValueError(
@@ -248,12 +311,3 @@ def _check_arguments(calibration_batches: object, stages: object) -> None:
                 f"{owner}: stages={list(stages)}: unknown stage {stage!r}; "
                 f"write any of {', '.join(STAGES)}"
             )
-
-
-def _nothing_to_set_up(stage: str) -> None:
-    """Stands in for hooks whose work is done."""
-
-
-def _no_callbacks() -> list[Callback]:
-    """Stands in for ``LightningModule.configure_callbacks``."""
-    return []

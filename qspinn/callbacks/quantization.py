@@ -8,6 +8,7 @@ from typing import Any
 from qspinn.callbacks.isolation import Forward
 from qspinn.callbacks.reset_states import ResetStates
 from qspinn.plan import Footprint, QuantizationPlan, ResolvedPlan, footprint_of
+from qspinn.plan.expected import as_plan
 
 
 class Quantization(ResetStates):
@@ -22,7 +23,13 @@ class Quantization(ResetStates):
     def __init__(self, plan: QuantizationPlan | Mapping[str, Any], forward: Forward | None) -> None:
         """Takes a plan, or the dictionary of one."""
         super().__init__()
-        self.plan = plan if isinstance(plan, QuantizationPlan) else QuantizationPlan.from_dict(plan)
+        owner = type(self).__name__
+        self.plan = as_plan(plan, owner)
+        if forward is not None and not callable(forward):
+            raise TypeError(
+                f"{owner}: forward is a {type(forward).__name__}; write a function of module and "
+                "batch, such as forward=lambda module, batch: module(batch[0])"
+            )
         self.forward = forward
         self.resolved_plan: ResolvedPlan | None = None
         # Whether the plan was tried on the first batch of this fit.

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader, IterableDataset
+
+from qspinn.callbacks.isolation import own_batch
+from qspinn.callbacks.packages import counterpart, overrides
 
 
 def training_loader(trainer: Trainer) -> CombinedLoader | None:
@@ -42,13 +47,82 @@ def first_batches(
     """
     limit = trainer.num_training_batches
     count = count if limit == float("inf") else min(count, int(limit))
+    batches = (batch for batch, _, _ in loader)
+    return converted_batches(trainer, module, batches, count)
+
+
+def converted_batches(
+    trainer: Trainer, module: LightningModule, batches: Iterable[Any], count: int
+) -> list[Any]:
+    """The first ``count`` of ``batches``, as the trainer would hand them to a step."""
     device = trainer.strategy.root_device
-    batches = []
-    for batch, _, _ in itertools.islice(loader, count):
+    found = []
+    for batch in itertools.islice(batches, count):
         converted = trainer.precision_plugin.convert_input(batch)
         converted = module._on_before_batch_transfer(converted, dataloader_idx=0)
-        batches.append(module._apply_batch_transfer_handler(converted, device, 0))
-    return batches
+        found.append(module._apply_batch_transfer_handler(converted, device, 0))
+    return found
+
+
+def training_data(trainer: Trainer, module: LightningModule) -> CombinedLoader | None:
+    """The training data of the datamodule, or else of the module, outside of a fit.
+
+    Raises:
+        RuntimeError: Its hooks fail; the error says what else to do.
+    """
+    owner: Any = getattr(trainer, "datamodule", None)
+    has_data = owner is not None and overrides("train_dataloader", owner)
+    if not has_data and not overrides("train_dataloader", module):
+        return None
+    # A datamodule that is set up for testing may have to be set up for this: a copy is.
+    owner = copy.copy(owner) if has_data else module
+    try:
+        if has_data:
+            owner.setup("fit")
+        loaders = owner.train_dataloader()
+    except Exception as error:
+        raise RuntimeError(
+            f"the training data of {type(owner).__name__}, on which formats are chosen, cannot be "
+            f"had: {type(error).__name__}: {error}; give PostTrainingQuantization("
+            "calibration_data=...) some batches instead"
+        ) from error
+    combined: type[CombinedLoader] = counterpart(trainer, "utilities.CombinedLoader")
+    return loaders if isinstance(loaders, combined) else combined(loaders, "max_size_cycle")
+
+
+def is_repeatable(loader: CombinedLoader) -> bool:
+    """Whether all of ``loader`` can surely be iterated again, from the beginning."""
+    return all(_is_repeatable(one) for one in loader.flattened)
+
+
+def once_only(loader: CombinedLoader) -> str | None:
+    """The type of a part of ``loader`` that surely cannot be iterated again; ``None``: no such.
+
+    A dataset that opens a stream anew in each ``__iter__`` cannot be told from one
+    that begins again.
+    """
+    for one in loader.flattened:
+        if isinstance(one, DataLoader) and (_is_repeatable(one) or one.num_workers):
+            continue  # a worker process begins with the dataset as it was
+        source = one.dataset if isinstance(one, DataLoader) else one
+        try:
+            first, second = iter(source), iter(source)
+        except Exception:
+            continue
+        if first is second:
+            return type(source).__name__
+    return None
+
+
+def kept_on_cpu(batch: Any) -> Any:
+    """A copy of a batch that takes no memory of the device."""
+    return move_data_to_device(own_batch(batch), torch.device("cpu"))
+
+
+def back_on_device(trainer: Trainer, batches: Iterable[Any]) -> list[Any]:
+    """Batches from :func:`kept_on_cpu`, where the trainer computes."""
+    device = trainer.strategy.root_device
+    return [move_data_to_device(batch, device) for batch in batches]
 
 
 def with_validation_data(
@@ -88,7 +162,16 @@ def preserved_generators(*loaders: CombinedLoader | None) -> Iterator[None]:
 
 
 def _fresh(loader: CombinedLoader | None) -> CombinedLoader | None:
-    return None if loader is None else CombinedLoader(loader.iterables, loader._mode)
+    if loader is None:
+        return None
+    made: type[CombinedLoader] = counterpart(loader, "utilities.CombinedLoader")
+    return made(loader.iterables, loader._mode)
+
+
+def _is_repeatable(loader: Any) -> bool:
+    if isinstance(loader, DataLoader):
+        return not isinstance(loader.dataset, IterableDataset)
+    return isinstance(loader, Sequence)
 
 
 def _generators_of(loader: Any) -> Iterator[torch.Generator]:

@@ -11,6 +11,7 @@ Source of the layout: iniVation, "AEDAT file formats", section AEDAT 3.1, and li
 
 from __future__ import annotations
 
+import re
 import struct
 from array import array
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ from qspinn.data.events import CHUNK
 VERSION = b"#!AER-DAT3.1"
 END_OF_HEADER = (b"#!END-HEADER", b"#End Of ASCII Header")
 LONGEST_LINE = 4096
+_BEGINNING = re.compile(rb"#!AER-DAT(\d+\.\d+)\s*$")
+_READERS = {
+    2: "tonic.io.read_dvs_128 or read_davis_346, by the camera (pip install tonic)",
+    4: "aedat.Decoder (pip install aedat)",
+}
+"""First digit of another version of the format -> what reads it in Python."""
 PACKET_HEADER = struct.Struct("<hhiiiiii")
 POLARITY = 1
 EVENT_BYTES = 8
@@ -60,6 +67,10 @@ def end_of_header(content: memoryview, source: str) -> int:
     Raises:
         AEDATError: Another format or version, or a header without an end.
     """
+    if not content:
+        raise AEDATError(
+            f"{source}: offset 0: expected {VERSION.decode()}, found an empty file: get it again"
+        )
     offset = 0
     while True:
         line = bytes(content[offset : offset + LONGEST_LINE])
@@ -69,6 +80,7 @@ def end_of_header(content: memoryview, source: str) -> int:
             raise AEDATError(
                 f"{source}: offset {offset}: expected {expected}, up to the line "
                 f"{END_OF_HEADER[0].decode()}, found {text[:40]!r}"
+                f"{_remedy(text) if offset == 0 else ''}"
             )
         if text.startswith(b"#Format:") and text[8:].strip() != b"RAW":
             raise AEDATError(
@@ -78,6 +90,22 @@ def end_of_header(content: memoryview, source: str) -> int:
         offset += len(text) + 1
         if text.rstrip() in END_OF_HEADER:
             return offset
+
+
+def _remedy(line: bytes) -> str:
+    """What to do with a file that begins with this line, where that is known."""
+    match = _BEGINNING.match(line)
+    if match is None:
+        return ": not a file of events of this format, or a damaged one"
+    version = match[1].decode()
+    if version == "3.1":  # only the end of the line is missing
+        return ""
+    reader = _READERS.get(int(version.split(".")[0]), "the program that recorded it")
+    return (
+        f". This is AEDAT {version}: read its events with {reader}, put them into "
+        "qspinn.data.Events(t, x, y, p, height, width), and write them with "
+        "qspinn.data.write_aedat(path, events)"
+    )
 
 
 def polarity_packets(content: memoryview, offset: int, source: str) -> PolarityPackets:

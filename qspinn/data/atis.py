@@ -42,7 +42,10 @@ def read_atis(
         FileNotFoundError: There is no such file.
         ATISError: See :func:`parse_atis`.
     """
-    return parse_atis(Path(path).read_bytes(), str(path), height, width, max_disorder)
+    content = Path(path).read_bytes()
+    if not content:
+        raise ATISError(f"{path}: offset 0: expected events, found an empty file: get it again")
+    return parse_atis(content, str(path), height, width, max_disorder)
 
 
 def parse_atis(

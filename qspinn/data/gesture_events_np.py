@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 import zlib
@@ -15,9 +16,10 @@ import numpy.typing as npt
 from qspinn.data.event_order import DisorderError, ordered_events
 from qspinn.data.events import Events
 from qspinn.data.frame_set import Recordings
-from qspinn.data.gesture_files import GestureFilesError, Sample, listed
+from qspinn.data.gesture_files import GestureFilesError, Sample, listed, npz_files
 from qspinn.data.gesture_labels import NUM_CLASSES
 
+log = logging.getLogger(__name__)
 _FILE = re.compile(r"(user\d+_.+)_(\d+)\.npz")
 
 
@@ -38,8 +40,9 @@ def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: in
     """
     paths: dict[Sample, Path] = {}
     for part in ("train", "test"):
+        found = npz_files(folder / part)
         for label in range(NUM_CLASSES):
-            files = sorted((folder / part / str(label)).glob("*.npz"))
+            files = [path for path in found if path.parent.name == str(label)]
             if not files:
                 raise GestureFilesError(
                     f"{folder / part / str(label)}: expected samples *.npz, found none: the "
@@ -75,6 +78,10 @@ def _read_sample(path: Path, sensor: tuple[int, int], max_disorder: int) -> Even
             raise
         raise GestureFilesError(f"{path}: not a whole .npz file ({error})") from None
     converted = {name: _converted(arrays[name], name, path) for name in Events.TYPES}
+    if all(len(array) == 0 for array in arrays.values()):
+        log.warning(
+            "%s holds no event: its sample is empty frames; delete the file to leave it out", path
+        )
     try:
         return ordered_events(**converted, size=sensor, max_disorder=max_disorder)
     except (DisorderError, ValueError) as error:

@@ -21,6 +21,7 @@ import numpy as np
 
 from qspinn.data.aedat import parse_aedat, read_aedat
 from qspinn.data.events import Events
+from qspinn.data.foreign_files import is_foreign
 from qspinn.data.frame_set import Recordings
 from qspinn.data.gesture_labels import (
     TEST_LIST,
@@ -79,8 +80,13 @@ class GestureFiles:
         if self.kind == "archive":
             return [self.path]
         if self.kind == EVENTS_NP:
-            return sorted(self.path.glob("t*/*/*.npz"))
+            return [file for part in ("train", "test") for file in npz_files(self.path / part)]
         return sorted(path for path in self.path.iterdir() if _is_wanted(path.name))
+
+
+def npz_files(folder: Path) -> list[Path]:
+    """The samples of a part of ``events_np``, in classes, without what others left there."""
+    return sorted(path for path in folder.glob("*/*.npz") if not is_foreign(path.name))
 
 
 def find_gesture_files(root: Path) -> GestureFiles | None:
@@ -126,6 +132,11 @@ def official_recordings(files: GestureFiles, settings: ReadSettings) -> Recordin
 
     def read() -> Iterator[tuple[int, Events]]:
         for name, events in _recordings(files, wanted, settings):
+            if len(events) == 0:
+                raise GestureFilesError(
+                    f"{files.path}: {name}.aedat holds no event: get it again, or take its name "
+                    f"out of {TRAIN_LIST} or {TEST_LIST}"
+                )
             for index, gesture in wanted[name]:
                 part = events.between(gesture.start, gesture.stop)
                 if len(part) == 0:
@@ -154,7 +165,10 @@ def _cuts(texts: dict[str, str], names: set[str], source: str) -> dict[Sample, G
     cuts: dict[Sample, Gesture] = {}
     listed_in: dict[str, str] = {}
     for trials in (TRAIN_LIST, TEST_LIST):
-        for name in parse_trials(_text(texts, trials, source), f"{source}: {trials}"):
+        recordings = parse_trials(_text(texts, trials, source), f"{source}: {trials}")
+        if not recordings:
+            raise GestureFilesError(f"{source}: {trials} lists no recording: get it again")
+        for name in recordings:
             if name in listed_in:
                 raise GestureFilesError(
                     f"{source}: {name}.aedat is listed in {listed_in[name]} and in {trials}"
@@ -256,7 +270,7 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
 def _members_of(tar: tarfile.TarFile, content: gzip.GzipFile) -> Iterator[tuple[str, IO[bytes]]]:
     for member in tar:
         name = PurePosixPath(member.name).name
-        if member.isfile() and _is_wanted(name):
+        if member.isfile() and _is_wanted(name) and not is_foreign(member.name):
             file = tar.extractfile(member)
             assert file is not None  # it is a file
             yield name, file

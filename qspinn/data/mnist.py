@@ -115,6 +115,8 @@ class MNIST(ImageDataModule):
                 f"{images_path}: {images.dtype} {images.shape}, expected uint8 {expected}, one "
                 f"image per label in {labels_path}"
             )
+        if labels.size == 0:
+            raise IDXError(f"{images_path}: holds no image: download it again")
         if labels.dtype != np.uint8 or labels.ndim != 1 or labels.max(initial=0) >= 10:
             raise IDXError(f"{labels_path}: expected a list of labels 0 to 9 (uint8)")
         return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))

@@ -15,6 +15,7 @@ import numpy as np
 from qspinn.data.atis import ATISError, parse_atis
 from qspinn.data.event_data_module import EventDataModule, Indices
 from qspinn.data.events import Events
+from qspinn.data.foreign_files import is_foreign
 from qspinn.data.frame_set import FrameSet, Recordings, fingerprint
 from qspinn.data.splits import fold_of, natural, stratified_tail
 
@@ -90,7 +91,7 @@ class NMNIST(EventDataModule):
         for part in PARTS:
             folder, archive = self.root / part, self.root / f"{part}.zip"
             if folder.is_dir():
-                files += folder.glob("[0-9]/*.bin")
+                files += _recordings_in(folder)
             elif archive.is_file():
                 files.append(archive)
             else:
@@ -129,7 +130,7 @@ class NMNIST(EventDataModule):
         """Names such as ``Train/5/00001.bin`` of one part."""
         folder, archive = self.root / part, self.root / f"{part}.zip"
         if folder.is_dir():
-            found = [path.relative_to(self.root).as_posix() for path in folder.glob("[0-9]/*.bin")]
+            found = [path.relative_to(self.root).as_posix() for path in _recordings_in(folder)]
         else:
             with _open(archive) as file:
                 found = list(_members(file))
@@ -156,7 +157,18 @@ class NMNIST(EventDataModule):
                 else:
                     source = str(self.root / name)
                     content = (self.root / name).read_bytes()
-                yield index, parse_atis(content, source, *self.sensor)
+                events = parse_atis(content, source, *self.sensor)
+                if len(events) == 0:
+                    raise ATISError(
+                        f"{source}: holds no event ({len(content)} bytes): get the recording again "
+                        f"from {WHERE}, or delete it: any part of the recordings serves"
+                    )
+                yield index, events
+
+
+def _recordings_in(folder: Path) -> list[Path]:
+    """The recordings of a part, without what others left there."""
+    return [path for path in folder.glob("[0-9]/*.bin") if not is_foreign(path.name)]
 
 
 def _open(archive: Path) -> zipfile.ZipFile:
@@ -175,7 +187,7 @@ def _members(file: zipfile.ZipFile) -> dict[str, str]:
     return {
         f"{match[1]}/{match[2]}/{match[3]}.bin": name
         for match, name in matches
-        if match and "__MACOSX" not in name
+        if match and not is_foreign(name)
     }
 
 

@@ -20,6 +20,7 @@ from qspinn.plan.inventory import Shapes
 from qspinn.plan.operations import tensors_in
 
 States = Mapping[str, Shapes]
+Named = Callable[[str], bool]
 
 
 @dataclass
@@ -72,6 +73,7 @@ def shapes_per_sample(
     module: nn.Module,
     seen: States,
     probe: Callable[[Resize], tuple[States, bool]],
+    named: Named,
     has_batch: bool = False,
 ) -> dict[str, Shapes]:
     """The shapes of states as a device holds them for one sample.
@@ -81,6 +83,7 @@ def shapes_per_sample(
         seen: Layer -> shapes of its states in the forward pass as given.
         probe: Repeats the forward pass with another batch; returns the shapes of the states, and
             whether the network ran to its end.
+        named: Whether the layer at a path says itself what its states are.
         has_batch: Whether there is known to be a batch axis, the first one of a state, for
             networks that run with no other batch.
 
@@ -97,7 +100,7 @@ def shapes_per_sample(
         resize = Resize(axis)
         other, ran = probe(resize)
         if ran and _grows(seen, other):
-            return _per_sample(seen, other, resize)
+            return _per_sample(seen, other, resize, named)
         # Where the first axis cannot change, the second is a batch only behind time steps.
         if not ran and not multi_step:
             break
@@ -115,14 +118,15 @@ def _grows(seen: States, other: States) -> bool:
     )
 
 
-def _per_sample(seen: States, other: States, resize: Resize) -> dict[str, Shapes]:
-    return {
-        path: {
-            name: _one_sample(shape, other.get(path, {}).get(name), resize)
-            for name, shape in shapes.items()
-        }
-        for path, shapes in seen.items()
-    }
+def _per_sample(seen: States, other: States, resize: Resize, named: Named) -> dict[str, Shapes]:
+    found: dict[str, Shapes] = {}
+    for path, shapes in seen.items():
+        for name, shape in shapes.items():
+            changed = other.get(path, {}).get(name)
+            # What nobody declared is a state only if there is one for each sample.
+            if shape != changed or named(path):
+                found.setdefault(path, {})[name] = _one_sample(shape, changed, resize)
+    return found
 
 
 def _one_sample(

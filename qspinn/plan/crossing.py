@@ -173,6 +173,10 @@ class StepTracker:
                 found[path] = shapes
         return found
 
+    def forget(self, tensor: Tensor) -> None:
+        """Notes that something new lies where ``tensor`` lies, which no operation wrote."""
+        self._written.pop(address(tensor), None)
+
     def wrote(self, tensor: Tensor) -> bool:
         """Whether an operation that was seen wrote what lies there."""
         return address(tensor) in self._written

@@ -11,7 +11,9 @@ from torch.nn.modules import loss as torch_loss
 from torch.nn.parameter import is_lazy
 
 from qspinn.plan.calling import Inputs, Run, call
+from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.declared import declared_tensors, declares_tensors, layers_of
+from qspinn.plan.expected import check_module
 from qspinn.plan.float_class import float_class, shown
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.neuron_info import (
@@ -54,6 +56,8 @@ def inspect(
         The inventory. Without a forward pass, numbers of neurons are unknown, no
         batch norm is folded and every layer input may be non-binary.
     """
+    check_module(module, "inspect")
+    check_not_compiled(module, "inspect")
     if run is None and example_input is not None:
         given = example_input
 

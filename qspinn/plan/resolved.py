@@ -181,6 +181,12 @@ def resolve(plan: QuantizationPlan, inventory: Inventory) -> ResolvedPlan:
     Raises:
         ValueError: A rule that matches no tensor, saying what there is to match.
     """
+    given: object = plan
+    if not isinstance(given, QuantizationPlan) or not isinstance(inventory, Inventory):
+        raise TypeError(
+            f"resolve: plan is a {type(plan).__name__} and inventory a {type(inventory).__name__}; "
+            "write resolve(QuantizationPlan, Inventory), or plan.resolve(module, example_input)"
+        )
     for rule in plan.rules:
         _check_matches(rule, inventory)
     tensors, excluded = [], set()

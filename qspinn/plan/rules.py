@@ -144,11 +144,23 @@ class QuantizationPlan:
         cls, rules: Sequence[Rule | Mapping[str, Any]], allow_no_neurons: bool = False
     ) -> QuantizationPlan:
         """A plan of exactly these rules."""
+        given: object = rules
+        if isinstance(given, str | Mapping | Rule) or not isinstance(given, Iterable):
+            raise TypeError(
+                f"rules is a {type(rules).__name__}; write a list of rules, such as "
+                "[{'role': 'weight', 'word_length': 4}]"
+            )
         return cls(tuple(_as_rule(rule) for rule in rules), allow_no_neurons)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> QuantizationPlan:
         """The inverse of :meth:`to_dict`."""
+        given: object = data
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"plan is a {type(data).__name__}; write a dictionary such as {{'rules': [...]}}, "
+                "or QuantizationPlan.uniform(word_length=8)"
+            )
         if "rules" not in data or not set(data) <= {"rules", "allow_no_neurons"}:
             raise ValueError(
                 f"plan: keys {sorted(data)}; write {{'rules': [...]}}, and allow_no_neurons where "

@@ -103,7 +103,11 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
 
     if persists:
         seen = states_of(None)[0]
-    states = shapes_per_sample(module, seen, states_of, watch.seen.has_batch)
+
+    def named(path: str) -> bool:
+        return _names_its_states(module.get_submodule(path))
+
+    states = shapes_per_sample(module, seen, states_of, named, watch.seen.has_batch)
     strange = {path for path, child in module.named_modules() if id(child) in watch.strange}
     return Trace(watch.seen, frozenset(kept), states, frozenset(strange))
 
@@ -163,6 +167,9 @@ def _states_seen(module: nn.Module, watch: Watch) -> dict[str, Shapes]:
 
 
 def _names_its_states(module: nn.Module) -> bool:
+    """Whether what a module keeps is known, or is no part of a network, as in a metric."""
+    if any(kind.__module__.startswith("torchmetrics.") for kind in type(module).__mro__):
+        return True
     if charge_of(module) is not None or declares_tensors(module):
         return True
     return isinstance(module, base.MemoryModule) and bool(module._memories)

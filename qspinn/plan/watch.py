@@ -118,6 +118,9 @@ class Watch(TorchDispatchMode):
             if self.resize is not None and not self.frames:
                 changed = self.resize(args, kwargs, lambda one: address(one) not in self.values)
                 args, kwargs = changed
+                for one in tensors_in(changed):
+                    if address(one) not in self.values:
+                        self.tracker.forget(one)
                 self.failed_inside = True  # until it has returned
             if self.kinds[id(module)] is None:
                 args, kwargs = changed = tree_map(self._unexpanded, (args, kwargs))
@@ -139,6 +142,7 @@ class Watch(TorchDispatchMode):
         if not any(size > 1 and stride == 0 for size, stride in strides):
             return value
         copied = value.clone(memory_format=torch.contiguous_format)
+        self.tracker.forget(copied)
         known = self.values.get(address(value))
         if known is not None:
             self.values[address(copied)] = known
@@ -176,7 +180,7 @@ class Watch(TorchDispatchMode):
             shows = bool(main.any()) or (value is not None and value.is_signal)
             binary = _is_binary(main) and shows
             seen.binary_inputs[path] = seen.binary_inputs.get(path, True) and binary
-            dimensions: int = module.weight.dim()  # type: ignore[operator, union-attr]
+            dimensions: int = module.weight.dim()  # type: ignore[operator]
             seen.has_batch |= 2 < dimensions <= main.dim()
 
     def _report_off_grid(self, given: list[Tensor], takes_current: bool) -> None:
@@ -199,6 +203,7 @@ class Watch(TorchDispatchMode):
                 output = self._as_if_active(output, kind == "neuron" and not strange)
             for one in tensors_in(output):
                 self.values[address(one)] = Value(self.clock, is_signal=True)
+                self.tracker.forget(one)
         elif kind is not None and isinstance(output, Tensor):
             if kind == "synapse":
                 contents = frozenset({frame.path})

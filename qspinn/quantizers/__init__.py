@@ -8,15 +8,25 @@ from qspinn.quantizers.attach import (
 )
 from qspinn.quantizers.calibration import calibrate
 from qspinn.quantizers.choose_format import choose_channel_format, choose_format
+from qspinn.quantizers.held_plan import plan_of
+from qspinn.quantizers.integer_codes import IntegerCodes, integer_codes
 from qspinn.quantizers.precision import accumulator_word_lengths
+from qspinn.quantizers.quantize import quantize_module
+from qspinn.quantizers.saving import load_quantized, save_quantized
 
 __all__ = [
+    "IntegerCodes",
     "accumulator_word_lengths",
     "attach",
     "calibrate",
     "choose_channel_format",
     "choose_format",
     "detach",
+    "integer_codes",
     "is_attached",
+    "load_quantized",
+    "plan_of",
+    "quantize_module",
     "quantized_parameters",
+    "save_quantized",
 ]

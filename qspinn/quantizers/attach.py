@@ -17,11 +17,14 @@ from qspinn.plan import (
     layers_of,
     reset_states,
 )
+from qspinn.plan.compiled import check_not_compiled
+from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import fires_exactly
 from qspinn.plan.overrides import is_overridden
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
+from qspinn.quantizers.held_plan import drop_plan, hold_plan
 from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import (
     FallbackNode,
@@ -65,7 +68,13 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
             module that declares its tensors refuses its formats, or steps that
             cannot be compiled.
     """
-    return _attach(module, plan, None, compile_steps)
+    check_module(module, "attach")
+    check_resolved(plan, "attach")
+    check_not_compiled(module, "attach")
+    with torch.inference_mode(False):  # what is made here outlives it
+        _attach(module, plan, None, compile_steps)
+    hold_plan(module, plan)
+    return module
 
 
 def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
@@ -88,9 +97,11 @@ def detach(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, with SpikingJelly's states reset.
     """
+    check_module(module, "detach")
     for child in module.modules():
         if is_swapped(child):
             restore(child)
+    drop_plan(module)
     reset_states(module)
     return module
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
     Observers,
@@ -66,6 +67,8 @@ def calibrate(
             the data never reached; a format that cannot hold the threshold; no data
             where some is needed.
     """
+    check_module(module, "calibrate")
+    check_resolved(plan, "calibrate")
     if is_attached(module):
         raise ValueError("calibrate: quantizers are attached; call qspinn.quantizers.detach first")
     for layer in plan.inventory.layers:

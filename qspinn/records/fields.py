@@ -83,6 +83,23 @@ def _format(name: str, value: Any) -> dict[str, str]:
     return {key: text(f"{name}.{key}", value[key]) for key in _FORMAT_KEYS}
 
 
+def _summary(name: str, value: Any) -> dict[str, Any]:
+    """Shares, lines for people, and whatever else says more, as plain types."""
+    given = {"lines": [], **plain(name, mapping(name, value))}
+    for kind in ("parameters", "states"):
+        place = f"{name}.{kind}"
+        counts = mapping(place, given.get(kind))
+        total = integer(f"{place}.total", counts.get("total"), 0)
+        quantized = integer(f"{place}.quantized", counts.get("quantized"), 0)
+        if quantized > total:
+            raise fail(f"{place}.quantized", quantized, f"at most the total, {total}")
+    if not isinstance(given["lines"], list):
+        raise fail(f"{name}.lines", given["lines"], "a list of texts")
+    for index, line in enumerate(given["lines"]):
+        text(f"{name}.lines[{index}]", line)
+    return given
+
+
 _share = partial(number, low=0.0, high=1.0)
 _count = partial(integer, low=0)
 _positive = partial(integer, low=1)
@@ -111,6 +128,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "word_lengths": _table(_lengths),
     "formats": _table(_format),
     "accumulator_word_lengths": _table(_positive),
+    "summary": _optional(_summary),
     "versions": _table(text),
     "seconds": _table(partial(number, low=0.0)),
     "metrics": _table(_optional(number)),

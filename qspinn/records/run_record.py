@@ -13,7 +13,7 @@ from qspinn.records.validation import RecordError, fail, plain
 __all__ = ["SCHEMA_VERSION", "SCHEMES", "STATUSES", "RunRecord", "check_names", "finite_or_none"]
 
 # Fields that records did not have from the start; files without them are read all the same.
-LATER_FIELDS = ("baseline_key", "setting_key")
+LATER_FIELDS = ("baseline_key", "setting_key", "summary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,9 @@ class RunRecord:
         baseline_key: See `qspinn.records.baseline_key`; None in records of qspinn before it was
             stored, and computed from the configuration then.
         setting_key: See `qspinn.records.setting_key`; None likewise.
+        summary: What is quantised and what is not: `parameters` and `states`, each
+            `{"quantized", "total"}` numbers of values, and `lines` that say what stays in 32-bit
+            and why; perhaps more. None in records of qspinn before it was stored.
         schema_version: Of this layout; only the current one is accepted.
 
     Raises:
@@ -81,6 +84,7 @@ class RunRecord:
     created: str | None = None
     baseline_key: str | None = None
     setting_key: str | None = None
+    summary: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -132,6 +136,27 @@ class RunRecord:
     def drop(self) -> float | None:
         """Accuracy lost against the 32-bit twin (negative: gained); None without a baseline."""
         return None if self.baseline_accuracy is None else self.baseline_accuracy - self.accuracy
+
+    @property
+    def parameters_share(self) -> float | None:
+        """Share of the parameters that is quantised, by numbers of values; None: not known."""
+        return self._share("parameters")
+
+    @property
+    def states_share(self) -> float | None:
+        """The same of the states of a sample."""
+        return self._share("states")
+
+    def _share(self, kind: str) -> float | None:
+        if self.summary is None:
+            return None
+        counts = self.summary[kind]
+        return counts["quantized"] / counts["total"] if counts["total"] else 1.0
+
+    @property
+    def summary_lines(self) -> list[str]:
+        """What is quantised and what is not, for people; empty where it is not known."""
+        return [] if self.summary is None else list(self.summary["lines"])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as they are written to the file. The containers are copies."""

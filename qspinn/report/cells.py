@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,14 +12,18 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from qspinn.records import RECORD_NAME
+from qspinn.records import RECORD_NAME, RunRecord
 
 __all__ = [
     "bits",
+    "is_partly_quantized",
     "new_table",
     "percent",
     "points",
+    "portion",
+    "print_line",
     "print_wide",
+    "quantized_shares",
     "shown_path",
     "sorted_roles",
     "times",
@@ -37,6 +42,25 @@ def percent(accuracy: float | None) -> str:
 def points(difference: float | None) -> str:
     """A difference of accuracies in points (hundredths), never `-0.00`."""
     return "-" if difference is None else f"{round(100 * difference, 2) + 0.0:.2f}"
+
+
+def portion(share: float | None) -> str:
+    """A share in [0, 1] as percent, never rounded up to all: `99.9%`; `-` where there is none."""
+    if share is None:
+        return "-"
+    return "100%" if share == 1.0 else f"{math.floor(1000 * share) / 10:.1f}%"
+
+
+def quantized_shares(record: RunRecord) -> str:
+    """Which part of parameters and of states is quantised: `100% / 98.5%`; `-`: not known."""
+    shares = (record.parameters_share, record.states_share)
+    return "-" if None in shares else " / ".join(map(portion, shares))
+
+
+def is_partly_quantized(record: RunRecord) -> bool:
+    """Whether something of a quantised network is known to stay in 32-bit."""
+    shares = (record.parameters_share, record.states_share)
+    return record.scheme != "none" and None not in shares and shares != (1.0, 1.0)
 
 
 def bits(count: float) -> str:
@@ -83,6 +107,11 @@ def new_table(title: str, left: Sequence[str], right: Sequence[str], *more: str)
     for name in more:
         table.add_column(name, no_wrap=True)
     return table
+
+
+def print_line(console: Console, line: str, style: str = "") -> None:
+    """Print a line: a terminal wraps it, a pipe gets it whole."""
+    console.print(Text(line, style), soft_wrap=True)
 
 
 def print_wide(console: Console, table: Table) -> None:

@@ -6,9 +6,18 @@ from rich.console import Console
 from rich.table import Table
 
 from qspinn.records import RunRecord
-from qspinn.report.cells import bits, new_table, percent, points, print_wide, sorted_roles, times
+from qspinn.report.cells import (
+    bits,
+    new_table,
+    percent,
+    points,
+    print_line,
+    print_wide,
+    sorted_roles,
+    times,
+)
 
-__all__ = ["footprint_table", "print_footprint"]
+__all__ = ["footprint_table", "print_footprint", "print_summary"]
 
 
 def footprint_table(record: RunRecord) -> Table:
@@ -53,5 +62,17 @@ def _add_footprint(table: Table, record: RunRecord, quantized: bool) -> None:
 
 
 def print_footprint(record: RunRecord, console: Console | None = None) -> None:
-    """Print `footprint_table(record)`; plain text without escapes where output is piped."""
-    print_wide(console or Console(highlight=False), footprint_table(record))
+    """Print `footprint_table(record)`, and below it what is quantised and what is not.
+
+    Plain text without escapes where output is piped.
+    """
+    console = console or Console(highlight=False)
+    print_wide(console, footprint_table(record))
+    print_summary(record, console)
+
+
+def print_summary(record: RunRecord, console: Console) -> None:
+    """Print what is quantised of a network; nothing for a 32-bit one."""
+    if record.scheme != "none":
+        for line in record.summary_lines:
+            print_line(console, f"  {line}")

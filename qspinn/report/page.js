@@ -40,6 +40,7 @@ function describe(p) {
     ["seeds", p.seeds.join(", ")], ["accuracy", `${percent(p.accuracy)}%${spread}`],
     ["drop", p.drop === null ? "-" : `${percent(p.drop)} points`],
     ["footprint", `${whole(p.bits)} bits, ${p.reduction.toFixed(1)}x smaller`],
+    ["quantised", p.quantized === "-" ? "-" : `${p.quantized} (parameters / states)`],
     ["reward", p.reward === undefined ? "-" : p.reward.toFixed(4)],
     ["state", p.why ? `${STATES[p.state]}: ${p.why}` : STATES[p.state] + (p.index === data.winner ? ", winner" : "")],
   ];
@@ -147,6 +148,7 @@ const COLUMNS = [
   ["seeds", (p) => p.seeds.length, 1], ["accuracy", (p) => p.accuracy, 1, (p) => `${percent(p.accuracy)}%${p.std === null ? "" : ` ± ${percent(p.std)}`}`],
   ["drop (points)", (p) => p.drop, 1, (p) => (p.drop === null ? "-" : percent(p.drop))],
   ["footprint (bits)", (p) => p.bits, 1, (p) => whole(p.bits)], ["reduction", (p) => p.reduction, 1, (p) => `${p.reduction.toFixed(1)}x`],
+  ["quantised", (p) => p.quantized_least, 1, (p) => p.quantized],
   ["reward", (p) => (p.reward === undefined ? null : p.reward), 1, (p) => (p.reward === undefined ? "-" : p.reward.toFixed(4))],
   ["run", (p) => p.path],
 ];
@@ -238,6 +240,9 @@ function begin() {
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
   const mu = (x) => (x === null ? "no end" : +x.toPrecision(4));
   simpleTable(at("choices"), ["run", "from mu", "to mu"], data.choices.map((c) => [c.path, mu(c.from_mu), mu(c.to_mu)]), [1, 2]);
+  at("share").textContent = data.summary.length ? data.summary[0] + (data.summary.length > 1 ? "; what is not, and why, stands below the picture" : "") : "";
+  at("quantized").hidden = !data.summary.length;
+  for (const line of data.summary) make(at("summary"), "li", {}, line);
   const formats = Object.entries(data.formats);
   at("formats").hidden = !formats.length;
   simpleTable(at("tensors"), ["tensor", "role", "format", "rounding", "overflow"], formats.map(([path, f]) => [path, f.role, f.format, f.rounding, f.overflow]));

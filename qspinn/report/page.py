@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from qspinn.records import write_text
-from qspinn.report.cells import shown_path, words
+from qspinn.records import RunRecord, write_text
+from qspinn.report.cells import quantized_shares, shown_path, words
 from qspinn.report.data import choice_values, lowest_shown
 from qspinn.selection import Dropped, Row, Selection
 
@@ -48,6 +48,7 @@ def page(
         "left_out": len(rows) - len(shown),
         "choices": [c | {"path": shown_path(c["path"])} for c in choice_values(selection)],
         "formats": {} if record is None else record.formats,
+        "summary": [] if record is None or record.scheme == "none" else record.summary_lines,
         "significance": list(significance),
         "notes": [*selection.notes],
         "problems": list(problems),
@@ -87,8 +88,16 @@ def _point(row: Row | Dropped) -> dict[str, Any]:
         "std": group.accuracy_std,
         "drop": group.drop,
         "reduction": group.reduction,
+        "quantized": "-" if group.is_reference else quantized_shares(record),
+        "quantized_least": _least_quantized(record),
     }
     if isinstance(row, Row):
         state = "front" if row.on_front else "dominated"
         return values | {"state": state, "reward": row.reward}
     return values | {"state": "dropped", "why": "; ".join(row.reasons)}
+
+
+def _least_quantized(record: RunRecord) -> float | None:
+    """What runs are sorted by: the smaller share, of parameters or of states."""
+    shares = [s for s in (record.parameters_share, record.states_share) if s is not None]
+    return min(shares) if shares and record.scheme != "none" else None

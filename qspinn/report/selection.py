@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
 from qspinn.report.cells import (
     bits,
+    is_partly_quantized,
     new_table,
     percent,
     points,
+    print_line,
     print_wide,
+    quantized_shares,
     shown_path,
     times,
     words,
 )
+from qspinn.report.footprint import print_summary
 from qspinn.selection import Dropped, Group, Row, Selection
 
 __all__ = ["print_selection"]
@@ -25,6 +30,19 @@ __all__ = ["print_selection"]
 _ABOUT = ("scheme", "rounding", "word length", "seeds")
 _UP_TO = "accuracy times share of the 32-bit footprint saved"
 _NUMBERS = ("accuracy", "drop (points)", "footprint (bits)", "reduction")
+_QUANTIZED = "quantised (parameters / states)"
+
+
+class _More(NamedTuple):
+    """Columns that a table has where they tell runs apart.
+
+    Attributes:
+        setting: Data and network.
+        quantized: Which part is quantised.
+    """
+
+    setting: bool
+    quantized: bool
 
 
 def print_selection(
@@ -38,30 +56,30 @@ def print_selection(
         show: Most rows of dominated and of dropped runs; None for all. The front is always whole.
     """
     console = console or Console(highlight=False)
-    _line(console, f"Target: {selection.target}")
-    _line(console, f"Reward: {selection.reward}")
-    mixed = len({_setting(group) for group in _groups(selection)}) > 1
+    print_line(console, f"Target: {selection.target}")
+    print_line(console, f"Reward: {selection.reward}")
+    groups = _groups(selection)
+    partly = any(is_partly_quantized(group.record) for group in groups)
+    more = _More(len({_setting(group) for group in groups}) > 1, partly)
     if selection.rows:
         dominated = [row for row in selection.rows if not row.on_front]
         front = selection.front
         title = f"Pareto front: {len(front)} of {_count(len(selection.rows), 'candidate')}"
-        _print_rows(console, title, front, len(front), mixed)
+        _print_rows(console, title, front, len(front), more)
         if dominated:
-            _print_rows(console, f"Dominated: {len(dominated)}", dominated, show, mixed)
+            _print_rows(console, f"Dominated: {len(dominated)}", dominated, show, more)
     if selection.dropped:
-        _print_dropped(console, selection.dropped, show, mixed)
+        _print_dropped(console, selection.dropped, show, more)
     if selection.rows:
-        _line(console, f"Hypervolume of the front: {selection.hypervolume:.4f} (of 1: {_UP_TO})")
+        print_line(
+            console, f"Hypervolume of the front: {selection.hypervolume:.4f} (of 1: {_UP_TO})"
+        )
         _print_choices(console, selection)
     for note in selection.notes:
-        _line(console, f"Note: {note}.")
+        print_line(console, f"Note: {note}.")
     if selection.winner is not None:
-        _line(console, f"Winner: {selection.reason}", "bold")
-
-
-def _line(console: Console, line: str, style: str = "") -> None:
-    # soft_wrap: a terminal wraps, a pipe gets the line whole.
-    console.print(Text(line, style), soft_wrap=True)
+        print_line(console, f"Winner: {selection.reason}", "bold")
+        print_summary(selection.winner.group.record, console)
 
 
 def _count(number: int, noun: str) -> str:
@@ -91,29 +109,38 @@ def _setting(group: Group) -> tuple[str, str]:
     return group.record.data, group.record.network
 
 
-def _about(group: Group, mixed: bool) -> list[str]:
+def _left(more: _More) -> list[str]:
+    return ["run", *(("data", "network") if more.setting else ()), *_ABOUT]
+
+
+def _right(more: _More) -> list[str]:
+    return [*_NUMBERS, *([_QUANTIZED] if more.quantized else [])]
+
+
+def _about(group: Group, more: _More) -> list[str]:
     record = group.record
     scheme = "none (32-bit)" if group.is_reference else record.scheme
     seeds = ",".join(map(str, group.seeds)) if len(group.seeds) < 6 else f"{len(group.seeds)}"
     cells = [scheme, record.rounding or "-", words(record.word_lengths), seeds]
-    return [*_setting(group), *cells] if mixed else cells
+    return [*_setting(group), *cells] if more.setting else cells
 
 
-def _numbers(group: Group) -> list[str]:
+def _numbers(group: Group, more: _More) -> list[str]:
     spread = "" if group.accuracy_std is None else f" ± {points(group.accuracy_std)}"
     size = [bits(group.footprint_bits), times(group.reduction)]
+    if more.quantized:
+        size.append("-" if group.is_reference else quantized_shares(group.record))
     return [percent(group.accuracy) + spread, points(group.drop), *size]
 
 
 def _print_rows(
-    console: Console, title: str, rows: Sequence[Row], show: int | None, mixed: bool
+    console: Console, title: str, rows: Sequence[Row], show: int | None, more: _More
 ) -> None:
     shown = rows[:show]
-    more = [] if all(row.on_front for row in rows) else ["dominated by"]
-    left = ["run", *(("data", "network") if mixed else ()), *_ABOUT]
-    table = new_table(title, left, [*_NUMBERS, "reward"], *more)
+    last = [] if all(row.on_front for row in rows) else ["dominated by"]
+    table = new_table(title, _left(more), [*_right(more), "reward"], *last)
     for row in shown:
-        cells = [shown_path(row.group.path), *_about(row.group, mixed), *_numbers(row.group)]
+        cells = [shown_path(row.group.path), *_about(row.group, more), *_numbers(row.group, more)]
         cells.append(f"{row.reward:.4f}")
         if row.dominated_by is not None:
             cells.append(shown_path(row.dominated_by))
@@ -123,13 +150,13 @@ def _print_rows(
 
 
 def _print_dropped(
-    console: Console, dropped: Sequence[Dropped], show: int | None, mixed: bool
+    console: Console, dropped: Sequence[Dropped], show: int | None, more: _More
 ) -> None:
     shown = dropped[:show]
-    left = ["run", *(("data", "network") if mixed else ()), *_ABOUT]
-    table = new_table(f"Dropped: {len(dropped)}", left, _NUMBERS, "reason")
+    table = new_table(f"Dropped: {len(dropped)}", _left(more), _right(more), "reason")
     for item in shown:
-        cells = [shown_path(item.group.path), *_about(item.group, mixed), *_numbers(item.group)]
+        group = item.group
+        cells = [shown_path(group.path), *_about(group, more), *_numbers(group, more)]
         table.add_row(*map(Text, cells), Text("; ".join(item.reasons)))
     print_wide(console, table)
     _hidden(console, len(dropped) - len(shown))
@@ -137,4 +164,4 @@ def _print_dropped(
 
 def _hidden(console: Console, number: int) -> None:
     if number:
-        _line(console, f"... and {number:,} more (show=null shows all)")
+        print_line(console, f"... and {number:,} more (show=null shows all)")

@@ -39,12 +39,23 @@ OPTIONAL = (
     "footprint_bits_by_role",
     "baseline_footprint_bits_by_role",
     "status",
+    "quantized_parameters",
+    "parameters",
+    "quantized_states",
+    "states",
     "setting_key",
     "baseline_key",
 )
-RESULTS = ("state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons")
-"""What a selection found; not read back."""
+SHARES = ("quantized_parameters_share", "quantized_states_share")
+RESULTS = (*SHARES, "state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons")
+"""What follows from other columns, and what a selection found; not read back."""
+_COUNTS = {
+    "parameters": ("quantized_parameters", "parameters"),
+    "states": ("quantized_states", "states"),
+}
+"""Of the summary: the columns of quantised values and of all."""
 
+_COUNT_NAMES = tuple(name for columns in _COUNTS.values() for name in columns)
 _BITS = (
     "footprint_bits",
     "baseline_footprint_bits",
@@ -72,15 +83,31 @@ def write_table(selection: Selection, path: str | os.PathLike[str]) -> Path:
 
 def _cells(run: Run) -> dict[str, Any]:
     record = run.record
-    plain = {name: getattr(record, name) for name in (*NEEDED, *OPTIONAL) if name != "path"}
+    counts = {} if record.summary is None else _counts(record.summary)
+    own = [name for name in (*NEEDED, *OPTIONAL) if name not in ("path", *_COUNT_NAMES)]
+    plain = {name: getattr(record, name) for name in own}
     lengths = {role: "/".join(map(str, given)) for role, given in record.word_lengths.items()}
-    return plain | {
-        "path": run.path,
-        "word_lengths": _pairs(lengths),
-        "footprint_bits_by_role": _pairs(record.footprint_bits_by_role),
-        "baseline_footprint_bits_by_role": _pairs(record.baseline_footprint_bits_by_role),
-        "setting_key": setting_key_of(record),
-        "baseline_key": baseline_key_of(record),
+    return (
+        plain
+        | counts
+        | {
+            "path": run.path,
+            "word_lengths": _pairs(lengths),
+            "footprint_bits_by_role": _pairs(record.footprint_bits_by_role),
+            "baseline_footprint_bits_by_role": _pairs(record.baseline_footprint_bits_by_role),
+            "setting_key": setting_key_of(record),
+            "baseline_key": baseline_key_of(record),
+            "quantized_parameters_share": record.parameters_share,
+            "quantized_states_share": record.states_share,
+        }
+    )
+
+
+def _counts(summary: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        column: summary[kind][key]
+        for kind, columns in _COUNTS.items()
+        for column, key in zip(columns, ("quantized", "total"), strict=True)
     }
 
 
@@ -151,6 +178,14 @@ def _record(given: Mapping[str, str]) -> RunRecord:
         role: [_whole("word_lengths", part) for part in text.split("/")]
         for role, text in lengths.items()
     }
+    if any(name in given for name in _COUNT_NAMES):
+        values["summary"] = {
+            kind: {
+                key: _number(given, column, int)
+                for column, key in zip(columns, ("quantized", "total"), strict=True)
+            }
+            for kind, columns in _COUNTS.items()
+        }
     # The configuration is not in the table: what stands for it is what tells settings apart.
     setting = {name: given.get(name, "") for name in ("scheme", "rounding", "word_lengths")}
     values |= {

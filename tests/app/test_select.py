@@ -59,6 +59,40 @@ def test_folders_of_a_sweep_need_no_quotes(run_select, tmp_path, make_record):
     assert (tmp_path / "chosen=1" / "selection.json").is_file()
 
 
+def test_paths_are_taken_from_where_the_command_was_started(outputs, run_select):
+    code, out, err = run_select(
+        "hydra.job.chdir=true",
+        "hydra.run.dir=elsewhere",
+        "runs=[outputs,more/*/record.json]",
+        "output.dir=chosen",
+        "output.json=one.json",
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("Records: 4 read")
+    assert (outputs / "chosen" / "selection.html").is_file()
+    assert (outputs / "one.json").is_file()
+
+
+def test_what_is_deleted_is_no_bound_and_no_file(outputs, run_select):
+    before = files(outputs)
+    code, out, err = run_select(
+        "~target.max_drop", "~output", "~show", "~allow_mixed", "~group_seeds"
+    )
+    assert (code, err) == (0, "")
+    assert "Winner: " in out
+    assert files(outputs) == before
+    for key, says in (
+        ("target", "the keys are"),
+        ("reward", "write reward._"),
+        ("runs", "write a"),
+    ):
+        code, _, err = run_select(f"~{key}")
+        assert code == 1
+        assert f"{key}=None" in err
+        assert says in err
+        assert "Traceback" not in err
+
+
 def test_the_default_selects_in_outputs_and_leaves_nothing_behind(outputs, run_select):
     before = files(outputs)
     code, out, err = run_select()

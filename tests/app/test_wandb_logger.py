@@ -239,3 +239,94 @@ def test_pictures_are_logged(tmp_path, monkeypatch, without_key):
         (file,) = values[f"{name}/filenames"]
         (copied,) = tmp_path.rglob(Path(file).name)
         assert copied.read_bytes() == (tmp_path / f"{name}.png").read_bytes()
+
+
+def test_what_is_quantised_is_logged(tmp_path, monkeypatch, without_key, make_record):
+    from qspinn.app.folder import RunFolder
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    lines = ["quantised: 93.7% of the parameters", "32-bit: 4 values, Linear is called twice"]
+    summary = {
+        "parameters": {"quantized": 60, "total": 64},
+        "states": {"quantized": 0, "total": 0},
+        "lines": lines,
+    }
+    logger = wandb_logger.start_wandb(str(tmp_path))
+    logger.log_record(make_record(summary=summary), RunFolder(tmp_path))
+    wandb_logger.finish_wandb(0)
+    (entries,) = entries_of(tmp_path)
+    values = summary_of(entries)
+    assert values["quantized_parameters_share"] == 60 / 64
+    assert values["quantized_states_share"] == 1.0
+    assert values["quantized"] == "\n".join(lines)
+    updates = [item for entry in entries for item in entry.config.update]
+    logged_config = {item.key: json.loads(item.value_json) for item in updates if item.key}
+    assert logged_config["quantized"] == summary
+
+
+ENVIRONMENT = {
+    "WANDB_PROJECT": "mine",
+    "WANDB_ENTITY": "team",
+    "WANDB_NAME": "first try",
+    "WANDB_RUN_GROUP": "tries",
+    "WANDB_TAGS": "one,two",
+    "WANDB_NOTES": "what I think",
+    "WANDB_JOB_TYPE": "night",
+}
+
+
+def begun_with(composed, tmp_path, *overrides):
+    """The first entry that describes the run which a configuration starts."""
+    from qspinn.app.building import build_loggers
+    from qspinn.app.completing import to_plain
+    from qspinn.app.folder import RunFolder
+
+    config = to_plain(composed("logger=wandb", *overrides))
+    build_loggers(config["logger"], RunFolder(tmp_path))
+    wandb_logger.finish_wandb(0)
+    (entries,) = entries_of(tmp_path)
+    return next(entry.run for entry in entries if entry.HasField("run"))
+
+
+def test_the_environment_goes_before_our_defaults(composed, tmp_path, monkeypatch, without_key):
+    for name, value in {**ENVIRONMENT, "WANDB_MODE": "offline"}.items():
+        monkeypatch.setenv(name, value)
+    run = begun_with(composed, tmp_path)
+    assert (run.project, run.entity) == ("mine", "team")
+    assert (run.display_name, run.run_group) == ("first try", "tries")
+    assert set(run.tags) == {"one", "two"}
+    assert (run.notes, run.job_type) == ("what I think", "night")
+
+
+def test_what_the_user_writes_goes_before_the_environment(
+    composed, tmp_path, monkeypatch, without_key
+):
+    for name, value in {**ENVIRONMENT, "WANDB_MODE": "offline"}.items():
+        monkeypatch.setenv(name, value)
+    given = ("project=a", "entity=b", "name=c", "group=d", "tags=[e]")
+    run = begun_with(composed, tmp_path, *(f"logger.wandb.{text}" for text in given))
+    assert (run.project, run.entity, run.display_name, run.run_group) == tuple("abcd")
+    assert list(run.tags) == ["e"]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_our_defaults_without_the_environment(composed, tmp_path, monkeypatch, without_key, value):
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+        if value is not None and name != "WANDB_TAGS":  # W&B itself refuses an empty tag
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = begun_with(composed, tmp_path, "seed=4")
+    assert (run.project, run.run_group) == ("qspinn", "ptq-nearest-8")
+    assert run.display_name == "ptq-nearest-8-seed4"
+
+
+def test_a_logger_of_ones_own_takes_the_project_from_the_environment(
+    tmp_path, monkeypatch, without_key
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    wandb_logger.start_wandb(str(tmp_path))
+    wandb_logger.finish_wandb(0)
+    (entries,) = entries_of(tmp_path)
+    assert next(entry.run for entry in entries if entry.HasField("run")).project == "mine"

@@ -54,6 +54,17 @@ def all_of(loader: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
+def write_events_np(folder: Path) -> Path:
+    """Two samples per class and part, as SpikingJelly cuts them."""
+    for part in ("train", "test"):
+        for label in range(11):
+            (folder / part / str(label)).mkdir(parents=True)
+            for name in ("user01_lab", "user02_lab"):
+                path = folder / part / str(label) / f"{name}_0.npz"
+                np.savez(path, t=[label, label], x=[1, 2], y=[3, 4], p=[0, 1])
+    return folder
+
+
 def state_of(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {
         str(path): (path.read_bytes(), path.stat().st_mtime_ns)
@@ -285,6 +296,81 @@ def test_a_gesture_without_events_is_empty_frames_and_a_warning(
     assert len(labels) == 25
 
 
+def test_an_empty_sample_of_spikingjelly_is_empty_frames_and_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_events_np(tmp_path / "events_np")
+    path = tmp_path / "events_np" / "test" / "4" / "user01_lab_0.npz"
+    np.savez(path, **dict.fromkeys("txyp", np.zeros(0, np.int64)))
+
+    with caplog.at_level(logging.WARNING):
+        module = ready(tmp_path)
+
+    assert f"{path} holds no event" in caplog.text
+    frames, _ = all_of(module.test_dataloader())
+    assert (frames.flatten(1).sum(1) == 0).sum() == 1
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+@pytest.mark.parametrize("content", [HEADER, b""], ids=["no event", "no byte"])
+def test_an_empty_recording_is_named(tmp_path: Path, form: str, content: bytes) -> None:
+    files = {**FILES, "user24_led.aedat": content}
+    if form == "folder":
+        write_folder(tmp_path / "DvsGesture", files)
+    else:
+        write_archive(tmp_path / "DvsGesture.tar.gz", files)
+
+    with pytest.raises(ValueError, match=r"user24_led\.aedat.*(holds no event|empty file): get it"):
+        ready(tmp_path)
+
+
+def foreign(path: Path) -> None:
+    """What macOS and Windows leave beside the files of a folder."""
+    for file in [item for item in path.rglob("*") if item.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(bytes([0, 5, 22, 7]) + bytes(200))
+    for folder in [path, *(item for item in path.rglob("*") if item.is_dir())]:
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            (folder / name).write_bytes(b"Bud1")
+    (path / "__MACOSX").mkdir()
+
+
+@pytest.mark.parametrize("form", ["folder", "archive", "events_np"])
+def test_what_an_operating_system_leaves_is_no_recording(tmp_path: Path, form: str) -> None:
+    if form == "folder":
+        write_folder(tmp_path / "DvsGesture", FILES)
+    elif form == "archive":
+        added = {f".AppleDouble/{name}": b"\0\5\x16\7" for name in FILES}
+        write_archive(tmp_path / "DvsGesture.tar.gz", {**FILES, **added})
+    else:
+        write_events_np(tmp_path / "events_np")
+    before = ready(tmp_path)
+    foreign(tmp_path)
+    after = ready(tmp_path)
+
+    assert after.identity() == before.identity()
+    for name in ("train", "val", "test"):
+        mine, theirs = (getattr(module, f"{name}_dataset") for module in (before, after))
+        assert torch.equal(mine.labels, theirs.labels)
+        np.testing.assert_array_equal(mine.frames[mine.indices], theirs.frames[theirs.indices])
+
+
+@pytest.mark.parametrize(
+    ("header", "reader"),
+    [
+        (b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n", r"2\.0: .*tonic\.io\.read_dvs_128"),
+        (b"#!AER-DAT4.0\r\n\x10\0\0\0", r"4\.0: .*aedat\.Decoder \(pip install aedat\)"),
+    ],
+)
+def test_recordings_of_other_versions_say_how_to_convert_them(
+    tmp_path: Path, header: bytes, reader: str
+) -> None:
+    write_folder(tmp_path / "DvsGesture", {**FILES, "user24_led.aedat": header + bytes(80)})
+
+    message = rf"user24_led\.aedat: offset 0: expected #!AER-DAT3\.1.*{reader}.*write_aedat"
+    with pytest.raises(ValueError, match=message):
+        ready(tmp_path)
+
+
 @pytest.mark.parametrize("end", [0, 10, 500, -20, -4])
 def test_a_truncated_archive_is_left_as_it_is(archive_root: Path, end: int) -> None:
     path = archive_root / "DvsGesture.tar.gz"
@@ -318,6 +404,7 @@ def test_a_flipped_bit_in_the_archive_is_found_by_its_checksum(archive_root: Pat
             "user09_lab.aedat is listed in trials_to_t",
         ),
         ({"trials_to_test.txt": b"\xff\xfe\xfd"}, "trials_to_test.txt: expected text"),
+        ({"trials_to_test.txt": b"\n"}, "trials_to_test.txt lists no recording: get it again"),
     ],
 )
 def test_incomplete_files_are_named(
@@ -366,13 +453,7 @@ def test_a_clock_that_was_set_back_can_be_sorted_on_request(tmp_path: Path, form
     ],
 )
 def test_damaged_samples_of_spikingjelly(tmp_path: Path, content: Any, message: str) -> None:
-    folder = tmp_path / "events_np"
-    for part in ("train", "test"):
-        for label in range(11):
-            (folder / part / str(label)).mkdir(parents=True)
-            for name in ("user01_lab", "user02_lab"):
-                path = folder / part / str(label) / f"{name}_0.npz"
-                np.savez(path, t=[label, label], x=[1, 2], y=[3, 4], p=[0, 1])
+    folder = write_events_np(tmp_path / "events_np")
     assert ready(tmp_path).test_dataset.labels.tolist() == [k // 2 for k in range(22)]
     victim = folder / "train" / "10" / "user02_lab_0.npz"
     if isinstance(content, bytes):

@@ -106,6 +106,7 @@ def test_compressed_files_serve_as_well(root: Path) -> None:
         ("t10k-images-idx3-ubyte", idx(np.zeros((19, 28, 28))), r"\(19, 28, 28\), expected"),
         ("t10k-images-idx3-ubyte", idx(np.zeros((20, 32, 32))), r"expected uint8 \(20, 28, 28\)"),
         ("t10k-labels-idx1-ubyte", idx(np.full(20, 10)), "labels 0 to 9"),
+        ("t10k-images-idx3-ubyte", b"", "0 bytes are too few"),
         ("t10k-labels-idx1-ubyte", idx(np.zeros((4, 5))), "list of labels"),
     ],
 )
@@ -116,6 +117,13 @@ def test_damaged_files_are_named(root: Path, name: str, content: bytes, message:
         ready(MNIST(root, val_size=5))
 
     assert name in str(caught.value)
+
+
+def test_files_without_an_image_are_named(root: Path) -> None:
+    write_files(root / "MNIST" / "raw", test=0)
+
+    with pytest.raises(IDXError, match=r"t10k-images-idx3-ubyte: holds no image: download it"):
+        ready(MNIST(root, val_size=5))
 
 
 def test_download_fetches_what_is_missing_and_touches_nothing_else(

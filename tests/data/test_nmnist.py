@@ -155,6 +155,35 @@ def test_a_damaged_recording_is_named(root: Path) -> None:
         ready(root)
 
 
+@pytest.mark.parametrize("content", [b"", bytes([0, 240, 0, 0, 0])], ids=["no byte", "no event"])
+def test_an_empty_recording_is_named(root: Path, tmp_path: Path, content: bytes) -> None:
+    name = f"Train/4/{file_name('Train', 3)}"
+    (root / name).write_bytes(content)
+    zips = write_zips(tmp_path / "zips", {**all_files(), name: content})
+
+    for place in (rf"{root / name}", rf"{zips / 'Train.zip'}: {name}"):
+        with pytest.raises(ATISError, match=rf"{place}: holds no event .*or delete it"):
+            ready(root if place.endswith(str(root / name)) else zips)
+
+
+def test_what_an_operating_system_leaves_is_no_recording(root: Path, tmp_path: Path) -> None:
+    added = {
+        f"{folder}/{name}": b"Bud1" * 3
+        for folder in ("Train", "Train/4", "Test", "Test/9")
+        for name in ("._00001.bin", ".DS_Store", "Thumbs.db", "._.DS_Store")
+    }
+    before = ready(root)
+    write(root, added)
+    zips = write_zips(tmp_path / "zips", {**all_files(), **added})
+
+    for after in (ready(root), ready(zips)):
+        for name in ("train", "val", "test"):
+            mine, theirs = (getattr(module, f"{name}_dataset") for module in (before, after))
+            assert torch.equal(mine.labels, theirs.labels)
+            np.testing.assert_array_equal(mine.frames[mine.indices], theirs.frames[theirs.indices])
+    assert ready(root).identity() == before.identity()
+
+
 def test_damaged_zips_are_named_and_stay(tmp_path: Path) -> None:
     root = write_zips(tmp_path, all_files())
     content = (root / "Train.zip").read_bytes()

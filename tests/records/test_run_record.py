@@ -46,7 +46,13 @@ FULL = {
 }
 
 # What records of earlier versions of qspinn do not have.
-LATER = {"baseline_key": "1" * 64, "setting_key": "2" * 64}
+SUMMARY = {
+    "parameters": {"quantized": 60, "total": 64},
+    "states": {"quantized": 5, "total": 10},
+    "left": [{"reason": "Linear is called twice", "layers": ["net.1"], "values": 4}],
+    "lines": ["quantised: 93.7% of the parameters, 50.0% of the states"],
+}
+LATER = {"baseline_key": "1" * 64, "setting_key": "2" * 64, "summary": SUMMARY}
 
 
 @pytest.mark.parametrize("values", [FULL, FULL | LATER])
@@ -65,6 +71,34 @@ def test_derived_values():
     assert record.reduction == 3200 / 900
     assert record.drop == pytest.approx(0.005)
     assert RunRecord.from_dict(FULL | {"baseline_accuracy": None}).drop is None
+
+
+def test_shares_of_what_is_quantised():
+    record = RunRecord.from_dict(FULL | LATER)
+    assert (record.parameters_share, record.states_share) == (60 / 64, 0.5)
+    assert record.summary_lines == SUMMARY["lines"]
+    none_at_all = {"parameters": {"quantized": 0, "total": 0}, "states": SUMMARY["states"]}
+    record = RunRecord.from_dict(FULL | {"summary": none_at_all})
+    assert (record.parameters_share, record.summary_lines) == (1.0, [])
+    older = RunRecord.from_dict(FULL)
+    assert (older.parameters_share, older.states_share, older.summary_lines) == (None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"states": None}, r"summary\.states"),
+        ({"states": {"quantized": 11, "total": 10}}, r"summary\.states\.quantized.*at most .*10"),
+        ({"parameters": {"quantized": 1}}, r"summary\.parameters\.total"),
+        ({"parameters": {"quantized": -1, "total": 1}}, r"summary\.parameters\.quantized"),
+        ({"lines": "all"}, r"summary\.lines.*a list of texts"),
+        ({"lines": [3]}, r"summary\.lines\[0\]"),
+        ({"left": float("nan")}, r"summary\.left"),
+    ],
+)
+def test_a_summary_that_contradicts_itself(change, says):
+    with pytest.raises(RecordError, match=says):
+        RunRecord.from_dict(FULL | {"summary": SUMMARY | change})
 
 
 def test_word_lengths_are_normalized():

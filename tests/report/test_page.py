@@ -160,6 +160,37 @@ def test_texts_of_records_stay_texts(selection, opened):
     assert EVIL in texts(browser, "#rows td")
 
 
+def test_what_is_not_quantised_is_said_of_each_run(make_record, opened):
+    lines = [
+        "quantised: 99.9% of the parameters, 40.0% of the states",
+        f"32-bit: 600 values, {EVIL}",
+    ]
+    partly = {
+        "parameters": {"quantized": 999, "total": 1000},
+        "states": {"quantized": 400, "total": 1000},
+        "lines": lines,
+    }
+    base = {"baseline_accuracy": 0.98}
+    runs = [
+        Run("float", make_record(scheme="none", bits=3200, accuracy=0.98, summary=partly)),
+        Run("older", make_record(bits=900, accuracy=0.98, setting_key="1" * 64, **base)),
+        Run("some", make_record(bits=500, accuracy=0.979, summary=partly, **base)),
+    ]
+    browser = opened(select(runs, Target()))
+    assert texts(browser, "#summary li") == lines
+    assert texts(browser, "#share")[0].startswith(lines[0])
+    column = "#rows tbody td:nth-child(10)"
+    assert sorted(texts(browser, column)) == ["-", "-", "99.9% / 40.0%"]
+    assert texts(browser, "#rows tr.winner td:nth-child(10)") == ["99.9% / 40.0%"]
+    hover(browser, "#plot .ptq[tabindex]")
+    assert "99.9% / 40.0% (parameters / states)" in texts(browser, "#tip")[0]
+
+
+def test_older_records_leave_the_section_out(selection, opened):
+    browser = opened(selection)
+    assert browser.execute_script("return document.getElementById('quantized').hidden")
+
+
 def test_filters_change_what_is_shown_and_the_front(selection, opened):
     browser = opened(selection)
     toggle(browser, "state", "dropped")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from qspinn.report import print_footprint, print_selection
-from qspinn.report.cells import bits, percent, points, sorted_roles, times, words
+from qspinn.report.cells import bits, percent, points, portion, sorted_roles, times, words
 from qspinn.selection import LinearReward, Run, Target, select
 
 
@@ -57,6 +57,40 @@ def test_the_table_of_a_quantized_run(record):
     assert text.index("weight (bits)") < text.index("membrane") < text.index("total")
 
 
+def summary(parameters, states, *lines):
+    counts = [{"quantized": part, "total": 1000} for part in (parameters, states)]
+    return {"parameters": counts[0], "states": counts[1], "lines": list(lines)}
+
+
+def test_below_the_table_stands_what_is_not_quantised(make_record):
+    lines = ("quantised: 99.9% of the parameters", f"32-bit: 12 values, {'a long reason ' * 9}")
+    record = make_record(summary=summary(999, 1000, *lines))
+    text = printed(print_footprint, record)
+    assert text.endswith(f"  {lines[0]}\n  {lines[1].rstrip()}\n") or lines[1] in text
+    assert text.index("total (bits)") < text.index(lines[0]) < text.index("32-bit: 12")
+    float_network = make_record(scheme="none", bits=3200, summary=summary(0, 0, "nothing"))
+    assert "nothing" not in printed(print_footprint, float_network)
+
+
+def test_a_selection_says_how_much_of_each_run_is_quantised(make_record):
+    base = {"baseline_accuracy": 0.98}
+    runs = [
+        Run("float", make_record(scheme="none", bits=3200, accuracy=0.98)),
+        Run("all", make_record(bits=900, accuracy=0.979, summary=summary(1000, 1000), **base)),
+        Run("older", make_record(bits=950, accuracy=0.98, setting_key="1" * 64, **base)),
+    ]
+    assert "quantised" not in printed(print_selection, select(runs, Target()))
+    partly = summary(999, 400, "quantised: 99.9% of the parameters", "32-bit: 600 values")
+    runs.append(Run("some", make_record(bits=500, setting_key="2" * 64, summary=partly, **base)))
+    text = printed(print_selection, select(runs, Target()))
+    assert "quantised (parameters / states)" in text
+    assert "99.9% / 40.0%" in row(text, "some")
+    assert "100% / 100%" in row(text, "all")
+    assert row(text, "older").count("-") == 1
+    winner = text[text.index("Winner: some") :].splitlines()
+    assert winner[1:3] == ["  quantised: 99.9% of the parameters", "  32-bit: 600 values"]
+
+
 def test_numbers_are_aligned_right(record):
     lines = printed(print_footprint, record).splitlines()
     ends = {
@@ -80,6 +114,14 @@ def test_the_table_of_a_32_bit_run_has_one_column(make_record):
     assert row(text, "accuracy") == ["accuracy", "50.00%"]
     assert row(text, "total") == ["total (bits)", "3,200"]
     assert "change" not in text
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(1.0, "100%"), (0.99999, "99.9%"), (0.5, "50.0%"), (0.0, "0.0%"), (None, "-")],
+)
+def test_a_share_is_never_rounded_up_to_all(share, shown):
+    assert portion(share) == shown
 
 
 def test_how_values_look():

@@ -9,6 +9,13 @@ from qspinn.report.table import NEEDED, read_table, write_table
 from qspinn.selection import Run, Target, select
 
 
+SUMMARY = {
+    "parameters": {"quantized": 60, "total": 64},
+    "states": {"quantized": 10, "total": 10},
+    "lines": [],
+}
+
+
 @pytest.fixture
 def runs(make_record):
     base = {"baseline_accuracy": 0.98}
@@ -17,7 +24,10 @@ def runs(make_record):
         "word_lengths": {"weight": [4, 8], "membrane": [10]},
     }
     return [
-        Run("a,\"b'/record.json", make_record(bits=800, accuracy=0.1 + 0.87, **base, **roles)),
+        Run(
+            "a,\"b'/record.json",
+            make_record(bits=800, accuracy=0.1 + 0.87, **base, **roles, summary=SUMMARY),
+        ),
         Run("a/1", make_record(bits=800, accuracy=0.99, seed=1, **base, **roles)),
         Run("c", make_record(bits=400, accuracy=0.9, scheme="itq", rounding="stochastic")),
         Run("d\nline", make_record(bits=3200, scheme="none", accuracy=0.98)),
@@ -37,6 +47,7 @@ def test_a_selection_reads_back_as_the_same_selection(runs, tmp_path):
     assert again.reason == chosen.reason
     assert again.hypervolume == chosen.hypervolume
     first = {run.path: run.record for run in found}["a,\"b'/record.json"]
+    assert first.summary == SUMMARY
     assert first.word_lengths == {"weight": [4, 8], "membrane": [10]}
     assert first.footprint_bits_by_role == {"weight": 600, "membrane": 200}
     assert write_table(again, tmp_path / "again.csv").read_bytes() == path.read_bytes()
@@ -46,6 +57,9 @@ def test_the_columns_say_what_became_of_each_run(runs, tmp_path):
     path = write_table(select(runs, Target(max_drop=0.02)), tmp_path / "selection.csv")
     with open(path, newline="", encoding="utf-8") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
+    assert rows["a,\"b'/record.json"]["quantized_parameters_share"] == "0.9375"
+    assert rows["a,\"b'/record.json"]["quantized_states_share"] == "1.0"
+    assert rows["a/1"]["quantized_parameters_share"] == ""
     assert rows["a/1"]["state"] == "front"
     assert rows["a/1"]["runs"] == "2"
     assert float(rows["a/1"]["mean_accuracy"]) == pytest.approx(0.98)

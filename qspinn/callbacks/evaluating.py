@@ -1,0 +1,210 @@
+"""Quantises what a trainer validates, tests or predicts with, for as long as that takes."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from qspinn.callbacks.calibrating import calibrated
+from qspinn.callbacks.isolation import (
+    Forward,
+    check_runnable,
+    check_single_device,
+    preserved_globals,
+    quiet_lightning,
+)
+from qspinn.callbacks.quantization import Quantization
+from qspinn.callbacks.trainer_data import converted_batches, training_data
+from qspinn.plan import QuantizationPlan, ResolvedPlan, declares_tensors, needs_forward_pass
+from qspinn.quantizers import attach, detach, is_attached
+
+log = logging.getLogger(__name__)
+
+
+class QuantizesEvaluations(Quantization):
+    """Attaches quantizers when an evaluation outside of a fit starts, and detaches them at its end.
+
+    The formats are those of the checkpoint that is evaluated, if it was saved with
+    formats of the same plan; else they are chosen on ``calibration_data``, or on the
+    training data of the datamodule or the module.
+    """
+
+    def __init__(
+        self,
+        plan: QuantizationPlan | Mapping[str, Any],
+        forward: Forward | None,
+        calibration_batches: int,
+        calibration_data: Iterable[Any] | None,
+        compile_steps: bool,
+    ) -> None:
+        """Holds what formats are chosen with."""
+        super().__init__(plan, forward)
+        self.calibration_batches = calibration_batches
+        self.calibration_data = calibration_data
+        self.compile_steps = compile_steps
+        # Formats of the checkpoint that is being read.
+        self._restored: ResolvedPlan | None = None
+        # The module of the last fit; it is the 32-bit network that a copy was made of.
+        self._fitted: weakref.ref[LightningModule] | None = None
+        # The module that has quantizers for this evaluation, and its values where
+        # attaching has changed them.
+        self._quantized_for_now: tuple[LightningModule, dict[str, Tensor] | None] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets the formats of another checkpoint."""
+        self._restored = None
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds the plan and the formats that were chosen, as plain types.
+
+        Not by ``state_dict``: a trainer refuses two callbacks with one key that have
+        that, before this callback can say what is wrong with them.
+        """
+        resolved = self.resolved_plan
+        checkpoint.setdefault("callbacks", {})[self.state_key] = {
+            "plan": self.plan.to_dict(),
+            "resolved_plan": None if resolved is None else resolved.to_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the formats of a checkpoint, if they belong to the same plan."""
+        data = state_dict["resolved_plan"]
+        if data is not None and state_dict["plan"] == self.plan.to_dict():
+            self._restored = ResolvedPlan.from_dict(data)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Quantises, outside of a fit."""
+        self._before_evaluation(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Quantises."""
+        self._before_evaluation(trainer, pl_module)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Quantises."""
+        self._before_evaluation(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives the float network back."""
+        self._after_evaluation()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives the float network back."""
+        self._after_evaluation()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives the float network back."""
+        self._after_evaluation()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the float network back."""
+        self._after_evaluation()
+
+    def check_alone(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses to work beside what quantises the same module."""
+
+    def check_one(self, trainer: Trainer) -> None:
+        """Refuses two that would quantise the same module."""
+
+    def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            return
+        owner, name = type(self).__name__, type(pl_module).__name__
+        if is_attached(pl_module):
+            _say("%s: this evaluates %s with the quantizers that it has", owner, name)
+            return
+        fitted = None if self._fitted is None else self._fitted()
+        if fitted is pl_module and trainer.ckpt_path is None:
+            _say(
+                "%s: this evaluates the 32-bit %s that was trained; the quantised network is "
+                "callback.quantized_module",
+                owner,
+                name,
+            )
+            return
+        self.check_one(trainer)
+        self.check_alone(trainer, pl_module)
+        check_single_device(trainer, owner)
+        check_runnable(pl_module, self.forward, owner)
+        # Lightning evaluates in inference mode, in which no tensor that outlives it may be made.
+        with torch.inference_mode(False), torch.no_grad(), preserved_globals(), quiet_lightning():
+            resolved, source = self._formats(trainer, pl_module)
+            if resolved is None:
+                _say("%s: this evaluates the 32-bit %s: %s", owner, name, source)
+                return
+            values = _values_to_put_back(pl_module)
+            attach(pl_module, resolved, self.compile_steps)
+        self._quantized_for_now = (pl_module, values)
+        self._note_formats(resolved)
+        _say("%s: this evaluates the quantised %s, with formats %s", owner, name, source)
+
+    def _note_formats(self, resolved: ResolvedPlan) -> None:
+        self.resolved_plan = resolved
+
+    def _formats(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> tuple[ResolvedPlan | None, str]:
+        """The formats and where they come from, or ``None`` and why there are none."""
+        if self._restored is not None:
+            return self._restored, f"from {trainer.ckpt_path}"
+        batches, source = self._batches(trainer, pl_module)
+        if not batches and needs_forward_pass(pl_module):
+            if trainer.ckpt_path is not None:
+                raise ValueError(f"{type(self).__name__}: {source}")
+            return None, source
+        return calibrated(self.plan, pl_module, trainer, batches, self.forward), source
+
+    def _batches(self, trainer: Trainer, pl_module: LightningModule) -> tuple[list[Any], str]:
+        count = self.calibration_batches
+        if not needs_forward_pass(pl_module):
+            return [], "chosen on its parameters"
+        if self.calibration_data is not None:
+            source: Iterable[Any] | None = self.calibration_data
+            shown = "chosen on calibration_data"
+        else:
+            loader = training_data(trainer, pl_module)
+            source = None if loader is None else (batch for batch, _, _ in loader)
+            shown = "chosen on the training data"
+        found = [] if source is None else converted_batches(trainer, pl_module, source, count)
+        if not found:
+            shown = (
+                "there are no formats in a checkpoint, and no training data to choose them on "
+                "(train_dataloader of the datamodule or the module); write "
+                f"{type(self).__name__}(plan, calibration_data=...), with batches as the training "
+                "has them, or evaluate a checkpoint that was saved after the fit "
+                "(trainer.save_checkpoint)"
+            )
+        return found, shown
+
+    def _after_evaluation(self) -> None:
+        if self._quantized_for_now is None:
+            return
+        module, values = self._quantized_for_now
+        self._quantized_for_now = None
+        detach(module)
+        if values is not None:
+            with torch.inference_mode(False):
+                module.load_state_dict(values)
+
+
+def _values_to_put_back(module: LightningModule) -> dict[str, Tensor] | None:
+    """Of a module that rounds what it holds, and so would stay rounded."""
+    if not any(declares_tensors(child) for child in module.modules()):
+        return None
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def _say(message: str, *arguments: object) -> None:
+    # As a warning: it must be seen where nobody has configured logging.
+    log.warning(message, *arguments)

@@ -1,0 +1,171 @@
+"""Evaluates a quantised copy by a trainer of its own, on the data of the first one."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import CombinedLoader
+
+from qspinn.callbacks.isolation import independent_copy, side_trainer
+from qspinn.callbacks.reset_states import ResetStates
+from qspinn.callbacks.trainer_data import is_repeatable, once_only, with_validation_data
+from qspinn.plan import reset_states
+from qspinn.quantizers.class_swap import substituted
+
+log = logging.getLogger(__name__)
+
+Results = Sequence[Mapping[str, float]]
+
+
+def evaluated(
+    trainer: Trainer,
+    module: LightningModule,
+    validation: CombinedLoader | None,
+    stages: Sequence[str],
+) -> dict[str, float]:
+    """The metrics of a quantised copy.
+
+    Args:
+        trainer: The trainer of the module that ``module`` is a copy of.
+        module: The copy.
+        validation: Fresh, from :func:`~qspinn.callbacks.trainer_data.validation_loader`.
+        stages: ``"validate"``, ``"test"``, both or nothing.
+    """
+    metrics: dict[str, float] = {}
+    for stage in stages:
+        if stage == "validate" and validation is None:
+            log.warning(
+                "PostTrainingQuantization: the trainer validates nothing, so the quantised "
+                "network is not validated either"
+            )
+            continue
+        counter = _Counter()
+        side = side_trainer(
+            trainer,
+            callbacks=[counter],
+            limit_val_batches=trainer.limit_val_batches,
+            limit_test_batches=trainer.limit_test_batches,
+        )
+        for result in _run(stage, side, trainer, module, validation):
+            metrics |= result
+        if not counter.batches:
+            log.warning(
+                "PostTrainingQuantization: the data to %s on gave no batch after the training "
+                "(can it be iterated once only?), so there are no metrics of the quantised "
+                "network; evaluate callback.quantized_module on other data",
+                stage,
+            )
+    return metrics
+
+
+def try_to_validate(
+    trainer: Trainer,
+    quantized: LightningModule,
+    module: LightningModule,
+    validation: CombinedLoader,
+) -> None:
+    """Validates a quantised copy on one batch, as will be done after the training.
+
+    From data that may be a stream nothing is taken.
+
+    Raises:
+        ValueError: Data that nothing is left of after the training.
+        RuntimeError: It fails; the error says with what.
+    """
+    stream = once_only(validation)
+    if stream is not None:
+        raise ValueError(
+            f"PostTrainingQuantization: the validation data ({stream}) can be iterated only once, "
+            "so that nothing of it is left for the quantised network after the training; give a "
+            "DataLoader over a dataset, or write stages=() and evaluate callback.quantized_module"
+        )
+    if not is_repeatable(validation):
+        return
+
+    def validate(copied: LightningModule) -> None:
+        side = side_trainer(trainer, callbacks=[ResetStates()], limit_val_batches=1)
+        _run("validate", side, trainer, copied, validation)
+
+    try:
+        validate(quantized)
+    except Exception as error:
+        if trainer.num_sanity_val_steps == 0 and _fails(validate, independent_copy(module)):
+            # The trainer does not validate on part of the data either: it may need the whole.
+            return
+        raise RuntimeError(
+            f"PostTrainingQuantization: the quantised {type(module).__name__} cannot be validated "
+            f"by a trainer of its own: {type(error).__name__}: {error}. Make its hooks independent "
+            "of this trainer, or write stages=() and evaluate callback.quantized_module"
+        ) from error
+
+
+class _Counter(ResetStates):
+    """Counts what the evaluation was given."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        super().on_validation_batch_start(*args, **kwargs)
+        self.batches += 1
+
+    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        super().on_test_batch_start(*args, **kwargs)
+        self.batches += 1
+
+
+def _run(
+    stage: str,
+    side: Trainer,
+    trainer: Trainer,
+    module: LightningModule,
+    validation: CombinedLoader | None,
+) -> Results:
+    # The module's own callbacks belong to the training.
+    with substituted(module, configure_callbacks=_no_callbacks):
+        if stage == "test":
+            results = _test(side, trainer, module)
+        else:
+            results = _validate(side, trainer, module, validation)
+    module.trainer = None
+    reset_states(module)
+    return results
+
+
+def _validate(
+    side: Trainer, trainer: Trainer, module: LightningModule, loader: CombinedLoader | None
+) -> Results:
+    datamodule = getattr(trainer, "datamodule", None)
+    with substituted(module, setup=_nothing_to_set_up, teardown=_nothing_to_set_up):
+        if datamodule is None or loader is None:
+            return side.validate(module, dataloaders=loader, verbose=False)
+        copied = with_validation_data(datamodule, loader)
+        return side.validate(module, datamodule=copied, verbose=False)
+
+
+def _test(side: Trainer, trainer: Trainer, module: LightningModule) -> Results:
+    # A datamodule knows its trainer: the copy keeps this one's untouched.
+    datamodule = copy.copy(getattr(trainer, "datamodule", None))
+    return side.test(module, datamodule=datamodule, verbose=False)
+
+
+def _fails(evaluate: Any, module: LightningModule) -> bool:
+    try:
+        evaluate(module)
+    except Exception:
+        return True
+    return False
+
+
+def _nothing_to_set_up(stage: str) -> None:
+    """Stands in for hooks whose work is done."""
+
+
+def _no_callbacks() -> list[Callback]:
+    """Stands in for ``LightningModule.configure_callbacks``."""
+    return []
