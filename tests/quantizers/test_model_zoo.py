@@ -155,7 +155,7 @@ def kinds_and_bits() -> Iterator[Any]:
             yield pytest.param(name, bits, marks=marks)
 
 
-@pytest.mark.parametrize(("name", "bits"), kinds_and_bits())
+@pytest.mark.parametrize(("name", "bits"), list(kinds_and_bits()))
 def test_every_kind_of_network_equals_integers(name: str, bits: int) -> None:
     kind = KINDS[name]
     net, x = kind.variant.exactly_foldable(), kind.variant.inputs()
