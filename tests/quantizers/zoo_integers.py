@@ -6,7 +6,7 @@ rounded here, the integers say what had to leave.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -23,7 +23,7 @@ from tests.reference.integer_graph import Layer, as_integers, nearest, stored, w
 from tests.reference.integer_network import Neurons, Word
 
 GRID = 48
-"""More fraction bits than sums of 8 bits have: a current that needs them is off any grid."""
+"""More fraction bits than sums of 16 bits have: a current that needs them is off any grid."""
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Compared:
         ties: Steps of these where float64 cannot tell which side of a tie the charge lies on.
         norms: Norms that a device folds, and that were seen to hand on what they got.
         skipped: Layers that stay in float, or partly.
+        rounded: Potentials of other neurons that were seen to lie on their grids.
         joints: Places where what enters a layer was compared with what left others.
         wrong: What differed: layer and values.
         calls: What was noted.
@@ -49,6 +50,7 @@ class Compared:
     ties: int = 0
     off_grid: set[str] = field(default_factory=set)
     norms: int = 0
+    rounded: int = 0
     joints: int = 0
     skipped: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -106,37 +108,6 @@ def compare(
                 found.wrong.append(f"{path}: changes what it is given, though it is folded")
     functional.reset_net(net)
     return found
-
-
-def compare_joints(
-    found: Compared,
-    joined: Mapping[str, tuple[tuple[str, str], ...]],
-    averaged: Mapping[str, tuple[str, str]],
-) -> None:
-    """Compares what enters layers with exact sums, or averages of 2 x 2, of what left others."""
-    for path, ends in joined.items():
-        terms = [as_integers(_values(found, end)) for end in ends]
-        grid = max(bits for _, bits in terms)
-        total = sum(codes << (grid - bits) for codes, bits in terms)
-        _note_joint(found, path, total, grid)
-    for path, end in averaged.items():
-        codes, bits = as_integers(_values(found, end))
-        *lead, high, wide = codes.shape
-        windows = codes.reshape(*lead, high // 2, 2, wide // 2, 2)
-        _note_joint(found, path, windows.sum(axis=(-3, -1)), bits + 2)
-
-
-def _values(found: Compared, end: tuple[str, str]) -> Any:
-    path, side = end
-    calls = found.calls[path]
-    return (calls.inputs if side == "in" else calls.outputs)[0].double().numpy()
-
-
-def _note_joint(found: Compared, path: str, codes: Any, grid: int) -> None:
-    expected = codes.astype(np.float64) * 2.0**-grid
-    found.joints += 1
-    if not np.array_equal(expected, _values(found, (path, "in"))):
-        found.wrong.append(f"{path}: what enters is not the exact sum of what left before it")
 
 
 def _formats(info: LayerInfo, plan: ResolvedPlan) -> dict[str, str] | None:
@@ -228,6 +199,8 @@ def _compare_steps(
     exact = info.charge in ("if", "lif", "plif")
     if formats is None or not exact or "v_threshold" not in formats or len(info.tensors) > 3:
         found.skipped.append(f"{info.path}: {info.type_name}, {info.charge}")
+        if formats is not None and "v" in formats:
+            _check_states(info.path, words_of(formats["v"])[0], calls, found)
         return
     twin = _neurons(info, child, formats)
     for x, y, states in zip(calls.inputs, calls.outputs, calls.states, strict=True):
@@ -236,6 +209,15 @@ def _compare_steps(
         for current, spikes, v in zip(xs, ys, states, strict=True):
             _compare_step(info.path, twin, current, spikes, v, found)
     found.layers.add(info.path)
+
+
+def _check_states(path: str, word: Word, calls: Calls, found: Compared) -> None:
+    """That a neuron whose step has no integer form keeps its potentials on their grid."""
+    for states in calls.states:
+        values = states.double().numpy()
+        found.rounded += values.size
+        if not np.array_equal(nearest(values, word) * 2.0**-word.fraction_bits, values):
+            found.wrong.append(f"{path}: potentials are not on the grid of {word}")
 
 
 def _compare_step(
