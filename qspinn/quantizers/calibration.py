@@ -22,7 +22,7 @@ from qspinn.quantizers.attach import (
 )
 from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
-from qspinn.quantizers.folding import folded_parameters, importance
+from qspinn.quantizers.folding import folded_parameters, heard
 from qspinn.quantizers.looking import has_input
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
@@ -157,11 +157,11 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
         norm = None if layer.norm is None else module.get_submodule(layer.norm)
         with torch.no_grad():
             weight, bias = folded_parameters(child, norm)
-        counts = None if norm is None else importance(child, norm)
+        counts = None if norm is None else heard(child, norm)
         for name, value, count in (("weight", weight, counts), ("bias", bias, None)):
             tensor = _open(tensors, name)
             if tensor is not None and value is not None:
-                formats[tensor.path] = stored_format(tensor, value, importance=count)
+                formats[tensor.path] = stored_format(tensor, value, counts=count)
     formats |= decay_formats(child, layer, tensors)
     return formats
 

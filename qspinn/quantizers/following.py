@@ -18,7 +18,7 @@ from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold, leak_of, threshold_of
 from qspinn.quantizers.extents import moved_extents
-from qspinn.quantizers.folding import folded_parameters, importance
+from qspinn.quantizers.folding import folded_parameters, heard
 from qspinn.quantizers.looking import STATES, is_open, passing, points
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
@@ -210,7 +210,7 @@ class Following:
                     value,
                     current=tensor.format,
                     sample_size=STORED_SAMPLE,
-                    importance=importance(child, norm) if name == "weight" and norm else None,
+                    counts=heard(child, norm) if name == "weight" and norm else None,
                 )
             if tensor.path in moved:
                 self.extents[tensor.path] = moved[tensor.path]

@@ -115,7 +115,9 @@ class QuantizedSynapse(Swapped):
             scale = resolvable_scale(scale, extents, quantizer.format, quantizer.rounding)
         weight = folded_weight(layer, scale)
         if quantizer is not None:
-            weight = quantizer.stored(weight, training=True)
+            # With its gradient: behind a batch norm a larger weight lowers the scale, so that it
+            # does not outgrow its range for good, and one whose gradient is cut stays behind.
+            weight = quantizer.stored_in_training(weight)
         y = self._computed(x, weight, None, torch.float32, *args, **kwargs)
         y = y / per_channel(scale, layer)
         bias: Tensor | None = layer.bias  # type: ignore[assignment]
