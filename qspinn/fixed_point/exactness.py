@@ -156,3 +156,26 @@ def filter_bits(
     held = magnitude(trace)
     largest = held + (1 + largest_input) * largest_decay * held + largest_input
     return bits_for(largest, max(input_grid, 0) + max(decay_grid, 0) + trace.fraction_bits) + 1
+
+
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The float type in which a product of matrices, or a convolution, is exact on a device.
+
+    A float32 may be multiplied in less: a GPU computes convolutions in TF32 by default and by
+    Winograd's algorithm, which round, and ``torch.set_float32_matmul_precision`` may ask for TF32
+    or bfloat16 anywhere. A float64 is always multiplied as such.
+
+    Args:
+        dtype: The type that holds all values and sums.
+        device: Where the product is computed.
+    """
+    if dtype == torch.float32 and (device.type == "cuda" or not _multiplies_in_full()):
+        return torch.float64
+    return dtype
+
+
+def _multiplies_in_full() -> bool:
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set by torch's other interface, which this one does not read
+        return False

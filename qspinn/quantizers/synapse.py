@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qspinn.fixed_point.exactness import product_dtype
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.folding import (
     channel_extents,
@@ -84,8 +85,9 @@ class QuantizedSynapse(Swapped):
 
     _quantizer: SynapseQuantizer
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """As the layer's own forward, with quantised values."""
+        x, args, kwargs = input_of(args, kwargs)
         quantizer = self._quantizer
         layer: nn.Module = self  # type: ignore[assignment]
         if quantizer.observer is not None:
@@ -99,7 +101,8 @@ class QuantizedSynapse(Swapped):
             if norm is not None and norm.training:
                 return self._unscaled(x, norm, *args, **kwargs)
             weight, bias = quantizer.parameters(layer)
-            y = self._computed(x, weight, bias, quantizer.compute_dtype, *args, **kwargs)
+            dtype = product_dtype(quantizer.compute_dtype, x.device)
+            y = self._computed(x, weight, bias, dtype, *args, **kwargs)
             return y.to(torch.promote_types(x.dtype, quantizer.output_dtype or x.dtype))
 
     def _unscaled(self, x: Tensor, norm: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -143,9 +146,24 @@ class QuantizedSynapse(Swapped):
 class FoldedNorm(Swapped):
     """Mixin over a batch norm: at inference it has nothing left to do."""
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Normalises while it trains on batch statistics, else returns ``x``."""
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Normalises while it trains on batch statistics, else returns its input."""
+        x, args, kwargs = input_of(args, kwargs)
         if not self.training:  # type: ignore[attr-defined]
             return x
         result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
         return result
+
+
+def input_of(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+    """The input of a layer that is called by position or by keyword, and the other arguments.
+
+    torch's layers call it ``input``, SpikingJelly's ``x``.
+    """
+    if args:
+        return args[0], args[1:], kwargs
+    name = "input" if "input" in kwargs else "x"
+    others = {key: value for key, value in kwargs.items() if key != name}
+    return kwargs[name], (), others
