@@ -208,7 +208,10 @@ class TestSurrogates:
             lambda x: (x > 0).float() + torch.sigmoid(x) - torch.sigmoid(x).detach(),
             lambda x: torch.sigmoid(x) + ((x > 0).float() - torch.sigmoid(x)).detach(),
         ],
-        ids=str,
+        ids=[
+            *("ATan", "own", "Rect", "per channel", "per map"),
+            *("step", "step and soft", "soft and step"),
+        ],
     )
     def test_whatever_fires_is_understood(self, function: Any) -> None:
         assert charge_of(neuron.LIFNode(surrogate_function=function)) == "lif"

@@ -16,7 +16,7 @@ from qspinn.quantizers import attach, calibrate
 
 
 class Keywords(nn.Module):
-    """Calls everything by keyword; torch's layers say ``input``, SpikingJelly's ``x``."""
+    """Calls everything by keyword; SpikingJelly's neurons say ``x``."""
 
     def __init__(self, by_keyword: bool) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Keywords(nn.Module):
         if not self.by_keyword:
             return self.out(self.node(self.norm(self.conv(image))).flatten(1))
         spikes = self.node(x=self.norm(input=self.conv(input=image)))
-        return self.out(x=spikes.flatten(1))
+        return self.out(input=spikes.flatten(1))
 
 
 @pytest.mark.parametrize("training", [False, True])
