@@ -106,9 +106,9 @@ class ECGNetwork(nn.Module):
     The author's ``m = a m + (1 - a) i - 0.1 s`` (``i``: all currents; ``s``: the spikes of the step
     before; ``a`` differs per neuron) fires where ``m > 0.1``. In units of ``0.1 / a`` per neuron,
     and counted from ``0.1 - 0.1 / a``, it is SpikingJelly's neuron with input decay, the threshold
-    1 for all, and ``1 - a`` as leak: weights and biases into a neuron are multiplied by ``a / 0.1``,
-    and its bias has ``1 - a`` more. Where the potential begins is not given by the author (he draws
-    it at random); here it begins at 0 in these units.
+    1 for all, and the leak ``1 - a``: weights and biases into a neuron are multiplied by
+    ``a / 0.1``, and its bias has ``1 - a`` more. Where the potential begins is not given by the
+    author (he draws it at random); here it begins at 0 in these units.
 
     Args:
         state: ``ecg_srnn.pth``, a state dictionary.
