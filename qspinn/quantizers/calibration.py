@@ -22,6 +22,7 @@ from qspinn.quantizers.attach import (
 from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.folding import folded_parameters
+from qspinn.quantizers.matching import SpikeMatcher, spike_matchers, watch
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
     check_neuron,
@@ -78,11 +79,12 @@ def calibrate(
             plan = plan.with_formats(declared_formats(child, layer.path, tensors, learning))
         else:
             plan = plan.with_formats(_parameter_formats(module, layer, tensors))
-    observers = _observe(module, plan, run)
+    matchers = {} if learning else spike_matchers(module, plan)
+    observers = _observe(module, plan, run, matchers)
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         node = module.get_submodule(layer.path)
-        plan = plan.with_formats(_observed_formats(node, tensors, observers))
+        plan = plan.with_formats(_observed_formats(node, tensors, observers, matchers))
         if layer.kind == "neuron":
             plan = plan.with_formats(threshold_format(node, plan.of_layer(layer.path)))
             check_neuron(node, layer, plan.of_layer(layer.path))
@@ -90,9 +92,13 @@ def calibrate(
 
 
 def _observe(
-    module: nn.Module, plan: ResolvedPlan, run: Callable[[], object] | Tensor | None
+    module: nn.Module,
+    plan: ResolvedPlan,
+    run: Callable[[], object] | Tensor | None,
+    matchers: dict[str, SpikeMatcher],
 ) -> Observers:
     observers = attach_observers(module, plan)
+    handles = watch(matchers, module)
     try:
         if observers and run is None:
             raise ValueError(
@@ -103,6 +109,8 @@ def _observe(
             if observers and run is not None:
                 module(run) if isinstance(run, Tensor) else run()
     finally:
+        for handle in handles:
+            handle.remove()
         detach(module)
     return observers
 
@@ -128,7 +136,9 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
     return formats
 
 
-def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict[str, Format]:
+def _observed_formats(
+    node: Any, tensors: Tensors, observers: Observers, matchers: dict[str, SpikeMatcher]
+) -> dict[str, Format]:
     formats: dict[str, Format] = {}
     for tensor in tensors.values():
         observer = observers.get(tensor.path)
@@ -148,7 +158,7 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
             at_least = threshold_to_hold(node, tensors)
             step_at_most = step_to_tell_apart(node)
             values = as_the_neuron_sees_it(node, values)
-        formats[tensor.path] = choose_format(
+        chosen = choose_format(
             values,
             tensor.word_length,
             tensor.settings.calibration or "mse",
@@ -157,4 +167,6 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
             at_least=at_least,
             step_at_most=step_at_most,
         )
+        matcher = matchers.get(tensor.path)
+        formats[tensor.path] = chosen if matcher is None else matcher.best(like=chosen)
     return formats

@@ -16,6 +16,8 @@ from qspinn.fixed_point import (
 from qspinn.fixed_point.format import MAX_BITS
 
 PERCENTILE = 99.9
+# "spikes" is decided by whoever can see spikes; where there are none, by the squared error.
+LEAST_ERROR = ("mse", "spikes")
 # How many ranges below the largest value the squared error is tried for: at
 # 2^-6 of the range nearly everything would saturate.
 RANGES_TRIED = 6
@@ -57,7 +59,7 @@ def choose_format(
         _smallest_holding(at_least, word_length, signed), word_length - int(signed) - MAX_BITS
     )
     ceiling = max(floor, _largest_resolving(step_at_most, word_length, signed))
-    if method == "mse":
+    if method in LEAST_ERROR:
         top = min(max(covering_integer_bits(float(magnitudes.max())) + 1, floor), ceiling)
         lowest = max(floor, top - 1 - RANGES_TRIED)
         candidates = range(top, lowest - 1, -1)
