@@ -42,7 +42,7 @@ class Setting:
 
     name: str
     word_length: int
-    roles: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    roles: Mapping[str, Mapping[str, int | str]] = field(default_factory=dict)
     granularity: str = "tensor"
 
     def plan(self) -> QuantizationPlan:
@@ -52,27 +52,41 @@ class Setting:
         )
 
 
-def _bits(**lengths: int) -> dict[str, dict[str, int]]:
-    return {role: {"word_length": bits} for role, bits in lengths.items()}
+def _by_spikes(**lengths: int) -> dict[str, dict[str, int | str]]:
+    """Membranes' formats by the spikes that they change; word lengths of some roles."""
+    roles: dict[str, dict[str, int | str]] = {"membrane": {"calibration": "spikes"}}
+    for role, bits in lengths.items():
+        roles.setdefault(role, {})["word_length"] = bits
+    return roles
 
 
-UNIFORM = tuple(Setting(f"{bits}", bits) for bits in (8, 6, 4))
-PER_CHANNEL = tuple(
-    Setting(f"{bits}, per channel", bits, granularity="channel") for bits in (8, 6, 4)
+LENGTHS = (8, 6, 4)
+UNIFORM = tuple(Setting(f"{bits}", bits) for bits in LENGTHS)
+SPIKES = tuple(Setting(f"{bits}, by spikes", bits, _by_spikes()) for bits in LENGTHS)
+CHANNEL = tuple(
+    Setting(f"{bits}, by spikes, per channel", bits, _by_spikes(), "channel") for bits in LENGTHS
 )
-MIXED = (
-    Setting("8, weights 4", 8, _bits(weight=4)),
-    Setting("8, weights 4 per channel", 8, _bits(weight=4), "channel"),
+CONVOLUTIONAL = (
+    *UNIFORM,
+    *SPIKES,
+    *CHANNEL,
+    Setting("8 (weights 4), by spikes", 8, _by_spikes(weight=4)),
+    Setting("8 (weights 4), by spikes, per channel", 8, _by_spikes(weight=4), "channel"),
 )
-CONVOLUTIONAL = (*UNIFORM, *PER_CHANNEL, *MIXED)
-STATES = {"membrane": 12, "decay": 12}
+LONG = {"membrane": 12, "decay": 12}
 RECURRENT = (
     *UNIFORM,
-    *PER_CHANNEL,
-    Setting("8, states and leaks 12", 8, _bits(**STATES)),
-    Setting("6, states and leaks 12", 6, _bits(**STATES)),
-    Setting("6 per channel, states and leaks 12", 6, _bits(**STATES), "channel"),
-    Setting("4, states and leaks 12", 4, _bits(**STATES)),
+    *SPIKES,
+    *CHANNEL,
+    *(
+        Setting(
+            f"{bits} (membranes, leaks 12), by spikes, per channel",
+            bits,
+            _by_spikes(**LONG),
+            "channel",
+        )
+        for bits in LENGTHS
+    ),
 )
 
 
