@@ -22,9 +22,10 @@ time step, thresholds, leaks; also the inputs of layers that are no spikes (they
 through and are not counted).
 
 Rounding to nearest, one format per tensor (*per channel*: one per output channel of weights and
-biases). Formats are chosen on calibration data as `QuantizationPlan.uniform(word_length=...)`
-does by default. *Changed*: answers that differ from those of the float network. The footprint
-counts parameters and states of one sample.
+biases). Formats are chosen on calibration data, as `QuantizationPlan.uniform(word_length=...)`
+does by default: by the least squared error. *By spikes*: those of membranes by the spikes that
+they change, `roles={"membrane": {"calibration": "spikes"}}`. *Changed*: answers that differ from
+those of the float network. The footprint counts parameters and states of one sample.
 """
 
 SECTIONS = {
