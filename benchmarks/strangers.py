@@ -150,19 +150,12 @@ def row(case: Case, setting: Setting, given: Tensor) -> dict[str, Any]:
             "changed": (found != given).double().mean().item(),
             "footprint_bits": bits.inference_bits,
             "baseline_footprint_bits": bits.baseline_inference_bits,
-            "in_float": in_float(plan),
+            "summary": plan.summary().lines(),
             "formats": plan.formats(),
             "seconds": round(time.perf_counter() - begin, 1),
         }
     print({key: value for key, value in measured.items() if key != "formats"}, flush=True)
     return measured
-
-
-def in_float(plan: Any) -> list[str]:
-    """What stays in float, and why."""
-    lengths = {tensor.path for tensor in plan.tensors}
-    left = [info.path for info in plan.inventory.tensors() if info.path not in lengths]
-    return [*plan.inventory.notes, *left]
 
 
 if __name__ == "__main__":

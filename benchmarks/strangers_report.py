@@ -164,7 +164,6 @@ def percent(value: float) -> str:
 
 
 def in_float(one: Found) -> str:
-    """What stays in float in any row."""
-    left = dict.fromkeys(text for row in one["rows"] for text in row.get("in_float", ()))
-    named = "; ".join(left) if left else "nothing"
-    return f"In 32 bits or on no grid: {named}."
+    """What ``plan.summary()`` says, of all rows."""
+    lines = dict.fromkeys(line for row in one["rows"] for line in row.get("summary", ()))
+    return "`plan.summary()` of each row:\n\n```text\n" + "\n".join(lines) + "\n```"
