@@ -19,6 +19,8 @@ from qspinn.plan import (
     resolve,
 )
 from qspinn.quantizers import calibrate
+from qspinn.quantizers.calibration import NotBinaryError
+from qspinn.quantizers.looking import with_inputs
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,6 @@ def calibrated(
     trainer: Trainer,
     batches: Sequence[Any],
     forward: Forward | None,
-    known: Inventory | None = None,
     learning: bool = False,
 ) -> ResolvedPlan:
     """Resolves ``plan`` against the trainer's module and chooses the formats that it leaves open.
@@ -43,7 +44,6 @@ def calibrated(
         trainer: Its trainer.
         batches: As the trainer hands them out.
         forward: How to run the module on one of them; ``None``: its own step.
-        known: The inventory, where an earlier call found it.
         learning: Whether the module will learn in these formats.
 
     Raises:
@@ -61,19 +61,25 @@ def calibrated(
         for batch in batches:
             run_one(batch)
 
-    inventory = known or _inventory(copied, [partial(run_one, batch) for batch in batches])
-    return calibrate(copied, resolve(plan, inventory), run, learning)
+    inventory = _inventory(copied, [partial(run_one, batch) for batch in batches])
+    try:
+        return calibrate(copied, resolve(plan, inventory), run, learning)
+    except NotBinaryError as error:  # seen only now that the neurons spike by themselves
+        inventory = with_inputs(inventory, error.layers)
+        return calibrate(copied, resolve(plan, inventory), run, learning)
 
 
 def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> Inventory:
-    """The fullest: counts of events may all be 0 or 1 in one batch, and 2 in the next.
+    """With every input that any batch shows: counts of events may be 0 or 1 in one, 2 in the next.
 
     One batch at a time, since a dry run keeps what every layer puts out.
     """
     if not needs_forward_pass(module):
         return inspect(module)
     found = [inspect(module, run=run) for run in runs]
-    return max(found, key=lambda inventory: len(list(inventory.tensors())))
+    fullest = max(found, key=lambda inventory: len(list(inventory.tensors())))
+    inputs = {info.layer for one in found for info in one.tensors() if info.role == "input"}
+    return with_inputs(fullest, sorted(inputs))
 
 
 def warn_of_notes(plan: ResolvedPlan, owner: str) -> None:

@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.changing import has_declared, with_declared_anew, with_new_inputs
 from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
@@ -21,8 +22,13 @@ from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
 from qspinn.quantizers import attach, detach, is_attached
+from qspinn.quantizers.attach import reattach
+from qspinn.quantizers.following import Following
 
 log = logging.getLogger(__name__)
+
+# So many batches of a validation are looked at for inputs that are not 0 or 1.
+WATCHED = 4
 
 
 class InTrainingQuantization(Quantization):
@@ -31,8 +37,12 @@ class InTrainingQuantization(Quantization):
     From ``start_epoch`` on, every forward pass computes in fixed point; gradients
     flow straight through the roundings to float parameters underneath, which the
     optimizer, the checkpoints and ``state_dict`` see as ever. Formats that the
-    plan leaves open are calibrated on the first batch of each epoch, and are
-    fixed from ``freeze_epoch`` on. Checkpoints carry them: a trainer with this
+    plan leaves open are calibrated on the first batch, and then follow the network:
+    those of what a device stores at every step, those of membranes and inputs as
+    running means over batches say (modules that declare their tensors choose anew
+    at the first batch of each epoch). From ``freeze_epoch`` on they are fixed. What
+    cannot follow, since a batch diverged or a format cannot be, keeps the format
+    in use, and is told once. Checkpoints carry the formats: a trainer with this
     callback validates, tests and predicts with the formats of the checkpoint it
     was given. When the fit ends, the quantised network is left in place.
 
@@ -62,7 +72,8 @@ class InTrainingQuantization(Quantization):
             plan: A plan, or the dictionary of one.
             start_epoch: First epoch (from 0) that computes with quantised values.
             freeze_epoch: First epoch that keeps the formats of the one before;
-                ``None``: formats follow the network to the end.
+                ``None``: formats follow the network to the end. In the first epoch
+                that is quantised they always follow.
             forward: How to run the module on a batch for calibration, as
                 ``forward(module, batch)``; ``None`` runs its ``validation_step``.
             compile_steps: Whether neurons step compiled, see
@@ -77,6 +88,9 @@ class InTrainingQuantization(Quantization):
         self.start_epoch = _epoch("start_epoch", start_epoch)
         self.freeze_epoch = None if freeze_epoch is None else _epoch("freeze_epoch", freeze_epoch)
         self._must_attach = False
+        self._following = Following()
+        # Layers whose failure to follow was told.
+        self._told: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""
@@ -103,20 +117,53 @@ class InTrainingQuantization(Quantization):
         epoch = trainer.current_epoch
         if not self._was_tried:
             self._try(trainer, pl_module, batch)
-        begins = self.resolved_plan is None or (batch_idx == 0 and self._follows(epoch))
-        if begins and epoch >= self.start_epoch:
-            detach(pl_module)
+        if epoch < self.start_epoch:
+            pass
+        elif self.resolved_plan is None:
             resolved = self._calibrated(trainer, pl_module, batch)
-            if self.resolved_plan is None:
-                warn_of_notes(resolved, "InTrainingQuantization")
-            self.resolved_plan = resolved
+            warn_of_notes(resolved, "InTrainingQuantization")
             attach(pl_module, resolved, self.compile_steps)
+            self.resolved_plan, self._following = resolved, Following()
+        elif batch_idx == 0 and self._follows(epoch):
+            self._choose_declared(pl_module)
         self._was_tried = True
         reset_states(pl_module)
+        if self.resolved_plan is not None and self._follows(epoch):
+            self._following.begin_batch(pl_module, self.resolved_plan)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Takes in what the batch has shown, and lets the formats follow."""
+        if self.resolved_plan is not None and self._follows(trainer.current_epoch):
+            self._following.end_batch(pl_module, self.resolved_plan)
+            self._follow(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validates a loaded checkpoint as it was trained."""
         self._before_evaluation(trainer, pl_module)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        """Looks whether the first batches hold other inputs than the plan knows."""
+        super().on_validation_batch_start(trainer, pl_module)
+        if self.resolved_plan is not None and batch_idx < WATCHED and is_attached(pl_module):
+            self._following.begin_evaluation_batch(pl_module, self.resolved_plan)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Takes in what the batch has shown."""
+        if self.resolved_plan is not None and is_attached(pl_module):
+            self._following.end_batch(pl_module, self.resolved_plan)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives a format to inputs that turned out not to be binary."""
+        if self.resolved_plan is not None and self._following.not_binary:
+            plan = with_new_inputs(self.plan, self.resolved_plan, self._following)
+            self._change(pl_module, plan)
+            reset_states(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tests a loaded checkpoint as it was trained."""
@@ -143,6 +190,7 @@ class InTrainingQuantization(Quantization):
         return {
             "plan": self.plan.to_dict(),
             "resolved_plan": None if resolved is None else resolved.to_dict(),
+            "following": self._following.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -159,17 +207,63 @@ class InTrainingQuantization(Quantization):
             )
         data = state_dict["resolved_plan"]
         self.resolved_plan = None if data is None else ResolvedPlan.from_dict(data)
+        following = state_dict.get("following")  # checkpoints of earlier versions have none
+        self._following = Following() if following is None else Following.from_state_dict(following)
         self._must_attach = True
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Forgets the formats in use: those of the checkpoint, if it has any, follow."""
-        self.resolved_plan = None
+        self.resolved_plan, self._following = None, Following()
         self._must_attach = True
 
     def _follows(self, epoch: int) -> bool:
-        return self.freeze_epoch is None or epoch < self.freeze_epoch
+        """Whether formats follow the network; in the first quantised epoch they always do."""
+        return self.freeze_epoch is None or epoch < max(self.freeze_epoch, self.start_epoch + 1)
+
+    def _follow(self, pl_module: LightningModule) -> None:
+        """Attaches the formats that suit the network as it is now, where they have changed."""
+        assert self.resolved_plan is not None
+        plan = with_new_inputs(self.plan, self.resolved_plan, self._following)
+        self._change(pl_module, self._following.follow(pl_module, plan))
+        self._tell_failures()
+
+    def _change(self, pl_module: LightningModule, plan: ResolvedPlan) -> None:
+        """Attaches ``plan``, or keeps the one in use where that cannot be."""
+        if plan == self.resolved_plan:
+            return
+        assert self.resolved_plan is not None
+        try:
+            reattach(pl_module, plan, self.compile_steps)
+            self.resolved_plan = plan
+        except ValueError as error:
+            reattach(pl_module, self.resolved_plan, self.compile_steps)
+            self._following.failures.setdefault("", str(error))
+
+    def _choose_declared(self, pl_module: LightningModule) -> None:
+        """Chooses the formats of modules that declare their tensors anew, once an epoch."""
+        known = self.resolved_plan
+        if known is None or not has_declared(known):
+            return
+        detach(pl_module)
+        try:
+            with preserved_globals():
+                plan = with_declared_anew(self.plan, known, pl_module)
+            attach(pl_module, plan, self.compile_steps)
+            self.resolved_plan = plan
+        except ValueError as error:
+            detach(pl_module)
+            attach(pl_module, known, self.compile_steps)
+            self._following.failures.setdefault("declared", str(error))
+        self._tell_failures()
+
+    def _tell_failures(self) -> None:
+        for path, message in self._following.failures.items():
+            if path not in self._told:
+                self._told.add(path)
+                log.warning("InTrainingQuantization: keeps the formats in use: %s", message)
+        self._following.failures.clear()
 
     def _attach_restored(self, pl_module: LightningModule) -> None:
         if not self._must_attach:
@@ -208,11 +302,8 @@ class InTrainingQuantization(Quantization):
                 try_to_learn(quantized, pl_module, trainer, batch)
 
     def _calibrated(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> ResolvedPlan:
-        known = None if self.resolved_plan is None else self.resolved_plan.inventory
         with preserved_globals(), quiet_lightning():
-            return calibrated(
-                self.plan, pl_module, trainer, [batch], self.forward, known, learning=True
-            )
+            return calibrated(self.plan, pl_module, trainer, [batch], self.forward, learning=True)
 
 
 def _epoch(name: str, value: object) -> int:

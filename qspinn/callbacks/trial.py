@@ -53,7 +53,7 @@ def tried(
     if not is_attached(module):
         if runs:
             _run(copy_for(trainer, module), trainer, batch, forward)
-        resolved = calibrated(plan, module, trainer, [batch], forward, None, learning)
+        resolved = calibrated(plan, module, trainer, [batch], forward, learning)
     copied = copy_for(trainer, module)
     if not is_attached(copied):
         attach(copied, resolved, compile_steps)

@@ -28,6 +28,7 @@ def fake_quantize(
     rounding: str = "nearest",
     overflow: str = "saturate",
     generator: torch.Generator | None = None,
+    returning: bool = False,
 ) -> Tensor:
     """`quantize` for training: the same numbers, and a gradient that passes straight through.
 
@@ -43,6 +44,9 @@ def fake_quantize(
         rounding: as in `quantize`; `stochastic` draws anew at every call.
         overflow: as in `quantize`.
         generator: as in `quantize`.
+        returning: whether the gradient also passes where the number was saturated, if a step
+            against it leads back towards the range: else an optimizer would leave it there for
+            ever. (While `torch.compile` traces, it does not.)
 
     Returns:
         A new tensor, equal to ``quantize(x, ...)``.
@@ -57,7 +61,7 @@ def fake_quantize(
     check_modes(rounding, overflow)
     if torch.compiler.is_compiling():
         return _traced(x, fmt, rounding, overflow, generator)
-    values: Tensor = _StraightThrough.apply(x, fmt, rounding, overflow, generator)
+    values: Tensor = _StraightThrough.apply(x, fmt, rounding, overflow, generator, returning)
     return values
 
 
@@ -88,7 +92,7 @@ def _traced(
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Fake quantisation that works in place and keeps one bool per element."""
+    """Fake quantisation that works in place and keeps a bool or three per element."""
 
     @staticmethod
     def forward(
@@ -98,12 +102,21 @@ class _StraightThrough(torch.autograd.Function):
         rounding: str,
         overflow: str,
         generator: torch.Generator | None,
+        returning: bool,
     ) -> Tensor:
         values, passes = _values_and_passes(x, fmt, rounding, overflow, generator)
-        ctx.save_for_backward(passes.logical_not_())
+        blocked = passes.logical_not_()
+        # Where x is finite and beyond the range: on which side.
+        beyond = (blocked & torch.isfinite(x), x > values) if returning else ()
+        ctx.save_for_backward(blocked, *beyond)
         return values
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (blocked,) = ctx.saved_tensors
-        return gradients[0].masked_fill(blocked, 0.0), None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        blocked, *beyond = ctx.saved_tensors
+        (gradient,) = gradients
+        if beyond:
+            outside, above = beyond
+            leads_back = torch.where(above, gradient > 0, gradient < 0)
+            blocked = blocked & ~(outside & leads_back)
+        return gradient.masked_fill(blocked, 0.0), None, None, None, None, None

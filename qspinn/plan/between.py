@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from qspinn.plan.crossing import Frame
+from qspinn.plan.frames import Frame
 from qspinn.plan.operations import (
     NORMS,
     address,

@@ -8,13 +8,13 @@ turn; a value computed with the first slice that is used together with the secon
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from qspinn.plan.frames import Crossing, Frame, Geometry
 from qspinn.plan.operations import address, name_of
 from qspinn.plan.synapses import is_synapse
 
@@ -23,64 +23,6 @@ _COLLECTING = frozenset({"cat", "stack"})
 _SLICING = frozenset({"select", "unbind", "split", "split_with_sizes", "chunk", "slice"})
 _SUMMING = frozenset({"add", "add_"})
 _OVERWRITING = frozenset({"copy_", "zero_", "zero", "fill_", "fill", "copy"})
-
-Geometry = tuple[int, int, tuple[int, ...], tuple[int, ...]]
-
-
-@dataclass
-class Crossing:
-    """A value that was written in one step and used in a later one.
-
-    Attributes:
-        storage: Where it lay.
-        written: The step in which it was written.
-        used: The step in which it was used.
-        shape: Its shape, batch dimension included.
-        is_sum: Whether it is a running sum of outputs, which only collects.
-    """
-
-    storage: int
-    written: int
-    used: int
-    shape: tuple[int, ...]
-    is_sum: bool = False
-
-
-@dataclass
-class Frame:
-    """One call of a module.
-
-    Attributes:
-        path: Of the module.
-        module: The module.
-        call: The number of the call, from 0.
-        began: When it began, counted in operations.
-        is_layer: Whether the module is looked at as a whole.
-        calls: Child -> how many times this call has called it.
-        children: Path -> child that was called.
-        fed: Storages of what was handed to a child in the step that it was computed in.
-        slices: Views of a sequence -> the number of the slice.
-        counted: How many slices there are.
-        steps: Storage -> the step that what lies there was computed in.
-        sums: Storages that hold running sums.
-        done: Step -> what was computed in it, and how many times.
-        crossings: What crossed between steps within this call.
-    """
-
-    path: str
-    module: nn.Module
-    call: int
-    began: int
-    is_layer: bool
-    calls: Counter[str] = field(default_factory=Counter)
-    children: dict[str, nn.Module] = field(default_factory=dict)
-    fed: set[int] = field(default_factory=set)
-    slices: dict[Geometry, int] = field(default_factory=dict)
-    counted: int = 0
-    steps: dict[int, int] = field(default_factory=dict)
-    sums: set[int] = field(default_factory=set)
-    done: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    crossings: list[Crossing] = field(default_factory=list)
 
 
 class StepTracker:
@@ -147,7 +89,7 @@ class StepTracker:
         frame.children[path] = child
         frame.done[step][path] += 1
         for one in given:
-            self._cross(frame, one, step, is_sum=False)
+            self._cross(frame, one, step, is_given=True)
             if frame.steps.get(address(one)) == step:
                 frame.fed.add(address(one))
 
@@ -206,17 +148,20 @@ class StepTracker:
         if name not in _COLLECTING:
             frame.done[step][name] += 1
             for one in read:
-                self._cross(frame, one, step, sums)
+                self._cross(frame, one, step, is_sum=sums)
         for one in made:
             frame.steps[address(one)] = step
             (frame.sums.add if sums else frame.sums.discard)(address(one))
 
-    def _cross(self, frame: Frame, tensor: Tensor, step: int, is_sum: bool) -> None:
+    def _cross(
+        self, frame: Frame, tensor: Tensor, step: int, is_sum: bool = False, is_given: bool = False
+    ) -> None:
         storage = address(tensor)
         earlier = frame.steps.get(storage)
         if earlier is None or earlier >= step or _geometry(tensor) in frame.slices:
             return
-        frame.crossings.append(Crossing(storage, earlier, step, tuple(tensor.shape), is_sum))
+        shape = tuple(tensor.shape)
+        frame.crossings.append(Crossing(storage, earlier, step, shape, is_sum, is_given))
 
     def _step(self, frame: Frame, tensor: Tensor) -> int | None:
         step = frame.slices.get(_geometry(tensor))
@@ -227,15 +172,28 @@ class StepTracker:
         if not frame.crossings:
             return
         steps = max(frame.counted, _loops(frame))
-        held = [one for one in frame.crossings if one.used == one.written + 1 and not one.is_sum]
+        held = _renewed([one for one in frame.crossings if not one.is_sum])
         if steps == 2:  # too few to tell a state from what is merely used twice
             held = [one for one in held if one.storage not in frame.fed]
-        if steps >= 2 and _is_loop(frame, held, steps):
-            self._within_calls[frame.path] = _held(held)
+        # Where what is computed at the end of a step is given on at the beginning of the next, it
+        # is what operations take that tells a state from an output.
+        computed = [one for one in held if not one.is_given]
+        for crossings in (held, computed):
+            if steps >= 2 and _is_loop(frame, crossings, steps):
+                self._within_calls[frame.path] = _held(crossings)
+                return
 
     def finish(self, root: Frame) -> None:
         """Closes the outermost frame."""
         self._close(root)
+
+
+def _renewed(crossings: list[Crossing]) -> list[Crossing]:
+    """What is used in the step after the one that wrote it, and in no later one."""
+    used: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for one in crossings:
+        used[one.storage, one.written].add(one.used)
+    return [one for one in crossings if used[one.storage, one.written] == {one.written + 1}]
 
 
 def _is_loop(frame: Frame, held: list[Crossing], steps: int) -> bool:
@@ -247,6 +205,8 @@ def _is_loop(frame: Frame, held: list[Crossing], steps: int) -> bool:
         sorted({one.storage: one.shape for one in held if one.written == step}.values())
         for step in range(steps - 1)
     ]
+    if len(shapes) > 2 and not shapes[-1]:
+        shapes.pop()  # the last step ends with a call
     if not shapes[0] or any(one != shapes[0] for one in shapes):
         return False
     # The first step may begin with constants, and the last one has nothing to prepare.

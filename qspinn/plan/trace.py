@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,7 +86,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     watch = Watch(module, _states_held)
     with _preserved_attributes(module):
         result = _watched(module, run, watch)
-        kept = {produced.path for produced in watch.seen.produced if _is_kept(produced)}
+        kept = _kept(watch.seen.produced)
         persists = _keeps_something(module, watch)
         seen = _states_seen(module, watch)
     del result
@@ -109,7 +111,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
 
     states = shapes_per_sample(module, seen, states_of, named, watch.seen.has_batch)
     strange = {path for path, child in module.named_modules() if id(child) in watch.strange}
-    return Trace(watch.seen, frozenset(kept), states, frozenset(strange))
+    return Trace(watch.seen, kept, states, frozenset(strange))
 
 
 def _watched(module: nn.Module, run: Callable[[], object], watch: Watch) -> object:
@@ -215,11 +217,19 @@ def _same_channels(layer: nn.Module, norm: nn.Module, produced: Produced, taken:
     return channels == 1 or taken.strides[axis] == output.strides[own]
 
 
-def _is_kept(produced: Produced) -> bool:
-    """Whether anybody but the watch holds the storage of an output."""
-    # The tensor, the Python object that hands out its storage, and what it is a view of.
-    own_uses = 2 if produced.output._base is None else 3
-    return storage_uses(produced.output) > own_uses
+def _kept(outputs: list[Produced]) -> frozenset[str]:
+    """The layers of which anybody but the watch holds an output, or the storage of one."""
+    # A norm that quantizers have folded hands on the very output of its layer.
+    held = Counter(id(produced.output) for produced in outputs)
+    kept = set()
+    for produced in outputs:
+        output = produced.output
+        # This name and the argument; then the storage itself, and what the output is a view of.
+        own_names = held[id(output)] + 2
+        own_uses = 2 if output._base is None else 3
+        if sys.getrefcount(output) > own_names or storage_uses(output) > own_uses:
+            kept.add(produced.path)
+    return frozenset(kept)
 
 
 def _states_held(module: nn.Module) -> Shapes:

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_map
 
 from qspinn.plan.batch_axis import Resize
 from qspinn.plan.between import note_types, why_off_grid
-from qspinn.plan.crossing import Frame, StepTracker
+from qspinn.plan.crossing import StepTracker
+from qspinn.plan.frames import Frame
 from qspinn.plan.inventory import Shapes
 from qspinn.plan.kinds import kind_of
 from qspinn.plan.neurons import has_threshold

@@ -77,6 +77,22 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
     return module
 
 
+def reattach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
+    """Gives an attached module the formats of ``plan``, between two batches.
+
+    Modules that declare their tensors keep what they have: some could not forget a grid.
+    States are left as they are, for whoever looks at them after a batch; the next one must
+    begin with fresh ones.
+
+    Raises:
+        ValueError: As :func:`attach`; the module is then without quantizers.
+    """
+    for child in module.modules():
+        if is_swapped(child) and not isinstance(child, QuantizedDeclared):
+            restore(child)
+    return _attach(module, plan, None, compile_steps, declared=False)
+
+
 def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
     """Attaches what has a format, and observers to the states and inputs that have none.
 
@@ -136,8 +152,9 @@ def _attach(
     plan: ResolvedPlan,
     observers: Observers | None,
     compile_steps: bool = False,
+    declared: bool = True,
 ) -> nn.Module:
-    if is_attached(module):
+    if declared and is_attached(module):
         raise ValueError(
             "attach: quantizers are attached already; call qspinn.quantizers.detach first"
         )
@@ -154,7 +171,7 @@ def _attach(
             continue
         child = _submodule(module, layer)
         if layer.kind == "declared":
-            if observers is None:
+            if observers is None and declared:
                 quantizers = declared_quantizers(child, layer.path, tensors)
                 swaps.append((child, QuantizedDeclared, quantizers))
         elif layer.kind == "synapse":
@@ -173,7 +190,8 @@ def _attach(
         compile_swaps(swaps)
     # Nothing is changed until everything is known to fit.
     _swap_all(swaps)
-    reset_states(module)
+    if declared:
+        reset_states(module)
     return module
 
 

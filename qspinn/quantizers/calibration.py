@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qspinn.fixed_point import Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.calling import Inputs, Run, call
 from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
@@ -21,7 +22,8 @@ from qspinn.quantizers.attach import (
 )
 from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
-from qspinn.quantizers.folding import folded_parameters
+from qspinn.quantizers.folding import folded_parameters, importance
+from qspinn.quantizers.looking import has_input
 from qspinn.quantizers.matching import SpikeMatcher, spike_matchers, watch
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
@@ -31,15 +33,34 @@ from qspinn.quantizers.neuron_formats import (
     threshold_format,
     threshold_to_hold,
 )
+from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.stored_format import check_finite, stored_format
+from qspinn.quantizers.synapse import QuantizedSynapse
 
 Tensors = dict[str, ResolvedTensor]
+
+
+class NotBinaryError(ValueError):
+    """An input that was 0 or 1 when the plan was resolved is not, on calibration data.
+
+    Attributes:
+        layers: The synapse layers that it reaches.
+    """
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        """Names the layers."""
+        self.layers = tuple(layers)
+        super().__init__(
+            f"{', '.join(self.layers)}: the input was 0 or 1 in the pass that the plan was "
+            "resolved with, but is not on the calibration data, so it needs a format; resolve the "
+            "plan with data that shows it: plan.resolve(module, batch)"
+        )
 
 
 def calibrate(
     module: nn.Module,
     plan: ResolvedPlan,
-    run: Callable[[], object] | Tensor | None = None,
+    run: Run | Inputs | None = None,
     learning: bool = False,
 ) -> ResolvedPlan:
     """Gives every tensor of ``plan`` a format.
@@ -53,9 +74,10 @@ def calibrate(
         module: The network, no quantizers attached. It is left as it was;
             SpikingJelly's states are reset.
         plan: Resolved against ``module`` with an example input.
-        run: An input batch, or a function that runs ``module`` on calibration data
-            and calls ``functional.reset_net`` between batches. Not used where nothing
-            must be observed.
+        run: A function that runs ``module`` on calibration data and calls
+            ``functional.reset_net`` between batches; or one batch: a tensor, a tuple of
+            positional arguments, or a dictionary of keyword arguments. Not used where
+            nothing must be observed.
         learning: Whether the network will learn in these formats. What a module
             declares with bounds then gets a format that covers them, and else
             one that suits the value it holds now.
@@ -67,6 +89,8 @@ def calibrate(
         ValueError: Quantizers are attached; values that are not finite; a state that
             the data never reached; a format that cannot hold the threshold; no data
             where some is needed.
+        NotBinaryError: An input that the plan takes for binary is not.
+        TypeError: ``run`` is something else.
     """
     check_module(module, "calibrate")
     check_resolved(plan, "calibrate")
@@ -94,10 +118,11 @@ def calibrate(
 def _observe(
     module: nn.Module,
     plan: ResolvedPlan,
-    run: Callable[[], object] | Tensor | None,
+    run: Run | Inputs | None,
     matchers: dict[str, SpikeMatcher],
 ) -> Observers:
     observers = attach_observers(module, plan)
+    watched = _watch_inputs(module, plan)
     handles = watch(matchers, module)
     try:
         if observers and run is None:
@@ -107,12 +132,26 @@ def _observe(
             )
         with evaluation_mode(module):
             if observers and run is not None:
-                module(run) if isinstance(run, Tensor) else run()
+                run() if callable(run) else call(module, run)
     finally:
         for handle in handles:
             handle.remove()
         detach(module)
+    others = [path for path, seen in watched.items() if not seen.is_binary(training=False)]
+    if others:
+        raise NotBinaryError(others)
     return observers
+
+
+def _watch_inputs(module: nn.Module, plan: ResolvedPlan) -> dict[str, Glimpse]:
+    """Watches the inputs that the plan takes for binary: synapse layer -> what it saw."""
+    watched = {}
+    for layer in plan.inventory.layers:
+        child = module.get_submodule(layer.path)
+        if isinstance(child, QuantizedSynapse) and not has_input(layer):
+            watched[layer.path] = Glimpse(watches=True, per_call=1)
+            child._quantizer.observer = watched[layer.path]
+    return watched
 
 
 def _open(tensors: Tensors, name: str) -> ResolvedTensor | None:
@@ -128,10 +167,11 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
         norm = None if layer.norm is None else module.get_submodule(layer.norm)
         with torch.no_grad():
             weight, bias = folded_parameters(child, norm)
-        for name, value in (("weight", weight), ("bias", bias)):
+        counts = None if norm is None else importance(child, norm)
+        for name, value, count in (("weight", weight, counts), ("bias", bias, None)):
             tensor = _open(tensors, name)
             if tensor is not None and value is not None:
-                formats[tensor.path] = stored_format(tensor, value)
+                formats[tensor.path] = stored_format(tensor, value, importance=count)
     formats |= decay_formats(child, layer, tensors)
     return formats
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qspinn.fixed_point import (
     FixedPointFormat,
+    Format,
     PerChannelFormat,
     covering_integer_bits,
     quantize,
@@ -23,6 +26,11 @@ LEAST_ERROR = ("mse", "spikes")
 RANGES_TRIED = 6
 # How many binary orders of magnitude lie between the formats of two channels at most.
 WIDEST_SPREAD = 16
+# A format in use stays while its squared error is at most this much above the least one, or
+# while the largest value is above this part of the next smaller range: formats that follow a
+# network in training should not change to and fro.
+NEARLY = 1.1
+CLEARLY = 0.8
 
 
 def choose_format(
@@ -34,6 +42,8 @@ def choose_format(
     signed: bool = True,
     at_least: float = 0.0,
     step_at_most: float = math.inf,
+    current: FixedPointFormat | None = None,
+    importance: Tensor | None = None,
 ) -> FixedPointFormat:
     """The format of ``word_length`` bits that suits ``values`` best.
 
@@ -50,25 +60,69 @@ def choose_format(
         at_least: A positive number that the format must be able to hold.
         step_at_most: A positive number; the format's step is no longer, unless
             ``at_least`` leaves no choice.
+        current: The format in use, which stays where it is nearly as good.
+        importance: How much each squared error counts; the shape of ``values``. The
+            least important values may then be far out of the range.
 
     Returns:
         The format.
     """
     magnitudes = values.detach().abs().reshape(-1)
-    floor = max(
-        _smallest_holding(at_least, word_length, signed), word_length - int(signed) - MAX_BITS
-    )
-    ceiling = max(floor, _largest_resolving(step_at_most, word_length, signed))
+    limits = range_limits(word_length, signed, at_least, step_at_most)
+    held = None if current is None else integer_bits_of(current, word_length, signed)
     if method in LEAST_ERROR:
-        top = min(max(covering_integer_bits(float(magnitudes.max())) + 1, floor), ceiling)
-        lowest = max(floor, top - 1 - RANGES_TRIED)
-        candidates = range(top, lowest - 1, -1)
-        return min(
-            (_format(bits, word_length, signed) for bits in candidates),
-            key=lambda fmt: _squared_error(values, fmt, rounding),
-        )
-    largest = float(magnitudes.max()) if method == "max" else _percentile(magnitudes)
-    return _format(min(max(covering_integer_bits(largest), floor), ceiling), word_length, signed)
+        top = limits.clamped(covering_integer_bits(float(magnitudes.max())) + 1)
+        tried = RANGES_TRIED if importance is None else 2 * RANGES_TRIED
+        lowest = max(limits.floor, top - 1 - tried)
+        errors = {
+            bits: _squared_error(values, _format(bits, word_length, signed), rounding, importance)
+            for bits in range(top, lowest - 1, -1)
+        }
+        return _format(least_error(errors, held), word_length, signed)
+    largest = float(magnitudes.max()) if method == "max" else percentile(magnitudes)
+    return _format(limits.clamped(covering_bits(largest, held)), word_length, signed)
+
+
+@dataclass(frozen=True)
+class RangeLimits:
+    """The integer bits that a format may have."""
+
+    floor: int
+    ceiling: int
+
+    def clamped(self, integer_bits: int) -> int:
+        """The nearest number of integer bits that is allowed."""
+        return min(max(integer_bits, self.floor), self.ceiling)
+
+
+def range_limits(
+    word_length: int, signed: bool, at_least: float = 0.0, step_at_most: float = math.inf
+) -> RangeLimits:
+    """The ranges that hold ``at_least`` and resolve ``step_at_most``, in this order."""
+    finest = word_length - int(signed) - MAX_BITS
+    floor = max(_smallest_holding(at_least, word_length, signed), finest)
+    return RangeLimits(floor, max(floor, _largest_resolving(step_at_most, word_length, signed)))
+
+
+def least_error(errors: Mapping[int, float], current: int | None = None) -> int:
+    """The integer bits with the least error: the first of equals, or nearly equal ``current``."""
+    best = min(errors, key=lambda bits: errors[bits])
+    if current in errors and errors[current] <= NEARLY * errors[best]:  # type: ignore[index]
+        return current  # type: ignore[return-value]
+    return best
+
+
+def covering_bits(largest: float, current: int | None = None) -> int:
+    """The smallest range that covers ``largest``; ``current`` until that is clearly too wide."""
+    bits = covering_integer_bits(largest)
+    too_wide = largest <= CLEARLY * math.ldexp(1.0, bits)
+    return bits + 1 if current == bits + 1 and not too_wide else bits
+
+
+def integer_bits_of(fmt: FixedPointFormat, word_length: int, signed: bool) -> int | None:
+    """The integer bits of ``fmt``, where it is of this word length and sign."""
+    same = (fmt.word_length, fmt.signed) == (word_length, signed)
+    return fmt.integer_bits if same else None
 
 
 def choose_channel_format(
@@ -79,20 +133,52 @@ def choose_channel_format(
     rounding: str,
     *,
     signed: bool = True,
+    current: PerChannelFormat | None = None,
 ) -> PerChannelFormat:
     """One format per slice of ``values`` along ``axis``, all of ``word_length`` bits.
 
     No range is smaller than 2^-16 of the largest: what is so much weaker adds
     nothing, and a finer grid would only make every sum longer.
     """
-    chosen = [
-        choose_format(channel, word_length, method, rounding, signed=signed).fraction_bits
-        for channel in values.detach().unbind(axis)
-    ]
-    finest = min(chosen) + WIDEST_SPREAD
+    rows = values.detach().movedim(axis, 0).reshape(values.shape[axis], -1)
+    held = [None if fmt is None else fmt.integer_bits for fmt in _channels(current, rows)]
+    limits = range_limits(word_length, signed)
+    if method in LEAST_ERROR:
+        bits = _best_channel_bits(rows, word_length, rounding, signed, held, limits)
+    else:
+        largest = rows.abs().amax(1).tolist() if method == "max" else map(percentile, rows.abs())
+        bits = [limits.clamped(covering_bits(*one)) for one in zip(largest, held, strict=True)]
+    fractions = [word_length - int(signed) - one for one in bits]
+    finest = min(fractions) + WIDEST_SPREAD
     return PerChannelFormat(
-        word_length, tuple(min(bits, finest) for bits in chosen), signed=signed, axis=axis
+        word_length, tuple(min(one, finest) for one in fractions), signed=signed, axis=axis
     )
+
+
+def _channels(current: PerChannelFormat | None, rows: Tensor) -> Sequence[FixedPointFormat | None]:
+    return [None] * len(rows) if current is None else current.formats
+
+
+def _best_channel_bits(
+    rows: Tensor,
+    word_length: int,
+    rounding: str,
+    signed: bool,
+    held: Sequence[int | None],
+    limits: RangeLimits,
+) -> list[int]:
+    """As :func:`choose_format` with ``"mse"``, for all channels at once."""
+    tops = [limits.clamped(covering_integer_bits(one) + 1) for one in rows.abs().amax(1).tolist()]
+    errors: list[dict[int, float]] = [{} for _ in tops]
+    for below in range(RANGES_TRIED + 2):
+        tried = [max(top - below, limits.floor) for top in tops]
+        fractions = tuple(word_length - int(signed) - bits for bits in tried)
+        fmt = PerChannelFormat(word_length, fractions, signed, 0)
+        for found, bits, error in zip(
+            errors, tried, squared_errors(rows, fmt, rounding).tolist(), strict=True
+        ):
+            found.setdefault(bits, error)
+    return [least_error(*one) for one in zip(errors, held, strict=True)]
 
 
 def constant_format(
@@ -141,12 +227,23 @@ def _format(integer_bits: int, word_length: int, signed: bool) -> FixedPointForm
     return FixedPointFormat(integer_bits, word_length - int(signed) - integer_bits, signed)
 
 
-def _squared_error(values: Tensor, fmt: FixedPointFormat, rounding: str) -> float:
+def _squared_error(
+    values: Tensor, fmt: FixedPointFormat, rounding: str, importance: Tensor | None
+) -> float:
+    return float(squared_errors(values.reshape(1, -1), fmt, rounding, importance))
+
+
+def squared_errors(
+    rows: Tensor, fmt: Format, rounding: str, importance: Tensor | None = None
+) -> Tensor:
+    """The squared error of quantising each row of ``rows`` ``[R, n]``; ``[R]``, float64."""
     measured = "nearest" if rounding == "stochastic" else rounding
-    exact = values.detach().double()
-    return float((quantize(exact, fmt, measured) - exact).square().sum())
+    exact = rows.detach().double()
+    errors = (quantize(exact, fmt, measured) - exact).square()
+    return (errors if importance is None else errors * importance.reshape(1, -1)).sum(1)
 
 
-def _percentile(magnitudes: Tensor) -> float:
+def percentile(magnitudes: Tensor) -> float:
+    """The value that 99.9% of ``magnitudes`` ``[n]`` do not exceed."""
     rank = max(1, math.ceil(magnitudes.numel() * PERCENTILE / 100.0))
     return float(magnitudes.kthvalue(rank).values)

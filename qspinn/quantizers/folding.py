@@ -7,12 +7,23 @@ At inference ``gamma (w x + b - mean) / sqrt(var + eps) + beta`` is
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qspinn.fixed_point import Format, PerChannelFormat
 from qspinn.plan.synapses import TRANSPOSED
+
+# The largest weight of a channel that would vanish becomes this many steps: more than one, so
+# that no rounding makes it 0. No channel's largest weight is more than so many ranges.
+LEFT_STEPS = 1.5
+# So many times the usual output of a channel is far above it; so small a part of the largest one
+# is hardly any.
+FAR_ABOVE = 2.0
+HARDLY = 1e-3
+MOST_RANGES = 4.0
 
 
 def fold_scale(norm: nn.Module) -> Tensor:
@@ -26,13 +37,43 @@ def fold_scale(norm: nn.Module) -> Tensor:
 def folded_weight(layer: nn.Module, scale: Tensor) -> Tensor:
     """The layer's weight, each output channel times its factor; the weight's shape."""
     weight: Any = layer.weight
+    return weight * over_weights(layer, scale)
+
+
+def over_weights(layer: nn.Module, values: Tensor) -> Tensor:
+    """One value of each output channel ``[C]``, where its weights lie; broadcasts over them."""
+    weight: Any = layer.weight
     if not isinstance(layer, TRANSPOSED):
-        return weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        return values.reshape(-1, *[1] * (weight.dim() - 1))
     channels: Any = layer
     groups = int(channels.groups)
-    grouped = weight.reshape(groups, -1, *weight.shape[1:])
-    factors = scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
-    return (grouped * factors).reshape(weight.shape)
+    factors = values.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
+    inputs = weight.shape[0] // groups
+    return factors.expand(-1, inputs, *factors.shape[2:]).flatten(0, 1)
+
+
+@torch.no_grad()
+def importance(layer: nn.Module, norm: nn.Module) -> Tensor:
+    """How much an error in a folded weight counts; broadcasts over the layer's weight.
+
+    It is the mean square of the inputs that a channel meets: the variance of its output divided
+    by the sum of its squared weights. A channel whose inputs are silent has enormous folded
+    weights of no effect, which must not take the range from the others. Nor may one whose gamma
+    is far above the others': what it puts out is far beyond a threshold anyway, so of its errors
+    no more counts than of the others', relative to its size. The running variance is freed from
+    the 1 that it began with.
+    """
+    held: Any = norm
+    variance: Tensor = held.running_var
+    if held.momentum is not None and held.num_batches_tracked is not None:
+        rest = (1.0 - held.momentum) ** held.num_batches_tracked.to(variance.dtype)
+        known = (variance - rest).clamp(min=0.0) / (1.0 - rest)
+        variance = torch.where(rest < 1.0, known, variance)
+    squares = _by_channel(layer).square().sum(1)
+    counts = torch.where(squares > 0, variance / squares, torch.zeros_like(squares))
+    size = (fold_scale(norm).square() * variance).sqrt()
+    most = FAR_ABOVE * size[size > HARDLY * size.max()].median()
+    return over_weights(layer, torch.where(size > most, counts * (most / size).square(), counts))
 
 
 def folded_bias(layer: nn.Module, norm: nn.Module, scale: Tensor) -> Tensor:
@@ -50,6 +91,54 @@ def folded_parameters(layer: nn.Module, norm: nn.Module | None) -> tuple[Tensor,
         return layer.weight, layer.bias  # type: ignore[return-value]
     scale = fold_scale(norm)
     return folded_weight(layer, scale), folded_bias(layer, norm, scale)
+
+
+def channel_extents(layer: nn.Module) -> Tensor:
+    """The largest magnitude among the weights of each output channel; ``[C]``."""
+    return _by_channel(layer).abs().amax(1)
+
+
+def _by_channel(layer: nn.Module) -> Tensor:
+    """The weights of each output channel in a row; ``[C, n]``."""
+    weight: Any = layer.weight.detach()  # type: ignore[operator]
+    if not isinstance(layer, TRANSPOSED):
+        return weight.flatten(1)
+    channels: Any = layer
+    grouped = weight.reshape(int(channels.groups), -1, *weight.shape[1:])
+    return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
+
+
+def resolvable_scale(scale: Tensor, extents: Tensor, fmt: Format, rounding: str) -> Tensor:
+    """The factors with which folded weights neither vanish on their grid nor outgrow it.
+
+    A channel whose factor is so small that all its weights would become 0 (as where gamma begins
+    at 0) computes with one that leaves some: else nothing would reach its norm, and gamma would
+    get no gradient. One whose weights lie far beyond the format, which only formats that do not
+    follow allow, computes with the largest factor that does not turn them into mere signs.
+
+    Args:
+        scale: Factor of each output channel ``[C]``.
+        extents: Largest magnitude among its weights ``[C]``.
+        fmt: Of the folded weight, for the tensor or per output channel.
+        rounding: Of the weight.
+    """
+    step, reach = _step_and_reach(fmt, scale)
+    none = extents == 0
+    extents = torch.where(none, 1.0, extents)
+    size = scale.abs()
+    vanishing = 1.0 if rounding in ("truncate", "toward_zero") else 0.5
+    size = torch.where(size * extents < vanishing * step, LEFT_STEPS * step / extents, size)
+    size = torch.minimum(size, MOST_RANGES * reach / extents)
+    size = torch.where(none, 1.0, size)
+    return torch.where(scale < 0, -size, size)
+
+
+def _step_and_reach(fmt: Format, like: Tensor) -> tuple[Tensor, Tensor]:
+    formats = fmt.formats if isinstance(fmt, PerChannelFormat) else (fmt,)
+    return (
+        like.new_tensor([one.step for one in formats]),
+        like.new_tensor([math.ldexp(1.0, one.integer_bits) for one in formats]),
+    )
 
 
 def per_channel(values: Tensor, layer: nn.Module) -> Tensor:

@@ -61,7 +61,7 @@ class QuantizedNode(_SteppingNode):
         quantizer = self._quantizer
         x, v = inputs[0], states[0]
         threshold = quantizer.threshold_of(node)
-        if quantizer.compiled:
+        if quantizer.compiled and not quantizer.observers:
             decay = None if quantizer.charge == "if" else quantizer.decay_of(node)
             constants = quantizer.step_constants(node, x, threshold, decay)
             tensors = [one if isinstance(one, Tensor) else None for one in (decay, threshold)]

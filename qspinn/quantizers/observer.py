@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Sees(Protocol):
+    """What takes in the values that pass."""
+
+    def see(self, values: Tensor) -> None:
+        """Takes in one tensor of any shape."""
 
 
 class Observer:
@@ -60,3 +69,68 @@ class Observer:
         step = -(-joined.numel() // self.sample_size) if joined.numel() else 1
         self._kept = [joined[::step]]
         self._count = self._kept[0].numel()
+
+
+def any_not_binary(values: Tensor) -> Tensor:
+    """Whether any value is neither 0 nor 1, as a tensor: no device is waited for."""
+    held = values.detach()
+    return ((held != 0) & (held != 1)).any()
+
+
+@dataclass
+class Glimpse:
+    """What one training batch shows of a tensor: extremes and a small sample.
+
+    Unlike :class:`Observer`, it waits for no device while the batch is computed.
+
+    Attributes:
+        watches: Whether it notes if every value was 0 or 1.
+        per_call: How many values it keeps of each tensor that it sees.
+        most: How many values it hands on.
+    """
+
+    watches: bool = False
+    per_call: int = 1024
+    most: int = 4096
+    _extremes: list[Tensor] = field(default_factory=list, repr=False)
+    _kept: list[Tensor] = field(default_factory=list, repr=False)
+    _others: list[Tensor] = field(default_factory=list, repr=False)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been seen."""
+        return not self._extremes
+
+    def see(self, values: Tensor) -> None:
+        """Takes in one tensor of any shape."""
+        flat = values.detach().reshape(-1)
+        if flat.numel() == 0:
+            return
+        self._extremes.append(torch.stack(torch.aminmax(flat)))
+        if self.watches:
+            self._others.append(any_not_binary(flat))
+        stride = -(-flat.numel() // self.per_call)
+        while math.gcd(stride, flat.numel()) != 1:  # no pattern of the tensor is hit or missed
+            stride += 1
+        self._kept.append(flat[::stride])
+
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest value; not finite where any value was not."""
+        held = torch.stack(self._extremes)
+        if not bool(torch.isfinite(held).all()):
+            return math.nan, math.nan
+        return float(held[:, 0].min()), float(held[:, 1].max())
+
+    def sample(self) -> Tensor:
+        """The sample; ``[n]``, float64, on the CPU."""
+        joined = torch.cat(self._kept)
+        return joined[:: -(-joined.numel() // self.most)].double().cpu()
+
+    def is_binary(self, training: bool) -> bool:
+        """Whether all of it was 0 or 1; in training, also as dropout scales it: 0 or above 1."""
+        if not self._others or not bool(torch.stack(self._others).any()):
+            return True
+        low, high = self.extremes()
+        if not training or low != 0.0 or not high > 1.0:
+            return False
+        return all(bool(((kept == 0) | (kept == high)).all()) for kept in self._kept)

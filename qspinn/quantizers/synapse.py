@@ -9,9 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.quantizers.class_swap import Swapped, substituted
-from qspinn.quantizers.folding import fold_scale, folded_parameters, folded_weight, per_channel
+from qspinn.quantizers.folding import (
+    channel_extents,
+    fold_scale,
+    folded_parameters,
+    folded_weight,
+    per_channel,
+    resolvable_scale,
+)
 from qspinn.quantizers.neuron import sequence_number
-from qspinn.quantizers.observer import Observer
+from qspinn.quantizers.observer import Sees
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 
@@ -27,7 +34,7 @@ class SynapseQuantizer:
         compute_dtype: Float type in which sums are exact.
         output_dtype: Float type that the sums leave in; ``None`` for the layer's own.
         clock: A neuron that says when a sequence begins, for a stochastic input.
-        observer: Sees the input while formats are being calibrated.
+        observer: Sees the input while formats are calibrated, or follow the training.
     """
 
     weight: TensorQuantizer | None = None
@@ -37,7 +44,7 @@ class SynapseQuantizer:
     compute_dtype: torch.dtype = torch.float32
     output_dtype: torch.dtype | None = None
     clock: nn.Module | None = field(default=None, repr=False)
-    observer: Observer | None = field(default=None, repr=False)
+    observer: Sees | None = field(default=None, repr=False)
     _sequence: int = field(default=-1, repr=False)
 
     def quantized_input(self, x: Tensor) -> Tensor:
@@ -99,10 +106,15 @@ class QuantizedSynapse(Swapped):
         # Detached: the scale only says where the grid lies; the norm itself
         # carries the gradient of its parameters.
         scale = fold_scale(norm).detach()
-        scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+        quantizer = self._quantizer.weight
+        if quantizer is None:
+            scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+        else:
+            extents = channel_extents(layer)
+            scale = resolvable_scale(scale, extents, quantizer.format, quantizer.rounding)
         weight = folded_weight(layer, scale)
-        if self._quantizer.weight is not None:
-            weight = self._quantizer.weight.stored(weight, training=True)
+        if quantizer is not None:
+            weight = quantizer.stored(weight, training=True)
         y = self._computed(x, weight, None, torch.float32, *args, **kwargs)
         y = y / per_channel(scale, layer)
         bias: Tensor | None = layer.bias  # type: ignore[assignment]

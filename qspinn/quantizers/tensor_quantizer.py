@@ -89,9 +89,13 @@ class TensorQuantizer:
         While training, stochastic rounding draws anew at each use, from torch's
         global generator. At inference a device has stored one draw: it is seeded
         by the path, and so the same at every use.
+
+        While training, a value that saturates gets the gradient that leads it back.
         """
         generator = None if training else stored_draws(self, value.device)
-        return fake_quantize(value, self.format, self.rounding, self.overflow, generator)
+        return fake_quantize(
+            value, self.format, self.rounding, self.overflow, generator, returning=training
+        )
 
     def constant(self, value: float) -> float:
         """A single stored number, such as a threshold, in exact arithmetic."""

@@ -221,6 +221,45 @@ class TestBatchNorm:
         assert torch.equal(network[1].weight.grad, alone.weight.grad)
         assert torch.equal(network[1].bias.grad, alone.bias.grad)
 
+    @pytest.mark.parametrize("rounding", ["nearest", "truncate", "toward_zero", "stochastic"])
+    @pytest.mark.parametrize("gamma", [0.0, 1e-6, -1e-6])
+    def test_a_channel_that_vanishes_still_reaches_its_norm(
+        self, gamma: float, rounding: str
+    ) -> None:
+        """Stored, all of it is 0; in training gamma gets the gradient of a coarse weight."""
+        network = self.conv_norm(bias=False)
+        with torch.no_grad():
+            network[1].weight[2] = gamma
+        x = (torch.rand(4, 3, 6, 6) > 0.5).float()
+        attach(network.train(), resolved(network, plan(4, rounding), x))
+        y = network[0](x)
+        exact = nn.functional.conv2d(x, network[0].weight)
+        similarity = torch.corrcoef(torch.stack([y[:, 2].flatten(), exact[:, 2].flatten()]))
+        assert similarity[0, 1] > 0.5
+        network(x).sum().backward()
+        assert network[1].weight.grad[2] != 0.0
+
+    @pytest.mark.parametrize("factor", [1e3, 1e6])
+    def test_weights_far_beyond_a_fixed_format_do_not_run_away(self, factor: float) -> None:
+        """A frozen format: the statistics stay near those of float, and gradients arrive."""
+        network = self.conv_norm(bias=False)
+        with torch.no_grad():
+            network[1].weight.fill_(1.0)
+        rules = [{"role": "weight", "format": "Q-1.8"}, {"role": "membrane", "word_length": 8}]
+        x = (torch.rand(4, 3, 6, 6) > 0.5).float()
+        found = resolved(network, QuantizationPlan.from_rules(rules), x)
+        network[1].running_var.div_(factor)
+        exact = network[0](x).var((0, 2, 3))
+        attach(network.train(), found)
+        for _ in range(200):
+            functional.reset_net(network)
+            network(x)
+        ratio = network[1].running_var / exact
+        assert ratio.min() > 0.1
+        assert ratio.max() < 1.5
+        network(x).sum().backward()
+        assert (network[0].weight.grad != 0).float().mean() > 0.6
+
     def test_a_dead_channel_trains_without_nan(self) -> None:
         network = self.conv_norm(bias=False)
         with torch.no_grad():
