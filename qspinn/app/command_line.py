@@ -16,6 +16,7 @@ CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "conf"
 # value has a "=" unless it is quoted. What has quotes, brackets, braces or backslashes is Hydra's
 # grammar already, and left alone.
 _UNQUOTED = re.compile(r"""(?P<key>[^=\s]+)=(?P<value>[^"'\[\](){}\\]*=[^"'\[\](){}\\]*)""")
+_FLAGS = ("-m", "--multirun")
 _GROUP = re.compile(r"\+{0,2}(?P<group>\w+)=(?P<values>[\w\s,]+)")
 
 
@@ -60,7 +61,9 @@ def prepare_arguments() -> None:
     What cannot be ends the process with a message and exit code 2.
     """
     try:
-        sys.argv[1:] = [quoted(without_null_groups(argument)) for argument in sys.argv[1:]]
+        arguments = [quoted(without_null_groups(argument)) for argument in sys.argv[1:]]
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    # Hydra takes no overrides behind this flag if there are some in front of it.
+    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in _FLAGS)

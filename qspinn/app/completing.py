@@ -41,6 +41,7 @@ _WITHOUT_IN_GROUP: dict[str, dict[str, Any]] = {
     "quantization": {
         "roles": {},
         "rules": [],
+        "allow_no_neurons": False,
         "calibration_batches": 8,
         "start_epoch": 0,
         "freeze_epoch": None,

@@ -12,7 +12,7 @@ from qspinn.app.checking import check_targets
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.outcome import TEST_ACCURACY, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
-from qspinn.plan import QuantizationPlan, footprint
+from qspinn.plan import QuantizationPlan, footprint_of, inspect, summary_of
 from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import SCHEMES
 
@@ -26,6 +26,7 @@ _PLAN_KEYS = (
     "granularity",
     "roles",
     "rules",
+    "allow_no_neurons",
 )
 
 # Lightning's names for precisions that keep the parameters in 32 bits or more. What is quantised is
@@ -95,7 +96,9 @@ class NoQuantization:
         self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
         """The trained network is the baseline itself."""
-        return Outcome(test_accuracy, test_accuracy, footprint(module, None, example), None)
+        inventory = inspect(module, example)
+        bits, summary = footprint_of(inventory, None), summary_of(inventory)
+        return Outcome(test_accuracy, test_accuracy, bits, None, summary=summary.to_dict())
 
 
 class PostTraining:
@@ -119,8 +122,8 @@ class PostTraining:
         self.callbacks_after: list[lightning.Callback] = [self.callback]
 
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Resolve the plan."""
-        self.plan.resolve(module, example)
+        """Resolve the plan, and see that the network spikes."""
+        self.plan.resolve(module, example).check_neurons()
 
     def outcome(
         self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
@@ -154,8 +157,8 @@ class InTraining:
         self.callbacks_after: list[lightning.Callback] = []
 
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Resolve the plan."""
-        self.plan.resolve(module, example)
+        """Resolve the plan, and see that the network spikes."""
+        self.plan.resolve(module, example).check_neurons()
 
     def outcome(
         self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
@@ -174,7 +177,8 @@ def _quantized_outcome(
         raise RuntimeError(f"{type(callback).__name__} quantised nothing in this training")
     plan = callback.resolved_plan
     accumulators = accumulator_word_lengths(plan, module)
-    return Outcome(accuracy, baseline, callback.footprint, plan, accumulators)
+    summary = plan.summary().to_dict()
+    return Outcome(accuracy, baseline, callback.footprint, plan, accumulators, summary)
 
 
 def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:

@@ -82,7 +82,8 @@ def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> I
     return with_inputs(fullest, sorted(inputs))
 
 
-def warn_of_notes(plan: ResolvedPlan, owner: str) -> None:
-    """Tells what the dry run found that a user should know."""
-    for note in plan.inventory.notes:
-        log.warning("%s: %s", owner, note)
+def log_summary(plan: ResolvedPlan, owner: str) -> None:
+    """Tells what is quantised and what is not: as a warning where the plan did not say so."""
+    summary = plan.summary()
+    level = logging.INFO if summary.is_as_planned else logging.WARNING
+    log.log(level, "%s: %s", owner, "\n  ".join(summary.lines()))

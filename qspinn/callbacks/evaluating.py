@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from qspinn.callbacks.calibrating import calibrated
+from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
@@ -147,6 +147,7 @@ class QuantizesEvaluations(Quantization):
             attach(pl_module, resolved, self.compile_steps)
         self._quantized_for_now = (pl_module, values)
         self._note_formats(resolved)
+        log_summary(resolved, owner)
         _say("%s: this evaluates the quantised %s, with formats %s", owner, name, source)
 
     def _note_formats(self, resolved: ResolvedPlan) -> None:

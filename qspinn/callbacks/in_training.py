@@ -9,7 +9,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.changing import has_declared, with_declared_anew, with_new_inputs
 from qspinn.callbacks.isolation import (
     Forward,
@@ -121,7 +121,7 @@ class InTrainingQuantization(Quantization):
             pass
         elif self.resolved_plan is None:
             resolved = self._calibrated(trainer, pl_module, batch)
-            warn_of_notes(resolved, "InTrainingQuantization")
+            log_summary(resolved, "InTrainingQuantization")
             attach(pl_module, resolved, self.compile_steps)
             self.resolved_plan, self._following = resolved, Following()
         elif batch_idx == 0 and self._follows(epoch):

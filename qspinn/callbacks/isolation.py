@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from torch.utils._python_dispatch import _disable_current_modes
 
-from qspinn.callbacks.packages import counterpart, is_lightning_module, overrides
+from qspinn.callbacks.packages import counterpart, overrides
 from qspinn.callbacks.random_state import capture_random_states, restore_random_states
 from qspinn.plan import needs_forward_pass, reset_states
 from qspinn.plan.compiled import check_not_compiled
@@ -75,13 +76,7 @@ def independent_copy(module: LightningModule) -> LightningModule:
     Raises:
         TypeError: The module holds something that cannot be copied.
     """
-    copied = independent_module(module)
-    for child in copied.modules():
-        if is_lightning_module(child):
-            # Lightning's cache of which metric is whose is by identity: the
-            # originals' here.
-            child._metric_attributes = None  # type: ignore[assignment]
-    return copied  # type: ignore[return-value]
+    return independent_module(module)  # type: ignore[return-value]
 
 
 def copy_for(trainer: Trainer, module: LightningModule) -> LightningModule:
@@ -159,6 +154,11 @@ def forward_once(module: LightningModule, batch: Any, forward: Forward | None) -
 def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exception) -> str:
     what = f"{type(module).__name__}.{step_name(module)}" if forward is None else "forward="
     told = f"{type(error).__name__}: {error}"
+    if type(error).__module__.startswith("torch._dynamo"):
+        return (
+            f"{what} runs something that torch.compile has compiled, so that its layers can "
+            f"neither be watched nor quantised: {told}. Run what it was compiled from"
+        )
     if is_attached(module):
         return (
             f"{what} cannot compute with quantised layers on a training batch: {told}. "
@@ -173,10 +173,11 @@ def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exce
 def own_batch(batch: Any) -> Any:
     """A copy of a batch, for steps that take it apart or change it in place.
 
-    What cannot be copied is handed out itself.
+    What cannot be copied is handed out itself. A dry run that watches all operations
+    does not see this one: it takes the batch for what comes from outside.
     """
     try:
-        with torch.inference_mode(False), WithoutGraphs():
+        with _disable_current_modes(), torch.inference_mode(False), WithoutGraphs():
             return copy.deepcopy(batch)
     except Exception:
         return batch
@@ -207,7 +208,7 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         deterministic = "warn"
     made: type[Trainer] = counterpart(trainer, "Trainer")
     silent = counterpart(trainer, "loggers.logger.DummyLogger")
-    return made(
+    side = made(
         accelerator=kind,
         devices=devices,
         precision=trainer.precision,
@@ -218,8 +219,14 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
+        max_epochs=trainer.max_epochs,
         **arguments,
     )
+    # Modules ask for the epoch, to anneal something for example, and samplers are told it.
+    progress: Any = side.fit_loop.epoch_progress.current
+    shown: Any = trainer.fit_loop.epoch_progress.current
+    progress.processed, progress.completed = shown.processed, shown.completed
+    return side
 
 
 def _step_arguments(step: Callable[..., Any], batch: Any) -> tuple[Any, ...]:

@@ -11,9 +11,9 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
-from torch import Tensor
 
-from qspinn.callbacks.calibrating import calibrated, warn_of_notes
+from qspinn.callbacks.arguments import check_arguments
+from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.evaluating import QuantizesEvaluations
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
@@ -42,8 +42,6 @@ from qspinn.quantizers import attach, is_attached
 from qspinn.quantizers.saving import save_quantized
 
 log = logging.getLogger(__name__)
-
-STAGES = ("validate", "test")
 
 
 class PostTrainingQuantization(QuantizesEvaluations):
@@ -108,7 +106,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             TypeError: ``calibration_data`` or a plan that is something else.
             ValueError: A value that cannot be.
         """
-        _check_arguments(calibration_batches, stages, calibration_data)
+        check_arguments(calibration_batches, stages, calibration_data)
         super().__init__(plan, forward, calibration_batches, calibration_data, compile_steps)
         self.stages = tuple(stages)
         self.prefix = prefix
@@ -165,7 +163,11 @@ class PostTrainingQuantization(QuantizesEvaluations):
             )
         self._seen = []
         if self.quantized_module is not None:
-            self._log(trainer)
+            try:
+                self._log(trainer)
+            except Exception as error:
+                self.failure = error
+                log.exception("PostTrainingQuantization: a logger failed to take the metrics")
 
     def save(self, path: str | Path) -> None:
         """Writes the quantised network, for :func:`qspinn.quantizers.load_quantized`.
@@ -198,7 +200,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
             batches = self._training_batches(trainer, pl_module, train)
             resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
-            warn_of_notes(resolved, "PostTrainingQuantization")
+            log_summary(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)
             attach(quantized, resolved, self.compile_steps)
             quantized.eval()
@@ -287,27 +289,3 @@ class PostTrainingQuantization(QuantizesEvaluations):
         }
         for logger in trainer.loggers:
             logger.log_metrics(logged, step=trainer.global_step)
-
-
-def _check_arguments(calibration_batches: object, stages: object, calibration_data: object) -> None:
-    owner = "PostTrainingQuantization"
-    single = isinstance(calibration_data, Tensor | Mapping | str | tuple)
-    if calibration_data is not None and (single or not isinstance(calibration_data, Iterable)):
-        raise TypeError(
-            f"{owner}: calibration_data is a {type(calibration_data).__name__}; give a list of "
-            "batches or a DataLoader"
-        )
-    whole = isinstance(calibration_batches, int) and not isinstance(calibration_batches, bool)
-    if not whole or calibration_batches < 1:  # type: ignore[operator]
-        raise ValueError(
-            f"{owner}: calibration_batches={calibration_batches!r}; write a number of batches, "
-            "1 or more"
-        )
-    if isinstance(stages, str) or not isinstance(stages, Sequence):
-        raise ValueError(f"{owner}: stages={stages!r}; write a list, such as ['validate', 'test']")
-    for stage in stages:
-        if stage not in STAGES:
-            raise ValueError(
-                f"{owner}: stages={list(stages)}: unknown stage {stage!r}; "
-                f"write any of {', '.join(STAGES)}"
-            )

@@ -17,7 +17,7 @@ class Activity:
     """What a layer of neurons did while it was watched.
 
     Attributes:
-        threshold: The potential at which its neurons fire.
+        threshold: The potential at which its neurons fire; the highest where they differ.
     """
 
     threshold: float
@@ -46,7 +46,8 @@ def record_activity(network: nn.Module) -> Iterator[dict[str, Activity]]:
 
     Yields:
         Layer path -> activity, in the network's order; empty where there is no
-        ``neuron.BaseNode``, and without the layers that were not called.
+        ``neuron.BaseNode``, and without the layers that were not called or that
+        record nothing.
     """
     nodes = {
         path: module
@@ -74,8 +75,11 @@ def record_activity(network: nn.Module) -> Iterator[dict[str, Activity]]:
 def _recorder(path: str, recorded: dict[str, Activity]) -> Any:
     def record(node: Any, inputs: tuple[Any, ...], output: Any) -> None:
         del inputs
-        activity = recorded.setdefault(path, Activity(float(node.v_threshold)))
         multi = node.step_mode == "m"
+        if multi and node.v_seq is None:
+            return  # steps through a sequence by itself, without a record of its potentials
+        highest = float(torch.as_tensor(node.v_threshold).detach().max())
+        activity = recorded.setdefault(path, Activity(highest))
         spikes = output.detach()
         activity._spikes.append(spikes if multi else spikes[None])
         activity._potentials.append(node.v_seq.detach() if multi else node.v.detach()[None])

@@ -99,6 +99,8 @@ def shapes_per_sample(
     for axis in (0, 1):
         resize = Resize(axis)
         other, ran = probe(resize)
+        if resize.before is None:
+            break  # nothing from outside goes into the network
         if ran and _grows(seen, other):
             return _per_sample(seen, other, resize, named)
         # Where the first axis cannot change, the second is a batch only behind time steps.

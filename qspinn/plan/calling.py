@@ -11,6 +11,27 @@ Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 Run = Callable[[], object]
 
 
+def as_run(module: nn.Module, run: object, owner: str) -> Run | None:
+    """A function that runs ``module``: the one that was given, or a call on one batch.
+
+    Args:
+        module: Any module.
+        run: A function without arguments, a batch as :func:`call` takes it, or ``None``.
+        owner: The call that asks, for the error.
+
+    Raises:
+        TypeError: Anything else.
+    """
+    if run is None or callable(run):
+        return run
+    if not isinstance(run, Tensor | tuple | Mapping):
+        raise TypeError(
+            f"{owner}: run is a {type(run).__name__}; give a function that runs the module, or one "
+            "batch: a tensor, a tuple of positional arguments, or a dictionary of keyword arguments"
+        )
+    return lambda: call(module, run)
+
+
 def call(module: nn.Module, inputs: Inputs) -> object:
     """Calls ``module`` on one batch.
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from qspinn.plan.expected import check_module
+
 # What torch.compile leaves on a function that it has wrapped.
 _WRAPPED = "_torchdynamo_orig_callable"
 # Their classes come with the installation, so nobody has compiled a method of them.
@@ -25,8 +27,10 @@ def check_not_compiled(module: nn.Module, owner: str) -> None:
         owner: The call or callback that asks, for the error.
 
     Raises:
+        TypeError: Not a module.
         ValueError: A module, a ``forward`` or another method that is compiled.
     """
+    check_module(module, owner)
     found = next(_compiled_parts(module), None)
     if found is None:
         return

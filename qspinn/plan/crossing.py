@@ -21,7 +21,7 @@ from qspinn.plan.synapses import is_synapse
 # What only collects the results of all steps.
 _COLLECTING = frozenset({"cat", "stack"})
 _SLICING = frozenset({"select", "unbind", "split", "split_with_sizes", "chunk", "slice"})
-_SUMMING = frozenset({"add", "add_"})
+_SUMMING: frozenset[str | None] = frozenset({"add"})
 _OVERWRITING = frozenset({"copy_", "zero_", "zero", "fill_", "fill", "copy"})
 
 
@@ -89,7 +89,7 @@ class StepTracker:
         frame.children[path] = child
         frame.done[step][path] += 1
         for one in given:
-            self._cross(frame, one, step, is_given=True)
+            self._cross(frame, one, step)
             if frame.steps.get(address(one)) == step:
                 frame.fed.add(address(one))
 
@@ -99,7 +99,6 @@ class StepTracker:
         step = frame.calls[child.path] - 1
         for one in made:
             frame.steps[address(one)] = max(step, 0)
-            frame.sums.add(address(one))
 
     def states(self) -> dict[str, list[tuple[int, ...]]]:
         """Module -> shape of each value that is held between its steps."""
@@ -138,9 +137,6 @@ class StepTracker:
 
     def _within(self, frame: Frame, name: str, read: list[Tensor], made: list[Tensor]) -> None:
         steps = [step for one in read if (step := self._step(frame, one)) is not None]
-        sums = name in _SUMMING and all(
-            address(one) in frame.sums or one.dim() == 0 for one in read
-        )
         if not steps:
             return
         # A loop whose current does not change shows its steps only by the calls in it.
@@ -148,20 +144,20 @@ class StepTracker:
         if name not in _COLLECTING:
             frame.done[step][name] += 1
             for one in read:
-                self._cross(frame, one, step, is_sum=sums)
+                self._cross(frame, one, step, by=name)
         for one in made:
             frame.steps[address(one)] = step
-            (frame.sums.add if sums else frame.sums.discard)(address(one))
+            frame.writers[address(one), step] = name
 
-    def _cross(
-        self, frame: Frame, tensor: Tensor, step: int, is_sum: bool = False, is_given: bool = False
-    ) -> None:
+    def _cross(self, frame: Frame, tensor: Tensor, step: int, by: str | None = None) -> None:
         storage = address(tensor)
         earlier = frame.steps.get(storage)
-        if earlier is None or earlier >= step or _geometry(tensor) in frame.slices:
+        if earlier is None or _geometry(tensor) in frame.slices:
             return
-        shape = tuple(tensor.shape)
-        frame.crossings.append(Crossing(storage, earlier, step, shape, is_sum, is_given))
+        frame.readers[storage, earlier].add(by)
+        if earlier < step:
+            shape = tuple(tensor.shape)
+            frame.crossings.append(Crossing(storage, earlier, step, shape, is_given=by is None))
 
     def _step(self, frame: Frame, tensor: Tensor) -> int | None:
         step = frame.slices.get(_geometry(tensor))
@@ -172,7 +168,12 @@ class StepTracker:
         if not frame.crossings:
             return
         steps = max(frame.counted, _loops(frame))
-        held = _renewed([one for one in frame.crossings if not one.is_sum])
+        held = [
+            one
+            for one in _renewed(frame.crossings)
+            # A running sum of outputs only collects.
+            if not _only_collects(frame, (one.storage, one.written))
+        ]
         if steps == 2:  # too few to tell a state from what is merely used twice
             held = [one for one in held if one.storage not in frame.fed]
         # Where what is computed at the end of a step is given on at the beginning of the next, it
@@ -186,6 +187,11 @@ class StepTracker:
     def finish(self, root: Frame) -> None:
         """Closes the outermost frame."""
         self._close(root)
+
+
+def _only_collects(frame: Frame, value: tuple[int, int]) -> bool:
+    """Whether a value comes from an addition, and is used by additions only."""
+    return {frame.writers.get(value), *frame.readers[value]} <= _SUMMING
 
 
 def _renewed(crossings: list[Crossing]) -> list[Crossing]:

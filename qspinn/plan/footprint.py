@@ -137,9 +137,17 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
     """The footprint of what ``inventory`` lists; tensors not in ``plan`` are 32-bit.
 
     Raises:
+        TypeError: Arguments of other types.
         ValueError: The network has no spiking neuron, and the plan does not say that
             it may have none.
     """
+    given: tuple[object, object] = (inventory, plan)
+    if not isinstance(given[0], Inventory) or not isinstance(given[1], ResolvedPlan | None):
+        raise TypeError(
+            f"footprint_of: inventory is a {type(inventory).__name__} and plan a "
+            f"{type(plan).__name__}; write footprint_of(resolved.inventory, resolved), or "
+            "footprint(module, plan, example_input)"
+        )
     if plan is not None:
         plan.check_neurons()
     quantized = {} if plan is None else {tensor.path: tensor for tensor in plan.tensors}

@@ -19,7 +19,6 @@ class Crossing:
         written: The step in which it was written.
         used: The step in which it was used.
         shape: Its shape, batch dimension included.
-        is_sum: Whether it is a running sum of outputs, which only collects.
         is_given: Whether it was given to a layer, and not used by an operation.
     """
 
@@ -27,7 +26,6 @@ class Crossing:
     written: int
     used: int
     shape: tuple[int, ...]
-    is_sum: bool = False
     is_given: bool = False
 
 
@@ -47,7 +45,8 @@ class Frame:
         slices: Views of a sequence -> the number of the slice.
         counted: How many slices there are.
         steps: Storage -> the step that what lies there was computed in.
-        sums: Storages that hold running sums.
+        writers: Storage and step of a value -> the operation that it comes from.
+        readers: Storage and step of a value -> the operations that used it; ``None`` for a child.
         done: Step -> what was computed in it, and how many times.
         crossings: What crossed between steps within this call.
     """
@@ -63,6 +62,9 @@ class Frame:
     slices: dict[Geometry, int] = field(default_factory=dict)
     counted: int = 0
     steps: dict[int, int] = field(default_factory=dict)
-    sums: set[int] = field(default_factory=set)
+    writers: dict[tuple[int, int], str] = field(default_factory=dict)
+    readers: dict[tuple[int, int], set[str | None]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
     done: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     crossings: list[Crossing] = field(default_factory=list)

@@ -10,10 +10,21 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
+# From here on a threshold is another way to write that a neuron never fires: a readout.
+_NEVER = 2.0**40
+
+
+def stated_threshold(module: nn.Module) -> float | Tensor | None:
+    """The neuron's ``v_threshold``, whatever it is: looks at no value, and so waits for no GPU."""
+    return _number_or_tensor(getattr(module, "v_threshold", None))
+
 
 def threshold_of(module: nn.Module) -> float | Tensor | None:
-    """What the neuron fires at: one number, or a tensor; ``None`` where there is none."""
-    return _number_or_tensor(getattr(module, "v_threshold", None))
+    """What the neuron fires at: one number, or a tensor; ``None`` where it never fires."""
+    value = stated_threshold(module)
+    if value is None or bool(torch.as_tensor(value).min() >= _NEVER):
+        return None
+    return value
 
 
 def has_threshold(module: nn.Module) -> bool:
@@ -51,6 +62,9 @@ def refused_constant(module: nn.Module) -> str | None:
         value = getattr(module, name, None)
         if value is not None and _number_or_tensor(value) is None:
             return f"has a {type(value).__name__} as its {name}"
+    threshold = threshold_of(module)
+    if threshold is not None and not bool((torch.as_tensor(threshold).abs() < _NEVER).all()):
+        return "has values in its v_threshold that are not finite, or beyond any format"
     return None
 
 

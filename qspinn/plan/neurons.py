@@ -17,7 +17,14 @@ from qspinn.plan.neuron_constants import has_threshold, refused_constant
 from qspinn.plan.overrides import is_overridden, is_patched, is_property
 
 __all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "fires_exactly"]
-__all__ += ["has_threshold", "is_unknown_neuron", "reset_states", "state_names", "why_not"]
+__all__ += [
+    "has_threshold",
+    "is_unknown_neuron",
+    "nearly_binary",
+    "reset_states",
+    "state_names",
+    "why_not",
+]
 
 Charge = Literal["if", "lif", "plif", "filter", "fallback"]
 
@@ -100,10 +107,14 @@ def fires_binary(module: nn.Module) -> bool:
     ``hard + (soft - soft.detach())`` and its like miss 0 and 1 by some last bits.
     """
     answer = _answer(module)
-    if answer is None:
-        return True
-    near = (answer - answer.round()).abs() <= _NEARLY
-    return bool((near & ((answer.round() == 0) | (answer.round() == 1))).all())
+    return answer is None or nearly_binary(answer)
+
+
+def nearly_binary(values: Tensor) -> bool:
+    """Whether all values are 0 or 1, up to a float's rounding."""
+    whole = values.round()
+    near = (values - whole).abs() <= _NEARLY
+    return bool((near & ((whole == 0) | (whole == 1))).all())
 
 
 def fires_exactly(module: nn.Module) -> bool:
@@ -206,22 +217,24 @@ def _bypassed(module: nn.Module) -> str | None:
     return None
 
 
-def _device_of(module: nn.Module) -> torch.device:
-    held = (*module.parameters(), *module.buffers())
-    return held[0].device if held else torch.device("cpu")
-
-
 def _answer(module: nn.Module) -> Tensor | None:
     """What the surrogate function answers to numbers below, at and above the threshold."""
     function: Any = getattr(module, "surrogate_function", None)
     if function is None:
         return None
-    probe = torch.tensor([-9.0, -1.3, -0.25, -1e-6, 0.0, 1e-6, 0.25, 0.3, 1.1, 2.7, 9.0])
-    try:
-        # A surrogate may draw random numbers; a look at it must not move the generator.
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            answer: Tensor = function(probe.to(_device_of(module)))
-        return answer.float()
-    except Exception:
-        # Not a function of any tensor: what it answers is not known.
-        return torch.tensor([math.nan])
+    values = torch.tensor([-9.0, -1.3, -0.25, -1e-6, 0.0, 1e-6, 0.25, 0.3, 1.1, 2.7, 9.0])
+    for shape in ((-1, 1), (-1, 1, 1, 1)):
+        probe = values.reshape(shape).to(_device_of(module))
+        try:
+            # A surrogate may draw random numbers; a look at it must not move the generator.
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                answer: Tensor = function(probe)
+            return answer.float()
+        except Exception:
+            continue
+    return torch.tensor([math.nan])
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    held = (*module.parameters(), *module.buffers())
+    return held[0].device if held else torch.device("cpu")

@@ -10,6 +10,7 @@ from qspinn.plan.declared import declares_tensors, layers_of
 from qspinn.plan.float_class import shown
 from qspinn.plan.inventory import LayerInfo
 from qspinn.plan.neurons import charge_of, is_unknown_neuron, why_not
+from qspinn.plan.recurrent import recurrent_states
 from qspinn.plan.summary import listed
 from qspinn.plan.synapses import SYNAPSES, is_synapse, weight_changed_by
 from qspinn.plan.trace import Trace
@@ -64,7 +65,7 @@ def reason_of(path: str, module: nn.Module, trace: Trace | None) -> str:
             return f"{changed}, so that it does not compute with the weight that it stores"
     if trace is not None and not trace.called(path):
         return "was not called in the dry run"
-    if trace is not None and path in trace.state_shapes:
+    if recurrent_states(module) or (trace is not None and path in trace.state_shapes):
         return "keeps a state from step to step in a way that is not known"
     return NO_FORM
 

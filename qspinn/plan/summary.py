@@ -171,7 +171,8 @@ def _held(inventory: Inventory, excluded: frozenset[str]) -> Iterable[tuple[Laye
     """What is held and is a fixed-point number or could be one."""
     for layer in inventory.layers:
         for info in layer.tensors:
-            is_number = info.role is not None or info.word_length is None
+            # Counters are whole numbers anyhow, and a rule's constants are no part of a network.
+            is_number = info.role is not None or not (info.word_length or info.for_training)
             is_held = info.role not in UNSTORED_ROLES and info.path not in excluded
             if is_number and is_held and info.tied_to is None:
                 yield layer, info

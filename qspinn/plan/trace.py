@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -93,13 +94,14 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
 
     def states_of(resize: Resize | None) -> tuple[dict[str, Shapes], bool]:
         other, ran = Watch(module, _states_held, resize), True
-        with _preserved_attributes(module):
+        # What follows the network, such as a loss, may want the batch that was given.
+        with _preserved_attributes(module), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             try:
                 # What is kept is a state if a second pass computes with it.
                 for _ in range(2 if persists else 1):
                     _watched(module, run, other)
             except Exception:
-                # What follows the network, such as a loss, may want the batch that was given.
                 ran = not other.failed_inside
             return _states_seen(module, other), ran
 

@@ -177,8 +177,10 @@ class Watch(TorchDispatchMode):
         if kind in ("neuron", "fallback", "synapse"):
             self._report_off_grid(given, takes_current=kind != "synapse")
         if kind == "synapse":
-            # Silence of the data says nothing; neurons are made to answer.
-            shows = bool(main.any()) or (value is not None and value.is_signal)
+            # Silence says nothing, of data or of sums (behind a rectifier); neurons are made to
+            # answer.
+            spikes = value is not None and value.is_signal and not value.contents
+            shows = bool(main.any()) or spikes
             binary = _is_binary(main) and shows
             seen.binary_inputs[path] = seen.binary_inputs.get(path, True) and binary
             dimensions: int = module.weight.dim()  # type: ignore[operator]

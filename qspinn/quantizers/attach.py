@@ -24,6 +24,7 @@ from qspinn.plan.overrides import is_overridden
 from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
+from qspinn.quantizers.floats import warn_of_floats
 from qspinn.quantizers.held_plan import drop_plan, hold_plan
 from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import (
@@ -34,7 +35,12 @@ from qspinn.quantizers.neuron import (
     QuantizedReadout,
     QuantizedSimpleNode,
 )
-from qspinn.quantizers.neuron_formats import check_grids, check_shapes, check_still_known
+from qspinn.quantizers.neuron_formats import (
+    check_grids,
+    check_shapes,
+    check_still_known,
+    highest_threshold,
+)
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
 from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
@@ -68,12 +74,10 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
             module that declares its tensors refuses its formats, or steps that
             cannot be compiled.
     """
-    check_module(module, "attach")
-    check_resolved(plan, "attach")
     check_not_compiled(module, "attach")
-    with torch.inference_mode(False):  # what is made here outlives it
-        _attach(module, plan, None, compile_steps)
-    hold_plan(module, plan)
+    check_resolved(plan, "attach")
+    _attach(module, plan, None, compile_steps)
+    warn_of_floats(plan)
     return module
 
 
@@ -113,17 +117,17 @@ def detach(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, with SpikingJelly's states reset.
     """
-    check_module(module, "detach")
+    drop_plan(module)
     for child in module.modules():
         if is_swapped(child):
             restore(child)
-    drop_plan(module)
     reset_states(module)
     return module
 
 
 def is_attached(module: nn.Module) -> bool:
     """Whether any layer of ``module`` has a quantizer."""
+    check_module(module, "is_attached")
     return any(is_swapped(child) for child in module.modules())
 
 
@@ -134,6 +138,7 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         ``(path, value)`` for each synapse layer with quantizers, batch norm folded,
         and for all that other modules declare with a value.
     """
+    check_module(module, "quantized_parameters")
     for path, child in module.named_modules():
         prefix = f"{path}." if path else ""
         if isinstance(child, QuantizedDeclared):
@@ -147,6 +152,7 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}bias", bias
 
 
+@torch.inference_mode(False)  # what is made here outlives it
 def _attach(
     module: nn.Module,
     plan: ResolvedPlan,
@@ -192,6 +198,8 @@ def _attach(
     _swap_all(swaps)
     if declared:
         reset_states(module)
+    if observers is None:
+        hold_plan(module, plan)
     return module
 
 
@@ -312,6 +320,7 @@ def _neuron_swap(
             quantizer.observers[name] = observer
     check_grids(layer, tensors)
     check_shapes(child, layer)
+    quantizer.highest = highest_threshold(child, tensors)
     quantizer.own_start = is_overridden(child, "materialize_states")
     quantizer.snaps = layer.charge != "fallback" and not fires_exactly(child)
     if observers is None and quantizer.states:

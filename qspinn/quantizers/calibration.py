@@ -11,7 +11,7 @@ from torch import nn
 
 from qspinn.fixed_point import Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
-from qspinn.plan.calling import Inputs, Run, call
+from qspinn.plan.calling import Inputs, Run, as_run
 from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import (
@@ -22,7 +22,7 @@ from qspinn.quantizers.attach import (
 )
 from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
-from qspinn.quantizers.folding import folded_parameters, importance
+from qspinn.quantizers.folding import folded_parameters, heard
 from qspinn.quantizers.looking import has_input
 from qspinn.quantizers.matching import SpikeMatcher, spike_matchers, watch
 from qspinn.quantizers.neuron_formats import (
@@ -104,7 +104,7 @@ def calibrate(
         else:
             plan = plan.with_formats(_parameter_formats(module, layer, tensors))
     matchers = {} if learning else spike_matchers(module, plan)
-    observers = _observe(module, plan, run, matchers)
+    observers = _observe(module, plan, as_run(module, run, "calibrate"), matchers)
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         node = module.get_submodule(layer.path)
@@ -118,7 +118,7 @@ def calibrate(
 def _observe(
     module: nn.Module,
     plan: ResolvedPlan,
-    run: Run | Inputs | None,
+    run: Run | None,
     matchers: dict[str, SpikeMatcher],
 ) -> Observers:
     observers = attach_observers(module, plan)
@@ -132,7 +132,7 @@ def _observe(
             )
         with evaluation_mode(module):
             if observers and run is not None:
-                run() if callable(run) else call(module, run)
+                run()
     finally:
         for handle in handles:
             handle.remove()
@@ -167,11 +167,11 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
         norm = None if layer.norm is None else module.get_submodule(layer.norm)
         with torch.no_grad():
             weight, bias = folded_parameters(child, norm)
-        counts = None if norm is None else importance(child, norm)
+        counts = None if norm is None else heard(child, norm)
         for name, value, count in (("weight", weight, counts), ("bias", bias, None)):
             tensor = _open(tensors, name)
             if tensor is not None and value is not None:
-                formats[tensor.path] = stored_format(tensor, value, importance=count)
+                formats[tensor.path] = stored_format(tensor, value, counts=count)
     formats |= decay_formats(child, layer, tensors)
     return formats
 
@@ -195,7 +195,7 @@ def _observed_formats(
         if tensor.role == "input":
             signed = observer.minimum < 0.0
         elif tensor.info.name == "v" and has_threshold(node):
-            at_least = threshold_to_hold(node, tensors)
+            at_least = threshold_to_hold(node, tensors, float(values.abs().max()))
             step_at_most = step_to_tell_apart(node)
             values = as_the_neuron_sees_it(node, values)
         chosen = choose_format(

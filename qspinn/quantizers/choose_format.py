@@ -43,7 +43,6 @@ def choose_format(
     at_least: float = 0.0,
     step_at_most: float = math.inf,
     current: FixedPointFormat | None = None,
-    importance: Tensor | None = None,
 ) -> FixedPointFormat:
     """The format of ``word_length`` bits that suits ``values`` best.
 
@@ -61,8 +60,6 @@ def choose_format(
         step_at_most: A positive number; the format's step is no longer, unless
             ``at_least`` leaves no choice.
         current: The format in use, which stays where it is nearly as good.
-        importance: How much each squared error counts; the shape of ``values``. The
-            least important values may then be far out of the range.
 
     Returns:
         The format.
@@ -72,10 +69,9 @@ def choose_format(
     held = None if current is None else integer_bits_of(current, word_length, signed)
     if method in LEAST_ERROR:
         top = limits.clamped(covering_integer_bits(float(magnitudes.max())) + 1)
-        tried = RANGES_TRIED if importance is None else 2 * RANGES_TRIED
-        lowest = max(limits.floor, top - 1 - tried)
+        lowest = max(limits.floor, top - 1 - RANGES_TRIED)
         errors = {
-            bits: _squared_error(values, _format(bits, word_length, signed), rounding, importance)
+            bits: _squared_error(values, _format(bits, word_length, signed), rounding)
             for bits in range(top, lowest - 1, -1)
         }
         return _format(least_error(errors, held), word_length, signed)
@@ -227,20 +223,15 @@ def _format(integer_bits: int, word_length: int, signed: bool) -> FixedPointForm
     return FixedPointFormat(integer_bits, word_length - int(signed) - integer_bits, signed)
 
 
-def _squared_error(
-    values: Tensor, fmt: FixedPointFormat, rounding: str, importance: Tensor | None
-) -> float:
-    return float(squared_errors(values.reshape(1, -1), fmt, rounding, importance))
+def _squared_error(values: Tensor, fmt: FixedPointFormat, rounding: str) -> float:
+    return float(squared_errors(values.reshape(1, -1), fmt, rounding))
 
 
-def squared_errors(
-    rows: Tensor, fmt: Format, rounding: str, importance: Tensor | None = None
-) -> Tensor:
+def squared_errors(rows: Tensor, fmt: Format, rounding: str) -> Tensor:
     """The squared error of quantising each row of ``rows`` ``[R, n]``; ``[R]``, float64."""
     measured = "nearest" if rounding == "stochastic" else rounding
     exact = rows.detach().double()
-    errors = (quantize(exact, fmt, measured) - exact).square()
-    return (errors if importance is None else errors * importance.reshape(1, -1)).sum(1)
+    return (quantize(exact, fmt, measured) - exact).square().sum(1)
 
 
 def percentile(magnitudes: Tensor) -> float:

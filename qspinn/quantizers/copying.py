@@ -58,6 +58,9 @@ def independent_module(module: nn.Module) -> nn.Module:
             for name, value in vars(child).items():
                 if name not in _KEPT_BY_TORCH:
                     vars(child)[name] = rebinding.rebound(value)
+            if "_metric_attributes" in vars(child):
+                # Lightning's cache of which metric is whose is by identity: the originals' here.
+                vars(child)["_metric_attributes"] = None
     return copied
 
 

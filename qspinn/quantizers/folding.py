@@ -19,10 +19,8 @@ from qspinn.plan.synapses import TRANSPOSED
 # The largest weight of a channel that would vanish becomes this many steps: more than one, so
 # that no rounding makes it 0. No channel's largest weight is more than so many ranges.
 LEFT_STEPS = 1.5
-# So many times the usual output of a channel is far above it; so small a part of the largest one
-# is hardly any.
-FAR_ABOVE = 2.0
-HARDLY = 1e-3
+# A channel that meets less than this part of what another one meets is silent.
+SILENT = 1e-4
 MOST_RANGES = 4.0
 
 
@@ -53,14 +51,12 @@ def over_weights(layer: nn.Module, values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def importance(layer: nn.Module, norm: nn.Module) -> Tensor:
-    """How much an error in a folded weight counts; broadcasts over the layer's weight.
+def heard(layer: nn.Module, norm: nn.Module) -> Tensor:
+    """Which output channels meet inputs at all; broadcasts over the layer's weight.
 
-    It is the mean square of the inputs that a channel meets: the variance of its output divided
-    by the sum of its squared weights. A channel whose inputs are silent has enormous folded
-    weights of no effect, which must not take the range from the others. Nor may one whose gamma
-    is far above the others': what it puts out is far beyond a threshold anyway, so of its errors
-    no more counts than of the others', relative to its size. The running variance is freed from
+    A channel whose inputs are silent has no variance, so that its folded weights are enormous and
+    of no effect: they must not take the range from the others. What a channel meets is the
+    variance of its output by the sum of its squared weights. The running variance is freed from
     the 1 that it began with.
     """
     held: Any = norm
@@ -70,10 +66,8 @@ def importance(layer: nn.Module, norm: nn.Module) -> Tensor:
         known = (variance - rest).clamp(min=0.0) / (1.0 - rest)
         variance = torch.where(rest < 1.0, known, variance)
     squares = _by_channel(layer).square().sum(1)
-    counts = torch.where(squares > 0, variance / squares, torch.zeros_like(squares))
-    size = (fold_scale(norm).square() * variance).sqrt()
-    most = FAR_ABOVE * size[size > HARDLY * size.max()].median()
-    return over_weights(layer, torch.where(size > most, counts * (most / size).square(), counts))
+    met = torch.where(squares > 0, variance / squares, torch.zeros_like(squares))
+    return over_weights(layer, met > SILENT * met.max())
 
 
 def folded_bias(layer: nn.Module, norm: nn.Module, scale: Tensor) -> Tensor:

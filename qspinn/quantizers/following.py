@@ -18,7 +18,7 @@ from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold, leak_of, threshold_of
 from qspinn.quantizers.extents import moved_extents
-from qspinn.quantizers.folding import folded_parameters, importance
+from qspinn.quantizers.folding import folded_parameters, heard
 from qspinn.quantizers.looking import STATES, is_open, passing, points
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
@@ -210,7 +210,7 @@ class Following:
                     value,
                     current=tensor.format,
                     sample_size=STORED_SAMPLE,
-                    importance=importance(child, norm) if name == "weight" and norm else None,
+                    counts=heard(child, norm) if name == "weight" and norm else None,
                 )
             if tensor.path in moved:
                 self.extents[tensor.path] = moved[tensor.path]
@@ -228,7 +228,10 @@ class Following:
                 if tensor.role in STATES and is_open(tensor) and tensor.path in self.ranges:
                     at_least, step_at_most = 0.0, float("inf")
                     if name == "v" and has_threshold(node):
-                        at_least = threshold_to_hold(node, _with_open(tensors, "v_threshold"))
+                        seen = self.ranges[tensor.path]
+                        at_least = threshold_to_hold(
+                            node, _with_open(tensors, "v_threshold"), max(-seen.low, seen.high)
+                        )
                         step_at_most = step_to_tell_apart(node)
                     formats[tensor.path] = self._range_format(tensor, at_least, step_at_most)
         held = {tensor.path: tensor.format for tensor in tensors.values()}

@@ -16,7 +16,12 @@ def hold_plan(module: nn.Module, plan: ResolvedPlan) -> None:
 
 
 def drop_plan(module: nn.Module) -> None:
-    """Forgets it."""
+    """Forgets it, at the beginning of ``detach``.
+
+    Raises:
+        TypeError: Not a module.
+    """
+    check_module(module, "detach")
     module.__dict__.pop(_NAME, None)
 
 

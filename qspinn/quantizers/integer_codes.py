@@ -11,7 +11,7 @@ from qspinn.fixed_point import Format, to_integers
 from qspinn.plan import layers_of
 from qspinn.quantizers.attach import quantized_parameters
 from qspinn.quantizers.held_plan import plan_of
-from qspinn.quantizers.neuron import NeuronQuantizer
+from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class IntegerCodes:
     """One tensor as a device stores it.
 
     Attributes:
-        codes: Whole numbers; the value of code ``n`` is ``n * format.step``.
-        format: Of the tensor.
+        codes: Whole numbers; :func:`qspinn.fixed_point.from_integers` gives their values,
+            code times step.
+        format: Of the tensor, with one step, or one per channel.
     """
 
     codes: Tensor

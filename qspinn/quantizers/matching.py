@@ -73,8 +73,14 @@ class SpikeMatcher:
             self._step(step)
 
     def best(self, like: FixedPointFormat) -> FixedPointFormat:
-        """The candidate that changes least; of equals the one closest to ``like``."""
+        """The candidate that changes least; of equals the one closest to ``like``.
+
+        ``like`` itself where no candidate changes more than another, as in a readout that never
+        fires: there the potential counts, and the spikes say nothing about it.
+        """
         errors = self.errors.tolist()
+        if min(errors) == max(errors):
+            return like
         distance = [abs(one.fraction_bits - like.fraction_bits) for one in self.candidates]
         order = sorted(range(len(errors)), key=lambda i: (errors[i], distance[i]))
         return self.candidates[order[0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -110,7 +112,7 @@ class FallbackNode(_SteppingNode):
     ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
         """The neuron's own step with quantised constants, then the rounding of its states."""
         quantizer = self._quantizer
-        with substituted(self, **_constants(quantizer, self)):  # type: ignore[arg-type]
+        with _with_constants(self, _constants(quantizer, self)):
             outputs, states = super().single_step_functional_forward(  # type: ignore[misc]
                 inputs, states, **kwargs
             )
@@ -145,7 +147,7 @@ class QuantizedSimpleNode(Swapped):
         if quantizer.snaps:
             function = node.surrogate_function
             constants["surrogate_function"] = lambda h: snapped(function(h))
-        with substituted(node, **constants):
+        with _with_constants(node, constants):
             spike: Tensor = super().single_step_forward(x)  # type: ignore[misc]
         if quantizer.charge == "fallback":
             node.v = quantizer.rounded("v", node.v)
@@ -209,6 +211,29 @@ def _constants(quantizer: NeuronQuantizer, node: Any) -> dict[str, Any]:
     return constants
 
 
+@contextmanager
+def _with_constants(node: Any, constants: dict[str, Any]) -> Iterator[None]:
+    """Lets a step of the neuron's own see these constants, and keeps what it makes of them.
+
+    A threshold that adapts is moved by the step itself.
+    """
+    versions = {name: _version(value) for name, value in constants.items()}
+    with substituted(node, **constants):
+        yield
+        seen = {name: vars(node)[name] for name in constants}
+    for name, value in seen.items():
+        if value is not constants[name]:
+            setattr(node, name, value)
+        elif _version(value) != versions[name]:
+            with torch.no_grad():
+                getattr(node, name).copy_(value)
+
+
+def _version(value: object) -> int:
+    counts = isinstance(value, Tensor) and not value.is_inference()
+    return value._version if counts else 0  # type: ignore[attr-defined]
+
+
 def _like(quantizer: NeuronQuantizer, output: Any, x: Tensor) -> Any:
     return quantizer.spikes_like(output, x) if is_values(output) else output
 
@@ -216,4 +241,5 @@ def _like(quantizer: NeuronQuantizer, output: Any, x: Tensor) -> Any:
 def sequence_number(node: Any) -> int:
     """The number of the sequence that a neuron is in, or is about to begin."""
     begun: int = node._quantizer.sequences
-    return begun if isinstance(node.v, Tensor) else begun + 1
+    state = next(iter(node._memories.values()))
+    return begun if isinstance(state, Tensor) else begun + 1

@@ -20,6 +20,8 @@ Tensors = dict[str, ResolvedTensor]
 
 # A learned leak may double, and a learned threshold grow by half, before it saturates.
 LEAK_ROOM = 2.0
+# How far above every potential a threshold lies that is there to be never reached.
+FAR = 64.0
 THRESHOLD_ROOM = 1.5
 
 
@@ -38,12 +40,21 @@ def decay_formats(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Fo
     return {decay.path: _constant_format(values, decay)}
 
 
-def threshold_to_hold(node: Any, tensors: Tensors) -> float:
+def threshold_to_hold(node: Any, tensors: Tensors, largest_potential: float = math.inf) -> float:
     """The largest number that the threshold may become on its own grid.
 
-    With room above, where it is learned.
+    With room above, where it is learned. Zero for a readout, whose threshold is far above all
+    that its potential ever is, so that it never fires: a membrane that reached it would have
+    no bits left for the potential.
+
+    Args:
+        node: The neuron.
+        tensors: Its tensors.
+        largest_potential: The largest absolute value that its potential was seen to have.
     """
     values = _thresholds(node)
+    if float(values.min()) >= FAR * max(1.0, largest_potential):
+        return 0.0
     room = THRESHOLD_ROOM if _is_learned(threshold_of(node)) else 1.0
     largest = max(0.0, room * float(values.max()))
     threshold = tensors.get("v_threshold")
@@ -100,7 +111,8 @@ def check_neuron(node: Any, layer: LayerInfo, tensors: Tensors) -> None:
     fires = stated
     if threshold is not None and threshold.format is not None:
         fires = on_grid(threshold, threshold.format, stated)
-    _check_reachable(membrane, membrane.format, float(fires.max()))
+    if not holds_no_threshold(node, membrane):
+        _check_reachable(membrane, membrane.format, float(fires.max()))
     reset = reset_of(node) or 0.0
     held = float(on_grid(membrane, membrane.format, _values(reset)))
     always = (fires <= held) & (stated > reset)
@@ -110,6 +122,28 @@ def check_neuron(node: Any, layer: LayerInfo, tensors: Tensors) -> None:
             f"{_shown(fires[always])}, not above the potential that a spike resets to: the neuron "
             "would fire at every step; write a longer word length or another rounding"
         )
+
+
+def holds_no_threshold(node: Any, membrane: ResolvedTensor) -> bool:
+    """Whether a membrane's format was chosen for a readout, see :func:`threshold_to_hold`."""
+    fmt = membrane.format
+    if membrane.settings.format is not None or not isinstance(fmt, FixedPointFormat):
+        return False
+    lowest = float(_thresholds(node).min())
+    return lowest >= FAR and lowest > fmt.max
+
+
+def highest_threshold(node: Any, tensors: Tensors) -> float | None:
+    """What no threshold of the neuron may exceed: the membrane's largest number.
+
+    ``None`` where there is no such limit: the membrane stays in float, or is that of a readout.
+    """
+    membrane = tensors.get("v")
+    if membrane is None or not isinstance(membrane.format, FixedPointFormat):
+        return None
+    if not has_threshold(node) or holds_no_threshold(node, membrane):
+        return None
+    return membrane.format.max
 
 
 def check_grids(layer: LayerInfo, tensors: Tensors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat
-from qspinn.plan.neuron_constants import leak_of, reset_of, threshold_of
+from qspinn.plan.neuron_constants import leak_of, reset_of, stated_threshold
 from qspinn.plan.neurons import Charge
 from qspinn.quantizers.charge import exact_charge
 from qspinn.quantizers.compiled_step import StepConstants
@@ -27,6 +27,8 @@ class NeuronQuantizer:
         states: State name -> quantizer; a state that is missing stays in float.
         threshold: Quantizer of the threshold.
         decay: Quantizer of ``1/tau``.
+        highest: The membrane's largest number, where thresholds that are tensors must not lie
+            above it.
         compute_dtype: Float type in which the charge is exact.
         spike_dtype: Float type of the network, and so of the spikes.
         own_start: Whether the neuron begins a sequence with states of its own making.
@@ -40,6 +42,7 @@ class NeuronQuantizer:
     states: dict[str, TensorQuantizer] = field(default_factory=dict)
     threshold: TensorQuantizer | None = None
     decay: TensorQuantizer | None = None
+    highest: float | None = None
     compute_dtype: torch.dtype = torch.float32
     spike_dtype: torch.dtype = torch.float32
     own_start: bool = False
@@ -58,18 +61,18 @@ class NeuronQuantizer:
     def threshold_of(self, node: Any) -> float | Tensor:
         """The threshold that is compared with, on its grid; a tensor where there are several.
 
-        A learned one may outgrow what the membrane can hold. It stays at the membrane's
-        largest number then, at which a saturated membrane still fires.
+        A learned one may outgrow what the membrane can hold. It stays at ``highest`` then, at
+        which a saturated membrane still fires.
         """
-        value = threshold_of(node)
-        assert value is not None  # the plan has a threshold where the node has one
+        value = stated_threshold(node)
+        if value is None:
+            return math.inf  # a readout
         if not isinstance(value, Tensor):
             return value if self.threshold is None else self.threshold.constant(value)
         if self.threshold is not None:
             value = self.threshold.stored(value, node.training and value.requires_grad)
-            membrane = self.states["v"].format if "v" in self.states else None
-            if isinstance(membrane, FixedPointFormat):
-                value = value.clamp(max=membrane.max)
+            if self.highest is not None:
+                value = value.clamp(max=self.highest)
         return value
 
     def reset_of(self, node: Any) -> float | None:

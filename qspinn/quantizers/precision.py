@@ -20,6 +20,7 @@ from qspinn.fixed_point.exactness import (
     fraction_bits_of,
 )
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.expected import check_resolved
 from qspinn.plan.neuron_constants import leak_of
 from qspinn.quantizers.declared import declared_accumulators
 from qspinn.quantizers.neuron import NeuronQuantizer
@@ -36,6 +37,7 @@ def accumulator_word_lengths(plan: ResolvedPlan, module: nn.Module | None = None
     Returns:
         Layer path -> bits, for the layers whose sums lie on a grid.
     """
+    check_resolved(plan, "accumulator_word_lengths")
     lengths = {} if module is None else declared_accumulators(module)
     for layer in plan.inventory.layers:
         if layer.kind == "synapse":
@@ -105,12 +107,14 @@ def rounded_sums(plan: ResolvedPlan) -> dict[str, str]:
     """
     rounded = {}
     for layer in plan.inventory.layers:
+        if layer.kind != "synapse" or layer.in_float32 is None or not _takers(layer, plan):
+            continue
         bits = accumulator_word_length(layer, plan.of_layer(layer.path))
-        if layer.in_float32 is None or bits is None or not _takers(layer, plan):
+        if bits is None:
             continue
         if bits - 1 > FLOAT32_BITS:
             rounded[layer.path] = (
-                f"sums of {bits} bits go through {layer.in_float32} in float32, which holds "
+                f"sums of up to {bits} bits go through {layer.in_float32}, where a float32 holds "
                 f"{FLOAT32_BITS}"
             )
     return rounded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -56,6 +57,10 @@ def quantize_module(
         The copy, in evaluation mode. ``plan_of(copy)`` says what it was quantised with;
         neuron states are reset by ``functional.reset_net``, as ever.
 
+    Warns:
+        UserWarning: Something stays in 32-bit, or lies on no grid between layers, without
+            the plan saying so; with the summary of the plan.
+
     Raises:
         TypeError: An argument of another type; the error says what to give.
         ValueError: A plan that does not fit the module, or no batches.
@@ -83,7 +88,12 @@ def quantize_module(
 
     inventory = _fullest(copied, [partial(run_one, batch) for batch in used])
     resolved: ResolvedPlan = calibrate(copied, resolve(plan, inventory), run_all)
-    return attach(copied, resolved, compile_steps)
+    attach(copied, resolved, compile_steps)
+    summary = resolved.summary()
+    if not summary.is_as_planned:
+        lines = "\n  ".join(summary.lines())
+        warnings.warn(f"{OWNER}: not all of it is in fixed point.\n  {lines}", stacklevel=2)
+    return copied
 
 
 def _checked(module: object, plan: object, run: object) -> QuantizationPlan:

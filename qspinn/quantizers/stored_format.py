@@ -13,8 +13,6 @@ from qspinn.quantizers.choose_format import choose_channel_format, choose_format
 
 # Beyond so many values, a format is chosen on an evenly spaced sample with both extremes in it.
 SAMPLE_SIZE = 65536
-# Channels whose errors count less than this part of the most important one's are left out.
-NEGLIGIBLE = 1e-6
 
 
 def stored_format(
@@ -24,7 +22,7 @@ def stored_format(
     signed: bool = True,
     current: Format | None = None,
     sample_size: int = SAMPLE_SIZE,
-    importance: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> Format:
     """The format that suits ``value`` best, as the tensor's settings say.
 
@@ -34,8 +32,7 @@ def stored_format(
         signed: Whether the format has a sign bit.
         current: The format in use, which stays where it is nearly as good.
         sample_size: How many values it is chosen on, at most.
-        importance: How much an error counts, where that differs between channels;
-            broadcasts over ``value``. What counts next to nothing is left out.
+        counts: Which values count, broadcasts over ``value``; ``None``, or none: all do.
 
     Raises:
         ValueError: Values that are not finite.
@@ -52,20 +49,13 @@ def stored_format(
             sample, 0, length, method, rounding, signed=signed, current=held
         )
         return PerChannelFormat(length, fmt.fraction_bits, signed, axis)
-    flat, counts = value.detach().reshape(-1), None
-    if importance is not None:
-        counts = importance.expand_as(value).reshape(-1)
-        counting = importance > NEGLIGIBLE * importance.max()
-        if bool(counting.any()) and not bool(counting.all()):
-            kept = counting.expand_as(value).reshape(-1)
-            flat, counts = flat[kept], counts[kept]
+    flat = value.detach().reshape(-1)
+    if counts is not None and bool(counts.any()) and not bool(counts.all()):
+        flat = flat[counts.expand_as(value).reshape(-1)]
     if flat.numel() > sample_size:
-        places = evenly(flat, sample_size)
-        flat, counts = flat[places], None if counts is None else counts[places]
+        flat = flat[evenly(flat, sample_size)]
     one = current if isinstance(current, FixedPointFormat) else None
-    return choose_format(
-        flat, length, method, rounding, signed=signed, current=one, importance=counts
-    )
+    return choose_format(flat, length, method, rounding, signed=signed, current=one)
 
 
 def sampled(rows: Tensor, most: int) -> Tensor:

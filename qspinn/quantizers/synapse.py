@@ -91,9 +91,10 @@ class QuantizedSynapse(Swapped):
         if quantizer.observer is not None:
             quantizer.observer.see(x)
         with torch.autocast(x.device.type, enabled=False):
-            # A reduced-precision product would not be exact.
-            x = x.to(layer.weight.dtype)  # type: ignore[arg-type]
-            x = quantizer.quantized_input(x)
+            # A reduced-precision product would not be exact. Sums in float64 are rounded once, to
+            # the grid of the input, where rounding them to float32 before would move ties.
+            own: torch.dtype = layer.weight.dtype  # type: ignore[assignment]
+            x = quantizer.quantized_input(x.to(torch.promote_types(x.dtype, own))).to(own)
             norm = quantizer.norm
             if norm is not None and norm.training:
                 return self._unscaled(x, norm, *args, **kwargs)
@@ -114,7 +115,9 @@ class QuantizedSynapse(Swapped):
             scale = resolvable_scale(scale, extents, quantizer.format, quantizer.rounding)
         weight = folded_weight(layer, scale)
         if quantizer is not None:
-            weight = quantizer.stored(weight, training=True)
+            # With its gradient: behind a batch norm a larger weight lowers the scale, so that it
+            # does not outgrow its range for good, and one whose gradient is cut stays behind.
+            weight = quantizer.stored_in_training(weight)
         y = self._computed(x, weight, None, torch.float32, *args, **kwargs)
         y = y / per_channel(scale, layer)
         bias: Tensor | None = layer.bias  # type: ignore[assignment]

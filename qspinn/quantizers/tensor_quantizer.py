@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format, fake_quantize, stored_draws
+from qspinn.fixed_point import Format, fake_quantize, quantize, stored_draws
 from qspinn.plan import ResolvedTensor
 
 
@@ -82,6 +82,11 @@ class TensorQuantizer:
         return fake_quantize(
             value, self.format, self.rounding, self.overflow, self.generator(value.device)
         )
+
+    def stored_in_training(self, value: Tensor) -> Tensor:
+        """As :meth:`stored`, with the gradient everywhere, where the value saturates too."""
+        kept = quantize(value.detach(), self.format, self.rounding, self.overflow)
+        return kept + (value - value.detach())  # exactly 0, with the gradient of the value
 
     def stored(self, value: Tensor, training: bool) -> Tensor:
         """A value that a device stores, such as a weight.

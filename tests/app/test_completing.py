@@ -123,6 +123,13 @@ def test_null_among_other_options_is_one_line(monkeypatch, capsys):
     assert "csv, wandb" in error
 
 
+def test_the_flag_of_a_multirun_may_stand_anywhere(monkeypatch):
+    given = ["train.py", "seed=1,2", "-m", "logger=null", "--cfg", "job"]
+    monkeypatch.setattr("sys.argv", given)
+    prepare_arguments()
+    assert given == ["train.py", "-m", "seed=1,2", "~logger", "--cfg", "job"]
+
+
 @pytest.mark.parametrize(
     "argument",
     ["data.root=null", "seed=null", "runs=null", "logger=csv", "case=a,b", "-m"],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 from qspinn.callbacks import PostTrainingQuantization, ResetStates
@@ -198,3 +199,22 @@ def test_a_network_that_diverged_at_the_end_is_said(
     assert callback.quantized_module is None
     assert "the network has diverged" in str(callback.failure)
     assert "but quantising its network failed" in caplog.text
+
+
+def test_a_logger_that_fails_at_the_end_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(CSVLogger):
+        def log_metrics(self, metrics: Any, step: Any = None) -> None:
+            if any(name.startswith("ptq/") for name in metrics):
+                raise OSError("disk full")
+            super().log_metrics(metrics, step)
+
+    callback = ptq()
+    stock = trainer(tmp_path, callback, logger=Full(tmp_path))
+    with caplog.at_level(logging.ERROR, "qspinn"):
+        stock.fit(module(), loader(NAME), loader(NAME, 6, seed=1))
+    assert stock.state.finished
+    assert "ptq/val_loss" in callback.metrics
+    assert isinstance(callback.failure, OSError)
+    assert "a logger failed to take the metrics" in caplog.text

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
-from qspinn.quantizers import is_attached
+from qspinn.quantizers import is_attached, load_quantized, plan_of, save_quantized
 from tests.callbacks.harness import NAME, PLAN, fit, module, ptq, simple_fit, trainer
 from tests.callbacks.strangers import Stranger, loader
 
@@ -233,3 +233,46 @@ def test_a_resumed_training_is_tried_too(tmp_path: Path) -> None:
             ckpt_path=tmp_path / "epoch=0.ckpt",
         )
     assert stock.global_step == 3  # those of the checkpoint
+
+
+def test_a_module_may_ask_its_trainer_for_the_epoch(tmp_path: Path) -> None:
+    asked = []
+
+    class Annealing(Stranger):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            asked.append((self.current_epoch, self.trainer.max_epochs))
+            super().validation_step(batch, batch_idx)
+
+    callback = ptq()
+    stock = trainer(tmp_path, callback, num_sanity_val_steps=0)
+    simple_fit(stock, module(kind=Annealing))
+    assert callback.failure is None
+    # Both batches of the evaluation at the end: as after the last epoch.
+    assert asked[-2:] == [(stock.current_epoch, 2)] * 2
+
+
+@pytest.mark.parametrize("name", ["ptq", "itq"])
+def test_a_compiled_part_that_nobody_sees(tmp_path: Path, name: str) -> None:
+    class Hiding(Stranger):
+        """Holds its compiled network in a list, where it is no submodule."""
+
+        def forward(self, x: Any) -> Any:
+            if "fast" not in vars(self):
+                self.fast = [torch.compile(self.network, backend="eager")]
+            return self.fast[0](x)
+
+    stock = trainer(tmp_path, CALLBACKS[name]())
+    with pytest.raises((RuntimeError, ValueError), match=r"compiled|was not called"):
+        simple_fit(stock, module(kind=Hiding))
+    assert stock.global_step == 0
+
+
+def test_the_plan_of_a_module_that_learned_quantised(tmp_path: Path) -> None:
+    callback, fitted = CALLBACKS["itq"](), module()
+    simple_fit(trainer(tmp_path, callback), fitted)
+    assert plan_of(fitted).formats() == callback.resolved_plan.formats()
+    save_quantized(fitted, tmp_path / "learned.pt")
+    loaded = load_quantized(module(seed=4), tmp_path / "learned.pt").eval()
+    images = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), fitted.eval()(images))

@@ -77,3 +77,21 @@ def test_a_network_that_learns_by_itself(
     assert "weights UQ0.3\n" in printed
     weights, wins = 64 * 10, 10
     assert f"{3 * weights} bits to classify, {3 * weights + 16 * wins} to learn\n" in printed
+
+
+def test_plain_pytorch(repository: Path, tmp_path: Path) -> None:
+    text = (repository / "docs" / "reuse.md").read_text()
+    (snippet,) = re.findall(r"```py\n(.*?)```", text, re.S)
+    printed = printed_by(snippet, repository, tmp_path)
+    accuracies = re.findall(r"(\d\.\d{3}) (?:in 32-bit|quantised|when loaded)", printed)
+    assert len(accuracies) == 3
+    assert all(float(accuracy) > 0.8 for accuracy in accuracies)
+    assert accuracies[1] == accuracies[2]
+    assert "quantised: 100% of the parameters, 100% of the states\n" in printed
+    weights, others = 8 * 9 + 10 * 128, (8 + 10) + 8 * 64 + 2
+    assert f"{4 * weights + 6 * others} bits, " in printed
+    pattern = r"^layers.5.weight: Q(-?\d+)\.(\d+), torch.int\d+, (-\d+) to (\d+)$"
+    found = re.search(pattern, printed, re.M)
+    whole, fraction, lowest, highest = map(int, found.groups())
+    assert whole + fraction == 3
+    assert -8 <= lowest < 0 < highest <= 7

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from qspinn.metrics import record_activity
@@ -53,6 +53,30 @@ def test_spikes_and_potentials_are_those_of_the_steps_written_out(
     assert torch.equal(recorded["3"].spikes, out)
     assert [one.threshold for one in recorded.values()] == [0.5, 0.25]
     assert all(0 < one.spikes.mean() < 1 for one in recorded.values())
+
+
+def test_the_highest_of_several_thresholds_is_told() -> None:
+    net = network()
+    for node in (net[1], net[3]):
+        node.surrogate_function = surrogate.Rect()
+    net[1].v_threshold = torch.linspace(0.1, 0.75, 6)
+    del net[3].v_threshold
+    net[3].v_threshold = torch.nn.Parameter(torch.tensor(0.5))
+    with torch.no_grad(), record_activity(net) as recorded:
+        run(net, "m")
+    assert [one.threshold for one in recorded.values()] == [0.75, 0.5]
+
+
+def test_a_neuron_that_records_nothing_is_left_out() -> None:
+    class Own(neuron.IFNode):
+        def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+            return (x_seq.cumsum(0) >= 1.0).float()
+
+    net = network()
+    net[1] = Own(step_mode="m")
+    with torch.no_grad(), record_activity(net) as recorded:
+        run(net, "m")
+    assert list(recorded) == ["3"]
 
 
 @pytest.mark.parametrize("mode", ["m", "s"])

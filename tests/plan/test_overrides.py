@@ -107,6 +107,18 @@ class OwnSurrogate(nn.Module):
         return self.own(x)
 
 
+class PerChannel(nn.Module):
+    """A slope for each channel, or feature."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        soft = torch.sigmoid(self.slope * x)
+        return (x >= 0).float() + (soft - soft.detach())
+
+
 class Clamped(neuron.LIFNode):
     """Begins elsewhere; SpikingJelly's step."""
 
@@ -190,11 +202,13 @@ class TestSurrogates:
             surrogate.ATan(),
             OwnSurrogate(),
             surrogate.Rect(),
+            PerChannel(3),
+            PerChannel(3, 1, 1),
             lambda x: (x >= 0).float(),
             lambda x: (x > 0).float() + torch.sigmoid(x) - torch.sigmoid(x).detach(),
             lambda x: torch.sigmoid(x) + ((x > 0).float() - torch.sigmoid(x)).detach(),
         ],
-        ids=["library", "module", "library without a kernel", "lambda", "hard + soft", "soft"],
+        ids=str,
     )
     def test_whatever_fires_is_understood(self, function: Any) -> None:
         assert charge_of(neuron.LIFNode(surrogate_function=function)) == "lif"
@@ -235,10 +249,59 @@ class TestSurrogates:
         assert slope in (None, 2 * 32)
         assert found == plain
 
+    def test_a_layer_inside_a_surrogate_is_no_synapse(self) -> None:
+        class Gated(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.gate = nn.Linear(50, 50)
+
+            def forward(self, x: Tensor) -> Tensor:
+                soft = torch.sigmoid(x) * self.gate(x.expand(*x.shape[:-1], 50))
+                return (x >= 0).float() + (soft - soft.detach())
+
+        node = neuron.LIFNode(surrogate_function=Gated())
+        network = nn.Sequential(nn.Linear(6, 50), node, nn.Linear(50, 2)).eval()
+        assert charge_of(node) == "lif"
+        info = inspect(network, spikes(2, 6)).layer("1.surrogate_function.gate")
+        assert info.kind == "other"
+        assert [tensor.count for tensor in info.tensors] == [2500, 50]
+
+    def test_a_layer_inside_the_step_of_a_neuron_is_a_synapse(self) -> None:
+        class Recurrent(neuron.LIFNode):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weights = nn.Linear(5, 5)
+
+            def single_step_functional_forward(self, inputs: Any, states: Any, **_: Any) -> Any:
+                taken = inputs[0] + self.weights((states[0] > 0.5).float())
+                return super().single_step_functional_forward((taken,), states)
+
+        found = inspect(nn.Sequential(nn.Linear(6, 5), Recurrent()).eval(), spikes(2, 6))
+        assert found.layer("1").charge == "fallback"
+        assert found.layer("1.weights").kind == "synapse"
+
     def test_nearly_binary_spikes_leave_the_next_input_binary(self) -> None:
         node = neuron.LIFNode(surrogate_function=lambda x: (x >= 0).float() + x - x.detach())
         network = nn.Sequential(nn.Linear(6, 50), node, nn.Linear(50, 2)).eval()
         assert "input" not in inspect(network, spikes(2, 6)).layer("2").roles()
+
+
+def test_the_potentials_of_a_readout_that_is_not_understood_are_counted() -> None:
+    class Last(neuron.NonSpikingLIFNode):
+        def forward(self, x_seq: Tensor) -> Tensor:
+            return super().forward(x_seq)[-1]
+
+    network = nn.Sequential(layer.Linear(6, 5, step_mode="m"), Last()).eval()
+    found = footprint(network, QuantizationPlan.uniform(8), spikes(3, 2, 6))
+    assert found.by_tensor["1.v"] == 5 * 32
+
+
+def test_a_hook_that_scales_spikes_makes_the_next_input_non_binary() -> None:
+    network = nn.Sequential(nn.Linear(6, 50), neuron.LIFNode(), nn.Linear(50, 2)).eval()
+    with torch.no_grad():
+        network[0].bias.fill_(3.0)
+    network[1].register_forward_hook(lambda module, taken, sent: sent * 0.5)
+    assert "input" in inspect(network, spikes(2, 6)).layer("2").roles()
 
 
 class TestRecurrent:

@@ -164,7 +164,7 @@ class TestCalibration:
         found = calibrate(net, QuantizationPlan.uniform(bits).resolve(net, inputs()), inputs())
         fmt = found.of_layer("1")["v"].format
         assert isinstance(fmt, FixedPointFormat)
-        highest = float(torch.as_tensor(THRESHOLDS[kind]).max())
+        highest = float(torch.as_tensor(THRESHOLDS[kind]).detach().max())
         assert fmt.max >= highest
         attach(net, found)
         assert float(torch.as_tensor(net[1]._quantizer.threshold_of(net[1])).max()) <= fmt.max

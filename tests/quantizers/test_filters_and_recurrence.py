@@ -146,6 +146,20 @@ class TestSynapseFilter:
             results.append(run(network, x, step_mode))
         assert torch.equal(*results)
 
+    def test_says_when_a_sequence_begins(self) -> None:
+        """A stochastic input draws anew for each sequence, at each of its steps."""
+        network = nn.Sequential(layer.Linear(6, 20), layer.SynapseFilter(3.0)).eval()
+        x = torch.rand(2, 6)
+        rules = [{"role": "input", "word_length": 3, "rounding": "stochastic"}]
+        found = QuantizationPlan.from_rules(rules).resolve(network, x)
+        attach(network, calibrate(network, found, x))
+        results = []
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            results.append(run(network, x.expand(3, 2, 6), "s"))
+        assert torch.equal(results[0], results[1])
+        assert not torch.equal(results[0], results[2])
+
     def test_another_step_of_its_own_is_rounded_after_it(self) -> None:
         class Slower(layer.SynapseFilter):
             def single_step_functional_forward(self, inputs: Any, states: Any, **_: Any) -> Any:

@@ -134,6 +134,14 @@ def test_each_sequence_begins_anew() -> None:
     assert membrane(calibrated(made, x[None], run)) == membrane(calibrated(made, x))
 
 
+def test_a_layer_that_never_fires_is_left_to_the_squared_error() -> None:
+    x = spikes_in()
+    made = network(neuron.IFNode(v_threshold=1e6))
+    found = [calibrated(made, x, calibration=one) for one in ("spikes", "mse")]
+
+    assert membrane(found[0]) == membrane(found[1])
+
+
 def test_in_training_and_for_other_roles_it_is_the_squared_error() -> None:
     x = spikes_in()
     made = network(neuron.IFNode())

@@ -276,6 +276,40 @@ def test_spikes_that_miss_one_by_last_bits_become_exact(kind: Any, reset: float 
     assert float(net[0].weight.grad.abs().sum()) > 0.0
 
 
+READOUTS = (float("inf"), 1e38, 1e9, 1000.0, torch.tensor(999.0), torch.full((8,), torch.inf))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("threshold", READOUTS, ids=str)
+def test_a_readout_that_never_fires_keeps_its_bits(threshold: Any, learned: bool) -> None:
+    """What some write as a threshold out of reach costs the potential no precision."""
+    node = neuron.LIFNode(tau=3.0, surrogate_function=surrogate.Rect())
+    if learned:
+        del node.v_threshold
+        threshold = nn.Parameter(torch.as_tensor(threshold, dtype=torch.float32).clone())
+    node.v_threshold = threshold
+    net = nn.Sequential(layer.Linear(6, 8), node)
+    functional.set_step_mode(net, "m")
+    x = torch.rand(STEPS, 2, 6)
+    assert not bool(ran(net.eval(), x).any())
+    potential = node.v.clone()
+    net, found = quantized(net, plan(8), x)
+    assert not bool(ran(net, x).any())
+    assert float((node.v - potential).abs().max()) < 0.05
+    assert len(node.v.unique()) > 8
+    assert ("v_threshold" in found.of_layer("1")) == (
+        float(torch.as_tensor(threshold).detach().max()) < 1e12
+    )
+
+
+def test_a_far_threshold_that_is_reached_is_held() -> None:
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), neuron.IFNode(v_threshold=200.0)).eval()
+    nn.init.constant_(net[0].weight, 150.0)
+    x = torch.ones(1, 1)
+    found = calibrate(net, plan(8).resolve(net, x), lambda: [net(x) for _ in range(4)])
+    assert membrane(found, "1").max >= 200.0
+
+
 class Fires(neuron.SimpleLIFNode):
     """Own rules for firing and for what follows it."""
 
@@ -311,6 +345,40 @@ def test_own_rules_of_simple_nodes_are_kept_and_their_states_rounded(
     # At 12 bits it is close to the float network, which the plain node is not.
     torch.testing.assert_close(out, ran(net, x), atol=0.02, rtol=0.0)
     torch.testing.assert_close(v, net[1].v, atol=0.02, rtol=0.0)
+
+
+class Adapts(neuron.LIFNode):
+    """A threshold that its own step moves: replaced, or in place."""
+
+    def single_step_functional_forward(self, inputs: Any, states: Any, **kwargs: Any) -> Any:
+        out = super().single_step_functional_forward(inputs, states, **kwargs)
+        self.v_threshold = self.v_threshold + 0.25
+        return out
+
+
+class AdaptsInPlace(neuron.SimpleIFNode):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.v_threshold
+        self.register_buffer("v_threshold", torch.tensor(1.0))
+
+    def neuronal_reset(self, spike: Tensor) -> None:
+        super().neuronal_reset(spike)
+        self.v_threshold.add_(0.25)
+
+
+@pytest.mark.parametrize("make", [Adapts, AdaptsInPlace])
+def test_a_threshold_that_adapts_is_not_put_back(make: Any) -> None:
+    rules = [{"role": "threshold", "format": "UQ3.2"}, {"role": "membrane", "format": "Q3.4"}]
+    net = stacked(make())
+    found = QuantizationPlan.from_rules(rules).resolve(net, spikes())
+    if make is AdaptsInPlace:
+        net[1].v_threshold.fill_(1.0)
+    else:
+        net[1].v_threshold = 1.0
+    attach(net, found)
+    ran(net)
+    assert float(net[1].v_threshold) == 1.0 + 0.25 * STEPS
 
 
 def test_thresholds_per_channel_in_a_neuron_without_a_formula() -> None:

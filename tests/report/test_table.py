@@ -8,7 +8,6 @@ from qspinn.records import RecordError
 from qspinn.report.table import NEEDED, read_table, write_table
 from qspinn.selection import Run, Target, select
 
-
 SUMMARY = {
     "parameters": {"quantized": 60, "total": 64},
     "states": {"quantized": 10, "total": 10},
