@@ -107,7 +107,8 @@ class QuantizationPlan:
             word_length: Bits per value, 1 to 24.
             rounding: One of :data:`qspinn.fixed_point.ROUNDINGS`.
             overflow: ``"saturate"`` or ``"wrap"``.
-            calibration: How a word length is split: ``"max"``, ``"percentile"``, ``"mse"``.
+            calibration: How a word length is split: ``"max"``, ``"percentile"``, ``"mse"``,
+                ``"spikes"``.
             granularity: ``"tensor"`` or ``"channel"``.
             roles: Role -> settings that differ for it, e.g.
                 ``{"membrane": {"word_length": 10}}``; null settings are no exception.

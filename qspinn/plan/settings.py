@@ -11,7 +11,7 @@ FLOAT32: Final = "float32"
 # What only trains, such as a teacher, is not on the device.
 EXCLUDED: Final = "excluded"
 UNQUANTIZED: Final = (FLOAT32, EXCLUDED)
-CALIBRATIONS: Final = ("max", "percentile", "mse")
+CALIBRATIONS: Final = ("max", "percentile", "mse", "spikes")
 GRANULARITIES: Final = ("tensor", "channel")
 # Codes of at most 24 bits are exact in the float32 that the simulation computes in.
 MAX_WORD_LENGTH: Final = 24
@@ -29,7 +29,8 @@ class TensorSettings:
             integer and fraction bits.
         rounding: One of :data:`qspinn.fixed_point.ROUNDINGS`.
         overflow: ``"saturate"`` or ``"wrap"``.
-        calibration: ``"max"``, ``"percentile"`` or ``"mse"``.
+        calibration: ``"max"``, ``"percentile"``, ``"mse"``, or for the membrane of a layer
+            that fires ``"spikes"`` (elsewhere that is ``"mse"``).
         granularity: ``"tensor"``, or ``"channel"`` for one split per output
             channel (weights and biases; other roles have one per tensor).
     """

@@ -24,6 +24,7 @@ from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.folding import folded_parameters, heard
 from qspinn.quantizers.looking import has_input
+from qspinn.quantizers.matching import SpikeMatcher, spike_matchers, watch
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
     check_neuron,
@@ -102,20 +103,27 @@ def calibrate(
             plan = plan.with_formats(declared_formats(child, layer.path, tensors, learning))
         else:
             plan = plan.with_formats(_parameter_formats(module, layer, tensors))
-    observers = _observe(module, plan, as_run(module, run, "calibrate"))
+    matchers = {} if learning else spike_matchers(module, plan)
+    observers = _observe(module, plan, as_run(module, run, "calibrate"), matchers)
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         node = module.get_submodule(layer.path)
-        plan = plan.with_formats(_observed_formats(node, tensors, observers))
+        plan = plan.with_formats(_observed_formats(node, tensors, observers, matchers))
         if layer.kind == "neuron":
             plan = plan.with_formats(threshold_format(node, plan.of_layer(layer.path)))
             check_neuron(node, layer, plan.of_layer(layer.path))
     return plan
 
 
-def _observe(module: nn.Module, plan: ResolvedPlan, run: Run | None) -> Observers:
+def _observe(
+    module: nn.Module,
+    plan: ResolvedPlan,
+    run: Run | None,
+    matchers: dict[str, SpikeMatcher],
+) -> Observers:
     observers = attach_observers(module, plan)
     watched = _watch_inputs(module, plan)
+    handles = watch(matchers, module)
     try:
         if observers and run is None:
             raise ValueError(
@@ -126,6 +134,8 @@ def _observe(module: nn.Module, plan: ResolvedPlan, run: Run | None) -> Observer
             if observers and run is not None:
                 run()
     finally:
+        for handle in handles:
+            handle.remove()
         detach(module)
     others = [path for path, seen in watched.items() if not seen.is_binary(training=False)]
     if others:
@@ -166,7 +176,9 @@ def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) ->
     return formats
 
 
-def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict[str, Format]:
+def _observed_formats(
+    node: Any, tensors: Tensors, observers: Observers, matchers: dict[str, SpikeMatcher]
+) -> dict[str, Format]:
     formats: dict[str, Format] = {}
     for tensor in tensors.values():
         observer = observers.get(tensor.path)
@@ -186,7 +198,7 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
             at_least = threshold_to_hold(node, tensors, float(values.abs().max()))
             step_at_most = step_to_tell_apart(node)
             values = as_the_neuron_sees_it(node, values)
-        formats[tensor.path] = choose_format(
+        chosen = choose_format(
             values,
             tensor.word_length,
             tensor.settings.calibration or "mse",
@@ -195,4 +207,6 @@ def _observed_formats(node: Any, tensors: Tensors, observers: Observers) -> dict
             at_least=at_least,
             step_at_most=step_at_most,
         )
+        matcher = matchers.get(tensor.path)
+        formats[tensor.path] = chosen if matcher is None else matcher.best(like=chosen)
     return formats

@@ -19,6 +19,8 @@ from qspinn.fixed_point import (
 from qspinn.fixed_point.format import MAX_BITS
 
 PERCENTILE = 99.9
+# "spikes" is decided by whoever can see spikes; where there are none, by the squared error.
+LEAST_ERROR = ("mse", "spikes")
 # How many ranges below the largest value the squared error is tried for: at
 # 2^-6 of the range nearly everything would saturate.
 RANGES_TRIED = 6
@@ -65,7 +67,7 @@ def choose_format(
     magnitudes = values.detach().abs().reshape(-1)
     limits = range_limits(word_length, signed, at_least, step_at_most)
     held = None if current is None else integer_bits_of(current, word_length, signed)
-    if method == "mse":
+    if method in LEAST_ERROR:
         top = limits.clamped(covering_integer_bits(float(magnitudes.max())) + 1)
         lowest = max(limits.floor, top - 1 - RANGES_TRIED)
         errors = {
@@ -137,7 +139,7 @@ def choose_channel_format(
     rows = values.detach().movedim(axis, 0).reshape(values.shape[axis], -1)
     held = [None if fmt is None else fmt.integer_bits for fmt in _channels(current, rows)]
     limits = range_limits(word_length, signed)
-    if method == "mse":
+    if method in LEAST_ERROR:
         bits = _best_channel_bits(rows, word_length, rounding, signed, held, limits)
     else:
         largest = rows.abs().amax(1).tolist() if method == "max" else map(percentile, rows.abs())

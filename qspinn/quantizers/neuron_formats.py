@@ -61,7 +61,7 @@ def threshold_to_hold(node: Any, tensors: Tensors, largest_potential: float = ma
     if threshold is None:
         return largest
     fmt = threshold.format or _constant_format(values, threshold)
-    return max(largest, float(_on_grid(threshold, fmt, values).max()))
+    return max(largest, float(on_grid(threshold, fmt, values).max()))
 
 
 def step_to_tell_apart(node: Any) -> float:
@@ -110,11 +110,11 @@ def check_neuron(node: Any, layer: LayerInfo, tensors: Tensors) -> None:
     stated = _thresholds(node)
     fires = stated
     if threshold is not None and threshold.format is not None:
-        fires = _on_grid(threshold, threshold.format, stated)
+        fires = on_grid(threshold, threshold.format, stated)
     if not holds_no_threshold(node, membrane):
         _check_reachable(membrane, membrane.format, float(fires.max()))
     reset = reset_of(node) or 0.0
-    held = float(_on_grid(membrane, membrane.format, _values(reset)))
+    held = float(on_grid(membrane, membrane.format, _values(reset)))
     always = (fires <= held) & (stated > reset)
     if bool(always.any()):
         raise ValueError(
@@ -203,7 +203,7 @@ def _fits(shape: tuple[int, ...], state: tuple[int, ...]) -> bool:
 
 def _check_leaks(tensor: ResolvedTensor, fmt: Format, leak: float | Tensor) -> None:
     values = _values(leak)
-    lost = (_on_grid(tensor, fmt, values) == 0.0) & (values != 0.0)
+    lost = (on_grid(tensor, fmt, values) == 0.0) & (values != 0.0)
     if bool(lost.any()):
         raise ValueError(
             f"{tensor.path}: 1/tau={_shown(values[lost])} becomes 0 in {fmt}; write more fraction "
@@ -261,7 +261,8 @@ def _is_learned(constant: float | Tensor | None) -> bool:
     return isinstance(constant, Tensor) and constant.requires_grad
 
 
-def _on_grid(tensor: ResolvedTensor, fmt: Format, values: Tensor) -> Tensor:
+def on_grid(tensor: ResolvedTensor, fmt: Format, values: Tensor) -> Tensor:
+    """Constants on the grid of ``fmt``, rounded as ``tensor`` is."""
     return TensorQuantizer.of(replace(tensor, format=fmt)).stored(values, training=False)
 
 

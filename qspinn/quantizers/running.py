@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, covering_integer_bits
 from qspinn.quantizers.choose_format import (
+    LEAST_ERROR,
     RANGES_TRIED,
     RangeLimits,
     covering_bits,
@@ -94,7 +95,7 @@ class RunningRange:
         """The format that suits what was seen; as :func:`choose_format` says."""
         limits = range_limits(word_length, self.signed, at_least, step_at_most)
         held = None if current is None else integer_bits_of(current, word_length, self.signed)
-        if method == "mse":
+        if method in LEAST_ERROR:
             bits = least_error(self._allowed(limits), held)
         else:
             largest = self.largest if method == "max" else self.large
