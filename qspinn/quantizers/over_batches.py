@@ -6,14 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from qspinn.plan import (
-    Inventory,
-    QuantizationPlan,
-    ResolvedPlan,
-    inspect,
-    needs_forward_pass,
-    resolve,
-)
+from qspinn.plan import QuantizationPlan, ResolvedPlan, inspect, resolve
 from qspinn.quantizers.calibration import NotBinaryError, calibrate
 from qspinn.quantizers.looking import with_inputs
 
@@ -41,24 +34,13 @@ def calibrated_on(
         for one in runs:
             one()
 
-    inventory = _inventory(module, runs)
+    inventory = inspect(module, run=runs[0]) if runs else inspect(module)
     resolved = resolve(plan, inventory)
     resolved.check_neurons()
     try:
         return calibrate(module, resolved, run, learning)
-    except NotBinaryError as error:  # seen only now that the neurons spike by themselves
+    except NotBinaryError as error:
+        # Counts of events may all be 0 or 1 in the first batch, and 2 in the next; and neurons
+        # that spike by themselves may send other numbers than in the dry run.
         resolved = resolve(plan, with_inputs(inventory, error.layers))
         return calibrate(module, resolved, run, learning)
-
-
-def _inventory(module: nn.Module, runs: Sequence[Callable[[], None]]) -> Inventory:
-    """With every input that any batch shows: counts of events may be 0 or 1 in one, 2 in the next.
-
-    One batch at a time, since a dry run keeps what every layer puts out.
-    """
-    if not needs_forward_pass(module):
-        return inspect(module)
-    found = [inspect(module, run=run) for run in runs]
-    fullest = max(found, key=lambda inventory: len(list(inventory.tensors())))
-    inputs = {info.layer for one in found for info in one.tensors() if info.role == "input"}
-    return with_inputs(fullest, sorted(inputs))
