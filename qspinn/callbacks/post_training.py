@@ -193,7 +193,9 @@ class PostTrainingQuantization(QuantizesEvaluations):
             quantized = tried(
                 self.plan, pl_module, trainer, batch, self.forward, self.compile_steps
             )
-            if "validate" in self.stages and validation is not None:
+            # What learns by itself may have nothing to validate before it has learned.
+            validates = "validate" in self.stages and needs_forward_pass(pl_module)
+            if validates and validation is not None:
                 try_to_validate(trainer, quantized.eval(), pl_module, validation)
 
     def _quantize(self, trainer: Trainer, pl_module: LightningModule) -> None:
