@@ -32,6 +32,7 @@ class StepTracker:
         """Starts with nothing."""
         # Storage -> the calls that were running when it was written, and its shape.
         self._written: dict[int, tuple[dict[str, int], tuple[int, ...]]] = {}
+        self._spikes: set[int] = set()
         self._between_calls: dict[str, list[Crossing]] = defaultdict(list)
         self._within_calls: dict[str, list[Crossing]] = {}
 
@@ -81,6 +82,7 @@ class StepTracker:
         calls = {one.path: one.call for one in frames}
         for one in (*made, *written):
             self._written[address(one)] = (calls, tuple(one.shape))
+            self._spikes.discard(address(one))
 
     def child_call(self, frame: Frame, path: str, child: nn.Module, given: list[Tensor]) -> None:
         """Notes that the module of ``frame`` calls a child."""
@@ -100,23 +102,24 @@ class StepTracker:
         for one in made:
             frame.steps[address(one)] = max(step, 0)
 
-    def states(self) -> dict[str, list[tuple[int, ...]]]:
-        """Module -> shape of each value that is held between its steps."""
-        found: dict[str, list[tuple[int, ...]]] = {}
+    def states(self) -> dict[str, list[Crossing]]:
+        """Module -> the values that are held between its steps."""
+        found: dict[str, list[Crossing]] = {}
         claimed: set[int] = set()
         for path, crossings in self._between_calls.items():
-            found[path] = [one.shape for one in _held(crossings)]
+            found[path] = _held(crossings)
             claimed.update(one.storage for one in crossings)
         for path, held in self._within_calls.items():
             # What a layer gets back from its caller is a state of that layer.
-            shapes = [one.shape for one in held if one.storage not in claimed]
-            if shapes and path not in found:
-                found[path] = shapes
+            own = [one for one in held if one.storage not in claimed]
+            if own and path not in found:
+                found[path] = own
         return found
 
-    def forget(self, tensor: Tensor) -> None:
+    def forget(self, tensor: Tensor, are_spikes: bool = False) -> None:
         """Notes that something new lies where ``tensor`` lies, which no operation wrote."""
         self._written.pop(address(tensor), None)
+        (self._spikes.add if are_spikes else self._spikes.discard)(address(tensor))
 
     def wrote(self, tensor: Tensor) -> bool:
         """Whether an operation that was seen wrote what lies there."""
@@ -157,7 +160,8 @@ class StepTracker:
         frame.readers[storage, earlier].add(by)
         if earlier < step:
             shape = tuple(tensor.shape)
-            frame.crossings.append(Crossing(storage, earlier, step, shape, is_given=by is None))
+            is_binary = storage in self._spikes
+            frame.crossings.append(Crossing(storage, earlier, step, shape, by is None, is_binary))
 
     def _step(self, frame: Frame, tensor: Tensor) -> int | None:
         step = frame.slices.get(_geometry(tensor))

@@ -206,22 +206,35 @@ def _other_info(path: str, module: nn.Module, trace: Trace | None) -> LayerInfo 
         float_class(module).__name__,
         tuple(tensors),
         sources=sources_of(path, trace),
-        reason=reason_of(path, module, trace),
+        # Spikes that are kept for a step are in one bit each already.
+        reason=reason_of(path, module, trace)
+        if any(t.word_length is None for t in tensors)
+        else None,
     )
 
 
 def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list[TensorInfo]:
     """The states of a module that steps, but is no neuron that is known."""
     shapes = recurrent_states(module)
+    if trace is None and not shapes and isinstance(module, base.MemoryModule):
+        held = [name for name in module._memories if module._memories_rv[name] is not None]
+        return [TensorInfo(path, name, None, None, is_state=True) for name in held]
+    spikes: frozenset[tuple[str, str]] = frozenset()
     if trace is not None:
         shapes = shapes or trace.state_shapes.get(path, {})
         shapes = shapes if trace.called(path) or path == "" else {}
-    if shapes or not isinstance(module, base.MemoryModule) or trace is not None:
-        return [
-            TensorInfo(path, name, None, shape, is_state=True) for name, shape in shapes.items()
-        ]
-    held = [name for name in module._memories if module._memories_rv[name] is not None]
-    return [TensorInfo(path, name, None, None, is_state=True) for name in held]
+        spikes = trace.spike_states
+    return [
+        TensorInfo(
+            path,
+            name,
+            None,
+            shape,
+            word_length=1 if (path, name) in spikes else None,
+            is_state=True,
+        )
+        for name, shape in shapes.items()
+    ]
 
 
 def _with_ties(module: nn.Module, layers: list[LayerInfo]) -> list[LayerInfo]:

@@ -20,6 +20,7 @@ class Crossing:
         used: The step in which it was used.
         shape: Its shape, batch dimension included.
         is_given: Whether it was given to a layer, and not used by an operation.
+        is_binary: Whether it holds spikes, of one bit each.
     """
 
     storage: int
@@ -27,6 +28,7 @@ class Crossing:
     used: int
     shape: tuple[int, ...]
     is_given: bool = False
+    is_binary: bool = False
 
 
 @dataclass

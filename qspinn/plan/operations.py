@@ -16,7 +16,8 @@ _PRESERVING: Final = frozenset(
     """
     add sub rsub neg abs sum cumsum mm bmm addmm baddbmm addbmm dot mv addmv convolution mul
     square relu relu_ hardtanh clamp clamp_min clamp_max maximum minimum max min amax amin
-    max_pool2d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d max_unpool2d
+    max_pool2d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d
+    adaptive_max_pool3d max_unpool2d
     sort topk cat stack clone copy copy_ _to_copy contiguous flip roll repeat constant_pad_nd pad
     reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d replication_pad3d index
     index_select index_put index_put_ index_copy index_add gather scatter scatter_add
@@ -93,7 +94,7 @@ def leaves_grid(
     if name in _AVERAGES:
         return _average(name, args, kwargs, result)
     if name in _ADAPTIVE:
-        return _averaged(_ratio(args[0].numel(), result))
+        return _adaptive(args[0], result)
     if name == "div" and kwargs.get("rounding_mode") is not None:
         return None
     if name in _SCALING:
@@ -175,6 +176,18 @@ def _average(
 def _ratio(numel: int, result: object) -> Fraction:
     made = tensors_in(result)
     return Fraction(numel, max(1, made[0].numel()))
+
+
+def _adaptive(taken: Tensor, result: object) -> str | None:
+    """Windows of one size, or else of one value each where the result is the larger one."""
+    made = tensors_in(result)[0]
+    count = 1
+    for before, after in zip(taken.shape, made.shape, strict=True):
+        if before % after == 0:
+            count *= before // after
+        elif after % before != 0:
+            return "average over a varying number of values"
+    return _averaged(Fraction(count))
 
 
 def _averaged(count: Fraction) -> str | None:

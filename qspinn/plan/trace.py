@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from qspinn.plan.batch_axis import Resize, shapes_per_sample
 from qspinn.plan.declared import declares_tensors, layers_of
+from qspinn.plan.frames import Crossing
 from qspinn.plan.inventory import Shapes
 from qspinn.plan.kinds import kind_of
 from qspinn.plan.neurons import charge_of, evaluation_mode, reset_states, state_names
@@ -35,12 +36,14 @@ class Trace:
         kept: Layers of which somebody keeps a raw output, or returned it.
         state_shapes: Layer -> shapes of its states, as a device holds them for one sample.
         strange: Modules with somebody's forward hooks.
+        spike_states: Layer and name of what holds spikes, of one bit each.
     """
 
     seen: Sightings
     kept: frozenset[str] = frozenset()
     state_shapes: dict[str, Shapes] = field(default_factory=dict)
     strange: frozenset[str] = frozenset()
+    spike_states: frozenset[tuple[str, str]] = frozenset()
 
     def called(self, path: str) -> bool:
         """Whether the module at ``path`` was called."""
@@ -89,7 +92,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
         result = _watched(module, run, watch)
         kept = _kept(watch.seen.produced)
         persists = _keeps_something(module, watch)
-        seen = _states_seen(module, watch)
+        seen, spikes = _states_seen(module, watch), _spike_states(module, watch)
     del result
 
     def states_of(resize: Resize | None) -> tuple[dict[str, Shapes], bool]:
@@ -113,7 +116,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
 
     states = shapes_per_sample(module, seen, states_of, named, watch.seen.has_batch)
     strange = {path for path, child in module.named_modules() if id(child) in watch.strange}
-    return Trace(watch.seen, kept, states, frozenset(strange))
+    return Trace(watch.seen, kept, states, frozenset(strange), spikes)
 
 
 def _watched(module: nn.Module, run: Callable[[], object], watch: Watch) -> object:
@@ -164,10 +167,20 @@ def _states_seen(module: nn.Module, watch: Watch) -> dict[str, Shapes]:
     states = dict(watch.seen.state_shapes)
     for path, values in watch.tracker.states().items():
         child = module.get_submodule(path)
-        if _names_its_states(child):
-            continue
-        states[path] = _named(child, values)
+        if not _names_its_states(child):
+            names = _names(child, values)
+            states[path] = {name: one.shape for name, one in zip(names, values, strict=True)}
     return states
+
+
+def _spike_states(module: nn.Module, watch: Watch) -> frozenset[tuple[str, str]]:
+    """Layer and name of each state that is the output of a neuron, kept for the next step."""
+    return frozenset(
+        (path, name)
+        for path, values in watch.tracker.states().items()
+        for name, one in zip(_names(module.get_submodule(path), values), values, strict=True)
+        if one.is_binary
+    )
 
 
 def _names_its_states(module: nn.Module) -> bool:
@@ -179,18 +192,18 @@ def _names_its_states(module: nn.Module) -> bool:
     return isinstance(module, base.MemoryModule) and bool(module._memories)
 
 
-def _named(module: nn.Module, shapes: Iterable[tuple[int, ...]]) -> Shapes:
-    """Attributes of these shapes lend their names."""
+def _names(module: nn.Module, values: Iterable[Crossing]) -> list[str]:
+    """Names for states that nobody declared; attributes of their shapes lend theirs."""
     held = {**module._buffers, **vars(module)}
-    named: Shapes = {}
-    for shape in shapes:
+    names: list[str] = []
+    for one in values:
         fitting = (
             name
             for name, value in held.items()
-            if isinstance(value, Tensor) and tuple(value.shape) == shape and name not in named
+            if isinstance(value, Tensor) and tuple(value.shape) == one.shape and name not in names
         )
-        named[next(fitting, f"state{len(named)}")] = shape
-    return named
+        names.append(next(fitting, f"state{len(names)}"))
+    return names
 
 
 def _watched_modules(module: nn.Module) -> Iterable[tuple[str, nn.Module, bool]]:

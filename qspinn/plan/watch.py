@@ -202,11 +202,12 @@ class Watch(TorchDispatchMode):
         kind, strange = self.kinds[id(module)], id(module) in self.strange
         if kind in ("declared", "neuron", "fallback"):
             fires = kind == "declared" or has_threshold(module)
+            are_spikes = kind == "neuron" and fires and not strange
             if isinstance(output, Tensor) and fires:
-                output = self._as_if_active(output, kind == "neuron" and not strange)
+                output = self._as_if_active(output, are_spikes)
             for one in tensors_in(output):
                 self.values[address(one)] = Value(self.clock, is_signal=True)
-                self.tracker.forget(one)
+                self.tracker.forget(one, are_spikes)
         elif kind is not None and isinstance(output, Tensor):
             if kind == "synapse":
                 contents = frozenset({frame.path})

@@ -5,50 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from spikingjelly.activation_based import base
-from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor, nn
 
-from qspinn.plan import (
-    LayerInfo,
-    ResolvedPlan,
-    ResolvedTensor,
-    declares_tensors,
-    layers_of,
-    reset_states,
-)
+from qspinn.plan import ResolvedPlan, declares_tensors, layers_of, reset_states
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.expected import check_module, check_resolved
-from qspinn.plan.neurons import fires_exactly
-from qspinn.plan.overrides import is_overridden
-from qspinn.quantizers.class_swap import Swapped, is_swapped, restore, swap
+from qspinn.quantizers.class_swap import is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
 from qspinn.quantizers.floats import warn_of_floats
 from qspinn.quantizers.held_plan import drop_plan, hold_plan
 from qspinn.quantizers.narrowed import Narrowed
-from qspinn.quantizers.neuron import (
-    FallbackNode,
-    NeuronQuantizer,
-    QuantizedFilter,
-    QuantizedNode,
-    QuantizedReadout,
-    QuantizedSimpleNode,
+from qspinn.quantizers.neuron import NeuronQuantizer
+from qspinn.quantizers.swaps import (
+    Observers,
+    Swap,
+    neuron_swap,
+    set_clocks,
+    submodule,
+    synapse_swaps,
 )
-from qspinn.quantizers.neuron_formats import (
-    check_grids,
-    check_shapes,
-    check_still_known,
-    highest_threshold,
-)
-from qspinn.quantizers.observer import Observer
-from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
-from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
-
-Observers = dict[str, Observer]
-Swap = tuple[nn.Module, type[Swapped], object]
-STEPPING = (QuantizedNode, QuantizedFilter, FallbackNode, QuantizedSimpleNode)
+from qspinn.quantizers.synapse import QuantizedSynapse
 
 
 def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
@@ -175,18 +152,18 @@ def _attach(
         tensors = plan.of_layer(layer.path)
         if not tensors:
             continue
-        child = _submodule(module, layer)
+        child = submodule(module, layer)
         if layer.kind == "declared":
             if observers is None and declared:
                 quantizers = declared_quantizers(child, layer.path, tensors)
                 swaps.append((child, QuantizedDeclared, quantizers))
         elif layer.kind == "synapse":
-            swaps += _synapse_swaps(module, child, layer, plan, observers)
+            swaps += synapse_swaps(module, child, layer, plan, observers)
         else:
-            swaps.append(_neuron_swap(child, layer, tensors, plan, observers))
+            swaps.append(neuron_swap(child, layer, tensors, plan, observers))
     narrowed = (module.get_submodule(path) for path in plan.inventory.narrowed)
     swaps += [(child, Narrowed, None) for child in narrowed]
-    _set_clocks(swaps)
+    set_clocks(swaps)
     own = (p.dtype for _, p in _watched_parameters(module) if p.is_floating_point())
     spike_dtype = next(own, torch.get_default_dtype())
     for _, _, quantizer in swaps:
@@ -231,109 +208,3 @@ def _check_dtypes(module: nn.Module) -> None:
                 f"attach: {name} is {parameter.dtype}, which holds too few bits for exact sums; "
                 "keep the parameters in float32 (mixed precision by autocast is fine)"
             )
-
-
-def _set_clocks(swaps: list[Swap]) -> None:
-    """Tells stochastic inputs by which neuron they know that a sequence begins."""
-    stepping = (child for child, mixin, _ in swaps if issubclass(mixin, STEPPING))
-    clock = next(stepping, None)
-    for _, _, quantizer in swaps:
-        if isinstance(quantizer, SynapseQuantizer) and quantizer.input is not None:
-            quantizer.clock = clock if quantizer.input.rounding == "stochastic" else None
-
-
-def _submodule(module: nn.Module, layer: LayerInfo) -> nn.Module:
-    try:
-        child = module.get_submodule(layer.path)
-    except AttributeError:
-        raise ValueError(
-            f"attach: the module has no layer {layer.path!r}; resolve the plan against this module"
-        ) from None
-    if type(child).__name__ != layer.type_name:
-        raise ValueError(
-            f"attach: {layer.path} is a {type(child).__name__}, the plan was resolved against a "
-            f"{layer.type_name}; resolve the plan against this module"
-        )
-    return child
-
-
-def _quantizer(
-    tensor: ResolvedTensor | None, observers: Observers | None
-) -> TensorQuantizer | None:
-    if tensor is None or (tensor.format is None and observers is not None):
-        return None
-    return TensorQuantizer.of(tensor)
-
-
-def _observer(tensor: ResolvedTensor | None, observers: Observers | None) -> Observer | None:
-    if tensor is None or tensor.format is not None or observers is None:
-        return None
-    return observers.setdefault(tensor.path, Observer())
-
-
-def _synapse_swaps(
-    module: nn.Module,
-    child: nn.Module,
-    layer: LayerInfo,
-    plan: ResolvedPlan,
-    observers: Observers | None,
-) -> list[Swap]:
-    norm = None if layer.norm is None else module.get_submodule(layer.norm)
-    tensors = plan.of_layer(layer.path)
-    quantizer = SynapseQuantizer(
-        weight=_quantizer(tensors.get("weight"), observers),
-        bias=_quantizer(tensors.get("bias"), observers),
-        input=_quantizer(tensors.get("input"), observers),
-        norm=norm,
-        compute_dtype=sum_dtype(layer, plan),
-        output_dtype=output_dtype(layer, plan),
-        observer=_observer(tensors.get("input"), observers),
-    )
-    swaps: list[Swap] = [(child, QuantizedSynapse, quantizer)]
-    if norm is not None:
-        swaps.append((norm, FoldedNorm, None))
-    return swaps
-
-
-def _neuron_swap(
-    child: nn.Module,
-    layer: LayerInfo,
-    tensors: dict[str, ResolvedTensor],
-    plan: ResolvedPlan,
-    observers: Observers | None,
-) -> Swap:
-    assert layer.charge is not None
-    check_still_known(child, layer)
-    quantizer = NeuronQuantizer(
-        charge=layer.charge,
-        threshold=_quantizer(tensors.get("v_threshold"), observers),
-        decay=_quantizer(tensors.get("decay"), observers),
-    )
-    for name, tensor in tensors.items():
-        if tensor.role not in ("membrane", "trace"):
-            continue
-        state = _quantizer(tensor, observers)
-        if state is not None:
-            quantizer.states[name] = state
-        observer = _observer(tensor, observers)
-        if observer is not None:
-            quantizer.observers[name] = observer
-    check_grids(layer, tensors)
-    check_shapes(child, layer)
-    quantizer.highest = highest_threshold(child, tensors)
-    quantizer.own_start = is_overridden(child, "materialize_states")
-    quantizer.snaps = layer.charge != "fallback" and not fires_exactly(child)
-    if observers is None and quantizer.states:
-        quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
-    return child, _mixin_of(child, layer), quantizer
-
-
-def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
-    if isinstance(child, spiking.NonSpikingBaseNode):
-        return QuantizedReadout
-    if isinstance(child, spiking.SimpleBaseNode):
-        return QuantizedSimpleNode
-    assert isinstance(child, base.MemoryModule)
-    if layer.charge == "filter":
-        return QuantizedFilter
-    return FallbackNode if layer.charge == "fallback" else QuantizedNode

@@ -14,12 +14,7 @@ from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.calling import Inputs, Run, as_run
 from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
-from qspinn.quantizers.attach import (
-    Observers,
-    attach_observers,
-    detach,
-    is_attached,
-)
+from qspinn.quantizers.attach import attach_observers, detach, is_attached
 from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.folding import folded_parameters, heard
@@ -35,6 +30,7 @@ from qspinn.quantizers.neuron_formats import (
 )
 from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.stored_format import check_finite, stored_format
+from qspinn.quantizers.swaps import Observers
 from qspinn.quantizers.synapse import QuantizedSynapse
 
 Tensors = dict[str, ResolvedTensor]

@@ -270,6 +270,26 @@ def test_recurrent_layers(make: Any, states: list[int]) -> None:
     assert any("recurrent" in note for note in found.notes)
 
 
+def test_spikes_that_are_fed_back_take_one_bit_each() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.back = nn.Linear(6, NEURONS), nn.Linear(NEURONS, NEURONS)
+            self.node, self.last = neuron.LIFNode(), nn.Linear(NEURONS, 2)
+
+        def forward(self, xs: Tensor) -> Tensor:
+            spikes, out = torch.zeros(xs.shape[1], NEURONS), torch.zeros(())
+            for x in xs:
+                spikes = self.node(self.first(x) + self.back(spikes))
+                out = out + self.last(spikes)
+            return out
+
+    network, x = Recurrent().eval(), torch.rand(4, 3, 6)
+    resolved = QuantizationPlan.uniform(8).resolve(network, x)
+    assert footprint(network, resolved).by_role["other"] == NEURONS
+    assert resolved.summary().states.share == 1.0
+
+
 class TestBatchAxis:
     """A state has one value per neuron, whatever the batch and wherever its axis lies."""
 

@@ -100,6 +100,9 @@ def as_if_trained(net: nn.Module, x: Tensor) -> None:
     layers = [child for child in layers if child not in gating]
     hooks = [child.register_forward_hook(_spread) for child in layers]
     with torch.no_grad():
+        for child in gating:
+            if isinstance(child, nn.Linear | _ConvNd):
+                child.weight.abs_()  # few units behind a rectifier, of which none may fall silent
         net(x)
         functional.reset_net(net)
     for hook in hooks:
