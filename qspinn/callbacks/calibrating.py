@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,16 +11,10 @@ from lightning import LightningModule, Trainer
 
 from qspinn.callbacks.isolation import Forward, forward_once, independent_copy, onlooker
 from qspinn.plan import (
-    Inventory,
     QuantizationPlan,
     ResolvedPlan,
-    inspect,
-    needs_forward_pass,
-    resolve,
 )
-from qspinn.quantizers import calibrate
-from qspinn.quantizers.calibration import NotBinaryError
-from qspinn.quantizers.looking import with_inputs
+from qspinn.quantizers.over_batches import calibrated_on
 
 log = logging.getLogger(__name__)
 
@@ -57,29 +51,7 @@ def calibrated(
         with trainer.precision_plugin.forward_context():
             forward_once(copied, batch, forward)
 
-    def run() -> None:
-        for batch in batches:
-            run_one(batch)
-
-    inventory = _inventory(copied, [partial(run_one, batch) for batch in batches])
-    try:
-        return calibrate(copied, resolve(plan, inventory), run, learning)
-    except NotBinaryError as error:  # seen only now that the neurons spike by themselves
-        inventory = with_inputs(inventory, error.layers)
-        return calibrate(copied, resolve(plan, inventory), run, learning)
-
-
-def _inventory(module: LightningModule, runs: Sequence[Callable[[], None]]) -> Inventory:
-    """With every input that any batch shows: counts of events may be 0 or 1 in one, 2 in the next.
-
-    One batch at a time, since a dry run keeps what every layer puts out.
-    """
-    if not needs_forward_pass(module):
-        return inspect(module)
-    found = [inspect(module, run=run) for run in runs]
-    fullest = max(found, key=lambda inventory: len(list(inventory.tensors())))
-    inputs = {info.layer for one in found for info in one.tensors() if info.role == "input"}
-    return with_inputs(fullest, sorted(inputs))
+    return calibrated_on(copied, plan, [partial(run_one, batch) for batch in batches], learning)
 
 
 def log_summary(plan: ResolvedPlan, owner: str) -> None:

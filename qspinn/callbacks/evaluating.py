@@ -23,7 +23,8 @@ from qspinn.callbacks.isolation import (
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trainer_data import converted_batches, training_data
 from qspinn.plan import QuantizationPlan, ResolvedPlan, declares_tensors, needs_forward_pass
-from qspinn.quantizers import attach, detach, is_attached
+from qspinn.quantizers import detach, is_attached
+from qspinn.quantizers.attach import attach_quietly
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class QuantizesEvaluations(Quantization):
                 _say("%s: this evaluates the 32-bit %s: %s", owner, name, source)
                 return
             values = _values_to_put_back(pl_module)
-            attach(pl_module, resolved, self.compile_steps)
+            attach_quietly(pl_module, resolved, self.compile_steps)
         self._quantized_for_now = (pl_module, values)
         self._note_formats(resolved)
         log_summary(resolved, owner)

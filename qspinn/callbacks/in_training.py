@@ -21,8 +21,8 @@ from qspinn.callbacks.isolation import (
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
-from qspinn.quantizers import attach, detach, is_attached
-from qspinn.quantizers.attach import reattach
+from qspinn.quantizers import detach, is_attached
+from qspinn.quantizers.attach import attach_quietly, reattach
 from qspinn.quantizers.following import Following
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class InTrainingQuantization(Quantization):
         elif self.resolved_plan is None:
             resolved = self._calibrated(trainer, pl_module, batch)
             log_summary(resolved, "InTrainingQuantization")
-            attach(pl_module, resolved, self.compile_steps)
+            attach_quietly(pl_module, resolved, self.compile_steps)
             self.resolved_plan, self._following = resolved, Following()
         elif batch_idx == 0 and self._follows(epoch):
             self._choose_declared(pl_module)
@@ -250,11 +250,11 @@ class InTrainingQuantization(Quantization):
         try:
             with preserved_globals():
                 plan = with_declared_anew(self.plan, known, pl_module)
-            attach(pl_module, plan, self.compile_steps)
+            attach_quietly(pl_module, plan, self.compile_steps)
             self.resolved_plan = plan
         except ValueError as error:
             detach(pl_module)
-            attach(pl_module, known, self.compile_steps)
+            attach_quietly(pl_module, known, self.compile_steps)
             self._following.failures.setdefault("declared", str(error))
         self._tell_failures()
 
@@ -273,7 +273,7 @@ class InTrainingQuantization(Quantization):
             # A module that rounds what it holds by itself may draw random numbers for
             # it, which the training that is continued here has not drawn.
             with preserved_globals():
-                attach(pl_module, self.resolved_plan, self.compile_steps)
+                attach_quietly(pl_module, self.resolved_plan, self.compile_steps)
         self._must_attach = False
 
     def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -38,7 +38,8 @@ from qspinn.callbacks.trainer_data import (
 )
 from qspinn.callbacks.trial import tried
 from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
-from qspinn.quantizers import attach, is_attached
+from qspinn.quantizers import is_attached
+from qspinn.quantizers.attach import attach_quietly
 from qspinn.quantizers.saving import save_quantized
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,9 @@ class PostTrainingQuantization(QuantizesEvaluations):
             quantized = tried(
                 self.plan, pl_module, trainer, batch, self.forward, self.compile_steps
             )
-            if "validate" in self.stages and validation is not None:
+            # What learns by itself may have nothing to validate before it has learned.
+            validates = "validate" in self.stages and needs_forward_pass(pl_module)
+            if validates and validation is not None:
                 try_to_validate(trainer, quantized.eval(), pl_module, validation)
 
     def _quantize(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -202,7 +205,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
             log_summary(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)
-            attach(quantized, resolved, self.compile_steps)
+            attach_quietly(quantized, resolved, self.compile_steps)
             quantized.eval()
             self.quantized_module, self.resolved_plan = quantized, resolved
             metrics = evaluated(trainer, quantized, validation, self.stages)

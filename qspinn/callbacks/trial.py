@@ -21,7 +21,8 @@ from qspinn.callbacks.isolation import (
 )
 from qspinn.plan import QuantizationPlan, needs_forward_pass, reset_states
 from qspinn.plan.neurons import evaluation_mode
-from qspinn.quantizers import attach, is_attached
+from qspinn.quantizers import is_attached
+from qspinn.quantizers.attach import attach_quietly
 
 
 def tried(
@@ -56,7 +57,7 @@ def tried(
         resolved = calibrated(plan, module, trainer, [batch], forward, learning)
     copied = copy_for(trainer, module)
     if not is_attached(copied):
-        attach(copied, resolved, compile_steps)
+        attach_quietly(copied, resolved, compile_steps)
     if runs:
         _run(copied, trainer, batch, forward)
     reset_states(copied)

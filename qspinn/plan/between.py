@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from qspinn.plan.frames import Frame
+from qspinn.plan.neurons import charge_of
 from qspinn.plan.operations import (
     NORMS,
     address,
@@ -84,10 +85,14 @@ def note_types(
 
 
 def _taker(frames: Sequence[Frame], born: int) -> Frame | None:
-    """The innermost module that was given what was computed by then, and can be told its type."""
+    """The innermost module that was given what was computed by then, and can be told its type.
+
+    None that holds neurons, which want the sums as they are.
+    """
     for frame in reversed(frames):
         if frame.path == "" or "forward" in vars(frame.module):
             return None
         if born <= frame.began:
-            return frame
+            holds_neurons = any(charge_of(one) is not None for one in frame.module.modules())
+            return None if holds_neurons else frame
     return None

@@ -13,6 +13,7 @@ from qspinn.plan.inventory import Inventory
 from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor, resolve
 from qspinn.plan.roles import UNSTORED_ROLES
 from qspinn.plan.rules import QuantizationPlan
+from qspinn.plan.summary import Summary, summary_of
 
 FLOAT_BITS = 32
 UNCOVERED = "other"
@@ -60,9 +61,14 @@ class Footprint:
     held and not counted, neither here nor in the baseline. The baseline is the
     same network in 32-bit, its batch norms folded as well; counters and labels
     have the same word length in both.
+
+    Attributes:
+        items: The bits of each tensor.
+        summary: What of it is quantised, and what is not and why.
     """
 
     items: tuple[FootprintItem, ...]
+    summary: Summary | None = None
 
     @property
     def inference_bits(self) -> int:
@@ -180,7 +186,7 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
                 held = quantized.get(state.path)
                 length = FLOAT_BITS if held is None else held.word_length
                 items.append(FootprintItem(path, "membrane", 1, length))
-    return Footprint(tuple(items))
+    return Footprint(tuple(items), summary_of(inventory, plan))
 
 
 def _same_codes(one: ResolvedTensor | None, other: ResolvedTensor | None) -> bool:

@@ -167,7 +167,8 @@ class ResolvedPlan:
             raise ValueError(
                 "the network has no spiking neuron, and nothing in it keeps a state from step to "
                 "step, so that it is no spiking network; to quantise it all the same write "
-                "QuantizationPlan.uniform(..., allow_no_neurons=True)"
+                "QuantizationPlan.uniform(..., allow_no_neurons=True), on the command line "
+                "quantization.allow_no_neurons=true"
             )
 
     def summary(self) -> Summary:

@@ -6,8 +6,7 @@ import math
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +21,7 @@ from qspinn.plan.frames import Crossing
 from qspinn.plan.inventory import Shapes
 from qspinn.plan.kinds import kind_of
 from qspinn.plan.neurons import charge_of, evaluation_mode, reset_states, state_names
+from qspinn.plan.preserving import preserved_attributes
 from qspinn.plan.sightings import Layout, Produced, Sightings
 from qspinn.plan.synapses import channel_axis, channels_of, is_foldable, is_synapse
 from qspinn.plan.watch import Watch, storage_uses
@@ -88,7 +88,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     sample. The module is in evaluation mode for these passes, and its states are reset.
     """
     watch = Watch(module, _states_held)
-    with _preserved_attributes(module):
+    with preserved_attributes(module):
         result = _watched(module, run, watch)
         kept = _kept(watch.seen.produced)
         persists = _keeps_something(module, watch)
@@ -98,7 +98,7 @@ def trace_forward(module: nn.Module, run: Callable[[], object]) -> Trace:
     def states_of(resize: Resize | None) -> tuple[dict[str, Shapes], bool]:
         other, ran = Watch(module, _states_held, resize), True
         # What follows the network, such as a loss, may want the batch that was given.
-        with _preserved_attributes(module), warnings.catch_warnings():
+        with preserved_attributes(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 # What is kept is a state if a second pass computes with it.
@@ -146,20 +146,6 @@ def _keeps_something(module: nn.Module, watch: Watch) -> bool:
         for one in (*vars(child).values(), *child._buffers.values())
         for value in tree_leaves(one)
     )
-
-
-@contextmanager
-def _preserved_attributes(module: nn.Module) -> Iterator[None]:
-    """Puts back what the modules hold in attributes: states, counters, caches."""
-    held = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
-    try:
-        yield
-    finally:
-        for child, attributes, buffers in held:
-            vars(child).clear()
-            vars(child).update(attributes)
-            child._buffers.clear()
-            child._buffers.update(buffers)
 
 
 def _states_seen(module: nn.Module, watch: Watch) -> dict[str, Shapes]:

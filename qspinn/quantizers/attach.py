@@ -46,16 +46,25 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
     Returns:
         ``module`` itself.
 
+    Warns:
+        FloatWarning: Something stays in float besides what the plan leaves there.
+
     Raises:
         ValueError: Quantizers are attached already, a tensor has no format yet, a
             module that declares its tensors refuses its formats, or steps that
             cannot be compiled.
     """
-    check_not_compiled(module, "attach")
-    check_resolved(plan, "attach")
-    _attach(module, plan, None, compile_steps)
+    attach_quietly(module, plan, compile_steps)
     warn_of_floats(plan)
     return module
+
+
+def attach_quietly(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
+    """As :func:`attach`, for callers that say themselves what stays in float."""
+    check_module(module, "attach")
+    check_not_compiled(module, "attach")
+    check_resolved(plan, "attach")
+    return _attach(module, plan, None, compile_steps)
 
 
 def reattach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:

@@ -15,6 +15,8 @@ class FloatWarning(UserWarning):
 def warn_of_floats(plan: ResolvedPlan) -> None:
     """Warns once of what stays in float besides what the plan leaves there.
 
+    The warning points at the line that called the caller.
+
     Args:
         plan: Calibrated.
     """

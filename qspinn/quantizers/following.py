@@ -220,7 +220,8 @@ class Following:
         formats: dict[str, Format] = {}
         decay = tensors.get("decay")
         if decay is not None and is_open(decay) and _is_learned(leak_of(node)):
-            ideal = decay_formats(node, layer, {"decay": replace(decay, format=None)})[decay.path]
+            unsettled = {"decay": replace(decay, format=None)}
+            ideal = decay_formats(node, layer, unsettled, learning=True)[decay.path]
             if not _is_room(ideal, decay.format):
                 formats[decay.path] = ideal
         if self.news:

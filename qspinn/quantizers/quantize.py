@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -11,20 +10,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from qspinn.plan import (
-    Inventory,
     QuantizationPlan,
-    ResolvedPlan,
-    inspect,
-    needs_forward_pass,
     reset_states,
-    resolve,
 )
 from qspinn.plan.calling import call
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.expected import as_plan, check_module
-from qspinn.quantizers.attach import attach, is_attached
-from qspinn.quantizers.calibration import calibrate
+from qspinn.quantizers.attach import attach_quietly, is_attached
 from qspinn.quantizers.copying import independent_module
+from qspinn.quantizers.floats import warn_of_floats
+from qspinn.quantizers.over_batches import calibrated_on
 
 RunBatch = Callable[[Any, Any], object]
 
@@ -58,7 +53,7 @@ def quantize_module(
         neuron states are reset by ``functional.reset_net``, as ever.
 
     Warns:
-        UserWarning: Something stays in 32-bit, or lies on no grid between layers, without
+        FloatWarning: Something stays in 32-bit, or lies on no grid between layers, without
             the plan saying so; with the summary of the plan.
 
     Raises:
@@ -82,17 +77,9 @@ def quantize_module(
         else:
             call(copied, batch)
 
-    def run_all() -> None:
-        for batch in used:
-            run_one(batch)
-
-    inventory = _fullest(copied, [partial(run_one, batch) for batch in used])
-    resolved: ResolvedPlan = calibrate(copied, resolve(plan, inventory), run_all)
-    attach(copied, resolved, compile_steps)
-    summary = resolved.summary()
-    if not summary.is_as_planned:
-        lines = "\n  ".join(summary.lines())
-        warnings.warn(f"{OWNER}: not all of it is in fixed point.\n  {lines}", stacklevel=2)
+    resolved = calibrated_on(copied, plan, [partial(run_one, batch) for batch in used])
+    attach_quietly(copied, resolved, compile_steps)
+    warn_of_floats(resolved)
     return copied
 
 
@@ -133,11 +120,3 @@ def _list_of(batches: object, count: object) -> list[Any]:
     if not found:
         raise ValueError(f"{OWNER}: batches gives no batch; give at least one")
     return found
-
-
-def _fullest(module: nn.Module, runs: list[Callable[[], None]]) -> Inventory:
-    """Of one dry run per batch: an input may look binary in one batch, and not in the next."""
-    if not needs_forward_pass(module):
-        return inspect(module)
-    found = [inspect(module, run=run) for run in runs]
-    return max(found, key=lambda inventory: len(list(inventory.tensors())))

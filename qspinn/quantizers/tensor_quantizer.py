@@ -66,7 +66,9 @@ class TensorQuantizer:
                 f"{tensor.path}: has {tensor.word_length} bits but no format yet; call "
                 "qspinn.quantizers.calibrate, or give the rule a format"
             )
-        return cls(tensor.path, tensor.format, tensor.rounding, tensor.overflow)
+        # Tied layers share what is stored, and so the one draw that it was rounded with.
+        path = tensor.info.tied_to or tensor.path
+        return cls(path, tensor.format, tensor.rounding, tensor.overflow)
 
     def generator(self, device: torch.device) -> torch.Generator | None:
         """The random numbers of a state, where its rounding needs any."""

@@ -176,6 +176,32 @@ def test_looking_leaves_the_states_as_they_were() -> None:
     assert network.node.mem is before
 
 
+def test_looking_leaves_records_and_numbers_changed_in_place_as_they_were() -> None:
+    class Recording(InPlace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.record: list[Tensor] = []
+            self.counts: dict[str, int] = {}
+
+        def forward(self, x: Tensor) -> Tensor:
+            spike = super().forward(x)
+            self.record.append(spike)
+            self.counts["calls"] = self.counts.get("calls", 0) + 1
+            return spike
+
+    network, x = Network(Recording(), "steps").eval(), torch.rand(4, 6)
+    network(x)
+    record, counts, mem = network.node.record, network.node.counts, network.node.mem
+    before, numbers = list(record), mem.clone()
+    inspect(network, x)
+    assert network.node.record is record
+    assert record == before
+    assert network.node.counts is counts
+    assert counts == {"calls": 4}
+    assert network.node.mem is mem
+    assert torch.equal(mem, numbers)
+
+
 def test_potentials_in_the_forward_of_the_network() -> None:
     class Inline(nn.Module):
         def __init__(self) -> None:

@@ -141,9 +141,28 @@ class Container(Between):
         return out
 
 
+class Block(nn.Module):
+    """Mixes the sums that it gets, and hands them to its neuron as they are, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = neuron.IFNode(step_mode="m", v_threshold=0.3)
+        self.register_buffer("mix", 0.1 * torch.rand(8, 8))
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = self.node(h + h @ self.mix)
+        return out
+
+
+class BlockWithNeurons(Between):
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = Block()
+
+
 KINDS = [
     *(Graph, Functional, Normalised, FunctionalNorm, WeightNorm, Attention, Pairs),
-    *(SpikesTimesSums, Buffered, Indexed, Container),
+    *(SpikesTimesSums, Buffered, Indexed, Container, BlockWithNeurons),
 ]
 
 
@@ -189,5 +208,7 @@ def test_a_sum_that_is_rounded_on_its_way_is_said() -> None:
     (said,) = rounding_warnings(Buffered().eval(), x, 16)
     assert "first: sums of" in said
     assert "copy" in said
+    (said,) = rounding_warnings(BlockWithNeurons().eval(), x, 16)
+    assert "first: sums of" in said
     assert not rounding_warnings(Between().eval(), x, 16)
     assert not rounding_warnings(Buffered().eval(), x, 8)
