@@ -39,16 +39,16 @@ STEPS = 4
 
 
 def network(gammas: Tensor | None = None) -> nn.Sequential:
-    """Two blocks of convolution, batch norm, LIF and pooling, and class scores."""
+    """Two blocks of convolution, batch norm and LIF neurons, pooling between, and class scores."""
 
     def lif() -> nn.Module:
         return neuron.LIFNode(detach_reset=True, surrogate_function=surrogate.ATan())
 
     net = nn.Sequential(
-        *(layer.Conv2d(1, 16, 3, padding=1, bias=False), layer.BatchNorm2d(16), lif()),
+        *(layer.Conv2d(1, 32, 3, padding=1, bias=False), layer.BatchNorm2d(32), lif()),
         layer.MaxPool2d(2, 2),
-        *(layer.Conv2d(16, 32, 3, padding=1, bias=False), layer.BatchNorm2d(32), lif()),
-        *(layer.MaxPool2d(2, 2), layer.Flatten(), layer.Linear(288, 10)),
+        *(layer.Conv2d(32, 64, 3, padding=1, bias=False), layer.BatchNorm2d(64), lif()),
+        *(layer.Flatten(), layer.Linear(64 * 7 * 7, 10)),
     )
     functional.set_step_mode(net, "m")
     if gammas is not None:
@@ -119,8 +119,10 @@ def trainer(epochs: int, *callbacks: Any, **arguments: Any) -> lightning.Trainer
     )
 
 
-def itq(bits: int, **arguments: Any) -> InTrainingQuantization:
-    return InTrainingQuantization(QuantizationPlan.uniform(word_length=bits), **arguments)
+def itq(bits: int, granularity: str = "tensor", **arguments: Any) -> InTrainingQuantization:
+    """In-training quantisation with so many bits for all that is quantised."""
+    plan = QuantizationPlan.uniform(word_length=bits, granularity=granularity)
+    return InTrainingQuantization(plan, **arguments)
 
 
 SETTINGS: dict[str, Any] = {
@@ -135,6 +137,7 @@ SETTINGS: dict[str, Any] = {
     "float, gammas 0.1, 1, 10": (ResetStates, (0.1, 1.0, 10.0)),
     "8 bits, gammas 0.1, 1, 10": (lambda: itq(8), (0.1, 1.0, 10.0)),
     "4 bits, gammas 0.1, 1, 10": (lambda: itq(4), (0.1, 1.0, 10.0)),
+    "4 bits by channel, gammas 0.1, 1, 10": (lambda: itq(4, "channel"), (0.1, 1.0, 10.0)),
 }
 
 
@@ -145,7 +148,7 @@ def accuracies(root: Path, seeds: int, only: str) -> None:
             given = None if gammas is None else torch.tensor(gammas)
             runs = [fit(root, seed, callback(), given) for seed in range(seeds)]
             means = [statistics.mean(epoch) for epoch in zip(*runs, strict=True)]
-            print(f"{name:28}", *(f"{mean:6.2f}" for mean in means), flush=True)
+            print(f"{name:36}", *(f"{mean:6.2f}" for mean in means), flush=True)
 
 
 def cost() -> None:

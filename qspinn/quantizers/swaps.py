@@ -26,7 +26,7 @@ from qspinn.quantizers.neuron_formats import (
 )
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
-from qspinn.quantizers.synapse import FoldedNorm, QuantizedSynapse, SynapseQuantizer
+from qspinn.quantizers.synapse import FoldedBias, FoldedNorm, QuantizedSynapse, SynapseQuantizer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Observers = dict[str, Observer]
@@ -98,7 +98,7 @@ def synapse_swaps(
     )
     swaps: list[Swap] = [(child, QuantizedSynapse, quantizer)]
     if norm is not None:
-        swaps.append((norm, FoldedNorm, None))
+        swaps.append((norm, FoldedNorm, FoldedBias(child, quantizer.bias)))
     return swaps
 
 

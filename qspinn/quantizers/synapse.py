@@ -13,6 +13,7 @@ from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.folding import (
     channel_extents,
     fold_scale,
+    folded_bias,
     folded_parameters,
     folded_weight,
     per_channel,
@@ -143,16 +144,45 @@ class QuantizedSynapse(Swapped):
         return result
 
 
+@dataclass(frozen=True)
+class FoldedBias:
+    """What a folded batch norm needs to know of the bias that a device holds for it.
+
+    Attributes:
+        layer: The synapse layer that the norm is folded into.
+        bias: Quantizer of the folded bias; ``None`` leaves it in float.
+    """
+
+    layer: nn.Module = field(repr=False)
+    bias: TensorQuantizer | None = None
+
+    @torch.no_grad()
+    def error(self, norm: nn.Module) -> Tensor | None:
+        """What rounding the folded bias adds to each channel's output; broadcasts over it."""
+        if self.bias is None:
+            return None
+        ideal = folded_bias(self.layer, norm, fold_scale(norm))
+        return per_channel(self.bias.stored_in_training(ideal) - ideal, self.layer)
+
+
 class FoldedNorm(Swapped):
-    """Mixin over a batch norm: at inference it has nothing left to do."""
+    """Mixin over a batch norm: at inference it has nothing left to do.
+
+    While it trains, it adds what rounding the folded bias would add, so that the network learns
+    with the biases that a device computes with; gradients pass as without.
+    """
+
+    _quantizer: FoldedBias
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Normalises while it trains on batch statistics, else returns its input."""
         x, args, kwargs = input_of(args, kwargs)
         if not self.training:  # type: ignore[attr-defined]
             return x
+        # Of the statistics that the format was chosen for, before this batch moves them.
+        error = self._quantizer.error(self)  # type: ignore[arg-type]
         result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        return result
+        return result if error is None else result + error.to(result.dtype)
 
 
 def input_of(

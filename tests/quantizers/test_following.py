@@ -248,7 +248,8 @@ class TestCalibrating:
     def test_anything_else_is_refused(self, run: Any) -> None:
         network = made("sequential")
         found = plan().resolve(network, pixels())
-        with pytest.raises(TypeError, match="run is a"):
+        said = f"calibrate: run is a {type(run).__name__}; give a function that runs the module"
+        with pytest.raises(TypeError, match=said):
             calibrate(network, found, run)
 
     def test_an_input_that_is_not_binary_after_all(self) -> None:

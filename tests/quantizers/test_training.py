@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from qspinn.plan import QuantizationPlan
@@ -210,6 +210,43 @@ class TestBatchNorm:
         kept = stored.flatten(1).any(1)  # what vanishes is another test's business
         assert kept.sum() >= 5
         torch.testing.assert_close(y[:, kept], expected[:, kept], rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("kind", ["Conv2d", "ConvTranspose2d"])
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_training_computes_with_the_bias_that_is_stored(self, bias: bool, kind: str) -> None:
+        """What rounding the folded bias changes is added behind the norm, channel by channel."""
+        network = self.conv_norm(bias, kind)
+        x = (torch.rand(4, 3, 6, 6) > 0.5).float()
+        attach(network.train(), resolved(network, plan(3), x))
+        alone = nn.BatchNorm2d(6)
+        alone.load_state_dict(network[1].state_dict())
+        exact = copy.deepcopy(alone).double()
+        own = network[0].bias.double() if bias else 0.0
+        scale = exact.weight / (exact.running_var + exact.eps).sqrt()
+        stored = dict(quantized_parameters(network))["0.bias"]
+        error = stored - ((own - exact.running_mean) * scale + exact.bias)
+        assert error.abs().max() > 0.02
+        y = network[0](x).detach()
+        result, expected = network[1](y), alone(y) + error.detach().float()[:, None, None]
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+        assert torch.equal(network[1].running_mean, alone.running_mean)
+
+    def test_sequences_of_vectors_learn_with_the_stored_bias_too(self) -> None:
+        network = nn.Sequential(layer.Linear(3, 5), layer.BatchNorm1d(5), neuron.IFNode())
+        functional.set_step_mode(network, "m")
+        nn.init.uniform_(network[1].bias, -1.0, 1.0)
+        x = (torch.rand(4, 2, 3) > 0.5).float()
+        attach(network.train(), resolved(network, plan(3), x))
+        stored = dict(quantized_parameters(network))["0.bias"]
+        norm = network[1]
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        error = stored - (network[0].bias - norm.running_mean) * scale - norm.bias
+        y = network[0](x)
+        inner = y.flatten(0, 1)
+        centred = (inner - inner.mean(0)) / (inner.var(0, unbiased=False) + norm.eps).sqrt()
+        expected = centred * norm.weight + norm.bias + error
+        assert error.abs().max() > 0.02
+        torch.testing.assert_close(norm(y).flatten(0, 1), expected, rtol=1e-4, atol=1e-4)
 
     def test_the_norm_gets_the_gradient_of_a_norm_alone(self) -> None:
         """The scale that places the grid adds nothing to it, however coarse the grid."""
