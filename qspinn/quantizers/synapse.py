@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.fixed_point.exactness import product_dtype
+from qspinn.plan.synapses import channel_axis
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.folding import (
     channel_extents,
@@ -158,11 +159,11 @@ class FoldedBias:
 
     @torch.no_grad()
     def error(self, norm: nn.Module) -> Tensor | None:
-        """What rounding the folded bias adds to each channel's output; broadcasts over it."""
+        """What rounding the folded bias adds to each channel's output; ``[C]``."""
         if self.bias is None:
             return None
         ideal = folded_bias(self.layer, norm, fold_scale(norm))
-        return per_channel(self.bias.stored_in_training(ideal) - ideal, self.layer)
+        return self.bias.stored_in_training(ideal) - ideal
 
 
 class FoldedNorm(Swapped):
@@ -182,7 +183,11 @@ class FoldedNorm(Swapped):
         # Of the statistics that the format was chosen for, before this batch moves them.
         error = self._quantizer.error(self)  # type: ignore[arg-type]
         result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        return result if error is None else result + error.to(result.dtype)
+        if error is None:
+            return result
+        # The norm's own axis: what it takes may be turned against what the layer puts out.
+        behind = result.dim() - 1 - channel_axis(self, result.dim())  # type: ignore[arg-type]
+        return result + error.to(result.dtype).reshape(-1, *[1] * behind)
 
 
 def input_of(

@@ -11,7 +11,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from qspinn.plan import QuantizationPlan
-from qspinn.quantizers import attach, quantized_parameters
+from qspinn.quantizers import attach, calibrate, quantized_parameters
 from tests.quantizers.networks import made, pixels, plan, quantized, resolved, run
 
 
@@ -330,3 +330,34 @@ class TestBatchNorm:
         after = dict(quantized_parameters(network))
         name = "features.0.0.weight"
         assert not torch.equal(before[name], after[name])
+
+
+@pytest.mark.parametrize("tokens", [3, 5, 7])
+def test_the_rounded_bias_is_added_on_the_axis_of_the_norm(tokens: int) -> None:
+    """Features are turned in front of the norm; with as many tokens, the axes have one size."""
+
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.norm, self.node = nn.Linear(6, 5), nn.BatchNorm1d(5), neuron.IFNode()
+
+        def forward(self, x: Tensor) -> Any:
+            self.seen = self.norm(self.linear(x).transpose(1, 2))
+            return self.node(self.seen)
+
+    torch.manual_seed(0)
+    network, x = Turned().eval(), (torch.rand(16, tokens, 6) > 0.5).float()
+    rules = [
+        {"role": "weight", "word_length": 24},
+        {"role": "bias", "format": "Q2.1"},
+        {"role": "membrane", "word_length": 16},
+    ]
+    found = QuantizationPlan.from_rules(rules).resolve(network, x)
+    assert found.inventory.layer("linear").norm == "norm"
+    wanted = copy.deepcopy(network).train()
+    attach(network, calibrate(network, found, x)).train()
+    network(x), wanted(x)
+    scale = wanted.norm.weight / (1 + wanted.norm.eps) ** 0.5  # before this batch moved it
+    bias = (wanted.linear.bias * scale + wanted.norm.bias).detach()
+    added = torch.floor(bias * 2 + 0.5) / 2 - bias
+    assert torch.allclose(network.seen - wanted.seen, added[:, None].expand(5, tokens), atol=1e-4)
