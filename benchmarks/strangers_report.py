@@ -105,7 +105,7 @@ of the training set.
 not reset, so that six bits cannot hold both ends; with 12 bits for membranes and leaks, which
 are few, the weights can have 6. Leaks from 0.015 to 0.29 share one format: 4 bits cannot hold
 the smallest, which is refused. The 36 spikes that are fed back are held by the module's own
-loop and are counted in 32 bits.""",
+loop, and take one bit each.""",
     ),
 }
 

@@ -98,7 +98,7 @@ def calibrate(
             child = module.get_submodule(layer.path)
             plan = plan.with_formats(declared_formats(child, layer.path, tensors, learning))
         else:
-            plan = plan.with_formats(_parameter_formats(module, layer, tensors, learning))
+            plan = plan.with_formats(_parameter_formats(module, layer, tensors))
     matchers = {} if learning else spike_matchers(module, plan)
     observers = _observe(module, plan, as_run(module, run, "calibrate"), matchers)
     for layer in plan.inventory.layers:
@@ -156,9 +156,7 @@ def _open(tensors: Tensors, name: str) -> ResolvedTensor | None:
     return tensor if tensor is not None and tensor.format is None else None
 
 
-def _parameter_formats(
-    module: nn.Module, layer: LayerInfo, tensors: Tensors, learning: bool
-) -> dict[str, Format]:
+def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
     child: Any = module.get_submodule(layer.path)
     formats: dict[str, Format] = {}
     if layer.kind == "synapse":
@@ -170,7 +168,7 @@ def _parameter_formats(
             tensor = _open(tensors, name)
             if tensor is not None and value is not None:
                 formats[tensor.path] = stored_format(tensor, value, counts=count)
-    formats |= decay_formats(child, layer, tensors, learning)
+    formats |= decay_formats(child, layer, tensors)
     return formats
 
 

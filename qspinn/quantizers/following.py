@@ -221,7 +221,7 @@ class Following:
         decay = tensors.get("decay")
         if decay is not None and is_open(decay) and _is_learned(leak_of(node)):
             unsettled = {"decay": replace(decay, format=None)}
-            ideal = decay_formats(node, layer, unsettled, learning=True)[decay.path]
+            ideal = decay_formats(node, layer, unsettled)[decay.path]
             if not _is_room(ideal, decay.format):
                 formats[decay.path] = ideal
         if self.news:

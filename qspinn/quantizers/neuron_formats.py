@@ -25,10 +25,8 @@ FAR = 64.0
 THRESHOLD_ROOM = 1.5
 
 
-def decay_formats(
-    node: Any, layer: LayerInfo, tensors: Tensors, learning: bool
-) -> dict[str, Format]:
-    """The format of the leak, where it is still to be chosen; with room if it goes on learning."""
+def decay_formats(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
+    """The format of the leak, where it is still to be chosen."""
     decay = _open(tensors, "decay")
     if decay is None:
         return {}
@@ -36,7 +34,7 @@ def decay_formats(
     values = _values(value)
     if not bool(torch.isfinite(values).all()):
         raise ValueError(f"{decay.path}: 1/tau={_shown(values)}; the network has diverged")
-    if learning and _is_learned(value):
+    if _is_learned(value):
         largest = min(1.0, LEAK_ROOM * float(values.max()))
         return {decay.path: covering_format(largest, decay.word_length)}
     return {decay.path: _constant_format(values, decay)}
