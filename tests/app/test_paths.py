@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from qspinn.app.paths import from_start, start_folder, started_in, with_paths
 from qspinn.records import comparable, find_records, read_record
@@ -75,6 +76,13 @@ def test_an_exploration_in_processes_shares_the_store(start, tmp_path):
     assert len(entries(tmp_path / "store")) == 1
 
 
+@pytest.fixture
+def no_job(monkeypatch):
+    """As before any job: Hydra keeps the last one's configuration in its process."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+
+
+@pytest.mark.usefixtures("no_job")
 def test_what_is_a_path(tmp_path, monkeypatch):
     node = {
         "_target_": "qspinn.data.NMNIST",
