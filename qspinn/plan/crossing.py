@@ -8,6 +8,7 @@ turn; a value computed with the first slice that is used together with the secon
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -246,13 +247,7 @@ def _held(crossings: list[Crossing]) -> list[Crossing]:
 
 
 def _size(crossings: Iterable[Crossing]) -> int:
-    total = 0
-    for one in crossings:
-        size = 1
-        for length in one.shape:
-            size *= length
-        total += size
-    return total
+    return sum(math.prod(one.shape) for one in crossings)
 
 
 def _slice_number(name: str, args: tuple[Any, ...], number: int) -> int | None:

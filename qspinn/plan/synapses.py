@@ -38,12 +38,7 @@ def is_synapse(module: nn.Module) -> bool:
     """
     if not isinstance(module, SYNAPSES) or declares_tensors(module):
         return False
-    return not changes_weight(module)
-
-
-def changes_weight(module: nn.Module) -> bool:
-    """Whether a linear or convolutional layer may compute with another weight than it stores."""
-    return weight_changed_by(module) is not None
+    return weight_changed_by(module) is None
 
 
 def weight_changed_by(module: nn.Module) -> str | None:

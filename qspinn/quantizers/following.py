@@ -12,18 +12,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold, leak_of, threshold_of
+from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.extents import moved_extents
 from qspinn.quantizers.folding import folded_parameters, heard
-from qspinn.quantizers.looking import STATES, is_open, passing, points
+from qspinn.quantizers.looking import is_open, passing, points
 from qspinn.quantizers.neuron_formats import (
     as_the_neuron_sees_it,
     check_neuron,
     decay_formats,
+    is_learned,
     step_to_tell_apart,
     threshold_format,
     threshold_to_hold,
@@ -219,25 +221,25 @@ class Following:
     def _neuron_formats(self, node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
         formats: dict[str, Format] = {}
         decay = tensors.get("decay")
-        if decay is not None and is_open(decay) and _is_learned(leak_of(node)):
+        if decay is not None and is_open(decay) and is_learned(leak_of(node)):
             unsettled = {"decay": replace(decay, format=None)}
             ideal = decay_formats(node, layer, unsettled)[decay.path]
             if not _is_room(ideal, decay.format):
                 formats[decay.path] = ideal
         if self.news:
             for name, tensor in tensors.items():
-                if tensor.role in STATES and is_open(tensor) and tensor.path in self.ranges:
+                if tensor.role in STATE_ROLES and is_open(tensor) and tensor.path in self.ranges:
                     at_least, step_at_most = 0.0, float("inf")
                     if name == "v" and has_threshold(node):
                         seen = self.ranges[tensor.path]
                         at_least = threshold_to_hold(
-                            node, _with_open(tensors, "v_threshold"), max(-seen.low, seen.high)
+                            node, _with_open(tensors, "v_threshold"), seen.largest
                         )
                         step_at_most = step_to_tell_apart(node)
                     formats[tensor.path] = self._range_format(tensor, at_least, step_at_most)
         held = {tensor.path: tensor.format for tensor in tensors.values()}
         changed = {path: fmt for path, fmt in formats.items() if fmt != held[path]}
-        learned = _is_learned(threshold_of(node))
+        learned = is_learned(threshold_of(node))
         if not changed and not (learned and self.news):
             return {}
         tensors = {
@@ -284,7 +286,3 @@ def _is_room(ideal: Format, current: Format | None) -> bool:
         return ideal == current
     wider = current.integer_bits - ideal.integer_bits
     return ideal.word_length == current.word_length and 0 <= wider <= 1
-
-
-def _is_learned(value: object) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad

@@ -9,13 +9,11 @@ from typing import Any
 from torch import nn
 
 from qspinn.plan import Inventory, LayerInfo, ResolvedPlan, ResolvedTensor, TensorInfo
+from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.class_swap import is_swapped
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.synapse import SynapseQuantizer
-
-# The roles of what a neuron keeps from step to step.
-STATES = ("membrane", "trace")
 
 
 def with_inputs(inventory: Inventory, paths: Sequence[str]) -> Inventory:
@@ -72,7 +70,7 @@ def passing(layer: LayerInfo, plan: ResolvedPlan) -> Iterator[tuple[str, str]]:
             yield "input", f"{layer.path}.input" if layer.path else "input"
     if layer.kind == "neuron":
         for name, tensor in tensors.items():
-            if tensor.role in STATES and is_open(tensor):
+            if tensor.role in STATE_ROLES and is_open(tensor):
                 yield name, tensor.path
 
 

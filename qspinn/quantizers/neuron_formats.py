@@ -13,6 +13,7 @@ from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold, leak_of, reset_of, threshold_of
 from qspinn.plan.neurons import charge_of, why_not
+from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.choose_format import choose_format, constant_format, covering_format
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
@@ -34,7 +35,7 @@ def decay_formats(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Fo
     values = _values(value)
     if not bool(torch.isfinite(values).all()):
         raise ValueError(f"{decay.path}: 1/tau={_shown(values)}; the network has diverged")
-    if _is_learned(value):
+    if is_learned(value):
         largest = min(1.0, LEAK_ROOM * float(values.max()))
         return {decay.path: covering_format(largest, decay.word_length)}
     return {decay.path: _constant_format(values, decay)}
@@ -55,7 +56,7 @@ def threshold_to_hold(node: Any, tensors: Tensors, largest_potential: float = ma
     values = _thresholds(node)
     if float(values.min()) >= FAR * max(1.0, largest_potential):
         return 0.0
-    room = THRESHOLD_ROOM if _is_learned(threshold_of(node)) else 1.0
+    room = THRESHOLD_ROOM if is_learned(threshold_of(node)) else 1.0
     largest = max(0.0, room * float(values.max()))
     threshold = tensors.get("v_threshold")
     if threshold is None:
@@ -90,7 +91,7 @@ def threshold_format(node: Any, tensors: Tensors) -> dict[str, Format]:
         return {}
     finest = grid.fraction_bits if isinstance(grid, FixedPointFormat) else None
     values = _thresholds(node)
-    if _is_learned(threshold_of(node)):
+    if is_learned(threshold_of(node)):
         # The last value is the room: what the threshold may grow to.
         values = torch.cat([values, THRESHOLD_ROOM * values.max().reshape(1)])
         return {threshold.path: _covering(values, threshold.word_length, finest)}
@@ -169,7 +170,7 @@ def check_shapes(node: nn.Module, layer: LayerInfo) -> None:
     if layer.charge == "fallback":
         return
     held = {info.name: info.shape for info in layer.tensors}
-    state = next((info.shape for info in layer.tensors if info.role in ("membrane", "trace")), None)
+    state = next((info.shape for info in layer.tensors if info.role in STATE_ROLES), None)
     if state is None:
         return
     for name in ("v_threshold", "decay"):
@@ -257,7 +258,8 @@ def _values(constant: float | Tensor) -> Tensor:
     return torch.as_tensor(constant, dtype=torch.float64).detach().cpu().reshape(-1)
 
 
-def _is_learned(constant: float | Tensor | None) -> bool:
+def is_learned(constant: float | Tensor | None) -> bool:
+    """Whether a threshold or a leak moves while the network trains."""
     return isinstance(constant, Tensor) and constant.requires_grad
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neurons import fires_exactly
 from qspinn.plan.overrides import is_overridden
+from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.class_swap import Swapped
 from qspinn.quantizers.neuron import (
     FallbackNode,
@@ -118,7 +119,7 @@ def neuron_swap(
         decay=_quantizer(tensors.get("decay"), observers),
     )
     for name, tensor in tensors.items():
-        if tensor.role not in ("membrane", "trace"):
+        if tensor.role not in STATE_ROLES:
             continue
         state = _quantizer(tensor, observers)
         if state is not None:
