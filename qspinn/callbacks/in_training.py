@@ -21,7 +21,7 @@ from qspinn.callbacks.isolation import (
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
-from qspinn.quantizers import detach, is_attached
+from qspinn.quantizers import detach, is_attached, plan_of
 from qspinn.quantizers.attach import attach_quietly, reattach
 from qspinn.quantizers.following import Following
 
@@ -115,12 +115,15 @@ class InTrainingQuantization(Quantization):
     ) -> None:
         """Starts to quantise, and follows the network, at the first batch of an epoch."""
         epoch = trainer.current_epoch
-        if not self._was_tried:
-            self._try(trainer, pl_module, batch)
+        quantized = None if self._was_tried else self._try(trainer, pl_module, batch)
         if epoch < self.start_epoch:
             pass
         elif self.resolved_plan is None:
-            resolved = self._calibrated(trainer, pl_module, batch)
+            # The copy that was tried just now has the formats that this batch gives.
+            if quantized is not None:
+                resolved = plan_of(quantized)
+            else:
+                resolved = self._calibrated(trainer, pl_module, batch)
             log_summary(resolved, "InTrainingQuantization")
             attach_quietly(pl_module, resolved, self.compile_steps)
             self.resolved_plan, self._following = resolved, Following()
@@ -293,13 +296,14 @@ class InTrainingQuantization(Quantization):
                 "network; fit first, or give ckpt_path= a full checkpoint of a fit"
             )
 
-    def _try(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
-        """Evaluates, and trains if that is still to come, on a quantised copy."""
+    def _try(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> LightningModule:
+        """Evaluates, and trains if that is still to come, on a quantised copy, and returns that."""
         with preserved_globals(), quiet_lightning():
             arguments = (self.forward, self.compile_steps)
             quantized = tried(self.plan, pl_module, trainer, batch, *arguments, learning=True)
             if trainer.current_epoch < self.start_epoch:
                 try_to_learn(quantized, pl_module, trainer, batch)
+        return quantized
 
     def _calibrated(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> ResolvedPlan:
         with preserved_globals(), quiet_lightning():
