@@ -72,10 +72,11 @@ class RunFolder:
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise FolderError(
-                f"{self.path} cannot be an output folder ({error.strerror}): write "
-                "hydra.run.dir=FOLDER with another folder"
+                f"{self.path} cannot be an output folder ({reason}): write hydra.run.dir=FOLDER "
+                "with another folder"
             ) from error
         self.record = self.path / RECORD_NAME
         self.failure = self.path / FAILURE_NAME

@@ -20,6 +20,7 @@ from qspinn.app.environment import from_environment
 from qspinn.app.errors import naming
 from qspinn.app.folder import RunFolder, check_fresh, job_folder
 from qspinn.app.job import Job, data_fingerprint
+from qspinn.app.new_folder import new_folder
 from qspinn.app.quantization import plan_from_config
 from qspinn.records import RunRecord, write_record
 from qspinn.report import print_footprint
@@ -35,6 +36,8 @@ if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
 
 # conf/train.yaml names a job's folder in a sweep with it.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
+# conf/train.yaml says with it that a run's folder is to be a new one.
+OmegaConf.register_new_resolver("qspinn.new_folder", new_folder, replace=True)
 # conf/logger/wandb.yaml puts the environment before its own defaults.
 OmegaConf.register_new_resolver("qspinn.env", from_environment, replace=True)
 
