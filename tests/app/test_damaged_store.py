@@ -13,7 +13,7 @@ from qspinn.app.data_fingerprint import DataState
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.train import train
 
-FAST, MANY = 300, 5000
+FAST, MANY = 300, 1500
 
 
 def values_of(config):
