@@ -59,9 +59,9 @@ def resumed(folder, values):
     run = RunFolder(folder)
     with run.held(values):
         assert run.finished_record(values) is None
-        run.check_data(values, None)
+        run.check_data(values, "same")
         table = MetricsTable(folder)
-        checkpoint = run.checkpoint_to_resume(values)
+        checkpoint = run.checkpoint_to_resume(values, None)
         if checkpoint is None:
             return None
         loaded = torch.load(checkpoint, weights_only=True)
