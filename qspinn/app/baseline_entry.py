@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import RunFolder, identity
+from qspinn.app.folder import RunFolder
 from qspinn.app.folder_lock import Holder, locked
+from qspinn.app.identity import identity
 from qspinn.app.outcome import TEST_ACCURACY, exact
 from qspinn.app.ownership import FolderError, Owner, check_checkpoint, open_regular
 from qspinn.records import (

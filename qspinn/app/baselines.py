@@ -14,7 +14,7 @@ import torch
 from qspinn.app.baseline_entry import Baseline, Entry, Train
 from qspinn.app.data_fingerprint import DataState, files_fingerprint
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import identity, owner_of
+from qspinn.app.identity import identity, owner_of
 from qspinn.app.named_sources import named_sources
 from qspinn.app.outcome import library_versions
 from qspinn.app.paths import from_start

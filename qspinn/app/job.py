@@ -83,6 +83,7 @@ class Job:
             parts = build_parts(self.config)
             self.data = data_state(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.data.fingerprint)
+            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):

@@ -30,12 +30,29 @@ class SavedConfig:
     """What a ``config.yaml`` says.
 
     Attributes:
-        values: The configuration.
+        path: Of the file.
+        content: Its bytes.
         owner: The run that the folder belongs to; None in files of qspinn before it wrote them.
     """
 
-    values: dict[str, Any]
+    path: Path
+    content: bytes
     owner: Owner | None
+
+    def values(self) -> dict[str, Any]:
+        """Parse the configuration, which takes more time than all the rest.
+
+        Raises:
+            FolderError: It is none.
+        """
+        try:
+            values = _plain(self.content)
+            if not _is_ours(values):
+                raise ValueError("it is no configuration of a run")
+            config_hash(values)
+            return dict(values)
+        except ValueError as error:
+            raise _unusable(self.path, error) from error
 
 
 def write_saved_config(path: Path, values: Mapping[str, Any], owner: Owner) -> None:
@@ -73,18 +90,18 @@ def read_saved_config(path: Path) -> SavedConfig:
             if hashlib.sha256(start + body).hexdigest().encode() != header[2]:
                 raise ValueError("it has changed since it was written")
             owner = Owner.from_json(header[1])
-        values = _plain(content)
-        if not _is_ours(values):
-            raise ValueError("it is no configuration of a run")
-        config_hash(values)
-        return SavedConfig(values, owner)
+        return SavedConfig(path, content, owner)
     except (OSError, ValueError) as error:
-        reason = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
-        raise FolderError(
-            f"{path} cannot be used ({reason}), and says which run the checkpoint beside it is "
-            f"of: delete {path} and {path.parent / 'checkpoints' / 'last.ckpt'} to train anew, or "
-            "write hydra.run.dir=FOLDER with another folder"
-        ) from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> FolderError:
+    reason = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
+    return FolderError(
+        f"{path} cannot be used ({reason}), and says which run the checkpoint beside it is of: "
+        f"delete {path} and {path.parent / 'checkpoints' / 'last.ckpt'} to train anew, or write "
+        "hydra.run.dir=FOLDER with another folder"
+    )
 
 
 def _content(path: Path) -> bytes:
