@@ -215,9 +215,16 @@ def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, d
 
 
 def data_fingerprint(settings: Mapping[str, Any], data: object) -> str | None:
-    """Return what changes when the data change; None: nothing is known of them."""
-    del settings, data
-    return None
+    """Return what the data say of themselves; None where they say nothing.
+
+    Args:
+        settings: The group ``data``.
+        data: What it makes.
+    """
+    del settings
+    own = getattr(data, "fingerprint", None)
+    said = own() if callable(own) else None
+    return None if said is None else str(said)
 
 
 def epochs_of(checkpoint: Path) -> int:

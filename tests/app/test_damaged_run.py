@@ -15,6 +15,7 @@ from qspinn.app.exploring import Candidate, evaluate
 from qspinn.app.folder import FolderError, RunFolder
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.train import train
+from qspinn.data import MNISTSubset
 from qspinn.records import comparable
 
 TWO_EPOCHS = ("trainer.max_epochs=2", "quantization.scheme=none")
@@ -276,6 +277,54 @@ def test_fresh_deletes_what_the_run_wrote_and_nothing_else(finished, tmp_path):
         run.clear()
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert left == {*theirs, ".thesis.tmp"}
+
+
+@pytest.fixture
+def on_data(composed, monkeypatch):
+    """Return a function that runs on data which lie somewhere and have some content."""
+
+    class Data(MNISTSubset):
+        content = None
+
+        def __init__(self, root: str = "", **settings):
+            super().__init__(**settings)
+
+        def fingerprint(self):
+            return self.content
+
+    def run(folder, root, content, *overrides):
+        monkeypatch.setattr(Data, "content", content)
+        short = ("trainer.max_epochs=1", "quantization.scheme=none", f"+data.root={root}")
+        return train(composed(*short, *overrides), folder)
+
+    monkeypatch.setattr("qspinn.data.MNISTSubset", Data)
+    return run
+
+
+def test_a_run_on_other_data_is_another_run(on_data, tmp_path):
+    record = on_data(tmp_path, "here", "80 recordings")
+    assert record.data_fingerprint is not None
+    assert on_data(tmp_path, "there", "80 recordings") == record  # the same, moved
+    for file in ("record.json", "metrics.csv"):
+        with pytest.raises(FolderError, match="holds a run on other data than there are now"):
+            on_data(tmp_path, "here", "90 recordings")
+        (tmp_path / file).unlink()  # then what is left goes on from the checkpoint
+    shutil.copy(tmp_path / "config.yaml", tmp_path / "kept")
+    assert comparable(on_data(tmp_path, "there", "80 recordings"))["accuracy"] == record.accuracy
+    again = on_data(tmp_path, "here", "90 recordings", "fresh=true")
+    assert again.data_fingerprint != record.data_fingerprint
+    (tmp_path / "record.json").unlink()
+    shutil.copy(tmp_path / "kept", tmp_path / "config.yaml")
+    with pytest.raises(FolderError, match=r"last\.ckpt is a checkpoint of a run on other data"):
+        on_data(tmp_path, "here", "80 recordings")
+
+
+def test_data_that_say_nothing_are_the_same_where_they_lie(on_data, tmp_path):
+    record = on_data(tmp_path, "here", None)
+    assert record.data_fingerprint is None
+    assert on_data(tmp_path, "here", None) == record
+    with pytest.raises(FolderError, match="whether the data are the same cannot be told"):
+        on_data(tmp_path, "there", None)
 
 
 FOREIGN = [
