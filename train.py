@@ -1,5 +1,12 @@
 """Train and quantise a spiking network: the main job. See conf/train.yaml for what can be set."""
 
+from qspinn.app.outputs import protect_outputs
+from qspinn.app.signals import stop_on_signals
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    protect_outputs()
+    stop_on_signals()
+
 import hydra
 from omegaconf import DictConfig
 

@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 MAX_SEED = 2**32 - 1
-# The data that this process has read last, by their settings.
-_READ: dict[str, lightning.LightningDataModule] = {}
+# The data that this process has read last, by their settings, with what they looked like then.
+_READ: dict[str, tuple[Any, str]] = {}
 # What a network or a learning rule takes from the data, where its own value is null.
 FROM_DATA = ("input_shape", "num_classes")
 # The same where the data have it: still images have no time, and the class has a default for them.
@@ -105,21 +105,24 @@ def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
 
     Only qspinn's own data are kept for the next run, since nothing in them changes while they are
     used, and only if no random number was drawn for them, since each run has numbers of its own.
+    They are read anew when their files have changed.
     """
     settings = with_paths(settings)
     key = json.dumps(settings, sort_keys=True, default=str)
-    if key not in _READ:
+    kept, state = _READ.get(key, (None, None))
+    if kept is None or kept.fingerprint() != state:
         before = capture_random_states()
-        data = instantiate(settings)
-        data.prepare_data()
-        data.setup("fit")
-        is_own = type(data).__module__.startswith("qspinn.data.")
-        if not is_own or not _same(before, capture_random_states()):
-            return data
+        kept = instantiate(settings)
+        kept.prepare_data()
+        is_own = type(kept).__module__.startswith("qspinn.data.")
+        state = kept.fingerprint() if is_own else None
+        kept.setup("fit")
+        if state is None or not _same(before, capture_random_states()):
+            return kept
         _READ.clear()
-        _READ[key] = data
+        _READ[key] = kept, state
     # A data module knows its trainer, which is another one in each run.
-    return copy.copy(_READ[key])
+    return copy.copy(kept)
 
 
 def _same(one: Any, other: Any) -> bool:

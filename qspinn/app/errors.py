@@ -1,13 +1,17 @@
-"""The one error that the application shows as a message instead of a traceback."""
+"""The errors that the application shows as a message instead of a traceback."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hydra.errors import InstantiationException
 
-__all__ = ["ConfigurationError", "naming"]
+__all__ = ["ConfigurationError", "RunError", "naming", "storage_trouble"]
+
+# What a file system says that is full, or that may not be written to.
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class ConfigurationError(ValueError):
@@ -15,6 +19,32 @@ class ConfigurationError(ValueError):
 
     The message says what was given, where, and what to write instead.
     """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, for a reason that one sentence says, and what to do about it.
+
+    Unlike a :class:`ConfigurationError` it comes when something has been computed already.
+    """
+
+
+def storage_trouble(error: BaseException) -> str | None:
+    """Return what a disk said first, in a chain of errors that follow from it.
+
+    Returns:
+        A sentence; None where no error of the chain is a disk's.
+    """
+    found, seen = None, set()
+    now: BaseException | None = error
+    while now is not None and id(now) not in seen:
+        seen.add(id(now))
+        if isinstance(now, OSError) and now.errno in _STORAGE:
+            found = now
+        now = now.__cause__ or now.__context__
+    if found is None:
+        return None
+    where = "a file" if found.filename is None else str(found.filename)
+    return f"{where} cannot be written ({found.strerror})"
 
 
 @contextmanager

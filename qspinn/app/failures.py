@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import FolderError, RunFolder, identity
 from qspinn.records import RunFailure
 
@@ -38,7 +40,10 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if not isinstance(error, FolderError):  # that folder is not this run's
-        RunFolder(output).save_failure(failure)
+        try:
+            RunFolder(output).save_failure(failure)
+        except (OSError, ConfigurationError) as trouble:  # the first error is the one to be seen
+            print(f"failure.json cannot be written in {output}: {trouble}", file=sys.stderr)
     return failure
 
 

@@ -31,8 +31,9 @@ from qspinn.app.identity import (
     root_of,
     shown,
 )
-from qspinn.app.ownership import FolderError, check_checkpoint
+from qspinn.app.ownership import FolderError, Owner, check_checkpoint, seal, unseal
 from qspinn.app.saved_config import read_saved_config, write_saved_config
+from qspinn.data.atomic import atomic_file
 from qspinn.records import (
     FAILURE_NAME,
     RECORD_NAME,
@@ -94,17 +95,24 @@ class RunFolder:
         """Return the folder, if there is one."""
         return cls(path) if os.path.isdir(path) else None
 
-    def adopt(self, other: RunFolder, checkpoint: bool) -> None:
+    def adopt(self, other: RunFolder, owner: Owner, checkpoint: bool) -> None:
         """Take over the metrics and the pictures of a training in another folder.
+
+        Files are copied: what happens to one of two runs is nothing to the other.
 
         Args:
             other: The folder; nothing in it is changed.
+            owner: The run that the checkpoint belongs to from now on.
             checkpoint: Take over its checkpoint as well.
         """
-        shutil.copyfile(other.metrics, self.metrics)
-        files = [path for path in other.pictures if path.exists()]
-        for path in [*files, *([other.last_checkpoint] if checkpoint else [])]:
-            _link(path, self.path / path.relative_to(other.path))
+        for path in (other.metrics, *(path for path in other.pictures if path.exists())):
+            with atomic_file(self.path / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+        if checkpoint:
+            with atomic_file(self.last_checkpoint) as temporary:
+                shutil.copyfile(other.last_checkpoint, temporary)
+                unseal(temporary)
+                seal(temporary, owner)
 
     @contextlib.contextmanager
     def held(self, config: Mapping[str, Any]) -> Iterator[bool]:
@@ -288,22 +296,6 @@ class RunFolder:
             f"({shown(earlier, identity(config))}): write hydra.run.dir=FOLDER "
             "with another folder, or fresh=true to delete that run"
         )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, where the file system can; else copy it.
-
-    Files of a run are replaced as a whole, never changed, so that either name keeps its content.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
-    temporary.unlink(missing_ok=True)  # renaming over another name of the same file does nothing
 
 
 def job_folder(overrides: str) -> str:

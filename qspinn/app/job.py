@@ -24,11 +24,11 @@ from qspinn.app.building import (
     first_test_samples,
 )
 from qspinn.app.checkpoints import EpochCheckpoint
+from qspinn.app.data_fingerprint import DataState, data_state
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder, owner_of
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.outcome import TEST_ACCURACY, make_record
-from qspinn.app.ownership import copy_sealed
 from qspinn.app.progress import progress_bar
 from qspinn.app.quantization import Scheme, build_scheme
 from qspinn.callbacks.isolation import preserved_globals
@@ -66,7 +66,7 @@ class Job:
         self.train_baseline = train_baseline
         self.timer = Timer()
         self.seconds: dict[str, float] = {}
-        self.fingerprint: str | None = None
+        self.data = DataState(None)
 
     def execute(self) -> RunRecord:
         """Do all phases and return the record.
@@ -81,8 +81,8 @@ class Job:
         lightning.seed_everything(self.config["seed"], workers=True, verbose=False)
         with self._phase("setup"):
             parts = build_parts(self.config)
-            self.fingerprint = data_fingerprint(self.config["data"], parts.data)
-            self.folder.check_data(self.config, self.fingerprint)
+            self.data = data_state(self.config["data"], parts.data)
+            self.folder.check_data(self.config, self.data.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -91,8 +91,8 @@ class Job:
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
         if baseline is None:  # refused before anything is written
-            self.folder.checkpoint_to_resume(self.config, self.fingerprint)
-        self.folder.save_config(self.config, self.fingerprint)
+            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
+        self.folder.save_config(self.config, self.data.fingerprint)
         for logger in trainer.loggers:
             logger.log_hyperparams(dict(self.config))
         if baseline is None:
@@ -111,7 +111,7 @@ class Job:
             names,
             table.latest(),
             self.seconds,
-            self.fingerprint,
+            self.data.fingerprint,
         )
         log_summary(trainer, record, self.folder)
         return record, measured
@@ -127,13 +127,14 @@ class Job:
         if self.store is None:
             return None
         with self._phase("baseline"), preserved_globals():
-            return self.store.get(self.config, train_float)
+            return self.store.get(self.config, self.data, train_float)
 
     def _baseline_accuracy(self) -> float | None:
         """Of the 32-bit twin of a network that has learned in fixed point, if it is known."""
         if self.store is None:
             return None
-        found = self._baseline() if self.train_baseline else self.store.find(self.config)
+        store, data = self.store, self.data
+        found = self._baseline() if self.train_baseline else store.find(self.config, data)
         return None if found is None else found.record.accuracy
 
     def _trainer(self, scheme: Scheme, table: MetricsTable) -> lightning.Trainer:
@@ -153,14 +154,14 @@ class Job:
             callbacks,
             loggers,
             progress is not None,
-            owner_of(self.config, self.fingerprint),
+            owner_of(self.config, self.data.fingerprint),
         )
 
     def _learn(
         self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable
     ) -> dict[str, float]:
         """Train, or go on with a training that was broken off, and test."""
-        checkpoint = self.folder.checkpoint_to_resume(self.config, self.fingerprint)
+        checkpoint = self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         done = 0
         if checkpoint is not None:
             loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -190,11 +191,9 @@ class Job:
         print(f"32-bit training taken from {baseline.folder.path}", flush=True)
         callbacks = trainer.checkpoint_callbacks
         keeps = any(isinstance(callback, EpochCheckpoint) for callback in callbacks)
-        self.folder.adopt(baseline.folder, checkpoint=False)
+        owner = owner_of(self.config, self.data.fingerprint)
+        self.folder.adopt(baseline.folder, owner, checkpoint=keeps)
         checkpoint = baseline.folder.last_checkpoint
-        if keeps:  # and say that it is this run's now
-            owner = owner_of(self.config, self.fingerprint)
-            copy_sealed(checkpoint, self.folder.last_checkpoint, owner)
         done = epochs_of(checkpoint)
         table.read()
         table.keep_epochs(done)
@@ -217,19 +216,6 @@ class Job:
 def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, dict[str, float]]:
     """Run a configuration without quantisation: what the store of baselines keeps."""
     return Job(config, folder, plan=None)._execute()
-
-
-def data_fingerprint(settings: Mapping[str, Any], data: object) -> str | None:
-    """Return what the data say of themselves; None where they say nothing.
-
-    Args:
-        settings: The group ``data``.
-        data: What it makes.
-    """
-    del settings
-    own = getattr(data, "fingerprint", None)
-    said = own() if callable(own) else None
-    return None if said is None else str(said)
 
 
 def epochs_of(checkpoint: Path) -> int:

@@ -6,23 +6,21 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.data.atomic import atomic_file
 
 __all__ = [
     "FolderError",
     "Owner",
     "check_checkpoint",
-    "copy_sealed",
     "is_sealed",
     "open_regular",
     "seal",
+    "unseal",
 ]
 
 # The comment of a zip archive is the last thing in it, and readers of archives skip it.
@@ -122,17 +120,20 @@ def seal(path: Path, owner: Owner) -> None:
         file.write(digest.encode())
 
 
-def copy_sealed(source: Path, target: Path, owner: Owner) -> None:
-    """Copy a checkpoint, all of it or nothing, for a run that it belongs to from now on."""
-    with atomic_file(target) as temporary:
-        shutil.copyfile(source, temporary)
-        with open(temporary, "r+b") as file:
-            found = _SEAL.search(_tail(file))
-            if found is not None:
-                file.seek(-len(found[0]) - 2, os.SEEK_END)
-                file.write(b"\0\0")
-                file.truncate()
-        seal(temporary, owner)
+def unseal(path: Path) -> None:
+    """Take the archive's comment away, so that another owner can be written there.
+
+    Raises:
+        ValueError: The file has none of :func:`seal`.
+    """
+    with open(path, "r+b") as file:
+        found = _SEAL.search(tail := _tail(file))
+        if found is None:
+            raise ValueError(f"{path} does not say whose checkpoint it is")
+        file.seek(found.start() - len(tail), os.SEEK_END)
+        file.truncate()
+        file.seek(-2, os.SEEK_END)
+        file.write(b"\0\0")
 
 
 def is_sealed(path: Path) -> bool:
