@@ -83,7 +83,6 @@ class Job:
             parts = build_parts(self.config)
             self.data = data_state(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.data.fingerprint)
-            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -91,6 +90,8 @@ class Job:
             table = MetricsTable(self.folder.path)
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
+        if baseline is None:  # refused before anything is written
+            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         self.folder.save_config(self.config, self.data.fingerprint)
         for logger in trainer.loggers:
             logger.log_hyperparams(dict(self.config))
