@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,12 @@ from qspinn.records import config_hash
 
 __all__ = ["Baseline", "BaselineStore", "store_from_config"]
 
-# Keys of the group data that say where the data lie, for which their fingerprint stands.
+# Keys of qspinn's own data that say where they lie, for which their fingerprint stands. In a
+# stranger's class the same words may mean anything.
 WHERE = ("root", "download", "cache")
 # The parts of qspinn that decide what a 32-bit training ends with.
 SOURCES = ("data", "networks", "learning", "metrics", "fixed_point")
-LIBRARIES = ("torch", "spikingjelly", "lightning", "numpy")
+LIBRARIES = ("torch", "spikingjelly", "lightning", "torchmetrics", "numpy", "numba")
 CHECKPOINT = {"_target_": "qspinn.app.checkpoints.EpochCheckpoint", "every_n_epochs": 1}
 
 
@@ -146,9 +148,11 @@ def training_key(values: Mapping[str, Any], fingerprint: str) -> str:
         values: From :func:`float_config`.
         fingerprint: Of the data, which stands for the place where they lie.
     """
-    versions = library_versions()
+    versions = {"numba": importlib.metadata.version("numba"), **library_versions()}
     recorded = identity(values)
-    data = {name: value for name, value in recorded["data"].items() if name not in WHERE}
+    is_own = str(recorded["data"].get("_target_")).startswith("qspinn.data.")
+    where = WHERE if is_own else ()
+    data = {name: value for name, value in recorded["data"].items() if name not in where}
     others = {name: node for name, node in recorded.items() if name != "data"}
     basis = {
         "config": {**recorded, "data": data},

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from qspinn.app.checkpoints import AtomicCheckpointIO
+from qspinn.app.data_fingerprint import remember_state
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
 from qspinn.app.ownership import Owner
@@ -116,6 +117,8 @@ def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
         kept.prepare_data()
         is_own = type(kept).__module__.startswith("qspinn.data.")
         state = kept.fingerprint() if is_own else None
+        if state is not None:
+            remember_state(kept, state)
         kept.setup("fit")
         if state is None or not _same(before, capture_random_states()):
             return kept

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,23 @@ import numpy as np
 import torch
 from hydra.utils import get_object
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.paths import from_start
-from qspinn.data.fingerprint import MOST_DIGESTED, content_fingerprint
+from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.foreign_files import is_foreign
 
-__all__ = ["DataState", "data_state", "files_fingerprint"]
+__all__ = ["DataState", "data_state", "files_fingerprint", "remember_state"]
 
 MOST_FILES = 200_000
+MOST_SAMPLES = 10_000
+MOST_READ = 64 << 20
+"""Data sets of at most so many samples and bytes are read as a whole, if nobody speaks for them."""
 SAMPLES = 64
-"""Of each data set whose class says nothing: its first, its last, and some in between."""
+"""Of larger ones: the first, the last, and some in between."""
+READ_STATE = "_fingerprint_when_read"
+"""Where :func:`remember_state` keeps what the data looked like before they were read."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +61,18 @@ def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule)
 
     A data module with a method ``fingerprint() -> str`` says it itself, as all of qspinn's do. Of
     another one these count: each file that its settings, or the defaults of its class, name; the
-    length of each data set that its loaders have; and :data:`SAMPLES` samples of each, read twice
-    with the same random numbers. No random state is changed, and no loader is iterated over.
+    length of each data set that its loaders have; and its samples, read twice with the same random
+    numbers. Of data sets with more than :data:`MOST_SAMPLES` samples or :data:`MOST_READ` bytes
+    only :data:`SAMPLES` are read, which is enough only beside files that are named. No random state
+    is changed, and no loader is iterated over.
 
     Args:
         settings: The group ``data`` of the configuration.
         data: Made from it, and read.
 
     Raises:
-        ConfigurationError: ``fingerprint()`` fails, or returns something else than a text.
+        ConfigurationError: ``fingerprint()`` fails, or returns something else than a text; or the
+            data have changed while they were read.
     """
     says = getattr(data, "fingerprint", None)
     if callable(says):
@@ -75,12 +83,23 @@ def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule)
                 f"data: {type(data).__name__}.fingerprint() returned {text!r}; return a text that "
                 "changes when the data change"
             )
+        if getattr(data, READ_STATE, text) != text:
+            raise ConfigurationError(
+                f"data: the files of {type(data).__name__} have changed while they were read: wait "
+                "until whoever writes them is done, and start again"
+            )
         return DataState(text)
     try:
-        parts = [files_fingerprint(named_paths(settings)), _samples_fingerprint(data)]
+        paths = named_paths(settings)
+        parts = [files_fingerprint(paths), _samples_fingerprint(data, bool(paths))]
     except Unknown as unknown:
         return DataState(None, f"{type(data).__name__}: {unknown}")
     return DataState(f"samples-{hashlib.sha256(' '.join(parts).encode()).hexdigest()}")
+
+
+def remember_state(data: lightning.LightningDataModule, fingerprint: str) -> None:
+    """Keep the fingerprint of data that are about to be read, for :func:`data_state` to compare."""
+    setattr(data, READ_STATE, fingerprint)
 
 
 def named_paths(settings: Mapping[str, Any]) -> list[Path]:
@@ -145,7 +164,7 @@ def _default_texts(settings: Mapping[str, Any]) -> Iterator[str]:
             yield from _texts(parameter.default)
 
 
-def _samples_fingerprint(data: lightning.LightningDataModule) -> str:
+def _samples_fingerprint(data: lightning.LightningDataModule, has_files: bool) -> str:
     with isolate_rng():
         try:
             data.setup("test")
@@ -154,7 +173,7 @@ def _samples_fingerprint(data: lightning.LightningDataModule) -> str:
             }
         except Exception as error:
             raise Unknown(f"its loaders cannot be asked ({error})") from error
-        texts = [_twice(name, dataset) for name, dataset in _datasets(loaders)]
+        texts = [_twice(name, dataset, has_files) for name, dataset in _datasets(loaders)]
     return " ".join(texts)
 
 
@@ -171,14 +190,21 @@ def _datasets(loaders: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, loader.dataset
 
 
-def _twice(name: str, dataset: Any) -> str:
+def _twice(name: str, dataset: Any, has_files: bool) -> str:
     """The fingerprint of a data set, if reading it twice gives the same."""
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
         raise Unknown(f"its {name} data cannot be read by index")
     try:
         length = len(dataset)
-        indices = sorted({i * (length - 1) // max(SAMPLES - 1, 1) for i in range(SAMPLES)})
-        one, other = (_read(dataset, indices if length else []) for _ in range(2))
+        if type(dataset) is TensorDataset:  # nothing but its tensors
+            return f"{name} {length} {_digest(dataset.tensors)}"
+        indices = _indices(dataset, length)
+        if len(indices) < length and not has_files:
+            raise Unknown(
+                f"its {name} data are {length} samples, too many to read all of them, and its "
+                "settings name no file"
+            )
+        one, other = (_read(dataset, indices) for _ in range(2))
     except Unknown:
         raise
     except Exception as error:
@@ -188,19 +214,34 @@ def _twice(name: str, dataset: Any) -> str:
     return f"{name} {length} {one}"
 
 
+def _indices(dataset: Any, length: int) -> Sequence[int]:
+    """Which samples to read: all, where these are few and, going by some, small."""
+    spread = sorted({i * (length - 1) // (SAMPLES - 1) for i in range(SAMPLES)}) if length else []
+    if length <= SAMPLES or length > MOST_SAMPLES:
+        return range(length) if length <= SAMPLES else spread
+    _seed()
+    size = sum(len(part) for index in spread for part in _bytes(dataset[index]))
+    return range(length) if size * length <= MOST_READ * len(spread) else spread
+
+
 def _read(dataset: Any, indices: Sequence[int]) -> str:
+    _seed()
+    return _digest(dataset[index] for index in indices)
+
+
+def _digest(samples: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        for part in _bytes(sample):
+            digest.update(f"{len(part)} ".encode())
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _seed() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (what a stranger's transforms may draw from)
     torch.manual_seed(0)
-    digest = hashlib.sha256()
-    left = MOST_DIGESTED
-    for index in indices:
-        for part in _bytes(dataset[index]):
-            digest.update(part)
-            left -= len(part)
-        if left < 0:
-            break
-    return digest.hexdigest()
 
 
 def _bytes(value: Any) -> Iterator[bytes]:

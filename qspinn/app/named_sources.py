@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import site
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from hydra.utils import get_object
@@ -22,17 +23,20 @@ def named_sources(node: Any) -> dict[str, str]:
 
     These are the file of each class or function outside of qspinn, and the files of the modules
     that it imports, as far as these are no installed libraries: a helper beside a network's file
-    counts as the file itself does. What a function imports when it is called is not seen.
+    counts as the file itself does, also where it is imported within a function. What is imported
+    by a name that is made at run time is not seen.
 
     Args:
         node: Plain types, with ``_target_`` in them.
     """
     found: dict[str, str] = {}
     for target in dict.fromkeys(_targets(node)):
-        thing = inspect.unwrap(get_object(target))
-        for module in _modules(inspect.getmodule(thing)):
-            path = Path(str(module.__file__))
-            found[module.__name__] = hashlib.sha256(path.read_bytes()).hexdigest()
+        module = inspect.getmodule(inspect.unwrap(get_object(target)))
+        file = getattr(module, "__file__", None)
+        if module is not None and file and str(file).endswith(".py"):
+            files = {module.__name__: Path(file), **_imported(module.__name__, Path(file))}
+            for name, path in files.items():
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
@@ -48,33 +52,65 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
-def _modules(first: ModuleType | None) -> list[ModuleType]:
-    """A module and the modules that it has names from, and so on; without libraries."""
-    found: dict[str, ModuleType] = {}
-    waiting = [first]
+def _imported(name: str, file: Path) -> dict[str, Path]:
+    """The files of a module and of the modules that it imports, and so on; without libraries."""
+    found: dict[str, Path] = {}
+    places = _library_places()
+    waiting: list[tuple[str, Path | None]] = [(name, file)]
     while waiting:
-        module = waiting.pop()
-        if module is None or module.__name__ in found or not _is_somebodys(module):
+        name, path = waiting.pop()
+        if path is None or name in found or not _is_somebodys(name, path, places):
             continue
-        found[module.__name__] = module
-        for value in list(vars(module).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else _module_of(value)
-            waiting.append(sys.modules.get(name) if name else None)
-    return list(found.values())
+        found[name] = path
+        waiting += [(other, _file_of(other)) for other in _import_names(name, path)]
+    return found
 
 
-def _module_of(value: object) -> str | None:
-    name = getattr(value, "__module__", None)
-    return name if isinstance(name, str) else None
+def _import_names(name: str, path: Path) -> set[str]:
+    """The modules that the statements of a file may import, with the packages around them."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+            start = ".".join([*(parts if node.level else []), *filter(None, [node.module])])
+            names |= {start, *(f"{start}.{alias.name}" for alias in node.names)}
+    parents = {
+        other.rsplit(".", count)[0]
+        for other in (*names, name)
+        for count in range(1, other.count(".") + 1)
+    }
+    return {other for other in names | parents if other and other != name}
 
 
-def _is_somebodys(module: ModuleType) -> bool:
+def _file_of(name: str) -> Path | None:
+    """The source of a module, which is not imported for it; None where it has none."""
+    module = sys.modules.get(name)
+    if module is not None:
+        file = getattr(module, "__file__", None)
+        return Path(file) if file and file.endswith(".py") else None
+    path: list[str] | None = None
+    spec = None
+    for count in range(name.count(".") + 1):
+        try:
+            spec = PathFinder.find_spec(".".join(name.split(".")[: count + 1]), path)
+        except (ImportError, ValueError):
+            return None
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    origin = None if spec is None else spec.origin
+    return Path(origin) if origin and origin.endswith(".py") else None
+
+
+def _is_somebodys(name: str, file: Path, places: set[Path]) -> bool:
     """Whether it is neither of Python, nor of an installed package, nor of qspinn."""
-    file = getattr(module, "__file__", None)
-    if not file or not str(file).endswith(".py") or module.__name__.split(".")[0] == "qspinn":
+    if name.split(".")[0] == "qspinn" or name.split(".")[0] in sys.stdlib_module_names:
         return False
-    path = Path(file).resolve()
-    return path.is_file() and not any(path.is_relative_to(place) for place in _library_places())
+    path = file.resolve()
+    return path.is_file() and not any(path.is_relative_to(place) for place in places)
 
 
 def _library_places() -> set[Path]:

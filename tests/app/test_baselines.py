@@ -208,6 +208,38 @@ def test_the_key_knows_the_files_of_strangers_and_their_helpers(composed, monkey
     assert len(set(keys)) == 4
 
 
+def test_the_key_knows_constants_and_late_imports_of_strangers(composed, monkeypatch, tmp_path):
+    """Values that say nothing of the module they are from, and modules not imported yet."""
+    values = float_config(values_of(composed()))
+    package = tmp_path / "somebodys_nets"
+    package.mkdir()
+    texts = {
+        "__init__.py": "",
+        "net.py": "from .sizes import LAYERS\nclass Net:\n  def f(self):\n    from . import late\n",
+        "sizes.py": "LAYERS = [1, 2]\n",
+        "late.py": "import somebodys_nets.deeper\n",
+        "deeper.py": "",
+        "unused.py": "",
+    }
+    for name, text in texts.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    values["network"] = {"_target_": "somebodys_nets.net.Net"}
+    keys = [training_key(values, "data")]
+    for name in texts:
+        (package / name).write_text(texts[name] + "# changed\n")
+        keys.append(training_key(values, "data"))
+    assert len(set(keys)) == len(texts)  # all but the one that nobody imports
+    assert keys[-1] == keys[-2]
+
+
+def test_a_root_of_a_strangers_data_may_mean_anything(composed):
+    values = float_config(values_of(composed()))
+    strange = {**values["data"], "_target_": "lightning.LightningDataModule"}
+    keys = [training_key({**values, "data": {**strange, "root": n}}, "data") for n in (2, 3)]
+    assert keys[0] != keys[1]
+
+
 @pytest.mark.parametrize("where", ["root", "download"])
 def test_the_key_does_not_know_where_the_data_lie(composed, where):
     values = float_config(values_of(composed()))

@@ -1,5 +1,6 @@
 """Data that changed are other data: no training is shared, and no record taken for theirs."""
 
+import os
 import random
 import shutil
 
@@ -153,6 +154,128 @@ def test_the_samples_of_a_stranger_count():
     assert state_of(Strange(tensors((99, 7.0)))) != same
     assert state_of(Strange(tensors(), tensors((0, 7.0)))) != same
     assert state_of(Strange(TensorDataset(*tensors()[:99]))) != same
+
+
+def test_every_sample_of_a_small_data_set_counts():
+    """Also one that is not among those which are read of a large one."""
+    values = [float(index) for index in range(1000)]
+    data = Strange(Samples(1000, lambda index: (values[index], 0)))
+    assert state_of(data).fingerprint == state_of(data).fingerprint
+    for index in (1, 500, 998):
+        before = state_of(data)
+        values[index] += 0.5
+        assert state_of(data) != before
+
+
+def test_a_large_data_set_needs_files_that_are_named(tmp_path):
+    """Some samples do not tell whether any of 20,000 has changed, but the files do."""
+    data = Strange(Samples(20_000, lambda index: float(index)))
+    state = state_of(data)
+    assert state.fingerprint is None
+    assert "its settings name no file" in state.reason
+    file = tmp_path / "samples.bin"
+    file.write_bytes(b"one")
+    named = state_of(data, file=str(file))
+    assert named.fingerprint is not None
+    file.write_bytes(b"two")
+    assert state_of(data, file=str(file)) != named
+
+
+def test_data_that_change_while_they_are_read_are_refused(
+    composed, recordings, tmp_path, monkeypatch
+):
+    """What was read is of neither fingerprint: kept under one of them, it would be a lie."""
+    from qspinn.data import NMNIST as Recordings
+
+    original = Recordings.setup
+
+    def growing(self, stage=None):
+        original(self, stage)
+        if not (recordings / "Train" / "0" / "new.bin").exists():
+            recording(recordings / "Train" / "0", "new.bin", 7)
+
+    monkeypatch.setattr(Recordings, "setup", growing)
+    config = composed(
+        *NMNIST, f"data.root={recordings}", "data.cache=null", f"baselines.dir={tmp_path / 's'}"
+    )
+    with pytest.raises(ConfigurationError, match="have changed while they were read"):
+        train(config, tmp_path / "run")
+    assert not list((tmp_path / "s").glob("*"))
+    train(config, tmp_path / "run")  # once it is over
+
+
+def idx(path, array):
+    """Write an IDX file of bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
+def test_all_four_files_of_mnist_count(tmp_path, name):
+    import qspinn.data
+
+    folder = tmp_path / name / "raw"
+    for part in ("train", "t10k"):
+        idx(folder / f"{part}-images-idx3-ubyte", np.zeros((3, 28, 28), np.uint8))
+        idx(folder / f"{part}-labels-idx1-ubyte", np.zeros(3, np.uint8))
+    data = getattr(qspinn.data, name)(tmp_path, val_size=0)
+    seen = {data.fingerprint()}
+    for file in sorted(folder.iterdir()):
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        seen.add(data.fingerprint())
+    assert len(seen) == 5
+    (folder / "notes.txt").write_text("nothing of the data")
+    assert data.fingerprint() in seen
+    copied = shutil.copytree(tmp_path / name, tmp_path / "copied" / name)
+    assert copied.is_dir()
+    there = getattr(qspinn.data, name)(tmp_path / "copied", val_size=0)
+    assert there.fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize("change", ["labels", "list", "recording", "one more"])
+def test_what_a_folder_of_gestures_holds_counts(tmp_path, change):
+    from qspinn.data import DVSGesture
+
+    for name in ("user01_led.aedat", "user24_led.aedat"):
+        (tmp_path / name).write_bytes(b"events")
+        (tmp_path / name.replace(".aedat", "_labels.csv")).write_text("1,0,9\n")
+    (tmp_path / "trials_to_train.txt").write_text("user01_led.aedat\n")
+    (tmp_path / "trials_to_test.txt").write_text("user24_led.aedat\n")
+    data = DVSGesture(tmp_path, cache=None)
+    before = data.fingerprint()
+    (tmp_path / "._user01_led.aedat").write_bytes(b"what an archiver leaves")
+    assert data.fingerprint() == before
+    files = {
+        "labels": "user01_led_labels.csv",
+        "list": "trials_to_test.txt",
+        "recording": "user24_led.aedat",
+        "one more": "user02_led.aedat",
+    }
+    (tmp_path / files[change]).write_bytes(b"other")
+    assert data.fingerprint() != before
+
+
+def test_large_data_are_known_by_names_sizes_and_times(tmp_path):
+    from qspinn.data.fingerprint import content_fingerprint
+
+    file = tmp_path / "large.bin"
+    file.write_bytes(b"12345678")
+
+    def of():
+        return content_fingerprint([file], tmp_path, most_digested=4)
+
+    seen = {of()}
+    assert seen == {of()}
+    os.utime(file, ns=(1, 1))
+    seen.add(of())
+    file.write_bytes(b"123456789")
+    os.utime(file, ns=(1, 1))
+    seen.add(of())
+    assert len(seen) == 3
+    assert all(text.startswith("files-") for text in seen)
 
 
 def test_the_files_that_a_stranger_names_count(tmp_path):
