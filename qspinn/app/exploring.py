@@ -19,7 +19,16 @@ from qspinn.app.workers import Died, map_in_workers
 from qspinn.records import RunRecord
 from qspinn.report.cells import is_partly_quantized, quantized_shares
 
-__all__ = ["Candidate", "Evaluation", "check_workers", "evaluate", "explore", "report"]
+__all__ = [
+    "Candidate",
+    "Evaluation",
+    "ProcessDied",
+    "check_workers",
+    "evaluate",
+    "explore",
+    "record_death",
+    "report",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,9 @@ def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evalu
     Args:
         candidates: Each with a folder of its own.
         workers: Processes. 1: all in this one, in order.
+
+    Raises:
+        WorkersCannotStart: No process comes to its first candidate.
     """
     if workers == 1 or len(candidates) < 2:
         yield from map(evaluate, candidates)
@@ -76,14 +88,20 @@ def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evalu
     for index, result in map_in_workers(evaluate, candidates, workers):
         if isinstance(result, Died):
             candidate = candidates[index]
-            failure = record_failure(candidate.config, candidate.folder, ProcessDied(str(result)))
-            yield Evaluation(candidate, None, failure.message, 0.0)
+            record_death(candidate.config, candidate.folder, str(result))
+            yield Evaluation(candidate, None, str(result), 0.0)
         else:
             yield result
 
 
 class ProcessDied(Exception):
     """The process of a candidate was ended from outside."""
+
+
+def record_death(config: DictConfig, folder: Path, message: str) -> None:
+    """Write ``failure.json`` for a candidate whose process died, unless its record is there."""
+    if not RunFolder(folder).record.exists():
+        record_failure(config, folder, ProcessDied(message))
 
 
 def evaluate(candidate: Candidate) -> Evaluation:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from qspinn.app.completing import complete
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.failures import record_failure, transportable
+from qspinn.app.orphans import end_with_launcher
 from qspinn.app.train import train
 
 __all__ = ["main"]
@@ -23,6 +24,7 @@ def main(config: DictConfig) -> float:
     A value that cannot be ends a single run with a message and exit code 2. In a multirun the error
     is recorded in the job's folder and raised, so that the other jobs go on and Hydra exits with 1.
     """
+    end_with_launcher()
     output = Path(HydraConfig.get().runtime.output_dir)
     is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
     try:

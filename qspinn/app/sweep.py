@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, report
+from qspinn.app.workers import WorkersCannotStart
 
 __all__ = ["sweep"]
 
@@ -59,7 +60,11 @@ def sweep(
     OmegaConf.save(config, folder / "multirun.yaml")
     where = "in this process" if count == 1 else f"in {count} processes"
     print(f"{len(candidates)} jobs {where}, in {folder}", flush=True)
-    done = report(explore(candidates, count), len(candidates))
+    try:
+        done = report(explore(candidates, count), len(candidates))
+    except WorkersCannotStart as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     failed = [evaluation for evaluation in done if evaluation.record is None]
     seconds = time.monotonic() - started
     print(f"{len(done) - len(failed)} done, {len(failed)} failed, {seconds:.0f} s", flush=True)

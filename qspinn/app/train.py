@@ -68,8 +68,8 @@ def train(config: DictConfig, output: Path) -> RunRecord:
         with quiet_lightning(), closing_wandb(values["logger"]):
             record = Job(values, folder, plan, store, train_for_itq).execute()
         write_record(record, folder.record)
-        folder.failure.unlink(missing_ok=True)
         print(f"record: {folder.record}")
+    folder.failure.unlink(missing_ok=True)  # of an attempt before, or beside, the one that is done
     print_footprint(record)
     return record
 

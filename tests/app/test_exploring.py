@@ -72,6 +72,25 @@ def test_the_death_of_a_process_is_recorded(composed, tmp_path, monkeypatch):
     assert alive.record is not None
 
 
+def test_no_failure_lies_beside_a_good_record(composed, tmp_path, monkeypatch):
+    candidate, other = candidates(composed, tmp_path, "runs", [4, 5])
+    (good,) = explore([candidate])
+    failure = candidate.folder / "failure.json"
+
+    def dying(function, tasks, workers):
+        yield from ((index, Died(-9, began=False)) for index in range(len(tasks)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exploring, "map_in_workers", dying)
+        assert all(one.record is None for one in explore([candidate, other], workers=2))
+    assert not failure.exists()
+    assert read_failure(other.folder / "failure.json").error == "ProcessDied"
+    failure.write_bytes((other.folder / "failure.json").read_bytes())  # as earlier releases did
+    (again,) = explore([candidate])
+    assert comparable(again.record) == comparable(good.record)
+    assert not failure.exists()
+
+
 @pytest.mark.slow
 def test_workers_change_no_record(composed, tmp_path):
     records = []
