@@ -13,11 +13,9 @@ from typing import Any
 import lightning
 import torch
 from hydra.utils import instantiate
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn

@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.failures import record_failure
+from qspinn.app.failures import record_death, record_failure
 from qspinn.app.folder import RunFolder
 from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
@@ -22,11 +22,9 @@ from qspinn.report.cells import is_partly_quantized, quantized_shares
 __all__ = [
     "Candidate",
     "Evaluation",
-    "ProcessDied",
     "check_workers",
     "evaluate",
     "explore",
-    "record_death",
     "report",
 ]
 
@@ -92,16 +90,6 @@ def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evalu
             yield Evaluation(candidate, None, str(result), 0.0)
         else:
             yield result
-
-
-class ProcessDied(Exception):
-    """The process of a candidate was ended from outside."""
-
-
-def record_death(config: DictConfig, folder: Path, message: str) -> None:
-    """Write ``failure.json`` for a candidate whose process died, unless its record is there."""
-    if not RunFolder(folder).record.exists():
-        record_failure(config, folder, ProcessDied(message))
 
 
 def evaluate(candidate: Candidate) -> Evaluation:

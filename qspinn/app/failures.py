@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qspinn.app.folder import RunFolder, identity
 from qspinn.records import RunFailure, write_failure
 
-__all__ = ["record_failure", "transportable"]
+__all__ = ["ProcessDied", "record_death", "record_failure", "transportable"]
 
 
 def record_failure(config: DictConfig, output: Path, error: BaseException) -> RunFailure:
@@ -39,6 +39,16 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
     )
     write_failure(failure, RunFolder(output).failure)
     return failure
+
+
+class ProcessDied(Exception):
+    """The process of a run was ended from outside."""
+
+
+def record_death(config: DictConfig, folder: Path, message: str) -> None:
+    """Write ``failure.json`` for a run whose process died, unless its record is there."""
+    if not RunFolder(folder).record.exists():
+        record_failure(config, folder, ProcessDied(message))
 
 
 def transportable(error: Exception) -> Exception:

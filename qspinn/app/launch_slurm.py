@@ -1,0 +1,156 @@
+"""Jobs as arrays of Slurm: what trains a 32-bit network for others first, then the rest."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cloudpickle
+import submitit
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from omegaconf import OmegaConf
+
+from qspinn.app.baselines import float_config
+from qspinn.app.completing import complete, to_plain
+from qspinn.app.folder import identity
+from qspinn.app.launched import Job, failed, lost, numbered, say_failures
+from qspinn.app.sweep import Composer
+from qspinn.records import config_hash
+
+__all__ = ["launch"]
+
+MAX_ARRAY_SIZE = 1001
+"""Jobs in an array, where Slurm does not say: its own default."""
+
+
+def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+    """Run the jobs of a multirun in arrays, one after the other, as large as Slurm takes them.
+
+    Jobs that start from the same 32-bit training would wait for the one that trains it, each in an
+    allocation of its own. The first array therefore has one job for each such training, the others
+    follow.
+
+    Args:
+        launcher: Hydra's, with its settings.
+        job_overrides: What each job sets.
+        first: The number of the first.
+    """
+    jobs = numbered(launcher, job_overrides, first)
+    print(f"composing {len(jobs)} jobs", flush=True)
+    composer = Composer(launcher.hydra_context, launcher.config)
+    ahead, rest = in_order(jobs, [baseline_of(composer, job) for job in jobs])
+    size = max_array_size()
+    arrays = [part for group in (ahead, rest) for part in parts(group, size)]
+    executor = _executor(launcher)
+    common = Common(launcher, Singleton.get_state())
+    told: dict[int, JobReturn] = {}
+    for place, array in enumerate(arrays, 1):
+        print(f"array {place} of {len(arrays)}: {len(array)} jobs", flush=True)
+        for job in array:
+            print(f"\t{job}", flush=True)
+        numbers = [job.number for job in array]
+        submitted = executor.map_array(common, [job.overrides for job in array], numbers)
+        print(f"submitted as {submitted[0].job_id.partition('_')[0]}", flush=True)
+        for job, task in zip(array, submitted, strict=True):
+            told[job.number] = _gathered(launcher, job, task)
+    return say_failures(jobs, [told[job.number] for job in jobs])
+
+
+class Common:
+    """What all jobs share, pickled once: a job in an array of thousands is then a few words.
+
+    Args:
+        launcher: Hydra's; called in the job, it runs it.
+        state: Hydra's, of the process that launches.
+    """
+
+    def __init__(self, launcher: Any, state: dict[type, Singleton]) -> None:
+        self.pickled = cloudpickle.dumps((launcher, state))
+
+    def __call__(self, overrides: list[str], number: int) -> JobReturn:
+        """Run a job."""
+        launcher, state = pickle.loads(self.pickled)
+        told: JobReturn = launcher(
+            overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", state
+        )
+        return told
+
+    def checkpoint(self, *arguments: Any) -> submitit.helpers.DelayedSubmission:
+        """What Submitit puts into the queue again when the time is over: the same job."""
+        return submitit.helpers.DelayedSubmission(self, *arguments)
+
+
+def max_array_size() -> int:
+    """Return how many jobs this Slurm takes in an array."""
+    if shutil.which("scontrol") is None:
+        return MAX_ARRAY_SIZE
+    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
+    return max(1, int(found[1])) if found else MAX_ARRAY_SIZE
+
+
+def parts(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
+    """Cut jobs into arrays of at most so many."""
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]
+
+
+def baseline_of(composer: Composer, job: Job) -> str | None:
+    """What is the same for jobs that start from the same 32-bit training; None: from none."""
+    try:
+        values = to_plain(complete(composer.candidate(job.number, job.overrides).config))
+        settings, scheme = values["baselines"], values["quantization"]["scheme"]
+        is_alone = settings["dir"] is None or values["exploration"]["strategy"] is not None
+        if is_alone or (scheme == "itq" and not settings["train_for_itq"]):
+            return None
+        return config_hash({"store": settings["dir"], "training": identity(float_config(values))})
+    except Exception:
+        return None  # the job itself will say what is wrong with it
+
+
+def in_order(jobs: Sequence[Job], baselines: Sequence[str | None]) -> tuple[list[Job], list[Job]]:
+    """Return the jobs that train what others start from, and all others.
+
+    Args:
+        jobs: In their order.
+        baselines: What each starts from.
+    """
+    counts = Counter(baselines)
+    ahead: dict[str, Job] = {}
+    for job, baseline in zip(jobs, baselines, strict=True):
+        if baseline is not None and counts[baseline] > 1:
+            ahead.setdefault(baseline, job)
+    first = list(ahead.values())
+    return first, [job for job in jobs if job not in first]
+
+
+def _executor(launcher: Any) -> submitit.AutoExecutor:
+    """Submitit's, with the settings of Hydra's launcher."""
+    settings = dict(launcher.params)
+    executor = submitit.AutoExecutor(
+        folder=settings.pop("submitit_folder"),
+        cluster="slurm",
+        slurm_max_num_timeout=settings.pop("max_num_timeout"),
+    )
+    general = set(OmegaConf.structured(BaseQueueConf))
+    executor.update_parameters(
+        **{name if name in general else f"slurm_{name}": v for name, v in settings.items()}
+    )
+    return executor
+
+
+def _gathered(launcher: Any, job: Job, task: submitit.Job[JobReturn]) -> JobReturn:
+    """Wait for a job."""
+    try:
+        return task.results()[0]
+    except submitit.core.utils.FailedJobError as error:
+        return failed(job, RuntimeError(str(error)))
+    except submitit.core.utils.UncompletedJobError as error:
+        return lost(launcher, job, f"Slurm job {task.job_id}: {str(error).splitlines()[0]}")
