@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
+from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.failures import record_death, record_failure
-from qspinn.app.folder import RunFolder
+from qspinn.app.failures import ProcessDied, record_failure
+from qspinn.app.folder import RunFolder, check_fresh
+from qspinn.app.folder_lock import holder_of
 from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
 from qspinn.app.workers import Died, map_in_workers
@@ -37,11 +40,13 @@ class Candidate:
         config: What ``conf/train.yaml`` composes.
         folder: Its output folder.
         start: Where the command was started: another process knows only this.
+        waits: Whether to wait for another launcher that is running it, or to leave it for later.
     """
 
     config: DictConfig
     folder: Path
     start: Path = field(default_factory=start_folder)
+    waits: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evalu
     """Evaluate candidates, and yield what came of each as soon as it is done.
 
     All that a candidate prints goes to ``output.txt`` in its folder. One that fails leaves a
-    ``failure.json`` there and stops nothing, not even if its process is killed.
+    ``failure.json`` there and stops nothing, not even if its process is killed. One that another
+    launcher is running comes last; what that one records is then what came of it.
 
     Args:
         candidates: Each with a folder of its own.
@@ -80,33 +86,75 @@ def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evalu
     Raises:
         WorkersCannotStart: No process comes to its first candidate.
     """
-    if workers == 1 or len(candidates) < 2:
-        yield from map(evaluate, candidates)
-        return
-    for index, result in map_in_workers(evaluate, candidates, workers):
-        if isinstance(result, Died):
-            candidate = candidates[index]
-            record_death(candidate.config, candidate.folder, str(result))
-            yield Evaluation(candidate, None, str(result), 0.0)
+    taken = []
+    for candidate, result in _evaluated_by(
+        [replace(candidate, waits=False) for candidate in candidates], workers
+    ):
+        if isinstance(result, Taken):
+            taken.append(replace(candidate, waits=True))
         else:
             yield result
+    for _, result in _evaluated_by(taken, workers):
+        assert isinstance(result, Evaluation)
+        yield result
 
 
-def evaluate(candidate: Candidate) -> Evaluation:
+def _evaluated_by(
+    candidates: Sequence[Candidate], workers: int
+) -> Iterator[tuple[Candidate, Evaluation | Taken]]:
+    """Evaluate candidates in processes, and yield each with what came of it."""
+    if workers == 1 or len(candidates) < 2:
+        yield from ((candidate, evaluate(candidate)) for candidate in candidates)
+        return
+    for index, result in map_in_workers(evaluate, candidates, workers):
+        candidate = candidates[index]
+        if isinstance(result, Died):
+            death = ProcessDied(str(result))
+            record_failure(candidate.config, candidate.folder, death)
+            result = Evaluation(candidate, None, str(death), 0.0)
+        yield candidate, result
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A candidate that another launcher is running at this moment."""
+
+
+def evaluate(candidate: Candidate) -> Evaluation | Taken:
     """Run one candidate; never raises an error of the candidate's."""
+    if not candidate.waits and holder_of(candidate.folder) is not None:
+        return Taken()
     started = time.monotonic()
     record = error = None
+    with started_in(candidate.start):
+        try:
+            folder = RunFolder(candidate.folder)
+            with folder.held(held_config(candidate.config)):
+                record, error = _evaluated(candidate, folder)
+        except Exception as caught:
+            error = record_failure(candidate.config, candidate.folder, caught).message
+    return Evaluation(candidate, record, error, time.monotonic() - started)
+
+
+def _evaluated(candidate: Candidate, folder: RunFolder) -> tuple[RunRecord | None, str | None]:
+    """Run a candidate whose folder nobody else has; return its record, or what failed."""
+    folder.start_output()
     with (
-        started_in(candidate.start),
-        open(RunFolder(candidate.folder).output, "a", encoding="utf-8") as file,
+        open(folder.output, "a", encoding="utf-8") as file,
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(file),
     ):
         try:
-            record = train(candidate.config, candidate.folder)
+            return train(candidate.config, candidate.folder), None
         except Exception as caught:
-            error = record_failure(candidate.config, candidate.folder, caught).message
-    return Evaluation(candidate, record, error, time.monotonic() - started)
+            return None, record_failure(candidate.config, candidate.folder, caught).message
+
+
+def held_config(config: DictConfig) -> dict[str, Any]:
+    """Return what a run is held by, before anything of it is done."""
+    values = to_plain(complete(config))
+    check_fresh(values["fresh"])
+    return values
 
 
 def report(evaluations: Iterable[Evaluation], count: int) -> list[Evaluation]:

@@ -11,10 +11,10 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qspinn.app.folder import RunFolder, identity
-from qspinn.records import RunFailure, write_failure
+from qspinn.app.folder import FolderError, RunFolder, identity
+from qspinn.records import RunFailure
 
-__all__ = ["ProcessDied", "record_death", "record_failure", "transportable"]
+__all__ = ["ProcessDied", "record_failure", "transportable"]
 
 
 def record_failure(config: DictConfig, output: Path, error: BaseException) -> RunFailure:
@@ -37,18 +37,13 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
         config=_printable(identity(cast(dict[str, Any], values))),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_failure(failure, RunFolder(output).failure)
+    if not isinstance(error, FolderError):  # that folder is not this run's
+        RunFolder(output).save_failure(failure)
     return failure
 
 
 class ProcessDied(Exception):
     """The process of a run was ended from outside."""
-
-
-def record_death(config: DictConfig, folder: Path, message: str) -> None:
-    """Write ``failure.json`` for a run whose process died, unless its record is there."""
-    if not RunFolder(folder).record.exists():
-        record_failure(config, folder, ProcessDied(message))
 
 
 def transportable(error: Exception) -> Exception:

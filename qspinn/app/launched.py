@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrid
 from hydra.plugins.launcher import Launcher
 from omegaconf import open_dict
 
-from qspinn.app.failures import ProcessDied, record_death
+from qspinn.app.failures import ProcessDied, record_failure
 
 __all__ = ["Job", "failed", "lost", "numbered", "say_failures"]
 
@@ -62,8 +62,9 @@ def lost(launcher: Launcher, job: Job, message: str) -> JobReturn:
     with open_dict(config.hydra.job):
         config.hydra.job.num = job.number
         config.hydra.job.id = str(job.number)
-    record_death(*split(config), message)
-    return failed(job, ProcessDied(message))
+    death = ProcessDied(message)
+    record_failure(*split(config), death)
+    return failed(job, death)
 
 
 def say_failures(jobs: Sequence[Job], told: Iterable[JobReturn]) -> list[JobReturn]:

@@ -1,11 +1,14 @@
 """Candidates evaluated in this process and in others."""
 
+import threading
+
 import pytest
 
 import qspinn.app.exploring as exploring
 from qspinn.app.building import load_data
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, check_workers, explore
+from qspinn.app.folder import RunFolder
 from qspinn.app.workers import Died
 from qspinn.records import comparable, read_failure, read_record
 
@@ -89,6 +92,30 @@ def test_no_failure_lies_beside_a_good_record(composed, tmp_path, monkeypatch):
     (again,) = explore([candidate])
     assert comparable(again.record) == comparable(good.record)
     assert not failure.exists()
+
+
+def test_a_candidate_that_another_launcher_is_running_comes_last(composed, tmp_path):
+    one, two = candidates(composed, tmp_path, "runs", [4, 5])
+    has_it, may_go = threading.Event(), threading.Event()
+
+    def another_launcher():
+        with RunFolder(one.folder).held(exploring.held_config(one.config)):
+            has_it.set()
+            may_go.wait(120)
+
+    thread = threading.Thread(target=another_launcher)
+    thread.start()
+    try:
+        assert has_it.wait(120)
+        done = explore([one, two])
+        assert next(done).candidate == two
+        may_go.set()
+        (last,) = done
+    finally:
+        may_go.set()
+        thread.join()
+    assert last.candidate == one
+    assert last.record is not None
 
 
 @pytest.mark.slow
