@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
-from omegaconf import open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from qspinn.app.failures import ProcessDied, record_failure
 
-__all__ = ["Job", "failed", "lost", "numbered", "say_failures"]
+__all__ = ["Job", "failed", "lost", "numbered", "say_failures", "split"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Job:
     overrides: list[str]
 
     def __str__(self) -> str:
-        return f"#{self.number} : {' '.join(filter_overrides(self.overrides))}"
+        return f"#{self.number}: {' '.join(filter_overrides(self.overrides))}"
 
 
 def numbered(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
@@ -53,8 +54,6 @@ def failed(job: Job, error: Exception) -> JobReturn:
 
 def lost(launcher: Launcher, job: Job, message: str) -> JobReturn:
     """Record that the process of a job died, and return what Hydra is told of it."""
-    from qspinn.app.sweep import split  # here, for that imports all that a run needs
-
     config = launcher.hydra_context.config_loader.load_sweep_config(  # type: ignore[attr-defined]
         launcher.config,  # type: ignore[attr-defined]
         job.overrides,
@@ -80,3 +79,17 @@ def say_failures(jobs: Sequence[Job], told: Iterable[JobReturn]) -> list[JobRetu
         print(f"error: {own}: {one._return_value}", file=sys.stderr)
     print(f"{len(pairs) - len(bad)} done, {len(bad)} failed", flush=True)
     return [one for _, one in pairs]
+
+
+def split(config: DictConfig) -> tuple[DictConfig, Path]:
+    """The configuration of a job without the node ``hydra``, and its folder."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+    finally:
+        HydraConfig.instance().cfg = before
+    with open_dict(config):
+        del config["hydra"]
+    OmegaConf.resolve(config)
+    return config, folder.absolute()

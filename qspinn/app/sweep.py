@@ -9,7 +9,6 @@ from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
@@ -19,9 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, report
+from qspinn.app.launched import split
 from qspinn.app.workers import WorkersCannotStart
 
-__all__ = ["Composer", "split", "sweep"]
+__all__ = ["Composer", "sweep"]
 
 
 def sweep(
@@ -131,17 +131,3 @@ def _set(
         config.hydra.job.override_dirname = get_overrides_dirname(
             all_of_them, list(settings.exclude_keys), settings.item_sep, settings.kv_sep
         )
-
-
-def split(config: DictConfig) -> tuple[DictConfig, Path]:
-    """The configuration of a job without the node ``hydra``, and its folder."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
-    try:
-        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
-    finally:
-        HydraConfig.instance().cfg = before
-    with open_dict(config):
-        del config["hydra"]
-    OmegaConf.resolve(config)
-    return config, folder.absolute()
