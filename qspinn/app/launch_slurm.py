@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import re
-import shutil
-import subprocess
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cloudpickle
@@ -17,17 +13,11 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import OmegaConf
 
-from qspinn.app.baselines import float_config
-from qspinn.app.completing import complete, to_plain
-from qspinn.app.folder import identity
 from qspinn.app.launched import Job, failed, lost, numbered, say_failures
+from qspinn.app.slurm_arrays import baseline_of, in_order, max_array_size, parts
 from qspinn.app.sweep import Composer
-from qspinn.records import config_hash
 
 __all__ = ["launch"]
-
-MAX_ARRAY_SIZE = 1001
-"""Jobs in an array, where Slurm does not say: its own default."""
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -45,7 +35,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
     jobs = numbered(launcher, job_overrides, first)
     print(f"composing {len(jobs)} jobs", flush=True)
     composer = Composer(launcher.hydra_context, launcher.config)
-    ahead, rest = in_order(jobs, [baseline_of(composer, job) for job in jobs])
+    ahead, rest = in_order(jobs, [_baseline(composer, job) for job in jobs])
     size = max_array_size()
     arrays = [part for group in (ahead, rest) for part in parts(group, size)]
     executor = _executor(launcher)
@@ -87,48 +77,12 @@ class Common:
         return submitit.helpers.DelayedSubmission(self, *arguments)
 
 
-def max_array_size() -> int:
-    """Return how many jobs this Slurm takes in an array."""
-    if shutil.which("scontrol") is None:
-        return MAX_ARRAY_SIZE
-    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
-    return max(1, int(found[1])) if found else MAX_ARRAY_SIZE
-
-
-def parts(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    """Cut jobs into arrays of at most so many."""
-    for start in range(0, len(jobs), size):
-        yield jobs[start : start + size]
-
-
-def baseline_of(composer: Composer, job: Job) -> str | None:
-    """What is the same for jobs that start from the same 32-bit training; None: from none."""
+def _baseline(composer: Composer, job: Job) -> str | None:
+    """What a job starts from; None as well where its configuration cannot be, which it will say."""
     try:
-        values = to_plain(complete(composer.candidate(job.number, job.overrides).config))
-        settings, scheme = values["baselines"], values["quantization"]["scheme"]
-        is_alone = settings["dir"] is None or values["exploration"]["strategy"] is not None
-        if is_alone or (scheme == "itq" and not settings["train_for_itq"]):
-            return None
-        return config_hash({"store": settings["dir"], "training": identity(float_config(values))})
+        return baseline_of(composer.candidate(job.number, job.overrides).config)
     except Exception:
-        return None  # the job itself will say what is wrong with it
-
-
-def in_order(jobs: Sequence[Job], baselines: Sequence[str | None]) -> tuple[list[Job], list[Job]]:
-    """Return the jobs that train what others start from, and all others.
-
-    Args:
-        jobs: In their order.
-        baselines: What each starts from.
-    """
-    counts = Counter(baselines)
-    ahead: dict[str, Job] = {}
-    for job, baseline in zip(jobs, baselines, strict=True):
-        if baseline is not None and counts[baseline] > 1:
-            ahead.setdefault(baseline, job)
-    first = list(ahead.values())
-    return first, [job for job in jobs if job not in first]
+        return None
 
 
 def _executor(launcher: Any) -> submitit.AutoExecutor:
