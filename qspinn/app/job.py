@@ -82,6 +82,7 @@ class Job:
             parts = build_parts(self.config)
             self.fingerprint = data_fingerprint(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.fingerprint)
+            self.folder.checkpoint_to_resume(self.config, self.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -214,9 +215,16 @@ def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, d
 
 
 def data_fingerprint(settings: Mapping[str, Any], data: object) -> str | None:
-    """Return what changes when the data change; None: nothing is known of them."""
-    del settings, data
-    return None
+    """Return what the data say of themselves; None where they say nothing.
+
+    Args:
+        settings: The group ``data``.
+        data: What it makes.
+    """
+    del settings
+    own = getattr(data, "fingerprint", None)
+    said = own() if callable(own) else None
+    return None if said is None else str(said)
 
 
 def epochs_of(checkpoint: Path) -> int:
