@@ -86,7 +86,8 @@ def test_a_job_that_dies_ends_no_other(repository, tmp_path, kind):
     dead = [run for what, run in zip(whats, runs, strict=True) if what == "dies"]
     for run in dead:
         assert json.loads((run / "failure.json").read_text())["error"] == "ProcessDied"
-        assert len(list(run.glob("attempt*"))) == 2
+        # joblib ends all processes with one, and may have done so before the job's first line.
+        assert len(list(run.glob("attempt*"))) in ((1, 2) if kind == "joblib" else (2,))
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: #")]
     assert [line.split()[2].split("=")[1] for line in errors] == [
         what for what in whats if what in ("dies", "raises", "exits")
