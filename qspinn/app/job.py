@@ -28,6 +28,7 @@ from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder, owner_of
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.outcome import TEST_ACCURACY, make_record
+from qspinn.app.ownership import copy_sealed
 from qspinn.app.progress import progress_bar
 from qspinn.app.quantization import Scheme, build_scheme
 from qspinn.callbacks.isolation import preserved_globals
@@ -82,7 +83,6 @@ class Job:
             parts = build_parts(self.config)
             self.fingerprint = data_fingerprint(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.fingerprint)
-            self.folder.checkpoint_to_resume(self.config, self.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -90,6 +90,8 @@ class Job:
             table = MetricsTable(self.folder.path)
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
+        if baseline is None:  # refused before anything is written
+            self.folder.checkpoint_to_resume(self.config, self.fingerprint)
         self.folder.save_config(self.config, self.fingerprint)
         for logger in trainer.loggers:
             logger.log_hyperparams(dict(self.config))
@@ -188,8 +190,11 @@ class Job:
         print(f"32-bit training taken from {baseline.folder.path}", flush=True)
         callbacks = trainer.checkpoint_callbacks
         keeps = any(isinstance(callback, EpochCheckpoint) for callback in callbacks)
-        self.folder.adopt(baseline.folder, checkpoint=keeps)
+        self.folder.adopt(baseline.folder, checkpoint=False)
         checkpoint = baseline.folder.last_checkpoint
+        if keeps:  # and say that it is this run's now
+            owner = owner_of(self.config, self.fingerprint)
+            copy_sealed(checkpoint, self.folder.last_checkpoint, owner)
         done = epochs_of(checkpoint)
         table.read()
         table.keep_epochs(done)

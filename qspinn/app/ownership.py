@@ -6,14 +6,24 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from qspinn.app.errors import ConfigurationError
+from qspinn.data.atomic import atomic_file
 
-__all__ = ["FolderError", "Owner", "check_checkpoint", "is_sealed", "open_regular", "seal"]
+__all__ = [
+    "FolderError",
+    "Owner",
+    "check_checkpoint",
+    "copy_sealed",
+    "is_sealed",
+    "open_regular",
+    "seal",
+]
 
 # The comment of a zip archive is the last thing in it, and readers of archives skip it.
 _END_OF_ARCHIVE = b"PK\x05\x06"
@@ -110,6 +120,19 @@ def seal(path: Path, owner: Owner) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0, os.SEEK_END)
         file.write(digest.encode())
+
+
+def copy_sealed(source: Path, target: Path, owner: Owner) -> None:
+    """Copy a checkpoint, all of it or nothing, for a run that it belongs to from now on."""
+    with atomic_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+        with open(temporary, "r+b") as file:
+            found = _SEAL.search(_tail(file))
+            if found is not None:
+                file.seek(-len(found[0]) - 2, os.SEEK_END)
+                file.write(b"\0\0")
+                file.truncate()
+        seal(temporary, owner)
 
 
 def is_sealed(path: Path) -> bool:

@@ -18,6 +18,7 @@ from qspinn.app.train import train
 from qspinn.data import MNISTSubset
 from qspinn.records import comparable
 
+NO_STORE = "baselines.dir=null"
 TWO_EPOCHS = ("trainer.max_epochs=2", "quantization.scheme=none")
 FAST, SLOW = 300, 4000
 
@@ -277,6 +278,21 @@ def test_fresh_deletes_what_the_run_wrote_and_nothing_else(finished, tmp_path):
         run.clear()
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert left == {*theirs, ".thesis.tmp"}
+
+
+def test_a_training_taken_from_the_store_is_this_runs_own(composed, tmp_path, capsys):
+    """A run killed after it took the training goes on, with the store and without."""
+    store = f"baselines.dir={tmp_path / 'store'}"
+    short = ("trainer.max_epochs=1", "quantization.scheme=ptq")
+    first = train(composed(*short, store), tmp_path / "run")
+    (entry,) = (tmp_path / "store").glob("*/checkpoints/last.ckpt")
+    kept = entry.read_bytes()
+    for where, said in ((store, "32-bit training taken"), (NO_STORE, "resuming after epoch 1")):
+        (tmp_path / "run" / "record.json").unlink()
+        capsys.readouterr()
+        assert comparable(train(composed(*short, where), tmp_path / "run")) == comparable(first)
+        assert said in capsys.readouterr().out
+    assert entry.read_bytes() == kept
 
 
 @pytest.fixture
