@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class Worker:
         self.index: int | None = None
         self.began = False
         self.process: SpawnProcess = context.Process(target=_serve, args=(function, theirs))
-        self.process.start()
+        with _without_interrupts():
+            self.process.start()
         theirs.close()
 
     def give(self, index: int, task: object) -> None:
@@ -175,9 +177,26 @@ class Team:
             raise WorkersCannotStart(f"no process can start ({result}): what it printed says why")
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Lets processes that are started here not see Ctrl-C, from their first moment.
+
+    It reaches all processes of a terminal: the one that launched says so, and ends the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """What a process does."""
     end_with_launcher()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
             task = connection.recv()

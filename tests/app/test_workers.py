@@ -165,6 +165,30 @@ def test_processes_end_with_the_launcher_that_was_killed(repository, tmp_path, k
     wait_until(lambda: not any(is_running(one) for one in processes if one not in controller))
 
 
+def test_an_interrupt_of_the_terminal_is_told_by_one_process(repository, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        f"import time\n{PARENTS['workers']}".replace("[600]", "[600, 0, 600]")
+        .replace("pass", "print('done', flush=True)")
+        .replace("workers=1", "workers=2")
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        assert parent.stdout.readline() == "done\n"
+        processes = descendants_of(parent.pid)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, errors = parent.communicate(timeout=60)
+    assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1
+    wait_until(lambda: not any(is_running(one) for one in processes))
+
+
 LONE = """
 import os, time
 from qspinn.app.orphans import *
