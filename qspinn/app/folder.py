@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from qspinn.records import (
     read_record,
 )
 
-__all__ = ["LAUNCH_KEYS", "RunFolder", "identity", "job_folder"]
+__all__ = ["LAUNCH_KEYS", "RunFolder", "identity"]
 
 # What says how this launch goes and not what is computed: neither recorded nor hashed.
 LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration")
@@ -161,22 +160,3 @@ def _differences(earlier: Any, now: Any, place: str = "") -> list[str]:
             )
         ]
     return [] if earlier == now else [f"{place}: {earlier!r} there, {now!r} now"]
-
-
-def job_folder(overrides: str) -> str:
-    """Return the name of a job's folder in a sweep, from its overrides.
-
-    Args:
-        overrides: ``key=value`` texts joined by commas.
-
-    Returns:
-        The overrides themselves, where every file system takes them as one name; else a shorter
-        form (keys without their groups, at most 100 characters) and a hash.
-    """
-    if not overrides:
-        return "defaults"
-    if len(overrides) <= 120 and not re.search(r"[^\w=,.+~-]", overrides):
-        return overrides
-    short = re.sub(r"(^|,)[+~]*(?:[\w@/]+\.)+(?=\w+=)", r"\1", overrides)
-    cleaned = re.sub(r"[^\w=,.+~-]", "-", short)
-    return f"{cleaned[:100]}-{config_hash({'overrides': overrides})[:8]}"

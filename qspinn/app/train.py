@@ -16,8 +16,9 @@ from qspinn.app.checking import check_targets
 from qspinn.app.completing import complete, to_plain
 from qspinn.app.console import quiet_lightning
 from qspinn.app.environment import from_environment
-from qspinn.app.folder import RunFolder, job_folder
+from qspinn.app.folder import RunFolder
 from qspinn.app.job import Job
+from qspinn.app.naming import changes, job_folder
 from qspinn.app.quantization import plan_from_config
 from qspinn.records import RunRecord, write_record
 from qspinn.report import print_footprint
@@ -35,6 +36,8 @@ if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
 # conf/logger/wandb.yaml puts the environment before its own defaults.
 OmegaConf.register_new_resolver("qspinn.env", from_environment, replace=True)
+# And names a run by what was overridden.
+OmegaConf.register_new_resolver("qspinn.changes", changes, replace=True)
 
 
 def train(config: DictConfig, output: Path) -> RunRecord:

@@ -76,16 +76,16 @@ class LoopbackServer:
             return self._do_Viewer(values)
         return None
 
-    def _do_Viewer(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_Viewer(self, values: dict[str, Any]) -> dict[str, Any]:
         del values
         about = {"id": "VXNlcjox", "entity": "me", "username": "me", "email": "me@example.org"}
         return {"viewer": {**about, "flags": "{}", "teams": {"edges": []}}}
 
-    def _do_ServerFeaturesQuery(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_ServerFeaturesQuery(self, values: dict[str, Any]) -> dict[str, Any]:
         del values
         return {"serverInfo": {"features": []}}
 
-    def _do_RunResumeStatus(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_RunResumeStatus(self, values: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(values["name"])
         bucket = None
         if run is not None:
@@ -108,7 +108,7 @@ class LoopbackServer:
         entity = {"id": "entity", "name": "me"}
         return {"model": {"id": "p", "name": "qspinn", "entity": entity, "bucket": bucket}}
 
-    def _do_UpsertBucket(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_UpsertBucket(self, values: dict[str, Any]) -> dict[str, Any]:
         name = values.get("name") or next(
             name for name in self.runs if f"id-{name}" == values.get("id")
         )
@@ -128,34 +128,40 @@ class LoopbackServer:
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
 
-    def _do_CreateRunFiles(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_CreateRunFiles(self, values: dict[str, Any]) -> dict[str, Any]:
         files = [
             {"name": name, "uploadUrl": f"{self.address}/store/{values['run']}/{name}"}
             for name in values["files"]
         ]
         return {"createRunFiles": {"runID": "id", "uploadHeaders": [], "files": files}}
 
-    def _do_XXHashDigestsEnabled(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_XXHashDigestsEnabled(self, values: dict[str, Any]) -> dict[str, Any]:
         del values
         return {"entity": {"xxhashDigestsEnabled": False}}
 
-    def _do_FetchArtifactDigestAlgorithm(  # noqa: N802
-        self, values: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _do_FetchArtifactDigestAlgorithm(self, values: dict[str, Any]) -> dict[str, Any]:
         del values
         return {"project": None}
 
-    def _do_CreateArtifact(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_ArtifactType(self, values: dict[str, Any]) -> dict[str, Any]:
+        del values
+        return {"project": {"artifact": None}}
+
+    def _do_OrganizationCoreWeaveOrganizationID(self, values: dict[str, Any]) -> dict[str, Any]:
+        del values
+        return {"entity": {"organization": None}}
+
+    def _do_CreateArtifact(self, values: dict[str, Any]) -> dict[str, Any]:
         name = values["input"]["artifactCollectionName"]
         self.artifacts.setdefault(name, [])
         artifact = {"id": name, "digest": values["input"]["digest"], "state": "PENDING"}
         artifact |= {"artifactSequence": {"id": f"s-{name}", "latestArtifact": None}}
         return {"createArtifact": {"artifact": artifact}}
 
-    def _do_CreateArtifactManifest(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_CreateArtifactManifest(self, values: dict[str, Any]) -> dict[str, Any]:
         return self._manifest("createArtifactManifest", values["artifactID"], values)
 
-    def _do_UpdateArtifactManifest(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_UpdateArtifactManifest(self, values: dict[str, Any]) -> dict[str, Any]:
         artifact = values["artifactManifestID"].partition("/")[2]
         return self._manifest("updateArtifactManifest", artifact, values)
 
@@ -166,7 +172,7 @@ class LoopbackServer:
             file |= {"uploadUrl": url, "uploadHeaders": []}
         return {name: {"artifactManifest": {"id": f"m/{artifact}", "file": file}}}
 
-    def _do_CreateArtifactFiles(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_CreateArtifactFiles(self, values: dict[str, Any]) -> dict[str, Any]:
         edges = []
         for spec in values["input"]["artifactFiles"]:
             artifact = spec["artifactID"]
@@ -182,10 +188,10 @@ class LoopbackServer:
             edges.append({"node": node})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
-    def _do_CommitArtifact(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_CommitArtifact(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"commitArtifact": {"artifact": {"id": values["artifactID"], "digest": "0"}}}
 
-    def _do_MarkRunFilesUploaded(self, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _do_MarkRunFilesUploaded(self, values: dict[str, Any]) -> dict[str, Any]:
         del values
         return {"markRunFilesUploaded": {"success": True}}
 
@@ -222,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer, as the mode says."""
         self._handle(self._body())
 
-    do_PUT = do_POST  # noqa: N815
+    do_PUT = do_POST
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
