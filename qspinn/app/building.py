@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from qspinn.app.checkpoints import AtomicCheckpointIO
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
+from qspinn.app.ownership import Owner
 from qspinn.app.paths import with_paths
 from qspinn.callbacks.random_state import capture_random_states
 
@@ -220,8 +221,9 @@ def build_trainer(
     callbacks: list[lightning.Callback],
     loggers: list[Logger],
     has_progress: bool,
+    owner: Owner,
 ) -> lightning.Trainer:
-    """Make the trainer.
+    """Make the trainer; its checkpoints say that they belong to ``owner``.
 
     Raises:
         ConfigurationError: A value that Lightning refuses, or that trains nothing.
@@ -233,7 +235,7 @@ def build_trainer(
         return instantiate(trainer, _partial_=True)(
             callbacks=callbacks,
             logger=loggers,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(owner)],
             default_root_dir=str(folder.path),
             enable_progress_bar=has_progress,
         )

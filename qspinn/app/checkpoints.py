@@ -11,7 +11,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from qspinn.app.metrics_table import MetricsTable
+from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
+from qspinn.app.ownership import Owner, seal
+from qspinn.data.atomic import atomic_file
 
 __all__ = ["AtomicCheckpointIO", "EpochCheckpoint"]
 
@@ -21,7 +23,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning writes to the system's folder for temporary files and moves the file from there,
     which is a copy, and can be cut short, where that folder lies on another file system.
+
+    Args:
+        owner: The run that the checkpoints belong to; each says so itself. None: none says so,
+            and none is gone on from.
     """
+
+    def __init__(self, owner: Owner | None = None) -> None:
+        super().__init__()
+        self._owner = owner
 
     def save_checkpoint(
         self,
@@ -32,21 +42,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write ``checkpoint`` so that ``path`` holds all of it or what it held before."""
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO writes local files: storage_options must be None")
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
-        with open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with atomic_file(path) as temporary:
+            torch.save(checkpoint, temporary)
+            self._seal(temporary)
+
+    def _seal(self, path: Path) -> None:
+        if self._owner is not None:
+            seal(path, self._owner)
 
 
 class EpochCheckpoint(ModelCheckpoint):
     """Keeps one checkpoint, ``last.ckpt``, written when an epoch with its validation is over.
 
     Before that it writes the metrics of the epoch to the table and to W&B. Lightning does so only
-    after the checkpoints are written, and a run killed in between would resume without them.
+    after the checkpoints are written, and a run killed in between would resume without them. The
+    checkpoint holds the rows of the table as well: a run that goes on from it begins with these.
 
     Args:
         every_n_epochs: Write a checkpoint after so many epochs.
@@ -76,3 +86,15 @@ class EpochCheckpoint(ModelCheckpoint):
                 logger.log_metrics(values, step)
                 logger.flush(step)
         super().on_train_epoch_end(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Put the rows of the table in."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsTable):
+                checkpoint[ROWS_KEY] = logger.rows()

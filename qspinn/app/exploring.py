@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
+from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.failures import record_failure
-from qspinn.app.folder import RunFolder
+from qspinn.app.folder import RunFolder, check_fresh
 from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
 from qspinn.app.workers import Died, map_in_workers
@@ -90,17 +92,35 @@ def evaluate(candidate: Candidate) -> Evaluation:
     """Run one candidate; never raises an error of the candidate's."""
     started = time.monotonic()
     record = error = None
+    with started_in(candidate.start):
+        try:
+            folder = RunFolder(candidate.folder)
+            with folder.held(held_config(candidate.config)):
+                record, error = _evaluated(candidate, folder)
+        except Exception as caught:
+            error = record_failure(candidate.config, candidate.folder, caught).message
+    return Evaluation(candidate, record, error, time.monotonic() - started)
+
+
+def _evaluated(candidate: Candidate, folder: RunFolder) -> tuple[RunRecord | None, str | None]:
+    """Run a candidate whose folder nobody else has; return its record, or what failed."""
+    folder.start_output()
     with (
-        started_in(candidate.start),
-        open(RunFolder(candidate.folder).output, "a", encoding="utf-8") as file,
+        open(folder.output, "a", encoding="utf-8") as file,
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(file),
     ):
         try:
-            record = train(candidate.config, candidate.folder)
+            return train(candidate.config, candidate.folder), None
         except Exception as caught:
-            error = record_failure(candidate.config, candidate.folder, caught).message
-    return Evaluation(candidate, record, error, time.monotonic() - started)
+            return None, record_failure(candidate.config, candidate.folder, caught).message
+
+
+def held_config(config: DictConfig) -> dict[str, Any]:
+    """Return what a run is held by, before anything of it is done."""
+    values = to_plain(complete(config))
+    check_fresh(values["fresh"])
+    return values
 
 
 def report(evaluations: Iterable[Evaluation], count: int) -> list[Evaluation]:

@@ -11,8 +11,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qspinn.app.folder import RunFolder, identity
-from qspinn.records import RunFailure, write_failure
+from qspinn.app.folder import FolderError, RunFolder, identity
+from qspinn.records import RunFailure
 
 __all__ = ["record_failure", "transportable"]
 
@@ -37,7 +37,8 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
         config=_printable(identity(cast(dict[str, Any], values))),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_failure(failure, RunFolder(output).failure)
+    if not isinstance(error, FolderError):  # that folder is not this run's
+        RunFolder(output).save_failure(failure)
     return failure
 
 

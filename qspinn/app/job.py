@@ -26,8 +26,8 @@ from qspinn.app.building import (
 )
 from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.errors import ConfigurationError, naming
-from qspinn.app.folder import RunFolder, identity
-from qspinn.app.metrics_table import MetricsTable
+from qspinn.app.folder import RunFolder, identity, owner_of
+from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.naming import named_loggers
 from qspinn.app.outcome import TEST_ACCURACY, make_record
 from qspinn.app.progress import progress_bar
@@ -67,6 +67,7 @@ class Job:
         self.train_baseline = train_baseline
         self.timer = Timer()
         self.seconds: dict[str, float] = {}
+        self.fingerprint: str | None = None
 
     def execute(self) -> RunRecord:
         """Do all phases and return the record.
@@ -81,6 +82,8 @@ class Job:
         lightning.seed_everything(self.config["seed"], workers=True, verbose=False)
         with self._phase("setup"):
             parts = build_parts(self.config)
+            self.fingerprint = data_fingerprint(self.config["data"], parts.data)
+            self.folder.check_data(self.config, self.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -88,7 +91,7 @@ class Job:
             table = MetricsTable(self.folder.path)
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
-        self.folder.save_config(self.config)
+        self.folder.save_config(self.config, self.fingerprint)
         self._log_config(trainer)
         if baseline is None:
             measured = self._learn(trainer, parts, table)
@@ -99,9 +102,16 @@ class Job:
         if outcome.baseline_accuracy is None:
             outcome = replace(outcome, baseline_accuracy=self._baseline_accuracy())
         names = (name_of(parts.network), name_of(parts.data))
-        record = make_record(self.config, self.folder, outcome, names, table.latest(), self.seconds)
-        network = scheme.handed_over(parts.module)
-        log_summary(trainer, record, self.folder, network)
+        record = make_record(
+            self.config,
+            self.folder,
+            outcome,
+            names,
+            table.latest(),
+            self.seconds,
+            self.fingerprint,
+        )
+        log_summary(trainer, record, self.folder, scheme.handed_over(parts.module))
         return record, measured
 
     @contextmanager
@@ -136,7 +146,12 @@ class Job:
         ]
         loggers = [table, *build_loggers(named_loggers(self.config), self.folder)]
         return build_trainer(
-            self.config["trainer"], self.folder, callbacks, loggers, progress is not None
+            self.config["trainer"],
+            self.folder,
+            callbacks,
+            loggers,
+            progress is not None,
+            owner_of(self.config, self.fingerprint),
         )
 
     def _log_config(self, trainer: lightning.Trainer) -> None:
@@ -151,10 +166,13 @@ class Job:
         self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable
     ) -> dict[str, float]:
         """Train, or go on with a training that was broken off, and test."""
-        checkpoint = self.folder.last_checkpoint if self.folder.last_checkpoint.exists() else None
+        checkpoint = self.folder.checkpoint_to_resume(self.config, self.fingerprint)
         done = 0
         if checkpoint is not None:
-            done = epochs_of(checkpoint)
+            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            done = int(loaded["epoch"]) + 1
+            if ROWS_KEY in loaded:
+                table.go_on_from(loaded[ROWS_KEY])
             print(f"resuming after epoch {done} from {checkpoint}", flush=True)
         table.keep_epochs(done)
         for logger in trainer.loggers:
@@ -208,6 +226,12 @@ class Job:
 def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, dict[str, float]]:
     """Run a configuration without quantisation: what the store of baselines keeps."""
     return Job(config, folder, plan=None)._execute()
+
+
+def data_fingerprint(settings: Mapping[str, Any], data: object) -> str | None:
+    """Return what changes when the data change; None: nothing is known of them."""
+    del settings, data
+    return None
 
 
 def epochs_of(checkpoint: Path) -> int:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
-__all__ = ["MetricsTable"]
+from qspinn.app.ownership import FolderError, open_regular
+from qspinn.records import write_text
 
+__all__ = ["ROWS_KEY", "MetricsTable"]
+
+ROWS_KEY = "qspinn_metrics"  # of a checkpoint: the rows of the table when it was written
 _FIRST_COLUMNS = ("epoch", "step")
+_MOST_BYTES = 1 << 26
 
 
 class MetricsTable(Logger):
@@ -38,10 +44,20 @@ class MetricsTable(Logger):
     def read(self) -> None:
         """Take over what the file holds, if there is one."""
         self._rows, self._changed = {}, False
-        if self.path.is_file():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    self._rows[int(row["step"])] = {k: v for k, v in row.items() if v}
+        if not os.path.lexists(self.path):
+            return
+        try:
+            with open_regular(self.path) as file:
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+            self._rows = parse_rows(content)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise FolderError(
+                f"{self.path} is damaged, or no table of a run ({reason}): delete it to go on, the "
+                "checkpoint holds what is needed, or write hydra.run.dir=FOLDER with another folder"
+            ) from error
 
     @property
     def name(self) -> str:
@@ -57,6 +73,23 @@ class MetricsTable(Logger):
     def save_dir(self) -> str:
         """The folder of the file."""
         return str(self.path.parent)
+
+    def go_on_from(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Begin with the rows that a checkpoint holds; the file may lack them, or have later ones.
+
+        Raises:
+            FolderError: The file says something else of a step.
+        """
+        wanted = {int(row["step"]): _typed(row) for row in rows}
+        for step, row in wanted.items():
+            there = _typed(self._rows.get(step, row))
+            if any(repr(there.get(name)) != repr(value) for name, value in row.items()):
+                raise FolderError(
+                    f"{self.path} says something else of step {step} than the checkpoint beside "
+                    "it: delete the table to go on, the checkpoint holds what is needed"
+                )
+        self._rows, self._changed = dict(wanted), True
+        self.save()
 
     def keep_epochs(self, count: int) -> None:
         """Drop the rows of all but the first ``count`` epochs, and what was logged after those."""
@@ -106,15 +139,11 @@ class MetricsTable(Logger):
             return
         names = {name for row in self._rows.values() for name in row}
         columns = [*_FIRST_COLUMNS, *sorted(names.difference(_FIRST_COLUMNS))]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self._rows[step] for step in sorted(self._rows))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows[step] for step in sorted(self._rows))
+        write_text(text.getvalue(), self.path)
         self._changed = False
 
     @rank_zero_only
@@ -122,3 +151,43 @@ class MetricsTable(Logger):
         """Write what is left."""
         del status
         self.save()
+
+
+def parse_rows(content: bytes) -> dict[int, dict[str, Any]]:
+    """Return the rows of a table by their step, each value as the text that stands there.
+
+    Raises:
+        ValueError: A table that :class:`MetricsTable` does not write.
+    """
+    try:
+        header, *lines = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if tuple(header[:2]) != _FIRST_COLUMNS or sorted(set(header[2:])) != header[2:]:
+        raise ValueError(f"its columns are {', '.join(header)[:200]}")
+    rows: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise ValueError(f"line {number} has {len(line)} values for {len(header)} columns")
+        row = {name: value for name, value in zip(header, line, strict=True) if value}
+        if any(not _is_number(name, value) for name, value in row.items()):
+            raise ValueError(f"line {number} holds what is no number, or one written otherwise")
+        step = int(row.get("step", -1))
+        if step < 0 or step in rows:
+            raise ValueError(f"line {number} has no step, or that of another line")
+        rows[step] = row
+    return rows
+
+
+def _is_number(name: str, text: str) -> bool:
+    """Whether a text is what Python writes of a number, digit for digit."""
+    try:
+        kind = int if name in _FIRST_COLUMNS else float
+        return str(kind(text)) == text or (kind is float and str(int(text)) == text)
+    except (ValueError, OverflowError):
+        return False
+
+
+def _typed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with whole numbers for the epoch and the step, other numbers for the rest."""
+    return {k: int(v) if k in _FIRST_COLUMNS else float(v) for k, v in row.items()}

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from qspinn.app.folder import RunFolder, identity
+from qspinn.app.folder import RunFolder, identity, owner_of
 from qspinn.plan import Footprint, ResolvedPlan
-from qspinn.records import RunRecord, baseline_key, config_hash, finite_or_none, setting_key
+from qspinn.records import RunRecord, baseline_key, finite_or_none, setting_key
 
 __all__ = ["TEST_ACCURACY", "Outcome", "library_versions", "make_record"]
 
@@ -49,6 +49,7 @@ def make_record(
     names: tuple[str, str],
     metrics: Mapping[str, float],
     seconds: Mapping[str, float],
+    fingerprint: str | None = None,
 ) -> RunRecord:
     """Return the record of a run.
 
@@ -59,8 +60,10 @@ def make_record(
         names: Of the network and of the data.
         metrics: Name to last value.
         seconds: Phase to wall-clock seconds.
+        fingerprint: Of the data.
     """
     recorded = identity(config)
+    owner = owner_of(config, fingerprint)
     quantization = config["quantization"]
     checkpoint = folder.last_checkpoint.relative_to(folder.path)
     footprint, plan, baseline = outcome.footprint, outcome.plan, outcome.baseline_accuracy
@@ -81,7 +84,7 @@ def make_record(
         data=names[1],
         seed=config["seed"],
         config=recorded,
-        config_hash=config_hash(recorded),
+        config_hash=owner.config,
         checkpoint=checkpoint.as_posix() if folder.last_checkpoint.exists() else None,
         versions=library_versions(),
         seconds=dict(seconds),
@@ -90,6 +93,7 @@ def make_record(
         baseline_key=baseline_key(recorded),
         setting_key=setting_key(recorded),
         summary=None if outcome.summary is None else dict(outcome.summary),
+        data_fingerprint=owner.data,
     )
 
 

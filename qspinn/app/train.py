@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from qspinn.app.baselines import store_from_config
-from qspinn.app.building import check_seed, set_threads
+from qspinn.app.building import check_seed, load_data, set_threads
 from qspinn.app.checking import check_targets
 from qspinn.app.completing import complete, to_plain
 from qspinn.app.console import quiet_lightning
 from qspinn.app.environment import from_environment
-from qspinn.app.folder import RunFolder
-from qspinn.app.job import Job
+from qspinn.app.errors import naming
+from qspinn.app.folder import RunFolder, check_fresh
+from qspinn.app.job import Job, data_fingerprint
 from qspinn.app.naming import changes, job_folder
+from qspinn.app.new_folder import new_folder
 from qspinn.app.quantization import plan_from_config
 from qspinn.records import RunRecord, write_record
 from qspinn.report import print_footprint
@@ -34,6 +37,8 @@ if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
 
 # conf/train.yaml names a job's folder in a sweep with it.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
+# conf/train.yaml says with it that a run's folder is to be a new one.
+OmegaConf.register_new_resolver("qspinn.new_folder", new_folder, replace=True)
 # conf/logger/wandb.yaml puts the environment before its own defaults.
 OmegaConf.register_new_resolver("qspinn.env", from_environment, replace=True)
 # And names a run by what was overridden.
@@ -45,7 +50,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
 
     A folder that holds the record of this very configuration is done: nothing is run again. A
     folder in which such a run was broken off goes on from its last checkpoint, and ends with the
-    same record as an unbroken run.
+    same record as an unbroken run. A folder in which such a run is at work is waited for.
 
     Args:
         config: What ``conf/train.yaml`` composes.
@@ -61,20 +66,29 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     plan = plan_from_config(values["quantization"])
     store = store_from_config(values["baselines"])
     train_for_itq = values["baselines"]["train_for_itq"]
+    check_fresh(values["fresh"])
     folder = RunFolder(output)
-    if values["fresh"]:
-        folder.clear()
-    record = folder.finished_record(values)
-    if record is not None:
-        print(f"{folder.record} is the record of this run already (fresh=true runs it again)")
-    else:
-        with quiet_lightning(), closing_wandb(values["logger"]):
-            record = Job(values, folder, plan, store, train_for_itq).execute()
-        write_record(record, folder.record)
+    with folder.held(values) as is_new:
+        if values["fresh"]:
+            folder.clear(keep_output=not is_new)
+        record = folder.finished_record(values)
+        if record is not None:
+            folder.check_data(values, record.data_fingerprint and fingerprint_of(values))
+            print(f"{folder.record} is the record of this run already (fresh=true runs it again)")
+        else:
+            with quiet_lightning(), closing_wandb(values["logger"]):
+                record = Job(values, folder, plan, store, train_for_itq).execute()
+            write_record(record, folder.record)
+            print(f"record: {folder.record}")
         folder.failure.unlink(missing_ok=True)
-        print(f"record: {folder.record}")
     print_footprint(record)
     return record
+
+
+def fingerprint_of(values: Mapping[str, Any]) -> str | None:
+    """Return the fingerprint of the data that a configuration names."""
+    with naming("data"):
+        return data_fingerprint(values["data"], load_data(values["data"]))
 
 
 @contextmanager

@@ -129,6 +129,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "formats": _table(_format),
     "accumulator_word_lengths": _table(_positive),
     "summary": _optional(_summary),
+    "data_fingerprint": _optional(text),
     "versions": _table(text),
     "seconds": _table(partial(number, low=0.0)),
     "metrics": _table(_optional(number)),

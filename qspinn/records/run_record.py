@@ -13,7 +13,7 @@ from qspinn.records.validation import RecordError, fail, plain
 __all__ = ["SCHEMA_VERSION", "SCHEMES", "STATUSES", "RunRecord", "check_names", "finite_or_none"]
 
 # Fields that records did not have from the start; files without them are read all the same.
-LATER_FIELDS = ("baseline_key", "setting_key", "summary")
+LATER_FIELDS = ("baseline_key", "setting_key", "summary", "data_fingerprint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,8 @@ class RunRecord:
         summary: What is quantised and what is not: `parameters` and `states`, each
             `{"quantized", "total"}` numbers of values, and `lines` that say what stays in 32-bit
             and why; perhaps more. None in records of qspinn before it was stored.
+        data_fingerprint: Changes when the data change, wherever they lie; None where it is not
+            known, and in records of qspinn before it was stored.
         schema_version: Of this layout; only the current one is accepted.
 
     Raises:
@@ -85,6 +87,7 @@ class RunRecord:
     baseline_key: str | None = None
     setting_key: str | None = None
     summary: dict[str, Any] | None = None
+    data_fingerprint: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

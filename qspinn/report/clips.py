@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from qspinn.records import write_bytes
 
 __all__ = ["clip_codes", "palette", "save_clip"]
 
@@ -88,20 +91,15 @@ def save_clip(
         image = Image.fromarray(picture)
         image.putpalette(palette().tobytes())
         images.append(image)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    with open(temporary, "wb") as file:
-        images[0].save(
-            file,
-            format="GIF",
-            save_all=True,
-            append_images=images[1:],
-            duration=milliseconds,
-            loop=0,
-            optimize=False,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
-    return target
+    content = io.BytesIO()
+    images[0].save(
+        content,
+        format="GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=milliseconds,
+        loop=0,
+        optimize=False,
+        comment=b"qspinn",
+    )
+    return write_bytes(content.getvalue(), path)

@@ -6,6 +6,7 @@ which tables do without.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from qspinn.records import write_bytes
 
 __all__ = ["draw_confusion", "draw_weights", "save_png", "tile_weights"]
 
@@ -123,15 +126,9 @@ def draw_confusion(matrix: NDArray[np.integer], title: str) -> Figure:
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as a PNG file: all of it, or ``path`` holds what it held before."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    with open(temporary, "wb") as file:
-        figure.savefig(file, format="png", dpi=DPI)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
-    return target
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": "qspinn"})
+    return write_bytes(content.getvalue(), path)
 
 
 def _axes(figure: Figure, left: int, bottom: int, width: int, height: int) -> Axes:

@@ -119,6 +119,12 @@ def composed(repository: Path) -> Compose:
 
 
 @pytest.fixture
+def tiny_arguments() -> tuple[str, ...]:
+    """What makes a run of train.py tiny, for tests that start processes of their own."""
+    return NO_STORE, *TINY
+
+
+@pytest.fixture
 def launch(repository: Path) -> Launch:
     """Return a function that runs train.py in a process of its own.
 
