@@ -1,5 +1,6 @@
 """W&B's real client against a server on this machine that answers, refuses, fails and hangs."""
 
+import csv
 import json
 import os
 import signal
@@ -356,3 +357,74 @@ def test_records_are_read_back(server, tmp_path, make_record):
             return [stored]
 
     assert list(read_wandb("me/qspinn", Api())) == [Run(f"wandb:me/qspinn/{name}", record)]
+
+
+def complete_history(server, folder):
+    """The history of the only run, beside the table of its folder: steps and all their numbers."""
+    (run,) = server.runs.values()
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        table = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    names = {name for row in table for name in row} - {"step"}
+    return rows_of(run, *names), table
+
+
+ONLINE = ("logger=wandb", "logger.wandb.artifact=false")
+
+
+@pytest.mark.slow
+def test_the_history_of_a_killed_training_is_its_table(server, composed, launch_killed, tmp_path):
+    """Killed while the second checkpoint is written, taken up, and compared with the table."""
+    from qspinn.app.train import train
+
+    overrides = (*ONLINE, "trainer.max_epochs=3")
+    folder = tmp_path / "run"
+    where = "qspinn.app.checkpoints:AtomicCheckpointIO:save_checkpoint"
+    killed = launch_killed(where, 2, f"hydra.run.dir={folder}", *overrides)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(server.runs) == 1
+    train(composed(*overrides), folder)
+    history, table = complete_history(server, folder)
+    assert [row["step"] for row in history] == [row["step"] for row in table]
+    for sent, row in zip(history, table, strict=True):
+        assert sent == pytest.approx(row, rel=1e-6)
+    assert [row["epoch"] for row in history][:3] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_training_taken_from_the_store_has_its_history(server, composed, tmp_path):
+    from qspinn.app.train import train
+
+    store = f"baselines.dir={tmp_path / 'store'}"
+    train(composed(store), tmp_path / "first")  # trains, and logs nothing
+    assert server.runs == {}
+    train(composed(store, *ONLINE, "quantization.word_length=4"), tmp_path / "second")
+    history, table = complete_history(server, tmp_path / "second")
+    assert len(table) >= 4
+    assert [row["step"] for row in history] == [row["step"] for row in table]
+    for sent, row in zip(history, table, strict=True):
+        assert sent == pytest.approx(row, rel=1e-6)
+    (run,) = server.runs.values()
+    assert set(run.config).isdisjoint({"fresh", "progress", "baselines", "exploration"})
+    assert "network" in run.config
+    assert "learning_rate" not in run.config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["refuse", "fail", "hang"])
+def test_a_server_lost_while_a_network_learns_changes_no_record(
+    server, client, composed, tmp_path, mode
+):
+    from qspinn.app.metrics_table import MetricsTable
+    from qspinn.app.train import train
+
+    save = MetricsTable.save
+
+    def losing(self):
+        server.mode = mode
+        save(self)
+
+    client.setattr(MetricsTable, "save", losing)
+    record = train(composed(*ONLINE, "trainer.max_epochs=2"), tmp_path / "run")
+    (path,) = (tmp_path / "run").rglob("offline-run-*/*.wandb")
+    values = summary_of(entries_of(path.parent)[0])
+    assert json.loads(values[RECORD_KEY]) == record.to_dict()
