@@ -145,6 +145,9 @@ def begin(about: dict[str, Any], mode: str, is_stated: bool, id_file: Path) -> A
     try:
         return _init(about, mode, run_id, resume)
     except Exception as error:
+        if resume is not None and "deleted" in str(error):  # on the server, by its owner
+            id_file.unlink()
+            return begin(about, mode, is_stated, id_file)
         if is_stated or mode not in ("online", "shared"):
             raise ConfigurationError(f"W&B: {short(error)}") from error
         abandon()
@@ -159,6 +162,7 @@ def _init(about: dict[str, Any], mode: str, run_id: str, resume: Any) -> Any:
     """Little is printed, unless an environment variable asks for more."""
     wanted: dict[str, Any] = {
         "silent": mode != "online",
+        "quiet": True,  # else it asks whose key it is, for ten seconds, to print that
         "console": "off",
         "init_timeout": INIT_SECONDS,
     }

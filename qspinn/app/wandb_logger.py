@@ -105,6 +105,8 @@ def start_wandb(
         None if run.offline else server,
         float(finish_seconds),
     )
+    if logger.server is not None:
+        print(f"W&B: {run.url}", flush=True)
     _open[:] = [logger]
     return logger
 

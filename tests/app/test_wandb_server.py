@@ -263,6 +263,21 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_row(server, tmp_path
     assert rows_of(*server.runs.values()) == [*ROWS, {"step": 19, "epoch": 4, "loss": 0.0}]
 
 
+def test_a_run_that_its_owner_deleted_is_begun_anew(server, tmp_path):
+    log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS[:2])
+    wandb_logger.finish_wandb(1)
+    (name,) = server.runs
+    server.deleted.add(name)
+    del server.runs[name]
+    logger = wandb_logger.start_wandb(str(tmp_path))
+    logger.hand_over(ROWS[:2])
+    log_rows(logger, ROWS[2:])
+    wandb_logger.finish_wandb(0)
+    ((other, run),) = server.runs.items()
+    assert other != name
+    assert rows_of(run) == ROWS
+
+
 def test_an_offline_run_that_goes_on_is_complete_in_its_last_files(client, tmp_path):
     client.setenv("WANDB_MODE", "offline")
     log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS[:2])
@@ -302,7 +317,9 @@ def test_a_server_lost_in_mid_run_leaves_a_complete_offline_run(
     log_rows(logger, ROWS[2:])
     logger.log_record(record, RunFolder(tmp_path), quantized_network())
     wandb_logger.finish_wandb(0)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("W&B")]
+    about = [line for line in capsys.readouterr().out.splitlines() if line.startswith("W&B")]
+    address, line = about
+    assert address.startswith(f"W&B: {server.address}/")
     assert "`wandb sync " in line
     (path,) = tmp_path.rglob("offline-run-*/*.wandb")
     assert str(path.parent) in line

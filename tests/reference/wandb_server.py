@@ -47,6 +47,7 @@ class LoopbackServer:
         mode: One of `MODES`; may be changed at any time.
         runs: Name (the id in the client's words) to run.
         artifacts: Name of the sequence to the paths of its files.
+        deleted: Names of runs that their owner has deleted.
         uploads: Path to bytes of each file that was sent.
         asked: The operations asked for, in order.
     """
@@ -56,6 +57,7 @@ class LoopbackServer:
         self.runs: dict[str, StoredRun] = {}
         self.artifacts: dict[str, list[str]] = {}
         self.uploads: dict[str, bytes] = {}
+        self.deleted: set[str] = set()
         self.asked: list[str] = []
         self.address = ""
         self.lock = threading.Lock()
@@ -112,6 +114,10 @@ class LoopbackServer:
         name = values.get("name") or next(
             name for name in self.runs if f"id-{name}" == values.get("id")
         )
+        if name in self.deleted:
+            raise ConflictError(
+                f"run {name} was previously created and deleted; try a new run name"
+            )
         inserted = name not in self.runs
         run = self.runs.setdefault(name, StoredRun({}))
         run.values.update({key: value for key, value in values.items() if value is not None})
@@ -213,6 +219,10 @@ class LoopbackServer:
                 run.exit_code = sent.get("exitcode")
 
 
+class ConflictError(Exception):
+    """What is answered with the status 409."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     state: LoopbackServer
@@ -270,7 +280,11 @@ class _Handler(BaseHTTPRequestHandler):
         stream = re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path)
         if self.path == "/graphql":
             asked = json.loads(body)
-            data = self.state.answer(asked["query"], asked.get("variables") or {})
+            try:
+                data = self.state.answer(asked["query"], asked.get("variables") or {})
+            except ConflictError as error:
+                self._send(409, {"errors": [{"message": str(error)}]})
+                return
             if data is None:
                 self._send(400, {"errors": [{"message": "unknown operation"}]})
             else:
