@@ -49,12 +49,13 @@ class Server:
     proxies: Mapping[str, str] = field(default_factory=dict)
     checks_certificate: bool = True
 
-    def why_unusable(self, seconds: float = PROBE_SECONDS) -> str | None:
+    def why_unusable(self, seconds: float | None = None) -> str | None:
         """Ask who the key's owner is, and return why that does not work; None: it does.
 
         Args:
-            seconds: All that it may take, looking up names included.
+            seconds: All that it may take, looking up names included; None: a few.
         """
+        seconds = PROBE_SECONDS if seconds is None else seconds
         try:
             reason = in_time(self._ask, seconds)
         except TimeoutError:

@@ -31,6 +31,7 @@ def client(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setattr("qspinn.app.wandb_server.PATIENCE_SECONDS", 0.2)
     wandb.teardown()
     wandb_client.forget()
     yield monkeypatch
@@ -263,11 +264,12 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_row(server, tmp_path
     assert rows_of(*server.runs.values()) == [*ROWS, {"step": 19, "epoch": 4, "loss": 0.0}]
 
 
-def test_a_run_that_its_owner_deleted_is_begun_anew(server, tmp_path):
+def test_a_run_that_its_owner_deleted_is_begun_anew(server, client, tmp_path):
     log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS[:2])
     wandb_logger.finish_wandb(1)
     (name,) = server.runs
     server.deleted.add(name)
+    client.setenv("WANDB_INIT_TIMEOUT", "2")  # the client asks again until then
     del server.runs[name]
     logger = wandb_logger.start_wandb(str(tmp_path))
     logger.hand_over(ROWS[:2])
@@ -344,10 +346,10 @@ def test_the_death_of_wandbs_process_ends_no_run(server, tmp_path, make_record, 
     assert history_of(e for e in entries_of(path.parent)[0] if "loss" in logged([e])) == ROWS
 
 
-def test_an_upload_is_waited_for_while_its_server_answers():
+def test_an_upload_is_waited_for_while_its_server_answers(client):
     with serving() as state:
         server = Server(state.address, KEY)
-        assert uploaded(lambda: time.sleep(1.5), server, 60.0) is None
+        assert uploaded(lambda: time.sleep(0.7), server, 60.0) is None
         assert (
             uploaded(lambda: time.sleep(60), server, 0.5) == "the upload has not ended after 0.5 s"
         )
