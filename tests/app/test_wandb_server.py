@@ -269,7 +269,7 @@ def test_a_run_that_its_owner_deleted_is_begun_anew(server, client, tmp_path):
     wandb_logger.finish_wandb(1)
     (name,) = server.runs
     server.deleted.add(name)
-    client.setenv("WANDB_INIT_TIMEOUT", "2")  # the client asks again until then
+    client.setattr("qspinn.app.wandb_client.INIT_SECONDS", 2.0)  # it is asked again until then
     del server.runs[name]
     logger = wandb_logger.start_wandb(str(tmp_path))
     logger.hand_over(ROWS[:2])
