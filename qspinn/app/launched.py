@@ -82,14 +82,17 @@ def say_failures(jobs: Sequence[Job], told: Iterable[JobReturn]) -> list[JobRetu
 
 
 def split(config: DictConfig) -> tuple[DictConfig, Path]:
-    """The configuration of a job without the node ``hydra``, and its folder."""
+    """The configuration of a job without the node ``hydra``, and its folder.
+
+    Whatever refers to the job's own node ``hydra`` is resolved before that is gone.
+    """
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
     try:
         folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+        with open_dict(config):
+            del config["hydra"]
+        OmegaConf.resolve(config)
     finally:
         HydraConfig.instance().cfg = before
-    with open_dict(config):
-        del config["hydra"]
-    OmegaConf.resolve(config)
     return config, folder.absolute()
