@@ -36,7 +36,7 @@ from qspinn.app.quantization import Scheme, build_scheme
 from qspinn.callbacks.isolation import preserved_globals
 from qspinn.callbacks.random_state import RandomState
 from qspinn.plan import QuantizationPlan
-from qspinn.records import RunRecord
+from qspinn.records import RunRecord, printable
 
 __all__ = ["Job"]
 
@@ -270,4 +270,4 @@ def log_summary(
 def name_of(thing: object) -> str:
     """Return the name that a network or data set has, else that of its class."""
     name = getattr(thing, "name", None)
-    return name if isinstance(name, str) and name else type(thing).__name__
+    return printable(name) if isinstance(name, str) and name else type(thing).__name__

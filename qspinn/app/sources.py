@@ -6,12 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os.path import basename
 
-from qspinn.records import FAILURE_NAME, RecordError, RecordReader, find_outcomes, read_failure
+from qspinn.records import (
+    FAILURE_NAME,
+    RecordError,
+    RecordReader,
+    find_outcomes,
+    printable,
+    read_failure,
+)
 from qspinn.selection import Run
 
 __all__ = ["WANDB", "Sources", "read_sources"]
 
 WANDB = "wandb:"
+LONGEST_PATH = 300
 
 
 @dataclass
@@ -56,9 +64,9 @@ def read_sources(roots: Sequence[str]) -> Sources:
             items = read_table(root)
         for item in items:
             if isinstance(item, Run):
-                found.runs.append(item)
+                found.runs.append(Run(printable(item.path), item.record))
             else:
-                found.skipped.append(item)
+                found.skipped.append(printable(item))
     return found
 
 
@@ -68,13 +76,19 @@ def _is_special(root: str) -> bool:
 
 def _read_files(roots: Sequence[str], found: Sources) -> None:
     reader = RecordReader()
-    for path in find_outcomes(roots):
+
+    def trouble(folder: str, error: OSError) -> None:
+        shown = folder if len(folder) < LONGEST_PATH else f"{folder[:LONGEST_PATH]}..."
+        reason = error.strerror or error
+        found.skipped.append(printable(f"{shown}: cannot be looked into ({reason})"))
+
+    for path in find_outcomes(roots, trouble):
         try:
             if basename(path) == FAILURE_NAME:
                 failure = read_failure(path)
                 message = failure.message.strip().partition("\n")[0]
-                found.failed.append(f"{path}: {failure.error}: {message}")
+                found.failed.append(printable(f"{path}: {failure.error}: {message}"))
             else:
-                found.runs.append(Run(path, reader.read(path)))
+                found.runs.append(Run(printable(path), reader.read(path)))
         except RecordError as error:
-            found.skipped.append(str(error))
+            found.skipped.append(printable(str(error)))

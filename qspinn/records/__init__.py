@@ -5,7 +5,9 @@ library, so that reading records starts at once.
 """
 
 from qspinn.records.failure import FAILURE_NAME, RunFailure, read_failure, write_failure
+from qspinn.records.files import read_regular
 from qspinn.records.hashing import baseline_key, config_hash, setting_key
+from qspinn.records.printable import printable
 from qspinn.records.reading import RecordReader, baseline_key_of, read_record, setting_key_of
 from qspinn.records.run_record import SCHEMA_VERSION, SCHEMES, STATUSES, RunRecord, finite_or_none
 from qspinn.records.store import (
@@ -37,8 +39,10 @@ __all__ = [
     "find_outcomes",
     "find_records",
     "finite_or_none",
+    "printable",
     "read_failure",
     "read_record",
+    "read_regular",
     "setting_key",
     "setting_key_of",
     "write_bytes",

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from qspinn.records.validation import fail, integer, mapping, number, plain, text
+from qspinn.records.validation import fail, integer, mapping, names, number, plain, text
 
 __all__ = ["FIELD_CHECKS", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "Check"]
 
@@ -36,7 +36,7 @@ def _table(check: Check) -> Check:
     """A mapping from names to values that all pass the same check."""
 
     def table(name: str, value: Any) -> dict[str, Any]:
-        given = mapping(name, value)
+        given = names(name, value)
         return {key: check(f"{name}.{key}", item) for key, item in given.items()}
 
     return table

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from qspinn.records.fields import FIELD_CHECKS
+from qspinn.records.files import read_regular
 from qspinn.records.hashing import baseline_key, setting_key
 from qspinn.records.run_record import RunRecord, check_names
 from qspinn.records.validation import RecordError, mapping, plain
@@ -42,8 +43,7 @@ class RecordReader:
                 the value.
         """
         try:
-            with open(path, "rb", buffering=0) as file:
-                raw = file.read()
+            raw = read_regular(path)
         except FileNotFoundError as error:
             raise RecordError(f"{path}: no such file") from error
         except OSError as error:

@@ -7,7 +7,7 @@ import glob
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +100,22 @@ def find_records(
 
 def find_outcomes(
     roots: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    trouble: Callable[[str, OSError], None] | None = None,
 ) -> Iterator[str]:
-    """Like `find_records`, and `failure.json` of the folders that have one and no record."""
+    """Like `find_records`, and `failure.json` of the folders that have one and no record.
+
+    Args:
+        roots: As above.
+        trouble: Called with each folder that cannot be looked into, and why; None: it is passed
+            over. One that has gone meanwhile is no trouble.
+    """
     if isinstance(roots, (str, os.PathLike)):
         roots = [roots]
     seen: set[str] = set()
     for root in roots:
         for match in _matches(os.fspath(root)):
             real_root = os.path.realpath(match)
-            for path, is_link in _below(match):
+            for path, is_link in _below(match, trouble):
                 # Below a folder only the file itself can be a link: asking for the real path of
                 # each of many files is slow.
                 real = os.path.realpath(path) if is_link else real_root + path[len(match) :]
@@ -126,22 +133,37 @@ def _matches(root: str) -> list[str]:
     return [match.rstrip(os.sep) or match for match in matches]
 
 
-def _below(path: str) -> Iterator[tuple[str, bool]]:
-    """Files of outcomes in a folder and below it, and whether each is a link."""
+def _below(path: str, trouble: Callable[[str, OSError], None] | None) -> Iterator[tuple[str, bool]]:
+    """Files of outcomes in a folder and below it, however deep, and whether each is a link."""
     if not os.path.isdir(path):
         yield path, True
         return
-    with os.scandir(path) as entries:
-        found = list(entries)
-    files = {entry.name: entry for entry in found if entry.name in (RECORD_NAME, FAILURE_NAME)}
-    files = {name: entry for name, entry in files.items() if not entry.is_dir()}
-    outcome = files.get(RECORD_NAME) or files.get(FAILURE_NAME)
-    if outcome is not None:
-        yield outcome.path, outcome.is_symlink()
-    skipped = _INSIDE if outcome is not None else ()
-    for name in sorted(
-        entry.name
-        for entry in found
-        if entry.name not in skipped and entry.is_dir(follow_symlinks=False)
-    ):
-        yield from _below(os.path.join(path, name))
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = list(entries)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if trouble is not None:
+                trouble(folder, error)
+            continue
+        files = {entry.name: entry for entry in found if entry.name in (RECORD_NAME, FAILURE_NAME)}
+        files = {name: entry for name, entry in files.items() if not _is_folder(entry, True)}
+        outcome = files.get(RECORD_NAME) or files.get(FAILURE_NAME)
+        if outcome is not None:
+            yield outcome.path, outcome.is_symlink()
+        skipped = _INSIDE if outcome is not None else ()
+        names = sorted(
+            entry.name for entry in found if entry.name not in skipped and _is_folder(entry, False)
+        )
+        waiting += (os.path.join(folder, name) for name in reversed(names))
+
+
+def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_links)
+    except OSError:  # a link that leads to itself
+        return False

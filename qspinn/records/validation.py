@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["RecordError", "integer", "mapping", "number", "plain", "text"]
+from qspinn.records.printable import HIDDEN
+
+__all__ = ["RecordError", "integer", "mapping", "names", "number", "plain", "text"]
 
 
 class RecordError(ValueError):
@@ -21,8 +23,15 @@ class RecordError(ValueError):
         self.field = field
 
 
+MOST = 2**63 - 1
+"""Of whole numbers: more bits than all memory there is."""
+
+
 def _shown(value: object) -> str:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        return f"a number of {int(value).bit_length():,} bits"  # type: ignore[call-overload]
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
@@ -52,6 +61,8 @@ def integer(field: str, value: object, low: int | None = None) -> int:
     """`value` as an int of at least `low`. Booleans and floats such as 8.0 are refused."""
     if type(value) is not int:
         raise fail(field, value, "an integer")
+    if not -MOST <= value <= MOST:
+        raise fail(field, value, "an integer of at most 64 bits")
     if low is not None and value < low:
         raise fail(field, value, f"an integer of at least {low}")
     return value
@@ -59,8 +70,8 @@ def integer(field: str, value: object, low: int | None = None) -> int:
 
 def text(field: str, value: object, choices: Iterable[str] = ()) -> str:
     """`value` as a non-empty string, one of `choices` where there are some."""
-    if not isinstance(value, str) or not value or not _is_written(value):
-        raise fail(field, value, "a non-empty string")
+    if not isinstance(value, str) or not value or not _is_shown(value):
+        raise fail(field, value, "a non-empty string without control characters")
     choices = tuple(choices)
     if choices and value not in choices:
         raise fail(field, value, "one of " + ", ".join(choices))
@@ -72,6 +83,11 @@ def _is_written(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
+def _is_shown(value: str) -> bool:
+    """Whether a text does nothing where it is printed."""
+    return value.isprintable() or HIDDEN.search(value) is None
+
+
 def mapping(field: str, value: object) -> Mapping[str, Any]:
     """`value` as a mapping whose keys are non-empty strings."""
     if not isinstance(value, Mapping):
@@ -80,6 +96,14 @@ def mapping(field: str, value: object) -> Mapping[str, Any]:
         if not isinstance(key, str) or not key or not _is_written(key):
             raise fail(field, key, "keys that are non-empty strings")
     return value
+
+
+def names(field: str, value: object) -> Mapping[str, Any]:
+    """`value` as a mapping whose keys are names that can be shown."""
+    given = mapping(field, value)
+    for key in given:
+        text(field, key)
+    return given
 
 
 def plain(field: str, value: object) -> Any:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from qspinn.report.cells import picture_text
 from qspinn.report.pictures import DPI
 
 __all__ = ["LayerActivity", "draw_potentials", "draw_rasters", "grid_bins", "shown_neurons"]
@@ -72,7 +73,7 @@ def draw_rasters(runs: Runs, title: str) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.tick_params(labelsize=7)
             if column == 0:
-                axes.set_ylabel(f"{layer}\n{first.shape[1]:,} neurons", fontsize=7)
+                axes.set_ylabel(f"{picture_text(layer)}\n{first.shape[1]:,} neurons", fontsize=7)
     for axes in grid[-1]:
         axes.set_xlabel("time step", fontsize=8)
     return figure
@@ -128,7 +129,8 @@ def _draw_potentials_of(axes: Axes, layer: str, runs: Mapping[str, LayerActivity
     values = {name: run.potentials.reshape(-1) for name, run in runs.items()}
     finite = {name: one[np.isfinite(one)] for name, one in values.items()}
     lost = sum(len(values[name]) - len(finite[name]) for name in values)
-    axes.set_title(f"{layer}{f': {lost:,} values are not finite' if lost else ''}", fontsize=8)
+    lost_text = f": {lost:,} values are not finite" if lost else ""
+    axes.set_title(f"{picture_text(layer)}{lost_text}", fontsize=8)
     axes.set_ylabel("share", fontsize=8)
     axes.set_yscale("log")
     axes.tick_params(labelsize=7)

@@ -19,6 +19,7 @@ __all__ = [
     "is_partly_quantized",
     "new_table",
     "percent",
+    "picture_text",
     "points",
     "portion",
     "print_line",
@@ -83,6 +84,11 @@ def sorted_roles(roles: Iterable[str]) -> list[str]:
     """Roles in the order of the vocabulary, unknown ones at the end by name."""
     order = {role: index for index, role in enumerate(_ROLES)}
     return sorted(roles, key=lambda role: (order.get(role, len(order)), role))
+
+
+def picture_text(text: str) -> str:
+    """A name as Matplotlib draws it: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def words(word_lengths: Mapping[str, Sequence[int]]) -> str:

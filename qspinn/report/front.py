@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qspinn.records import write_bytes
+from qspinn.report.cells import picture_text
 from qspinn.report.data import lowest_shown
 from qspinn.selection import Group, Selection
 
@@ -114,7 +115,7 @@ def _points(axes: Axes, groups: list[Group], filled: set[str], colour: str, mark
             mfc=colour if is_filled else "none",
             elinewidth=0.8,
             ls="",
-            label=label,
+            label=picture_text(label),
         )
         label = "_"  # one entry of the legend per scheme and rounding
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from qspinn.report.cells import new_table, points, print_wide
+from qspinn.report.cells import new_table, picture_text, points, print_wide
 from qspinn.selection import Significance
 
 __all__ = ["draw_significance", "print_significance"]
@@ -57,7 +57,7 @@ def draw_significance(found: Sequence[Significance], max_drop: float, title: str
             marker=MARKERS[index % len(MARKERS)],
             markersize=5,
             capsize=2,
-            label=f"{one.name} ({one.values:,})" if one.values else one.name,
+            label=picture_text(f"{one.name} ({one.values:,})" if one.values else one.name),
         )
     baseline = found[0].points[-1].accuracy + found[0].points[-1].drop
     axes.axhline(100 * baseline, color="black", linewidth=1, label="32-bit")
@@ -66,7 +66,7 @@ def draw_significance(found: Sequence[Significance], max_drop: float, title: str
     axes.set_xticks(lengths)
     axes.set_xlabel("word length of the role (bits), the rest in 32-bit")
     axes.set_ylabel("test accuracy (%)")
-    axes.set_title(title)
+    axes.set_title(picture_text(title))
     axes.grid(alpha=0.3)
     axes.legend(title="role (values held)", fontsize=8)
     return figure

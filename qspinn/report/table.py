@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from qspinn.records import (
     RecordError,
     RunRecord,
     baseline_key_of,
     config_hash,
+    read_regular,
     setting_key_of,
     write_text,
 )
@@ -56,6 +59,11 @@ _COUNTS = {
 """Of the summary: the columns of quantised values and of all."""
 
 _COUNT_NAMES = tuple(name for columns in _COUNTS.values() for name in columns)
+MOST_BYTES = 1 << 30
+NO_LENGTH = "-"
+# What would end the name of a role in a cell of pairs.
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
+_SPECIAL = re.compile(r"[\s=%]")
 _BITS = (
     "footprint_bits",
     "baseline_footprint_bits",
@@ -86,7 +94,9 @@ def _cells(run: Run) -> dict[str, Any]:
     counts = {} if record.summary is None else _counts(record.summary)
     own = [name for name in (*NEEDED, *OPTIONAL) if name not in ("path", *_COUNT_NAMES)]
     plain = {name: getattr(record, name) for name in own}
-    lengths = {role: "/".join(map(str, given)) for role, given in record.word_lengths.items()}
+    lengths = {
+        role: "/".join(map(str, given)) or NO_LENGTH for role, given in record.word_lengths.items()
+    }
     return (
         plain
         | counts
@@ -112,7 +122,11 @@ def _counts(summary: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    return " ".join(f"{name}={value}" for name, value in values.items())
+    return " ".join(f"{_SPECIAL.sub(_quoted, name)}={value}" for name, value in values.items())
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return quote(found[0], safe="")
 
 
 def read_table(path: str | os.PathLike[str]) -> Iterator[Run | str]:
@@ -122,7 +136,7 @@ def read_table(path: str | os.PathLike[str]) -> Iterator[Run | str]:
         RecordError: The file cannot be read, or is no such table.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         columns = _columns(path, next(rows, []))
         for cells in rows:
@@ -175,7 +189,7 @@ def _record(given: Mapping[str, str]) -> RunRecord:
         values[name] = _table(given, name) or {"all": values[total]}
     lengths = _split(given, "word_lengths")
     values["word_lengths"] = {
-        role: [_whole("word_lengths", part) for part in text.split("/")]
+        role: [_whole("word_lengths", part) for part in text.split("/") if part != NO_LENGTH]
         for role, text in lengths.items()
     }
     if any(name in given for name in _COUNT_NAMES):
@@ -198,8 +212,11 @@ def _record(given: Mapping[str, str]) -> RunRecord:
 
 
 def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float]) -> Any:
+    text = given.get(name, "")
     try:
-        return kind(given.get(name, ""))
+        if kind is int and not _WHOLE.fullmatch(text):
+            raise ValueError
+        return kind(text)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise RecordError(
@@ -216,7 +233,10 @@ def _split(given: Mapping[str, str], name: str) -> dict[str, str]:
     if not all(role and sign and value for role, sign, value in pairs):
         message = f"column {name!r}: write role=value pairs such as weight=8 membrane=10"
         raise RecordError(message, name)
-    return {role: value for role, _, value in pairs}
+    values = {unquote(role): value for role, _, value in pairs}
+    if len(values) < len(pairs):
+        raise RecordError(f"column {name!r}: a role occurs twice", name)
+    return values
 
 
 def _table(given: Mapping[str, str], name: str) -> dict[str, int]:

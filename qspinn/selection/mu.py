@@ -53,7 +53,7 @@ def choices(points: Sequence[Point]) -> list[Choice]:
     # Ascending in size the slopes fall; ascending in mu one goes from the largest size down.
     found, low = [], 0.0
     for position in range(len(hull) - 1, -1, -1):
-        high = float(_slope(hull[position - 1], hull[position])) if position else math.inf
+        high = _rounded(_slope(hull[position - 1], hull[position])) if position else math.inf
         found.append(Choice(hull[position][2], low, high))
         low = high
     return found
@@ -61,3 +61,10 @@ def choices(points: Sequence[Point]) -> list[Choice]:
 
 def _slope(a: tuple[Fraction, Fraction, int], b: tuple[Fraction, Fraction, int]) -> Fraction:
     return (b[1] - a[1]) / (b[0] - a[0])
+
+
+def _rounded(slope: Fraction) -> float:
+    try:
+        return float(slope)
+    except OverflowError:  # of two sizes that almost agree
+        return math.inf

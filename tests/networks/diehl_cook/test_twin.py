@@ -169,7 +169,7 @@ def test_any_formats(drawn: tuple[DiehlCook, dict[str, Quantized]]) -> None:
     try:
         network.use_fixed_point(held)
     except ValueError as error:
-        assert "net." in str(error)  # noqa: PT017  # which tensor; test_formats.py says what for
+        assert "net." in str(error)  # which tensor; test_formats.py says what for
         return
     agree(network, held, calls=1)
 

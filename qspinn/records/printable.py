@@ -1,0 +1,25 @@
+"""Texts of unknown origin, made fit to be printed."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["HIDDEN", "printable"]
+
+# Control characters (escape sequences of terminals begin with one), line and paragraph separators,
+# what changes the direction of writing, and halves of surrogate pairs (bytes that are no UTF-8).
+HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return the text with whatever a terminal would act on written as an escape."""
+    return HIDDEN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

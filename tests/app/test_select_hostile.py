@@ -1,0 +1,77 @@
+"""`select.py` among files that are damaged or made to harm: named, passed over, nothing ended."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from qspinn.records import write_record
+
+
+@pytest.fixture
+def run_select(repository, tmp_path):
+    """Return a function that runs select.py in a folder of its own: (code, out, err)."""
+
+    def run(*overrides):
+        done = subprocess.run(
+            [sys.executable, str(repository / "select.py"), *overrides],
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=120,
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    return run
+
+
+def damaged(folder, make_record):
+    """Put what can go wrong beside good runs; the names of what has to be told."""
+    good = json.dumps(make_record(baseline_accuracy=0.98).to_dict())
+    texts = {
+        "enormous": good.replace('"footprint_bits": 800', f'"footprint_bits": {10**400}'),
+        "digits": good.replace('"seed": 0', f'"seed": {"9" * 6000}'),
+        "nested": "[" * 100_000,
+        "escape": good.replace("conv_snn", "\\u001b[2Jconv"),
+        "half": good[: len(good) // 2],
+        "utf16": good,
+    }
+    for name, text in texts.items():
+        (folder / name).mkdir(parents=True)
+        encoding = "utf-16" if name == "utf16" else "utf-8"
+        (folder / name / "record.json").write_text(text, encoding=encoding)
+    (folder / "pipe").mkdir()
+    os.mkfifo(folder / "pipe" / "record.json")
+    (folder / "sparse").mkdir()
+    (folder / "sparse" / "record.json").touch()
+    os.truncate(folder / "sparse" / "record.json", 3 << 30)
+    return [*texts, "pipe", "sparse"]
+
+
+def test_the_others_are_selected_from(run_select, tmp_path, make_record):
+    runs = tmp_path / "runs"
+    for bits in (800, 400):
+        record = make_record(bits=bits, baseline_accuracy=0.98)
+        write_record(record, runs / f"good{bits}" / "record.json")
+    alone = run_select(f"runs={runs}", "output.json=alone.json")
+    names = damaged(runs, make_record)
+    strange = os.path.join(os.fsencode(runs), b"\x1b[31m\xff")
+    os.mkdir(strange)
+    with open(os.path.join(strange, b"record.json"), "w") as file:
+        file.write("{")
+    code, out, err = run_select(f"runs={runs}", "output.dir=chosen")
+    assert code == alone[0] == 0
+    assert out.startswith(f"Records: 2 read, {len(names) + 1} skipped")
+    assert out.partition("\n")[2].startswith(alone[1].partition("\n")[2].partition("Written")[0])
+    for name in names:
+        assert f"skipped: {runs / name / 'record.json'}: " in err
+    assert "\\x1b[31m\\xff" in err
+    assert "\x1b" not in out + err
+    assert "Traceback" not in err
+    values = [
+        json.loads((tmp_path / n).read_text()) for n in ("alone.json", "chosen/selection.json")
+    ]
+    assert values[0]["winner"] == values[1]["winner"]
+    again = run_select("runs=chosen/selection.csv")
+    assert again[1].startswith("Records: 2 read, 0 skipped")

@@ -1,0 +1,132 @@
+"""Tables of runs: what is written is read back as it was, and what is damaged is named."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qspinn.records import RecordError, RunRecord, config_hash
+from qspinn.report.front import draw_front, save_figure
+from qspinn.report.table import read_table, write_table
+from qspinn.selection import LinearReward, Run, Target, select
+from tests.mutations import mutations
+
+FAST, MANY = 400, 8000
+NAMES = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=12)
+
+
+def record_of(roles, scheme="ptq", **values):
+    bits = {role: 8 * (index + 1) for index, role in enumerate(roles)}
+    config = {"scheme": scheme}
+    fields = {
+        "accuracy": 0.9,
+        "footprint_bits": sum(bits.values()),
+        "baseline_footprint_bits": 4 * sum(bits.values()),
+        "training_footprint_bits": sum(bits.values()),
+        "footprint_bits_by_role": bits,
+        "baseline_footprint_bits_by_role": {role: 4 * n for role, n in bits.items()},
+        "scheme": scheme,
+        "rounding": "nearest",
+        "word_lengths": {role: [8] * (index % 2) for index, role in enumerate(roles)},
+        "network": "net",
+        "data": "data",
+        "seed": 0,
+        "config": config,
+        "config_hash": config_hash(config),
+    }
+    return RunRecord(**{**fields, **values})
+
+
+def selection_of(*records):
+    runs = [Run(f"run{index}", record) for index, record in enumerate(records)]
+    return select(runs, Target(), LinearReward(), allow_mixed=True)
+
+
+def kept(record):
+    """What a table holds of a record."""
+    names = (
+        "accuracy",
+        "footprint_bits",
+        "footprint_bits_by_role",
+        "word_lengths",
+        "network",
+        "data",
+    )
+    more = ("baseline_footprint_bits_by_role", "training_footprint_bits", "seed", "scheme")
+    return {name: getattr(record, name) for name in (*names, *more)}
+
+
+@given(roles=st.lists(NAMES, min_size=1, max_size=5, unique=True), network=NAMES, data=NAMES)
+def test_any_names_are_read_back(tmp_path_factory, roles, network, data):
+    path = tmp_path_factory.mktemp("table") / "t.csv"
+    record = record_of(roles, network=network, data=data)
+    write_table(selection_of(record), path)
+    (run,) = read_table(path)
+    assert kept(run.record) == kept(record)
+
+
+def attack(path, seed, count):
+    refused = 0
+    for content in mutations(path.read_bytes(), seed, count):
+        path.write_bytes(content)
+        try:
+            items = list(read_table(path))
+        except RecordError as error:
+            assert str(path) in str(error)
+            refused += 1
+            continue
+        for item in items:
+            if isinstance(item, str):
+                assert str(path) in item
+                refused += 1
+            else:
+                record = item.record
+                assert record.footprint_bits == sum(record.footprint_bits_by_role.values())
+    assert refused > count / 3
+
+
+@pytest.fixture
+def table(tmp_path):
+    records = [record_of(["weight", "bias"]), record_of(["weight"], "itq", accuracy=0.8)]
+    return write_table(selection_of(*records), tmp_path / "table.csv")
+
+
+def test_changed_tables_are_refused_or_read(table):
+    attack(table, 0, FAST)
+
+
+@pytest.mark.slow
+def test_many_changed_tables(table):
+    attack(table, 1, MANY)
+
+
+@pytest.mark.parametrize("cell", ["1_000", " 800", "8e2", "٨٠٠", "9" * 400, "0x320", "800.0"])
+def test_numbers_are_written_as_people_write_them(table, cell):
+    lines = table.read_text().splitlines()
+    columns, cells = lines[0].split(","), lines[1].split(",")
+    cells[columns.index("footprint_bits")] = cell
+    table.write_text("\n".join([lines[0], ",".join(cells)]) + "\n")
+    (told,) = read_table(table)
+    assert "column 'footprint_bits'" in told
+
+
+@pytest.mark.parametrize("kind", ["pipe", "huge"])
+def test_what_is_no_table_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "t.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 3 << 30)
+    with pytest.raises(
+        RecordError, match=r"t\.csv cannot be read as a table: .*(regular file|makes? sense)"
+    ):
+        list(read_table(path))
+
+
+def test_names_with_dollar_signs_are_no_formulas(tmp_path):
+    """Matplotlib fails on a formula that it cannot read."""
+    record = record_of(["weight"], rounding=r"$\nonsense{$", network="$x$")
+    save_figure(draw_front(selection_of(record)), tmp_path / "front.png")
+    assert (tmp_path / "front.png").stat().st_size > 1000
