@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from qspinn.app.command_line import prepare_arguments
 from qspinn.app.launch import main
+from qspinn.app.orphans import announce_launcher
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -21,5 +22,6 @@ def run(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
+    announce_launcher()
     prepare_arguments()
     run()

@@ -131,7 +131,7 @@ def users_of(library: str) -> set[str]:
 
 
 def test_one_file_of_the_application_imports_wandb():
-    assert users_of("wandb") == {"qspinn.app.wandb_logger"}
+    assert users_of("wandb") == {"qspinn.app.wandb_client"}
 
 
 def test_only_the_application_knows_hydra():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import lightning
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -221,6 +225,15 @@ def _entries(group: str, nodes: Mapping[str, Any] | None) -> Iterator[tuple[str,
         yield place, with_paths(node)
 
 
+def _environment() -> list[ClusterEnvironment]:
+    """Keeps Lightning from taking a Slurm allocation for its own, as all its tasks for one run.
+
+    It would wait for the others, and take the signals by which Submitit ends a job in time.
+    """
+    is_slurm = "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect()
+    return [LightningEnvironment()] if is_slurm else []
+
+
 def build_trainer(
     trainer: Mapping[str, Any],
     folder: RunFolder,
@@ -241,7 +254,7 @@ def build_trainer(
         return instantiate(trainer, _partial_=True)(
             callbacks=callbacks,
             logger=loggers,
-            plugins=[AtomicCheckpointIO(owner)],
+            plugins=[AtomicCheckpointIO(owner), *_environment()],
             default_root_dir=str(folder.path),
             enable_progress_bar=has_progress,
         )

@@ -79,9 +79,9 @@ class _Noting:
 class EpochCheckpoint(ModelCheckpoint):
     """Keeps one checkpoint, ``last.ckpt``, written when an epoch with its validation is over.
 
-    Before that it writes the metrics of the epoch to the table. Lightning does so only after the
-    checkpoints are written, and a run killed in between would resume without them. The checkpoint
-    holds the rows of the table as well: a run that goes on from it begins with these.
+    Before that it writes the metrics of the epoch to the table and to W&B. Lightning does so only
+    after the checkpoints are written, and a run killed in between would resume without them. The
+    checkpoint holds the rows of the table as well: a run that goes on from it begins with these.
 
     Args:
         every_n_epochs: Write a checkpoint after so many epochs.
@@ -101,12 +101,15 @@ class EpochCheckpoint(ModelCheckpoint):
     ) -> None:
         """Flush the metrics, then save."""
         values = {name: float(value) for name, value in trainer.logged_metrics.items()}
+        values["epoch"] = trainer.current_epoch
+        step = trainer.global_step - 1
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
-                logger.log_metrics(
-                    values | {"epoch": trainer.current_epoch}, trainer.global_step - 1
-                )
+                logger.log_metrics(values, step)
                 logger.save()
+            elif hasattr(logger, "flush"):  # W&B's, which has its own rows
+                logger.log_metrics(values, step)
+                logger.flush(step)
         super().on_train_epoch_end(trainer, pl_module)
 
     def on_save_checkpoint(

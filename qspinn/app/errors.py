@@ -34,17 +34,19 @@ def storage_trouble(error: BaseException) -> str | None:
     Returns:
         A sentence; None where no error of the chain is a disk's.
     """
-    found, seen = None, set()
+    chain: list[OSError] = []
+    seen: set[int] = set()
     now: BaseException | None = error
     while now is not None and id(now) not in seen:
         seen.add(id(now))
         if isinstance(now, OSError) and now.errno in _STORAGE:
-            found = now
+            chain.append(now)
         now = now.__cause__ or now.__context__
-    if found is None:
+    if not chain:
         return None
-    where = "a file" if found.filename is None else str(found.filename)
-    return f"{where} cannot be written ({found.strerror})"
+    # The last one came first. What a write to an open file says has no name: the next one may.
+    names = [str(one.filename) for one in reversed(chain) if one.filename is not None]
+    return f"{names[0] if names else 'a file'} cannot be written ({chain[-1].strerror})"
 
 
 @contextmanager

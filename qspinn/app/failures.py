@@ -16,7 +16,7 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import FolderError, RunFolder, identity
 from qspinn.records import RunFailure
 
-__all__ = ["record_failure", "transportable"]
+__all__ = ["ProcessDied", "record_failure", "transportable"]
 
 
 def record_failure(config: DictConfig, output: Path, error: BaseException) -> RunFailure:
@@ -45,6 +45,10 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
         except (OSError, ConfigurationError) as trouble:  # the first error is the one to be seen
             print(f"failure.json cannot be written in {output}: {trouble}", file=sys.stderr)
     return failure
+
+
+class ProcessDied(Exception):
+    """The process of a run was ended from outside."""
 
 
 def transportable(error: Exception) -> Exception:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,7 +50,6 @@ __all__ = [
     "RunFolder",
     "check_fresh",
     "identity",
-    "job_folder",
     "owner_of",
 ]
 
@@ -296,22 +294,3 @@ class RunFolder:
             f"({shown(earlier, identity(config))}): write hydra.run.dir=FOLDER "
             "with another folder, or fresh=true to delete that run"
         )
-
-
-def job_folder(overrides: str) -> str:
-    """Return the name of a job's folder in a sweep, from its overrides.
-
-    Args:
-        overrides: ``key=value`` texts joined by commas.
-
-    Returns:
-        The overrides themselves, where every file system takes them as one name; else a shorter
-        form (keys without their groups, at most 100 characters) and a hash.
-    """
-    if not overrides:
-        return "defaults"
-    if len(overrides) <= 120 and not re.search(r"[^\w=,.+~-]", overrides):
-        return overrides
-    short = re.sub(r"(^|,)[+~]*(?:[\w@/]+\.)+(?=\w+=)", r"\1", overrides)
-    cleaned = re.sub(r"[^\w=,.+~-]", "-", short)
-    return f"{cleaned[:100]}-{config_hash({'overrides': overrides})[:8]}"

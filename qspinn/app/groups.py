@@ -16,7 +16,7 @@ from qspinn.app.building import build_parts, first_test_samples
 from qspinn.app.completing import to_plain
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.exploring import Candidate
-from qspinn.app.folder import job_folder
+from qspinn.app.naming import job_folder
 from qspinn.plan import QuantizationPlan
 from qspinn.plan.roles import TRAINING_ONLY_ROLES
 

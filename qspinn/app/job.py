@@ -13,6 +13,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
 from qspinn.app.baselines import Baseline, BaselineStore
 from qspinn.app.building import (
@@ -26,8 +27,9 @@ from qspinn.app.building import (
 from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.data_fingerprint import DataState, data_state
 from qspinn.app.errors import ConfigurationError, naming
-from qspinn.app.folder import RunFolder, owner_of
+from qspinn.app.folder import RunFolder, identity, owner_of
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
+from qspinn.app.naming import named_loggers
 from qspinn.app.outcome import TEST_ACCURACY, make_record
 from qspinn.app.progress import progress_bar
 from qspinn.app.quantization import Scheme, build_scheme
@@ -83,7 +85,6 @@ class Job:
             parts = build_parts(self.config)
             self.data = data_state(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.data.fingerprint)
-            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -91,9 +92,10 @@ class Job:
             table = MetricsTable(self.folder.path)
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
+        if baseline is None:  # refused before anything is written
+            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         self.folder.save_config(self.config, self.data.fingerprint)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(dict(self.config))
+        self._log_config(trainer)
         if baseline is None:
             measured = self._learn(trainer, parts, table)
         else:
@@ -112,7 +114,7 @@ class Job:
             self.seconds,
             self.data.fingerprint,
         )
-        log_summary(trainer, record, self.folder)
+        log_summary(trainer, record, self.folder, scheme.handed_over(parts.module))
         return record, measured
 
     @contextmanager
@@ -146,7 +148,7 @@ class Job:
             *([] if progress is None else [progress]),
             *build_callbacks(self.config["callbacks"]),
         ]
-        loggers = [table, *build_loggers(self.config["logger"], self.folder)]
+        loggers = [table, *build_loggers(named_loggers(self.config), self.folder)]
         return build_trainer(
             self.config["trainer"],
             self.folder,
@@ -155,6 +157,14 @@ class Job:
             progress is not None,
             owner_of(self.config, self.data.fingerprint),
         )
+
+    def _log_config(self, trainer: lightning.Trainer) -> None:
+        """A logger with a method `log_config` gets what is recorded of the configuration."""
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_config"):
+                logger.log_config(identity(self.config))
+            else:
+                logger.log_hyperparams(dict(self.config))
 
     def _learn(
         self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable
@@ -169,6 +179,9 @@ class Job:
                 table.go_on_from(loaded[ROWS_KEY])
             print(f"resuming after epoch {done} from {checkpoint}", flush=True)
         table.keep_epochs(done)
+        for logger in trainer.loggers:
+            if hasattr(logger, "hand_over"):
+                logger.hand_over(table.rows())
         self._fit(trainer, parts, checkpoint)
         with self._phase("test"):
             measured = trainer.test(parts.module, datamodule=parts.data, verbose=False)[0]
@@ -197,6 +210,9 @@ class Job:
         table.read()
         table.keep_epochs(done)
         for logger in trainer.loggers:
+            if hasattr(logger, "hand_over"):
+                logger.hand_over(table.rows())
+                continue
             for row in [] if logger is table else table.rows():
                 logger.log_metrics(row, step=int(row.pop("step")))
         trainer.fit_loop.max_epochs = done  # an early stop is no state that a checkpoint knows
@@ -229,10 +245,12 @@ def has_validation(data: lightning.LightningDataModule) -> bool:
     return not isinstance(loaders, (list, tuple)) or len(loaders) > 0
 
 
-def log_summary(trainer: lightning.Trainer, record: RunRecord, folder: RunFolder) -> None:
+def log_summary(
+    trainer: lightning.Trainer, record: RunRecord, folder: RunFolder, network: nn.Module | None
+) -> None:
     """Hand what the record says in the end to the loggers, for whoever compares runs there.
 
-    A logger with a method `log_record` gets all of it.
+    A logger with a method `log_record` gets all of it, and the quantised network.
     """
     summary = {
         "accuracy": record.accuracy,
@@ -245,7 +263,7 @@ def log_summary(trainer: lightning.Trainer, record: RunRecord, folder: RunFolder
     for logger in trainer.loggers:
         logger.log_metrics(known, step=trainer.global_step)
         if hasattr(logger, "log_record"):
-            logger.log_record(record, folder)
+            logger.log_record(record, folder, network)
         logger.save()
 
 

@@ -13,6 +13,7 @@ from qspinn.app.completing import complete
 from qspinn.app.errors import ConfigurationError, RunError, storage_trouble
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder_files import CHECKPOINTS
+from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, say_on_stop
 from qspinn.app.train import train
 
@@ -26,6 +27,7 @@ def main(config: DictConfig) -> float:
     with a message and 1. In a multirun the error is recorded in the job's folder and raised, so
     that the other jobs go on and Hydra exits with 1. A signal ends all of it.
     """
+    end_with_launcher()
     output = Path(HydraConfig.get().runtime.output_dir)
     is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
     if is_single:

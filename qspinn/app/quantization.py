@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import lightning
-from torch import Tensor
+from torch import Tensor, nn
 
 from qspinn.app.checking import check_targets
 from qspinn.app.errors import ConfigurationError, naming
@@ -79,6 +79,9 @@ class Scheme(Protocol):
     ) -> Outcome:
         """Return what the run measured, given the accuracy of the module after the fit."""
 
+    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+        """Return the quantised network, given the module after the fit; None: there is none."""
+
 
 class NoQuantization:
     """The 32-bit network."""
@@ -99,6 +102,9 @@ class NoQuantization:
         inventory = inspect(module, example)
         bits, summary = footprint_of(inventory, None), summary_of(inventory)
         return Outcome(test_accuracy, test_accuracy, bits, None, summary=summary.to_dict())
+
+    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+        """There is no quantised network."""
 
 
 class PostTraining:
@@ -136,6 +142,10 @@ class PostTraining:
             accuracy, test_accuracy, self.callback, self.callback.quantized_module
         )
 
+    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+        """The quantised copy."""
+        return self.callback.quantized_module
+
 
 class InTraining:
     """The network computes with quantised values while it learns."""
@@ -165,6 +175,10 @@ class InTraining:
     ) -> Outcome:
         """The module is the quantised network; it has no 32-bit twin."""
         return _quantized_outcome(test_accuracy, None, self.callback, module)
+
+    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+        """The module itself."""
+        return module
 
 
 def _quantized_outcome(

@@ -19,8 +19,10 @@ from qspinn.app.console import quiet_lightning
 from qspinn.app.data_fingerprint import data_state
 from qspinn.app.environment import from_environment
 from qspinn.app.errors import naming
-from qspinn.app.folder import RunFolder, check_fresh, job_folder
+from qspinn.app.folder import RunFolder
+from qspinn.app.identity import check_fresh
 from qspinn.app.job import Job
+from qspinn.app.naming import changes, job_folder
 from qspinn.app.new_folder import new_folder
 from qspinn.app.quantization import plan_from_config
 from qspinn.records import RunRecord, write_record
@@ -41,6 +43,8 @@ OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
 OmegaConf.register_new_resolver("qspinn.new_folder", new_folder, replace=True)
 # conf/logger/wandb.yaml puts the environment before its own defaults.
 OmegaConf.register_new_resolver("qspinn.env", from_environment, replace=True)
+# And names a run by what was overridden.
+OmegaConf.register_new_resolver("qspinn.changes", changes, replace=True)
 
 
 def train(config: DictConfig, output: Path) -> RunRecord:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.wandb_logger import RECORD_KEY, open_api
+from qspinn.app.wandb_client import open_api
+from qspinn.app.wandb_summary import RECORD_KEY
 from qspinn.records import RecordError, RunRecord
 from qspinn.selection import Run
 

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, evaluate
 from qspinn.app.folder import FolderError, RunFolder
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
-from qspinn.app.train import train
-from qspinn.records import comparable
+from qspinn.app.train import fingerprint_of, train
+from qspinn.data import MNISTSubset
+from qspinn.records import comparable, write_record
 
+NO_STORE = "baselines.dir=null"
 TWO_EPOCHS = ("trainer.max_epochs=2", "quantization.scheme=none")
 FAST, SLOW = 300, 4000
 
@@ -39,9 +42,15 @@ def broken_off(finished, tmp_path):
     return folder
 
 
+@pytest.fixture(scope="module")
+def configs(composed):
+    """The configuration without and with fresh=true; composing takes longer than refusing."""
+    return [composed(*TWO_EPOCHS, f"fresh={fresh}") for fresh in ("false", "true")]
+
+
 @pytest.fixture
-def values(composed):
-    return to_plain(complete(composed(*TWO_EPOCHS)))
+def values(configs):
+    return to_plain(complete(configs[0]))
 
 
 def tree(folder):
@@ -54,14 +63,14 @@ def tree(folder):
     }
 
 
-def resumed(folder, values):
+def resumed(folder, values, fingerprint):
     """All that a run takes from a folder before it goes on; plain types and tensors."""
     run = RunFolder(folder)
     with run.held(values):
         assert run.finished_record(values) is None
-        run.check_data(values, "same")
+        run.check_data(values, fingerprint)
         table = MetricsTable(folder)
-        checkpoint = run.checkpoint_to_resume(values, None)
+        checkpoint = run.checkpoint_to_resume(values, fingerprint)
         if checkpoint is None:
             return None
         loaded = torch.load(checkpoint, weights_only=True)
@@ -106,7 +115,8 @@ def mutated(content, rng):
 def fuzz(file, folder, values, count):
     """Every outcome is a refusal that names a file and deletes none, or the very same state."""
     content = (folder / file).read_bytes()
-    expected = resumed(folder, values)
+    fingerprint = fingerprint_of(values)
+    expected = resumed(folder, values, fingerprint)
     before = tree(folder)
     rng = random.Random(20)
     refused = 0
@@ -114,7 +124,7 @@ def fuzz(file, folder, values, count):
         changed = mutated(content, rng)
         (folder / file).write_bytes(changed)
         try:
-            got = resumed(folder, values)
+            got = resumed(folder, values, fingerprint)
         except ConfigurationError as error:
             refused += 1
             check_message(str(error), folder)
@@ -191,16 +201,16 @@ OURS = [("metrics.csv", kind) for kind in ("NUL", "a huge field", "no numbers")]
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("kind", MADE)
-def test_a_resume_refuses_what_is_not_the_file_of_a_run(broken_off, values, composed, file, kind):
+def test_a_resume_refuses_what_is_not_the_file_of_a_run(broken_off, configs, file, kind):
     (broken_off / file).unlink()
     MADE[kind](broken_off / file)
     there = os.lstat(broken_off / file)
     names = sorted(broken_off.rglob("*"))
     # Where it does say whose it is, fresh=true may delete it.
     is_ours = "says it is ours" in kind or (file, kind) in OURS
-    for fresh in (False,) if is_ours else (False, True):
+    for config in configs[:1] if is_ours else configs:
         with pytest.raises(FolderError, match=rf"{Path(file).name} .*(?i:delete)"):
-            train(composed(*TWO_EPOCHS, f"fresh={fresh}"), broken_off)
+            train(config, broken_off)
         now = os.lstat(broken_off / file)
         assert (now.st_ino, now.st_size, now.st_mtime_ns) == (
             there.st_ino,
@@ -272,6 +282,69 @@ def test_fresh_deletes_what_the_run_wrote_and_nothing_else(finished, tmp_path):
     assert left == {*theirs, ".thesis.tmp"}
 
 
+def test_a_training_taken_from_the_store_is_this_runs_own(composed, tmp_path, capsys):
+    """A run killed after it took the training goes on, with the store and without."""
+    store = f"baselines.dir={tmp_path / 'store'}"
+    short = ("trainer.max_epochs=1", "quantization.scheme=ptq")
+    first = train(composed(*short, store), tmp_path / "run")
+    (entry,) = (tmp_path / "store").glob("*/checkpoints/last.ckpt")
+    kept = entry.read_bytes()
+    for where, said in ((store, "32-bit training taken"), (NO_STORE, "resuming after epoch 1")):
+        (tmp_path / "run" / "record.json").unlink()
+        capsys.readouterr()
+        assert comparable(train(composed(*short, where), tmp_path / "run")) == comparable(first)
+        assert said in capsys.readouterr().out
+    assert entry.read_bytes() == kept
+
+
+@pytest.fixture
+def on_data(composed, monkeypatch):
+    """Return a function that runs on data which lie somewhere and have some content."""
+
+    class Data(MNISTSubset):
+        content = None
+
+        def __init__(self, root: str = "", **settings):
+            super().__init__(**settings)
+
+        def fingerprint(self):
+            return self.content
+
+    def run(folder, root, content, *overrides):
+        monkeypatch.setattr(Data, "content", content)
+        short = ("trainer.max_epochs=1", "quantization.scheme=none", f"+data.root={root}")
+        return train(composed(*short, *overrides), folder)
+
+    monkeypatch.setattr("qspinn.data.MNISTSubset", Data)
+    return run
+
+
+def test_a_run_on_other_data_is_another_run(on_data, tmp_path):
+    record = on_data(tmp_path, "here", "80 recordings")
+    assert record.data_fingerprint is not None
+    assert on_data(tmp_path, "there", "80 recordings") == record  # the same, moved
+    for file in ("record.json", "metrics.csv"):
+        with pytest.raises(FolderError, match="holds a run on other data than there are now"):
+            on_data(tmp_path, "here", "90 recordings")
+        (tmp_path / file).unlink()  # then what is left goes on from the checkpoint
+    shutil.copy(tmp_path / "config.yaml", tmp_path / "kept")
+    assert comparable(on_data(tmp_path, "there", "80 recordings"))["accuracy"] == record.accuracy
+    again = on_data(tmp_path, "here", "90 recordings", "fresh=true")
+    assert again.data_fingerprint != record.data_fingerprint
+    (tmp_path / "record.json").unlink()
+    shutil.copy(tmp_path / "kept", tmp_path / "config.yaml")
+    with pytest.raises(FolderError, match=r"last\.ckpt is a checkpoint of a run on other data"):
+        on_data(tmp_path, "here", "80 recordings")
+
+
+def test_data_of_which_nothing_is_known_are_the_same_where_they_lie(on_data, tmp_path):
+    record = replace(on_data(tmp_path, "here", "80 recordings"), data_fingerprint=None)
+    write_record(record, tmp_path)  # as earlier versions did
+    assert on_data(tmp_path, "here", "80 recordings") == record
+    with pytest.raises(FolderError, match="whether the data are the same cannot be told"):
+        on_data(tmp_path, "there", "80 recordings")
+
+
 FOREIGN = [
     "record.json",
     "failure.json",
@@ -288,7 +361,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("file", FOREIGN)
 @pytest.mark.parametrize("kind", ["a file", "a link", "a folder"])
-def test_foreign_files_are_left_alone(composed, finished, tmp_path, file, kind):
+def test_foreign_files_are_left_alone(configs, finished, tmp_path, file, kind):
     if (file, kind) == ("checkpoints", "a folder"):
         pytest.skip("a folder of checkpoints is no run's name alone")
     mine = tmp_path / "mine"
@@ -311,8 +384,7 @@ def test_foreign_files_are_left_alone(composed, finished, tmp_path, file, kind):
             target.mkdir()
             (target / "thesis.txt").write_text("precious")
         before = tree(folder)
-        for fresh in ("false", "true"):
-            config = composed(*TWO_EPOCHS, f"fresh={fresh}")
+        for config in configs:
             with pytest.raises(FolderError, match=f"{target.name} is not what a run"):
                 train(config, folder)
             assert "is not what a run" in evaluate(Candidate(config, folder)).error

@@ -1,21 +1,20 @@
 """Weights & Biases without a network: runs are written to files, and read back here."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from qspinn.app import wandb_logger
+from qspinn.app import wandb_client, wandb_logger
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.wandb_summary import RECORD_KEY
 from qspinn.records import RunRecord, read_record
 from qspinn.selection import LinearReward
+from tests.reference.wandb_server import KEY, serving
 
 # Nothing of the machine's own settings: None unsets a variable.
 NO_KEY = dict.fromkeys(("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL"))
@@ -80,17 +79,6 @@ def exit_codes(entries: list[wandb_internal_pb2.Record]) -> list[int]:
     return [entry.exit.exit_code for entry in entries if entry.HasField("exit")]
 
 
-@contextmanager
-def answering_server() -> Iterator[str]:
-    """Serve on this machine; every request is answered with an error, which is an answer."""
-    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    thread = threading.Thread(target=server.handle_request)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    thread.join()
-    server.server_close()
-
-
 @pytest.fixture
 def without_key(tmp_path, monkeypatch):
     """Give wandb a home without a key, and no memory of the last test."""
@@ -98,10 +86,10 @@ def without_key(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     wandb.teardown()
-    wandb_logger.wandb_mode.cache_clear()
+    wandb_client.forget()
     yield
     wandb.teardown()
-    wandb_logger.wandb_mode.cache_clear()
+    wandb_client.forget()
 
 
 def test_each_job_of_a_sweep_is_a_run_and_one_line_says_offline(launch, tmp_path):
@@ -137,19 +125,20 @@ def check_handed_over(entries, seed, folder):
     values = summary_of(entries)
     records = map(read_record, (folder / "sweep").glob("*/record.json"))
     (record,) = [record for record in records if record.seed == seed]
-    assert RunRecord.from_dict(json.loads(values[wandb_logger.RECORD_KEY])) == record
+    assert RunRecord.from_dict(json.loads(values[RECORD_KEY])) == record
     assert values["reward"] == pytest.approx(LinearReward()(record))
     assert values["footprint_bits/weight"] == record.footprint_bits_by_role["weight"]
     assert (values["scheme"], values["rounding"]) == ("ptq", "nearest")
     assert values["word_length/weight"] == 8
     begun = [entry.run for entry in entries if entry.HasField("run")]
-    assert begun[0].run_group == "ptq-nearest-8"
-    assert begun[0].display_name == f"ptq-nearest-8-seed{seed}"
+    assert begun[0].run_group == f"ptq-nearest-8-{record.setting_key[:8]}"
+    assert begun[0].display_name.endswith(f"seed={seed}")
+    assert begun[0].job_type == "ptq"
     assert {"ptq", "nearest", "8-bit", "ConvSNN", "mnist_subset"} <= set(begun[-1].tags)
     assert {"footprint", "formats"} <= {name.partition("/")[0] for name in logged(entries)}
     artifacts = [entry.artifact for entry in entries if entry.HasField("artifact")]
     (model,) = [artifact for artifact in artifacts if artifact.type == "model"]
-    assert {item.path for item in model.manifest.contents} == {"last.ckpt", "record.json"}
+    assert {item.path for item in model.manifest.contents} == {"quantized.pt", "record.json"}
 
 
 def summary_of(entries):
@@ -199,28 +188,28 @@ def test_wandb_dir_names_another_place(tmp_path, monkeypatch, without_key):
 @pytest.mark.parametrize("mode", ["offline", "disabled", "online"])
 def test_a_stated_mode_is_taken(monkeypatch, capsys, without_key, mode):
     monkeypatch.setenv("WANDB_MODE", mode)
-    assert wandb_logger.wandb_mode() == mode
+    assert wandb_client.wandb_mode() == mode
     assert capsys.readouterr().out == ""
 
 
 def test_a_mode_that_is_none_is_refused(monkeypatch, without_key):
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(ConfigurationError, match=r"WANDB_MODE='sometimes': write one of online"):
-        wandb_logger.wandb_mode()
+        wandb_client.wandb_mode()
 
 
 def test_a_key_without_a_server_means_offline(monkeypatch, capsys, without_key):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    assert wandb_logger.wandb_mode() == "offline"
+    assert wandb_client.wandb_mode() == "offline"
     assert "http://127.0.0.1:9 does not answer" in capsys.readouterr().out
 
 
 def test_a_key_and_a_server_mean_online(monkeypatch, capsys, without_key):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    with answering_server() as address:
-        monkeypatch.setenv("WANDB_BASE_URL", address)
-        assert wandb_logger.wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.address)
+        assert wandb_client.wandb_mode() == "online"
     assert capsys.readouterr().out == ""
 
 
@@ -280,9 +269,10 @@ def begun_with(composed, tmp_path, *overrides):
     from qspinn.app.building import build_loggers
     from qspinn.app.completing import to_plain
     from qspinn.app.folder import RunFolder
+    from qspinn.app.naming import named_loggers
 
     config = to_plain(composed("logger=wandb", *overrides))
-    build_loggers(config["logger"], RunFolder(tmp_path))
+    build_loggers(named_loggers(config), RunFolder(tmp_path))
     wandb_logger.finish_wandb(0)
     (entries,) = entries_of(tmp_path)
     return next(entry.run for entry in entries if entry.HasField("run"))
@@ -317,8 +307,10 @@ def test_our_defaults_without_the_environment(composed, tmp_path, monkeypatch, w
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = begun_with(composed, tmp_path, "seed=4")
-    assert (run.project, run.run_group) == ("qspinn", "ptq-nearest-8")
-    assert run.display_name == "ptq-nearest-8-seed4"
+    assert run.project == "qspinn"
+    assert run.run_group.startswith("ptq-nearest-8-")
+    assert run.display_name.endswith("seed=4")
+    assert (run.job_type, run.notes) == ("ptq", "")
 
 
 def test_a_logger_of_ones_own_takes_the_project_from_the_environment(

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.wandb_logger import RECORD_KEY
 from qspinn.app.wandb_source import read_wandb
+from qspinn.app.wandb_summary import RECORD_KEY
 from qspinn.selection import Run
 
 

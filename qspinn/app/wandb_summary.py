@@ -1,0 +1,54 @@
+"""What W&B compares runs by, from a record."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from qspinn.records import RunRecord
+from qspinn.selection import LinearReward
+
+__all__ = ["RECORD_KEY", "summary_of", "tags_of"]
+
+RECORD_KEY = "qspinn_record"
+"""Name in a run's summary of the whole record as JSON, which select.py reads."""
+
+LONGEST_TAG = 64  # W&B refuses a run with a longer one
+
+
+def tags_of(record: RunRecord) -> list[str]:
+    """What W&B's table of runs is filtered by."""
+    lengths = {bits for given in record.word_lengths.values() for bits in given}
+    bits = f"{lengths.pop()}-bit" if len(lengths) == 1 else "mixed precision"
+    about = [] if record.rounding is None else [record.rounding, bits]
+    tags = [record.scheme, *about, record.network, record.data]
+    return [tag[:LONGEST_TAG] for tag in tags if tag]
+
+
+def summary_of(record: RunRecord) -> dict[str, Any]:
+    """Numbers and texts of a run, the record itself among them."""
+    reward = LinearReward()
+    values = {
+        "accuracy": record.accuracy,
+        "baseline_accuracy": record.baseline_accuracy,
+        "drop": record.drop,
+        "footprint_bits": record.footprint_bits,
+        "baseline_footprint_bits": record.baseline_footprint_bits,
+        "training_footprint_bits": record.training_footprint_bits,
+        "reduction": record.reduction,
+        "quantized_parameters_share": record.parameters_share,
+        "quantized_states_share": record.states_share,
+        "quantized": "\n".join(record.summary_lines) or None,
+        "reward": reward(record),
+        "reward_formula": str(reward),
+        "scheme": record.scheme,
+        "rounding": record.rounding,
+        RECORD_KEY: json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":")),
+    }
+    for role, lengths in record.word_lengths.items():
+        if lengths:
+            values[f"word_length/{role}"] = max(lengths)  # of several tensors the longest
+    for role, bits in record.footprint_bits_by_role.items():
+        if bits:
+            values[f"footprint_bits/{role}"] = bits
+    return {name: value for name, value in values.items() if value is not None}
