@@ -13,7 +13,12 @@ from typing import Any
 import torch
 
 from qspinn.app.baseline_entry import Baseline, Entry, Train
-from qspinn.app.data_fingerprint import DataState, files_fingerprint
+from qspinn.app.data_fingerprint import (
+    DataState,
+    UnknownDataError,
+    files_fingerprint,
+    named_paths,
+)
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.identity import identity, owner_of
 from qspinn.app.named_sources import named_sources
@@ -26,6 +31,9 @@ __all__ = ["Baseline", "BaselineStore", "store_from_config"]
 # Keys of qspinn's own data that say where they lie, for which their fingerprint stands. In a
 # stranger's class the same words may mean anything.
 WHERE = ("root", "download", "cache")
+# Groups whose classes may read files, and whole folders, that their settings or defaults name. What
+# others name are folders to write to as well: of them only files count.
+WITH_FILES = ("network", "learning")
 # The parts of qspinn that decide what a 32-bit training ends with.
 SOURCES = ("data", "networks", "learning", "metrics", "fixed_point")
 LIBRARIES = ("torch", "spikingjelly", "lightning", "torchmetrics", "numpy", "numba")
@@ -153,11 +161,11 @@ def training_key(values: Mapping[str, Any], fingerprint: str) -> str:
     is_own = str(recorded["data"].get("_target_")).startswith("qspinn.data.")
     where = WHERE if is_own else ()
     data = {name: value for name, value in recorded["data"].items() if name not in where}
-    others = {name: node for name, node in recorded.items() if name != "data"}
+    others = {name: node for name, node in recorded.items() if name not in ("data", *WITH_FILES)}
     basis = {
         "config": {**recorded, "data": data},
         "data": fingerprint,
-        "files": _named_files(others),
+        "files": [_named_files(others), [_files_of(name, recorded[name]) for name in WITH_FILES]],
         "sources": {**_own_sources(), **named_sources(values)},
         "versions": {name: versions[name] for name in LIBRARIES},
         "device": _device(values["trainer"].get("accelerator")),
@@ -165,14 +173,26 @@ def training_key(values: Mapping[str, Any], fingerprint: str) -> str:
     return config_hash(basis, exclude=())
 
 
+def _files_of(group: str, node: Any) -> str:
+    """The contents of the files and folders that a group names, such as weights to begin with."""
+    try:
+        return files_fingerprint(named_paths(node)) if isinstance(node, Mapping) else ""
+    except UnknownDataError as error:
+        raise ConfigurationError(
+            f"{group} names files whose content cannot be told, on which its 32-bit training "
+            f"depends: {error}. Name others, or write baselines.dir=null"
+        ) from error
+
+
 def _named_files(node: Any) -> dict[str, str]:
-    """Files that the configuration names, such as weights to begin with, and their contents."""
+    """Files that the configuration names, and their contents."""
     if isinstance(node, str):
         path = Path(from_start(node))
         try:
-            return {node: files_fingerprint([path])} if node and path.is_file() else {}
+            is_file = bool(node) and path.is_file()
         except (OSError, ValueError):  # too long for a path, or with a NUL
             return {}
+        return {node: _files_of("the configuration", {"file": node})} if is_file else {}
     items = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
     return {name: text for item in items for name, text in _named_files(item).items()}
 

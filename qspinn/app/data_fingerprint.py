@@ -24,7 +24,14 @@ from qspinn.app.paths import from_start
 from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.foreign_files import is_foreign
 
-__all__ = ["DataState", "data_state", "files_fingerprint", "remember_state"]
+__all__ = [
+    "DataState",
+    "UnknownDataError",
+    "data_state",
+    "files_fingerprint",
+    "named_paths",
+    "remember_state",
+]
 
 MOST_FILES = 200_000
 MOST_SAMPLES = 10_000
@@ -52,7 +59,7 @@ class DataState:
         return self.fingerprint or self.reason
 
 
-class Unknown(Exception):
+class UnknownDataError(Exception):
     """The data do not tell whether they have changed."""
 
 
@@ -92,7 +99,7 @@ def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule)
     try:
         paths = named_paths(settings)
         parts = [files_fingerprint(paths), _samples_fingerprint(data, bool(paths))]
-    except Unknown as unknown:
+    except UnknownDataError as unknown:
         return DataState(None, f"{type(data).__name__}: {unknown}")
     return DataState(f"samples-{hashlib.sha256(' '.join(parts).encode()).hexdigest()}")
 
@@ -109,15 +116,22 @@ def named_paths(settings: Mapping[str, Any]) -> list[Path]:
         settings: A node with a ``_target_``.
     """
     texts = [*_texts(settings), *_default_texts(settings)]
-    paths = dict.fromkeys(Path(os.path.realpath(from_start(text))) for text in texts if text)
-    return [path for path in paths if path.exists()]
+    found: dict[Path, None] = {}
+    for text in filter(None, texts):
+        try:
+            path = Path(os.path.realpath(from_start(text)))
+            if path.exists():
+                found[path] = None
+        except (OSError, ValueError):  # too long for a path, or with a NUL
+            continue
+    return list(found)
 
 
 def files_fingerprint(paths: Sequence[Path]) -> str:
     """Return the fingerprint of files and of all files in folders, wherever these lie.
 
     Raises:
-        Unknown: There are too many, or one cannot be read.
+        UnknownDataError: There are too many, or one cannot be read.
     """
     prints = []
     for path in paths:
@@ -126,7 +140,7 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
             root = path.parent if path.is_file() else path
             prints.append(content_fingerprint(files, root))
         except OSError as error:
-            raise Unknown(f"{path} cannot be read ({error})") from error
+            raise UnknownDataError(f"{path} cannot be read ({error})") from error
     return " ".join(prints)
 
 
@@ -137,7 +151,7 @@ def _below(folder: Path) -> list[Path]:
         paths = (Path(place, name) for name in names if not is_foreign(name))
         found += (path for path in paths if path.is_file())
         if len(found) > MOST_FILES:
-            raise Unknown(f"{folder} holds more than {MOST_FILES} files")
+            raise UnknownDataError(f"{folder} holds more than {MOST_FILES} files")
     return found
 
 
@@ -172,7 +186,7 @@ def _samples_fingerprint(data: lightning.LightningDataModule, has_files: bool) -
                 name: getattr(data, f"{name}_dataloader")() for name in ("train", "val", "test")
             }
         except Exception as error:
-            raise Unknown(f"its loaders cannot be asked ({error})") from error
+            raise UnknownDataError(f"its loaders cannot be asked ({error})") from error
         texts = [_twice(name, dataset, has_files) for name, dataset in _datasets(loaders)]
     return " ".join(texts)
 
@@ -185,7 +199,7 @@ def _datasets(loaders: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         elif isinstance(loader, Mapping):
             yield from _datasets({f"{name}.{key}": item for key, item in loader.items()})
         elif not hasattr(loader, "dataset"):
-            raise Unknown(f"its {name} loader has no data set to look into")
+            raise UnknownDataError(f"its {name} loader has no data set to look into")
         else:
             yield name, loader.dataset
 
@@ -193,24 +207,24 @@ def _datasets(loaders: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _twice(name: str, dataset: Any, has_files: bool) -> str:
     """The fingerprint of a data set, if reading it twice gives the same."""
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
-        raise Unknown(f"its {name} data cannot be read by index")
+        raise UnknownDataError(f"its {name} data cannot be read by index")
     try:
         length = len(dataset)
         if type(dataset) is TensorDataset:  # nothing but its tensors
             return f"{name} {length} {_digest(dataset.tensors)}"
         indices = _indices(dataset, length)
         if len(indices) < length and not has_files:
-            raise Unknown(
+            raise UnknownDataError(
                 f"its {name} data are {length} samples, too many to read all of them, and its "
                 "settings name no file"
             )
         one, other = (_read(dataset, indices) for _ in range(2))
-    except Unknown:
+    except UnknownDataError:
         raise
     except Exception as error:
-        raise Unknown(f"its {name} data cannot be read twice ({error})") from error
+        raise UnknownDataError(f"its {name} data cannot be read twice ({error})") from error
     if one != other:
-        raise Unknown(f"its {name} data are not the same when they are read twice")
+        raise UnknownDataError(f"its {name} data are not the same when they are read twice")
     return f"{name} {length} {one}"
 
 
@@ -267,7 +281,7 @@ def _bytes(value: Any) -> Iterator[bytes]:
     elif hasattr(value, "__array__"):  # a picture
         yield from _bytes(np.asarray(value))
     else:
-        raise Unknown(f"its samples hold a {type(value).__name__}")
+        raise UnknownDataError(f"its samples hold a {type(value).__name__}")
 
 
 _CONVERTED: dict[type, Callable[[Any], bytes]] = {

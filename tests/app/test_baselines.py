@@ -233,6 +233,17 @@ def test_the_key_knows_constants_and_late_imports_of_strangers(composed, monkeyp
     assert keys[-1] == keys[-2]
 
 
+@pytest.mark.parametrize("group", ["network", "learning"])
+def test_the_key_knows_folders_that_a_class_reads(composed, tmp_path, group):
+    values = float_config(values_of(composed()))
+    values[group] = {**values[group], "weights": str(tmp_path), "long": "x" * 5000, "nul": "a\0b"}
+    keys = [training_key(values, "data")]
+    for text in ("one", "two"):
+        (tmp_path / "layer0.bin").write_text(text)
+        keys.append(training_key(values, "data"))
+    assert len(set(keys)) == 3
+
+
 def test_a_root_of_a_strangers_data_may_mean_anything(composed):
     values = float_config(values_of(composed()))
     strange = {**values["data"], "_target_": "lightning.LightningDataModule"}

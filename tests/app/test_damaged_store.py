@@ -3,11 +3,15 @@
 import json
 import random
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from qspinn.app.baseline_entry import TrainingFailed
 from qspinn.app.baselines import BaselineStore
 from qspinn.app.data_fingerprint import DataState
 from qspinn.app.errors import ConfigurationError
@@ -194,3 +198,36 @@ def test_a_damaged_checkpoint_of_a_training_that_was_broken_off_is_named(store, 
     with pytest.raises(ConfigurationError, match=rf"{checkpoint} is damaged"):
         train(config, tmp_path / "run")
     assert not Path(tmp_path / "run" / "record.json").exists()
+
+
+def test_who_waits_for_a_training_that_fails_ends_with_its_error(composed, tmp_path, capsys):
+    """Otherwise each of a thousand candidates would try it again, one after the other."""
+    store, data = BaselineStore(tmp_path / "store"), DataState("data")
+    config = values_of(composed("trainer.max_epochs=1"))
+    has_begun, may_fail, tried = threading.Event(), threading.Event(), []
+
+    def failing(values, folder):
+        tried.append(folder.path)
+        has_begun.set()
+        assert may_fail.wait(60)
+        raise ValueError("the loss is NaN")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.get, config, data, failing)
+        assert has_begun.wait(60)
+        second = pool.submit(store.get, config, data, failing)
+        printed = ""
+        for _ in range(600):
+            printed += capsys.readouterr().out
+            if "waiting for the 32-bit training" in printed:
+                break
+            time.sleep(0.1)
+        may_fail.set()
+        with pytest.raises(ValueError, match="the loss is NaN"):
+            first.result(60)
+        with pytest.raises(TrainingFailed, match=r"has failed .*the loss is NaN"):
+            second.result(60)
+    assert len(tried) == 1
+    with pytest.raises(ValueError, match="the loss is NaN"):  # a later run tries again
+        store.get(config, data, failing)
+    assert len(tried) == 2
