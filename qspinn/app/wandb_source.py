@@ -61,7 +61,7 @@ def _record(run: Any) -> RunRecord:
         )
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"its record is no JSON ({error})") from error
     return RunRecord.from_dict(values)
 
