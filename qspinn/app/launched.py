@@ -13,8 +13,6 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrid
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from qspinn.app.failures import ProcessDied, record_failure
-
 __all__ = ["Job", "failed", "lost", "numbered", "say_failures", "split"]
 
 
@@ -54,6 +52,9 @@ def failed(job: Job, error: Exception) -> JobReturn:
 
 def lost(launcher: Launcher, job: Job, message: str) -> JobReturn:
     """Record that the process of a job died, and return what Hydra is told of it."""
+    # Here, for it imports PyTorch, and processes that start a job need this file first.
+    from qspinn.app.failures import ProcessDied, record_failure
+
     config = launcher.hydra_context.config_loader.load_sweep_config(  # type: ignore[attr-defined]
         launcher.config,  # type: ignore[attr-defined]
         job.overrides,
