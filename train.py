@@ -1,10 +1,18 @@
 """Train and quantise a spiking network: the main job. See conf/train.yaml for what can be set."""
 
+from qspinn.app.outputs import protect_outputs
+from qspinn.app.signals import stop_on_signals
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    protect_outputs()
+    stop_on_signals()
+
 import hydra
 from omegaconf import DictConfig
 
 from qspinn.app.command_line import prepare_arguments
 from qspinn.app.launch import main
+from qspinn.app.orphans import announce_launcher
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -14,5 +22,6 @@ def run(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
+    announce_launcher()
     prepare_arguments()
     run()

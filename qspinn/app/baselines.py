@@ -4,60 +4,43 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
-import json
+import importlib.metadata
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
-from hydra.utils import get_object
 
+from qspinn.app.baseline_entry import Baseline, Entry, Train
+from qspinn.app.data_fingerprint import DataState, files_fingerprint
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import RunFolder, identity
+from qspinn.app.identity import identity, owner_of
+from qspinn.app.named_sources import named_sources
 from qspinn.app.outcome import library_versions
 from qspinn.app.paths import from_start
-from qspinn.records import RecordError, RunRecord, config_hash, write_json
+from qspinn.records import config_hash
 
 __all__ = ["Baseline", "BaselineStore", "store_from_config"]
 
-BASELINE_NAME = "baseline.json"
+# Keys of qspinn's own data that say where they lie, for which their fingerprint stands. In a
+# stranger's class the same words may mean anything.
+WHERE = ("root", "download", "cache")
 # The parts of qspinn that decide what a 32-bit training ends with.
 SOURCES = ("data", "networks", "learning", "metrics", "fixed_point")
-LIBRARIES = ("torch", "spikingjelly", "lightning", "numpy")
+LIBRARIES = ("torch", "spikingjelly", "lightning", "torchmetrics", "numpy", "numba")
 CHECKPOINT = {"_target_": "qspinn.app.checkpoints.EpochCheckpoint", "every_n_epochs": 1}
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A finished 32-bit training.
-
-    Attributes:
-        folder: Holds its checkpoint (of the last epoch), its metrics and its pictures.
-        record: What it measured.
-        measured: The metrics of its test, as the trainer gave them.
-    """
-
-    folder: RunFolder
-    record: RunRecord
-    measured: dict[str, float]
-
-
-Train = Callable[[dict[str, Any], RunFolder], tuple[RunRecord, dict[str, float]]]
-"""Runs a configuration without quantisation in a folder, or goes on with it there."""
 
 
 class BaselineStore:
     """Finished 32-bit trainings, each in a folder that is named by what determined it.
 
     Everything that a training depends on is hashed: the configuration without quantisation,
-    loggers and launch settings, the versions of the libraries, the sources of qspinn and of
-    whatever classes the configuration names, and the kind of device. A lock per training, which
-    the operating system releases when its holder dies, lets one process train and the others wait;
-    the next one goes on from the checkpoint of one that died.
+    loggers and launch settings, the data themselves, files that the configuration names, the
+    versions of the libraries, the sources of qspinn and of whatever classes the configuration
+    names, and the kind of device. A lock per training, which the operating system releases when
+    its holder dies, lets one process train and the others wait; the next one goes on from the
+    checkpoint of one that died.
 
     Args:
         path: The folder of the store.
@@ -66,45 +49,58 @@ class BaselineStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
-    def find(self, config: Mapping[str, Any]) -> Baseline | None:
+    def find(self, config: Mapping[str, Any], data: DataState) -> Baseline | None:
         """Return the training that a configuration starts from, if it is done.
 
-        Raises:
-            ConfigurationError: It cannot be read.
-        """
-        return _read(self._entry(float_config(config)))
+        Args:
+            config: The resolved configuration.
+            data: What is known of its data.
 
-    def get(self, config: Mapping[str, Any], train: Train) -> Baseline:
+        Raises:
+            ConfigurationError: It cannot be read, or is not the training that it should be.
+        """
+        if data.fingerprint is None:
+            return None
+        return self._entry(float_config(config), data.fingerprint).read()
+
+    def get(self, config: Mapping[str, Any], data: DataState, train: Train) -> Baseline | None:
         """Return the training that a configuration starts from; run it, or wait for it.
 
         Args:
             config: The resolved configuration.
+            data: What is known of its data.
             train: Called if nobody has done it yet, by one process at a time.
 
+        Returns:
+            The training; None where nobody can tell whether another one had the same data.
+
         Raises:
-            ConfigurationError: It cannot be read.
+            ConfigurationError: It cannot be read, or is not the training that it should be.
+            TrainingFailed: Another process tried while this one waited, and failed.
         """
-        values = float_config(config)
-        entry = self._entry(values)
-        found = _read(entry)
+        if data.fingerprint is None:
+            print(
+                f"the 32-bit training is not shared with other runs: {data.reason}. Give the class "
+                "a method fingerprint() that returns a text which changes when the data change",
+                flush=True,
+            )
+            return None
+        entry = self._entry(float_config(config), data.fingerprint)
+        found = entry.read()
         if found is not None:
             return found
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{entry}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"waiting for the 32-bit training in {entry}", flush=True)
-            lock.acquire()
-        try:
-            return _read(entry) or _trained(entry, values, train)
-        finally:
-            lock.release()
+        with entry.held() as has_failed:
+            found = entry.read()
+            if found is None and has_failed:
+                raise entry.failed()
+            return found or entry.trained(train)
 
-    def _entry(self, values: Mapping[str, Any]) -> Path:
+    def _entry(self, values: dict[str, Any], fingerprint: str) -> Entry:
         names = (values["network"]["_target_"], values["data"]["_target_"])
         readable = "-".join(name.rpartition(".")[2] for name in names)
-        return self.path / f"{readable}-seed={values['seed']}-{training_key(values)[:16]}"
+        key = training_key(values, fingerprint)
+        path = self.path / f"{readable}-seed={values['seed']}-{key[:16]}"
+        return Entry(path, values, key, owner_of(values, fingerprint))
 
 
 def store_from_config(settings: Mapping[str, Any]) -> BaselineStore | None:
@@ -145,47 +141,40 @@ def float_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def training_key(values: Mapping[str, Any]) -> str:
+def training_key(values: Mapping[str, Any], fingerprint: str) -> str:
     """Hash all that a 32-bit training depends on, 64 hexadecimal digits.
 
     Args:
         values: From :func:`float_config`.
+        fingerprint: Of the data, which stands for the place where they lie.
     """
-    versions = library_versions()
-    data = dict(values["data"])
-    if isinstance(data.get("root"), str):
-        data["root"] = os.path.realpath(from_start(data["root"]))
+    versions = {"numba": importlib.metadata.version("numba"), **library_versions()}
+    recorded = identity(values)
+    is_own = str(recorded["data"].get("_target_")).startswith("qspinn.data.")
+    where = WHERE if is_own else ()
+    data = {name: value for name, value in recorded["data"].items() if name not in where}
+    others = {name: node for name, node in recorded.items() if name != "data"}
     basis = {
-        "config": {**identity(values), "data": data},
-        "sources": {**_own_sources(), **dict(_named_sources(values))},
+        "config": {**recorded, "data": data},
+        "data": fingerprint,
+        "files": _named_files(others),
+        "sources": {**_own_sources(), **named_sources(values)},
         "versions": {name: versions[name] for name in LIBRARIES},
         "device": _device(values["trainer"].get("accelerator")),
     }
     return config_hash(basis, exclude=())
 
 
-def _read(entry: Path) -> Baseline | None:
-    file, folder = entry / BASELINE_NAME, RunFolder.existing(entry)
-    if folder is None or not file.exists() or not folder.last_checkpoint.exists():
-        return None
-    try:
-        values = json.loads(file.read_bytes())
-        record, measured = RunRecord.from_dict(values["record"]), dict(values["measured"])
-    except (OSError, ValueError, KeyError, TypeError, RecordError) as error:
-        raise ConfigurationError(
-            f"{file} cannot be read ({error}): delete the folder {entry} to train anew"
-        ) from error
-    return Baseline(folder, record, measured)
-
-
-def _trained(entry: Path, values: dict[str, Any], train: Train) -> Baseline:
-    print(f"32-bit training, kept for other runs in {entry}", flush=True)
-    folder = RunFolder(entry)
-    record, measured = train(values, folder)
-    if not folder.last_checkpoint.exists():
-        raise RuntimeError(f"the training in {entry} has left no checkpoint")
-    write_json({"record": record.to_dict(), "measured": measured}, entry / BASELINE_NAME)
-    return Baseline(folder, record, measured)
+def _named_files(node: Any) -> dict[str, str]:
+    """Files that the configuration names, such as weights to begin with, and their contents."""
+    if isinstance(node, str):
+        path = Path(from_start(node))
+        try:
+            return {node: files_fingerprint([path])} if node and path.is_file() else {}
+        except (OSError, ValueError):  # too long for a path, or with a NUL
+            return {}
+    items = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    return {name: text for item in items for name, text in _named_files(item).items()}
 
 
 @functools.lru_cache(maxsize=1)
@@ -200,26 +189,9 @@ def _own_sources() -> dict[str, str]:
     return found
 
 
-def _named_sources(node: Any) -> Iterator[tuple[str, str]]:
-    """The file of each class or function outside of qspinn that the configuration names."""
-    if isinstance(node, Mapping):
-        target = node.get("_target_")
-        if isinstance(target, str) and not target.startswith("qspinn."):
-            try:
-                file = inspect.getsourcefile(inspect.unwrap(get_object(target)))
-            except TypeError:  # built in, and as old as its library
-                file = None
-            if file is not None:
-                yield target, hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        for item in node.values():
-            yield from _named_sources(item)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _named_sources(item)
-
-
 def _device(accelerator: object) -> str:
     """The kind of device that an accelerator stands for here."""
-    if accelerator in ("auto", None):
-        return "gpu" if torch.cuda.is_available() else "cpu"
-    return str(accelerator)
+    is_gpu = accelerator in ("gpu", "cuda", "auto", None) and torch.cuda.is_available()
+    if is_gpu:
+        return f"gpu {torch.cuda.get_device_name()}"
+    return "cpu" if accelerator in ("auto", None) else str(accelerator)

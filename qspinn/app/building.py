@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,15 @@ from typing import Any
 import lightning
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from qspinn.app.checkpoints import AtomicCheckpointIO
+from qspinn.app.data_fingerprint import remember_state
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
 from qspinn.app.ownership import Owner
@@ -37,8 +42,8 @@ __all__ = [
 ]
 
 MAX_SEED = 2**32 - 1
-# The data that this process has read last, by their settings.
-_READ: dict[str, lightning.LightningDataModule] = {}
+# The data that this process has read last, by their settings, with what they looked like then.
+_READ: dict[str, tuple[Any, str]] = {}
 # What a network or a learning rule takes from the data, where its own value is null.
 FROM_DATA = ("input_shape", "num_classes")
 # The same where the data have it: still images have no time, and the class has a default for them.
@@ -105,21 +110,26 @@ def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
 
     Only qspinn's own data are kept for the next run, since nothing in them changes while they are
     used, and only if no random number was drawn for them, since each run has numbers of its own.
+    They are read anew when their files have changed.
     """
     settings = with_paths(settings)
     key = json.dumps(settings, sort_keys=True, default=str)
-    if key not in _READ:
+    kept, state = _READ.get(key, (None, None))
+    if kept is None or kept.fingerprint() != state:
         before = capture_random_states()
-        data = instantiate(settings)
-        data.prepare_data()
-        data.setup("fit")
-        is_own = type(data).__module__.startswith("qspinn.data.")
-        if not is_own or not _same(before, capture_random_states()):
-            return data
+        kept = instantiate(settings)
+        kept.prepare_data()
+        is_own = type(kept).__module__.startswith("qspinn.data.")
+        state = kept.fingerprint() if is_own else None
+        if state is not None:
+            remember_state(kept, state)
+        kept.setup("fit")
+        if state is None or not _same(before, capture_random_states()):
+            return kept
         _READ.clear()
-        _READ[key] = data
+        _READ[key] = kept, state
     # A data module knows its trainer, which is another one in each run.
-    return copy.copy(_READ[key])
+    return copy.copy(kept)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -215,6 +225,15 @@ def _entries(group: str, nodes: Mapping[str, Any] | None) -> Iterator[tuple[str,
         yield place, with_paths(node)
 
 
+def _environment() -> list[ClusterEnvironment]:
+    """Keeps Lightning from taking a Slurm allocation for its own, as all its tasks for one run.
+
+    It would wait for the others, and take the signals by which Submitit ends a job in time.
+    """
+    is_slurm = "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect()
+    return [LightningEnvironment()] if is_slurm else []
+
+
 def build_trainer(
     trainer: Mapping[str, Any],
     folder: RunFolder,
@@ -235,7 +254,7 @@ def build_trainer(
         return instantiate(trainer, _partial_=True)(
             callbacks=callbacks,
             logger=loggers,
-            plugins=[AtomicCheckpointIO(owner)],
+            plugins=[AtomicCheckpointIO(owner), *_environment()],
             default_root_dir=str(folder.path),
             enable_progress_bar=has_progress,
         )

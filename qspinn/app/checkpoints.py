@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lightning
 import torch
@@ -43,12 +43,37 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO writes local files: storage_options must be None")
         with atomic_file(path) as temporary:
-            torch.save(checkpoint, temporary)
+            with open(temporary, "wb") as file:
+                noting = _Noting(file)
+                try:
+                    torch.save(checkpoint, noting)  # type: ignore[arg-type]
+                except RuntimeError as error:
+                    raise noting.error or error from None
             self._seal(temporary)
 
     def _seal(self, path: Path) -> None:
         if self._owner is not None:
             seal(path, self._owner)
+
+
+class _Noting:
+    """A file that keeps its first error: of a full disk PyTorch says only "unexpected pos"."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Write."""
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        """Flush."""
+        self._file.flush()
 
 
 class EpochCheckpoint(ModelCheckpoint):

@@ -1,13 +1,17 @@
-"""The one error that the application shows as a message instead of a traceback."""
+"""The errors that the application shows as a message instead of a traceback."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hydra.errors import InstantiationException
 
-__all__ = ["ConfigurationError", "naming"]
+__all__ = ["ConfigurationError", "RunError", "naming", "storage_trouble"]
+
+# What a file system says that is full, or that may not be written to.
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class ConfigurationError(ValueError):
@@ -15,6 +19,34 @@ class ConfigurationError(ValueError):
 
     The message says what was given, where, and what to write instead.
     """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, for a reason that one sentence says, and what to do about it.
+
+    Unlike a :class:`ConfigurationError` it comes when something has been computed already.
+    """
+
+
+def storage_trouble(error: BaseException) -> str | None:
+    """Return what a disk said first, in a chain of errors that follow from it.
+
+    Returns:
+        A sentence; None where no error of the chain is a disk's.
+    """
+    chain: list[OSError] = []
+    seen: set[int] = set()
+    now: BaseException | None = error
+    while now is not None and id(now) not in seen:
+        seen.add(id(now))
+        if isinstance(now, OSError) and now.errno in _STORAGE:
+            chain.append(now)
+        now = now.__cause__ or now.__context__
+    if not chain:
+        return None
+    # The last one came first. What a write to an open file says has no name: the next one may.
+    names = [str(one.filename) for one in reversed(chain) if one.filename is not None]
+    return f"{names[0] if names else 'a file'} cannot be written ({chain[-1].strerror})"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,23 @@ from omegaconf import DictConfig
 
 from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.failures import record_failure
+from qspinn.app.failures import ProcessDied, record_failure
 from qspinn.app.folder import RunFolder, check_fresh
+from qspinn.app.folder_lock import holder_of
 from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
 from qspinn.app.workers import Died, map_in_workers
 from qspinn.records import RunRecord
 from qspinn.report.cells import is_partly_quantized, quantized_shares
 
-__all__ = ["Candidate", "Evaluation", "check_workers", "evaluate", "explore", "report"]
+__all__ = [
+    "Candidate",
+    "Evaluation",
+    "check_workers",
+    "evaluate",
+    "explore",
+    "report",
+]
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,13 @@ class Candidate:
         config: What ``conf/train.yaml`` composes.
         folder: Its output folder.
         start: Where the command was started: another process knows only this.
+        waits: Whether to wait for another launcher that is running it, or to leave it for later.
     """
 
     config: DictConfig
     folder: Path
     start: Path = field(default_factory=start_folder)
+    waits: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,30 +76,54 @@ def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evalu
     """Evaluate candidates, and yield what came of each as soon as it is done.
 
     All that a candidate prints goes to ``output.txt`` in its folder. One that fails leaves a
-    ``failure.json`` there and stops nothing, not even if its process is killed.
+    ``failure.json`` there and stops nothing, not even if its process is killed. One that another
+    launcher is running comes last; what that one records is then what came of it.
 
     Args:
         candidates: Each with a folder of its own.
         workers: Processes. 1: all in this one, in order.
+
+    Raises:
+        WorkersCannotStart: No process comes to its first candidate.
     """
-    if workers == 1 or len(candidates) < 2:
-        yield from map(evaluate, candidates)
-        return
-    for index, result in map_in_workers(evaluate, candidates, workers):
-        if isinstance(result, Died):
-            candidate = candidates[index]
-            failure = record_failure(candidate.config, candidate.folder, ProcessDied(str(result)))
-            yield Evaluation(candidate, None, failure.message, 0.0)
+    taken = []
+    for candidate, result in _evaluated_by(
+        [replace(candidate, waits=False) for candidate in candidates], workers
+    ):
+        if isinstance(result, Taken):
+            taken.append(replace(candidate, waits=True))
         else:
             yield result
+    for _, result in _evaluated_by(taken, workers):
+        assert isinstance(result, Evaluation)
+        yield result
 
 
-class ProcessDied(Exception):
-    """The process of a candidate was ended from outside."""
+def _evaluated_by(
+    candidates: Sequence[Candidate], workers: int
+) -> Iterator[tuple[Candidate, Evaluation | Taken]]:
+    """Evaluate candidates in processes, and yield each with what came of it."""
+    if workers == 1 or len(candidates) < 2:
+        yield from ((candidate, evaluate(candidate)) for candidate in candidates)
+        return
+    for index, result in map_in_workers(evaluate, candidates, workers):
+        candidate = candidates[index]
+        if isinstance(result, Died):
+            death = ProcessDied(str(result))
+            record_failure(candidate.config, candidate.folder, death)
+            result = Evaluation(candidate, None, str(death), 0.0)
+        yield candidate, result
 
 
-def evaluate(candidate: Candidate) -> Evaluation:
+@dataclass(frozen=True)
+class Taken:
+    """A candidate that another launcher is running at this moment."""
+
+
+def evaluate(candidate: Candidate) -> Evaluation | Taken:
     """Run one candidate; never raises an error of the candidate's."""
+    if not candidate.waits and holder_of(candidate.folder) is not None:
+        return Taken()
     started = time.monotonic()
     record = error = None
     with started_in(candidate.start):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import FolderError, RunFolder, identity
 from qspinn.records import RunFailure
 
-__all__ = ["record_failure", "transportable"]
+__all__ = ["ProcessDied", "record_failure", "transportable"]
 
 
 def record_failure(config: DictConfig, output: Path, error: BaseException) -> RunFailure:
@@ -38,8 +40,15 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if not isinstance(error, FolderError):  # that folder is not this run's
-        RunFolder(output).save_failure(failure)
+        try:
+            RunFolder(output).save_failure(failure)
+        except (OSError, ConfigurationError) as trouble:  # the first error is the one to be seen
+            print(f"failure.json cannot be written in {output}: {trouble}", file=sys.stderr)
     return failure
+
+
+class ProcessDied(Exception):
+    """The process of a run was ended from outside."""
 
 
 def transportable(error: Exception) -> Exception:

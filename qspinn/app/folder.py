@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.errors import naming
 from qspinn.app.folder_files import (
     CHECKPOINTS,
     LAST_CHECKPOINT,
@@ -21,9 +21,18 @@ from qspinn.app.folder_files import (
     sweep_up,
 )
 from qspinn.app.folder_lock import Holder, locked, try_locked
-from qspinn.app.ownership import FolderError, Owner, check_checkpoint
-from qspinn.app.paths import from_start
+from qspinn.app.identity import (
+    LAUNCH_KEYS,
+    check_fresh,
+    hash_of,
+    identity,
+    owner_of,
+    root_of,
+    shown,
+)
+from qspinn.app.ownership import FolderError, Owner, check_checkpoint, seal, unseal
 from qspinn.app.saved_config import read_saved_config, write_saved_config
+from qspinn.data.atomic import atomic_file
 from qspinn.records import (
     FAILURE_NAME,
     RECORD_NAME,
@@ -44,16 +53,9 @@ __all__ = [
     "owner_of",
 ]
 
-# What says how this launch goes and not what is computed: neither recorded nor hashed.
-LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration")
 # Another run is refused when its holder was seen so many times in a row: the first look may find
 # what a run left that was killed.
 LOOKS = 3
-
-
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of the configuration that is recorded."""
-    return {key: value for key, value in config.items() if key not in LAUNCH_KEYS}
 
 
 class RunFolder:
@@ -91,17 +93,24 @@ class RunFolder:
         """Return the folder, if there is one."""
         return cls(path) if os.path.isdir(path) else None
 
-    def adopt(self, other: RunFolder, checkpoint: bool) -> None:
+    def adopt(self, other: RunFolder, owner: Owner, checkpoint: bool) -> None:
         """Take over the metrics and the pictures of a training in another folder.
+
+        Files are copied: what happens to one of two runs is nothing to the other.
 
         Args:
             other: The folder; nothing in it is changed.
+            owner: The run that the checkpoint belongs to from now on.
             checkpoint: Take over its checkpoint as well.
         """
-        shutil.copyfile(other.metrics, self.metrics)
-        files = [path for path in other.pictures if path.exists()]
-        for path in [*files, *([other.last_checkpoint] if checkpoint else [])]:
-            _link(path, self.path / path.relative_to(other.path))
+        for path in (other.metrics, *(path for path in other.pictures if path.exists())):
+            with atomic_file(self.path / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+        if checkpoint:
+            with atomic_file(self.last_checkpoint) as temporary:
+                shutil.copyfile(other.last_checkpoint, temporary)
+                unseal(temporary)
+                seal(temporary, owner)
 
     @contextlib.contextmanager
     def held(self, config: Mapping[str, Any]) -> Iterator[bool]:
@@ -178,9 +187,9 @@ class RunFolder:
             self._check_same(record.config_hash == wanted, record.config, config)
             return record
         if self.config.exists():
-            earlier = read_saved_config(self.config).values
-            is_same = config_hash(identity(earlier)) == wanted
-            self._check_same(is_same, identity(earlier), config)
+            saved = read_saved_config(self.config)
+            if hash_of(saved) != wanted:
+                self._check_same(False, identity(saved.values()), config)
         elif self.last_checkpoint.exists():
             raise FolderError(
                 f"{self.path} holds a checkpoint but no config.yaml that says what it is of: "
@@ -199,17 +208,21 @@ class RunFolder:
         Raises:
             FolderError: The data are others, or it cannot be told.
         """
+        saved = None
         if self.record.exists():
             record = read_record(self.record)
-            earlier, known = record.config, record.data_fingerprint
+            known = record.data_fingerprint
         elif self.config.exists():
             saved = read_saved_config(self.config)
-            earlier, known = saved.values, None if saved.owner is None else saved.owner.data
+            known = None if saved.owner is None else saved.owner.data
         else:
             return
-        now = Owner.of("0" * 64, fingerprint).data
-        roots = [_root_of(values) for values in (earlier, config)]
-        if known == now if known and now else roots[0] == roots[1]:
+        now = owner_of(config, fingerprint).data
+        if known and known == now:
+            return
+        earlier = record.config if saved is None else saved.values()
+        roots = [root_of(values) for values in (earlier, config)]
+        if not (known and now) and roots[0] == roots[1]:
             return
         way_out = "write hydra.run.dir=FOLDER with another folder, or fresh=true to delete that run"
         if known and now:
@@ -251,8 +264,8 @@ class RunFolder:
                 return
             if self.config.exists():
                 try:
-                    earlier = read_saved_config(self.config).values
-                    if config_hash(identity(earlier)) != config_hash(failure.config):
+                    saved = read_saved_config(self.config)
+                    if hash_of(saved) != config_hash(failure.config):
                         return
                 except (FolderError, RecordError):
                     return
@@ -267,7 +280,7 @@ class RunFolder:
                 return
         raise FolderError(
             f"{self.path} is in use by {holder}, which runs another configuration "
-            f"({_shown(_differences(holder.config, now))}): write hydra.run.dir=FOLDER with "
+            f"({shown(holder.config, now)}): write hydra.run.dir=FOLDER with "
             "another folder"
         )
 
@@ -278,71 +291,6 @@ class RunFolder:
             return
         raise FolderError(
             f"{self.path} holds a run of another configuration "
-            f"({_shown(_differences(earlier, identity(config)))}): write hydra.run.dir=FOLDER "
+            f"({shown(earlier, identity(config))}): write hydra.run.dir=FOLDER "
             "with another folder, or fresh=true to delete that run"
         )
-
-
-def check_fresh(fresh: object) -> None:
-    """See that what decides whether a run is deleted is a truth value, and nothing like one.
-
-    Raises:
-        ConfigurationError: It is something else; ``no`` and ``off`` are texts on a command line.
-    """
-    if not isinstance(fresh, bool):
-        raise ConfigurationError(
-            f"fresh={fresh!r}: write true to delete what an earlier run left in the output "
-            "folder, or false; nothing was deleted"
-        )
-
-
-def owner_of(config: Mapping[str, Any], fingerprint: str | None) -> Owner:
-    """Return what the files of a run say whose they are.
-
-    Args:
-        config: The resolved configuration.
-        fingerprint: Of its data; None where it is not known.
-    """
-    with naming("configuration"):
-        return Owner.of(config_hash(identity(config)), fingerprint)
-
-
-def _root_of(config: Mapping[str, Any]) -> str | None:
-    """Where the data lie, if the configuration says so."""
-    data = config.get("data")
-    root = data.get("root") if isinstance(data, Mapping) else None
-    return os.path.realpath(from_start(root)) if isinstance(root, str) else None
-
-
-def _shown(differences: list[str]) -> str:
-    return ", ".join(differences[:5]) + (", ..." if len(differences) > 5 else "")
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, where the file system can; else copy it.
-
-    Files of a run are replaced as a whole, never changed, so that either name keeps its content.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
-    temporary.unlink(missing_ok=True)  # renaming over another name of the same file does nothing
-
-
-def _differences(earlier: Any, now: Any, place: str = "") -> list[str]:
-    """Return one text per place where two configurations differ."""
-    if isinstance(earlier, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*earlier, *now])
-        return [
-            text
-            for key in keys
-            for text in _differences(
-                earlier.get(key), now.get(key), f"{place}.{key}" if place else key
-            )
-        ]
-    return [] if earlier == now else [f"{place}: {earlier!r} there, {now!r} now"]

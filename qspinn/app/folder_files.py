@@ -77,6 +77,9 @@ def sweep_up(folder: Path) -> None:
     """Delete what writing left half done where a run was killed."""
     names = [*_PROOFS, LAST_CHECKPOINT]
     known = "|".join(re.escape(name) for name in names)
+    wandb_id = folder / "wandb_run_id.txt"
+    if os.path.lexists(wandb_id) and _is_regular(wandb_id) and wandb_id.stat().st_size == 0:
+        wandb_id.unlink()
     temporary = re.compile(rf"\.({known})(\.[0-9a-f]{{32}})?\.tmp")
     for place in (folder, folder / CHECKPOINTS):
         if not place.is_dir() or place.is_symlink():
@@ -167,7 +170,7 @@ def _is_output(path: Path) -> bool:
 
 
 def _is_wandb_id(path: Path) -> bool:
-    return re.fullmatch(rb"[\w-]{1,128}\n", _beginning(path)) is not None
+    return re.fullmatch(rb"([\w-]{1,128}\n)?", _beginning(path)) is not None
 
 
 _PROOFS: dict[str, Callable[[Path], bool]] = {

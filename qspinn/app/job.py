@@ -25,6 +25,7 @@ from qspinn.app.building import (
     first_test_samples,
 )
 from qspinn.app.checkpoints import EpochCheckpoint
+from qspinn.app.data_fingerprint import DataState, data_state
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder, identity, owner_of
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
@@ -67,7 +68,7 @@ class Job:
         self.train_baseline = train_baseline
         self.timer = Timer()
         self.seconds: dict[str, float] = {}
-        self.fingerprint: str | None = None
+        self.data = DataState(None)
 
     def execute(self) -> RunRecord:
         """Do all phases and return the record.
@@ -82,8 +83,8 @@ class Job:
         lightning.seed_everything(self.config["seed"], workers=True, verbose=False)
         with self._phase("setup"):
             parts = build_parts(self.config)
-            self.fingerprint = data_fingerprint(self.config["data"], parts.data)
-            self.folder.check_data(self.config, self.fingerprint)
+            self.data = data_state(self.config["data"], parts.data)
+            self.folder.check_data(self.config, self.data.fingerprint)
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -91,7 +92,9 @@ class Job:
             table = MetricsTable(self.folder.path)
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
-        self.folder.save_config(self.config, self.fingerprint)
+        if baseline is None:  # refused before anything is written
+            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
+        self.folder.save_config(self.config, self.data.fingerprint)
         self._log_config(trainer)
         if baseline is None:
             measured = self._learn(trainer, parts, table)
@@ -109,7 +112,7 @@ class Job:
             names,
             table.latest(),
             self.seconds,
-            self.fingerprint,
+            self.data.fingerprint,
         )
         log_summary(trainer, record, self.folder, scheme.handed_over(parts.module))
         return record, measured
@@ -125,13 +128,14 @@ class Job:
         if self.store is None:
             return None
         with self._phase("baseline"), preserved_globals():
-            return self.store.get(self.config, train_float)
+            return self.store.get(self.config, self.data, train_float)
 
     def _baseline_accuracy(self) -> float | None:
         """Of the 32-bit twin of a network that has learned in fixed point, if it is known."""
         if self.store is None:
             return None
-        found = self._baseline() if self.train_baseline else self.store.find(self.config)
+        store, data = self.store, self.data
+        found = self._baseline() if self.train_baseline else store.find(self.config, data)
         return None if found is None else found.record.accuracy
 
     def _trainer(self, scheme: Scheme, table: MetricsTable) -> lightning.Trainer:
@@ -151,7 +155,7 @@ class Job:
             callbacks,
             loggers,
             progress is not None,
-            owner_of(self.config, self.fingerprint),
+            owner_of(self.config, self.data.fingerprint),
         )
 
     def _log_config(self, trainer: lightning.Trainer) -> None:
@@ -166,7 +170,7 @@ class Job:
         self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable
     ) -> dict[str, float]:
         """Train, or go on with a training that was broken off, and test."""
-        checkpoint = self.folder.checkpoint_to_resume(self.config, self.fingerprint)
+        checkpoint = self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         done = 0
         if checkpoint is not None:
             loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -199,7 +203,8 @@ class Job:
         print(f"32-bit training taken from {baseline.folder.path}", flush=True)
         callbacks = trainer.checkpoint_callbacks
         keeps = any(isinstance(callback, EpochCheckpoint) for callback in callbacks)
-        self.folder.adopt(baseline.folder, checkpoint=keeps)
+        owner = owner_of(self.config, self.data.fingerprint)
+        self.folder.adopt(baseline.folder, owner, checkpoint=keeps)
         checkpoint = baseline.folder.last_checkpoint
         done = epochs_of(checkpoint)
         table.read()
@@ -226,12 +231,6 @@ class Job:
 def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, dict[str, float]]:
     """Run a configuration without quantisation: what the store of baselines keeps."""
     return Job(config, folder, plan=None)._execute()
-
-
-def data_fingerprint(settings: Mapping[str, Any], data: object) -> str | None:
-    """Return what changes when the data change; None: nothing is known of them."""
-    del settings, data
-    return None
 
 
 def epochs_of(checkpoint: Path) -> int:

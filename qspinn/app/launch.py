@@ -10,8 +10,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from qspinn.app.completing import complete
-from qspinn.app.errors import ConfigurationError
+from qspinn.app.errors import ConfigurationError, RunError, storage_trouble
 from qspinn.app.failures import record_failure, transportable
+from qspinn.app.folder_files import CHECKPOINTS
+from qspinn.app.orphans import end_with_launcher
+from qspinn.app.signals import Stopped, say_on_stop
 from qspinn.app.train import train
 
 __all__ = ["main"]
@@ -20,18 +23,17 @@ __all__ = ["main"]
 def main(config: DictConfig) -> float:
     """Run one job of a launch and return its accuracy.
 
-    A value that cannot be ends a single run with a message and exit code 2. In a multirun the error
-    is recorded in the job's folder and raised, so that the other jobs go on and Hydra exits with 1.
+    A value that cannot be ends a single run with a message and exit code 2, a run that cannot go on
+    with a message and 1. In a multirun the error is recorded in the job's folder and raised, so
+    that the other jobs go on and Hydra exits with 1. A signal ends all of it.
     """
+    end_with_launcher()
     output = Path(HydraConfig.get().runtime.output_dir)
     is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
+    if is_single:
+        say_on_stop(lambda: how_to_go_on(output))
     try:
-        config = complete(config)
-        if config.exploration.strategy is not None:
-            from qspinn.app.strategies import explore_by_strategy
-
-            return explore_by_strategy(config, output)
-        return train(config, output).accuracy
+        return run(complete(config), output)
     except ConfigurationError as error:
         if not is_single:
             record_failure(config, output, error)
@@ -39,7 +41,55 @@ def main(config: DictConfig) -> float:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as error:
-        record_failure(config, output, error)
-        if is_single:
+        shown = short(error)
+        record_failure(config, output, error if shown is None else shown)
+        if not is_single:
+            raise transportable(shown or error) from error
+        if shown is None:
             raise
-        raise transportable(error) from error
+        print(f"error: {shown}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def run(config: DictConfig, output: Path) -> float:
+    """Run what the configuration asks for.
+
+    Raises:
+        RunError: Code of the run has tried to end the program, which would look like success.
+    """
+    try:
+        if config.exploration.strategy is not None:
+            from qspinn.app.strategies import explore_by_strategy
+
+            return explore_by_strategy(config, output)
+        return train(config, output).accuracy
+    except Stopped:
+        raise
+    except SystemExit as error:
+        if isinstance(error.code, int) and error.code == 2:
+            raise  # a message about the configuration was printed
+        raise RunError(
+            f"something in the run called sys.exit({error.code!r}) before it was done: there is "
+            "no record"
+        ) from error
+
+
+def short(error: Exception) -> Exception | None:
+    """Return an error that a sentence says; None where only a traceback does."""
+    if isinstance(error, RunError):
+        return error
+    trouble = storage_trouble(error)
+    if trouble is None:
+        return None
+    return RunError(
+        f"{trouble}: make room there, or see who may write; what was computed is kept up to the "
+        "last checkpoint, and the run goes on when it is started again in its folder"
+    )
+
+
+def how_to_go_on(output: Path) -> str:
+    """Return what to do after a single run was stopped."""
+    kept = output / CHECKPOINTS
+    has_checkpoint = kept.is_dir() and any(kept.glob("*.ckpt"))
+    what = "goes on from its last checkpoint" if has_checkpoint else "starts it anew there"
+    return f"the same command with hydra.run.dir={output} {what}"

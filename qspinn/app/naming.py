@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from qspinn.app.folder import LAUNCH_KEYS, identity
+from qspinn.app.identity import LAUNCH_KEYS, identity
 from qspinn.records import config_hash, setting_key
 
 __all__ = ["changes", "group_name", "job_folder", "named_loggers", "run_name"]

@@ -13,7 +13,15 @@ from typing import BinaryIO
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["FolderError", "Owner", "check_checkpoint", "is_sealed", "open_regular", "seal"]
+__all__ = [
+    "FolderError",
+    "Owner",
+    "check_checkpoint",
+    "is_sealed",
+    "open_regular",
+    "seal",
+    "unseal",
+]
 
 # The comment of a zip archive is the last thing in it, and readers of archives skip it.
 _END_OF_ARCHIVE = b"PK\x05\x06"
@@ -110,6 +118,22 @@ def seal(path: Path, owner: Owner) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0, os.SEEK_END)
         file.write(digest.encode())
+
+
+def unseal(path: Path) -> None:
+    """Take the archive's comment away, so that another owner can be written there.
+
+    Raises:
+        ValueError: The file has none of :func:`seal`.
+    """
+    with open(path, "r+b") as file:
+        found = _SEAL.search(tail := _tail(file))
+        if found is None:
+            raise ValueError(f"{path} does not say whose checkpoint it is")
+        file.seek(found.start() - len(tail), os.SEEK_END)
+        file.truncate()
+        file.seek(-2, os.SEEK_END)
+        file.write(b"\0\0")
 
 
 def is_sealed(path: Path) -> bool:

@@ -123,7 +123,7 @@ def nsga2(searched: Searched, names: Sequence[str], word_lengths: Sequence[int],
         import optuna
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            "exploration.strategy=nsga2 needs Optuna: pip install 'qspinn[search]'"
+            "exploration.strategy=nsga2 needs Optuna: pip install '.[search]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     levels = sorted(set(word_lengths))

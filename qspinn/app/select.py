@@ -16,7 +16,9 @@ from omegaconf import DictConfig
 from qspinn.app.command_line import CONFIG_FOLDER, prepare_arguments
 from qspinn.app.completing import to_plain
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.outputs import protect_outputs
 from qspinn.app.paths import from_start
+from qspinn.app.signals import say_on_stop, stop_on_signals
 from qspinn.app.sources import WANDB, Sources, read_sources
 from qspinn.records import write_json
 from qspinn.report import print_selection
@@ -172,6 +174,9 @@ def main() -> None:
 
     Exits with 1 when no run meets the target or nothing can be selected, with the reason.
     """
+    protect_outputs()
+    stop_on_signals()
+    say_on_stop(lambda: "nothing was selected")
     prepare_arguments()
     _select()
 

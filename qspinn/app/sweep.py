@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
@@ -20,8 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, report
+from qspinn.app.launched import split
+from qspinn.app.workers import WorkersCannotStart
 
-__all__ = ["sweep"]
+__all__ = ["Composer", "sweep"]
 
 
 def sweep(
@@ -46,10 +46,10 @@ def sweep(
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    parser = OverridesParser.create(config_loader=context.config_loader)
-    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)
+    composer = Composer(context, config)
+    (jobs,) = BasicSweeper.split_arguments(composer.parser.parse_overrides(arguments), None)
     try:
-        candidates = list(_candidates(context, config, jobs, parser))
+        candidates = [composer.candidate(number, list(job)) for number, job in enumerate(jobs)]
     except OmegaConfBaseException as error:
         # A job that refers to what another override has deleted.
         print(f"error: {error}", file=sys.stderr)
@@ -59,7 +59,11 @@ def sweep(
     OmegaConf.save(config, folder / "multirun.yaml")
     where = "in this process" if count == 1 else f"in {count} processes"
     print(f"{len(candidates)} jobs {where}, in {folder}", flush=True)
-    done = report(explore(candidates, count), len(candidates))
+    try:
+        done = report(explore(candidates, count), len(candidates))
+    except WorkersCannotStart as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     failed = [evaluation for evaluation in done if evaluation.record is None]
     seconds = time.monotonic() - started
     print(f"{len(done) - len(failed)} done, {len(failed)} failed, {seconds:.0f} s", flush=True)
@@ -70,29 +74,42 @@ def sweep(
     return done
 
 
-def _candidates(
-    context: HydraContext, config: DictConfig, jobs: Sequence[list[str]], parser: OverridesParser
-) -> Iterator[Candidate]:
-    """Compose each job.
+class Composer:
+    """Composes the jobs of a multirun.
 
     Composing takes a tenth of a second. Jobs that differ from one that is composed in nothing but
     values are copies of it with these values; Hydra itself sets values last.
+
+    Args:
+        context: Of the launch.
+        config: Of the launch, with its node ``hydra``.
     """
-    setup_globals()
-    composed: dict[tuple[str, ...], DictConfig] = {}
-    loader = context.config_loader
-    assert isinstance(loader, ConfigLoaderImpl)
-    for number, job in enumerate(jobs):
-        overrides = parser.parse_overrides(list(job))
-        values = [o for o in overrides if _sets_a_value(loader, o)]
+
+    def __init__(self, context: HydraContext, config: DictConfig) -> None:
+        setup_globals()
+        assert isinstance(context.config_loader, ConfigLoaderImpl)
+        self.loader = context.config_loader
+        self.parser = OverridesParser.create(config_loader=self.loader)
+        self.config = config
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def candidate(self, number: int, job: list[str]) -> Candidate:
+        """Return a job with its configuration and its folder.
+
+        Args:
+            number: Its place in the multirun.
+            job: Its overrides.
+        """
+        overrides = self.parser.parse_overrides(job)
+        values = [o for o in overrides if _sets_a_value(self.loader, o)]
         others = [o for o in overrides if o not in values]
         key = tuple(str(override.input_line) for override in others)
-        keys = tuple(str(override.key_or_group) for override in values)
-        if key + keys not in composed:
-            composed[key + keys] = loader.load_sweep_config(config, list(job))
-        made = copy.deepcopy(composed[key + keys])
+        key += tuple(str(override.key_or_group) for override in values)
+        if key not in self.composed:
+            self.composed[key] = self.loader.load_sweep_config(self.config, job)
+        made = copy.deepcopy(self.composed[key])
         _set(made, values, overrides, number)
-        yield Candidate(*_split(made))
+        return Candidate(*split(made))
 
 
 def _sets_a_value(loader: ConfigLoaderImpl, override: Override) -> bool:
@@ -114,20 +131,3 @@ def _set(
         config.hydra.job.override_dirname = get_overrides_dirname(
             all_of_them, list(settings.exclude_keys), settings.item_sep, settings.kv_sep
         )
-
-
-def _split(config: DictConfig) -> tuple[DictConfig, Path]:
-    """The configuration of a job without the node ``hydra``, and its folder.
-
-    Whatever refers to the job's own node ``hydra`` is resolved before that is gone.
-    """
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
-    try:
-        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
-        with open_dict(config):
-            del config["hydra"]
-        OmegaConf.resolve(config)
-    finally:
-        HydraConfig.instance().cfg = before
-    return config, folder.absolute()

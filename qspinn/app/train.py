@@ -16,10 +16,12 @@ from qspinn.app.building import check_seed, load_data, set_threads
 from qspinn.app.checking import check_targets
 from qspinn.app.completing import complete, to_plain
 from qspinn.app.console import quiet_lightning
+from qspinn.app.data_fingerprint import data_state
 from qspinn.app.environment import from_environment
 from qspinn.app.errors import naming
-from qspinn.app.folder import RunFolder, check_fresh
-from qspinn.app.job import Job, data_fingerprint
+from qspinn.app.folder import RunFolder
+from qspinn.app.identity import check_fresh
+from qspinn.app.job import Job
 from qspinn.app.naming import changes, job_folder
 from qspinn.app.new_folder import new_folder
 from qspinn.app.quantization import plan_from_config
@@ -88,7 +90,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
 def fingerprint_of(values: Mapping[str, Any]) -> str | None:
     """Return the fingerprint of the data that a configuration names."""
     with naming("data"):
-        return data_fingerprint(values["data"], load_data(values["data"]))
+        return data_state(values["data"], load_data(values["data"])).fingerprint
 
 
 @contextmanager

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import os
-import threading
-from collections import deque
+import signal
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-__all__ = ["Died", "map_in_workers"]
+from qspinn.app.orphans import end_with_launcher
+
+__all__ = ["Died", "WorkersCannotStart", "map_in_workers"]
+
+ATTEMPTS = 2
+"""Processes that may die of a task before they begin with it."""
+MOST_IN_A_ROW = 8
+"""Processes that may do so one after the other: more, and it is not the tasks."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +28,26 @@ class Died:
 
     Attributes:
         exit_code: Of the process; minus the number of the signal that ended it.
+        began: Whether the process had begun with the task.
     """
 
     exit_code: int | None
+    began: bool = True
 
     def __str__(self) -> str:
         code = self.exit_code
+        when = "" if self.began else " before it began, twice"
         if code is not None and code < 0:
-            return f"the process was ended by signal {-code} (9: perhaps for want of memory)"
-        return f"the process ended with exit code {code}"
+            return f"the process was ended by signal {-code}{when} (9: perhaps for want of memory)"
+        return f"the process ended with exit code {code}{when}"
+
+
+class WorkersCannotStart(RuntimeError):
+    """One process after the other died before it began with a task."""
+
+
+class Began:
+    """What a process sends when it has read a task, and begins with it."""
 
 
 class Worker:
@@ -43,24 +61,33 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.index: int | None = None
+        self.began = False
         self.process: SpawnProcess = context.Process(target=_serve, args=(function, theirs))
-        self.process.start()
+        with _without_interrupts():
+            self.process.start()
         theirs.close()
 
     def give(self, index: int, task: object) -> None:
         """Hand over a task."""
-        self.index = index
-        self.connection.send(task)
+        self.index, self.began = index, False
+        # To a process that is dead already nothing can be sent: take() will say that it is.
+        with contextlib.suppress(ConnectionError):
+            self.connection.send(task)
 
     def take(self) -> tuple[int, Any]:
-        """Return the task's index and its result, or :class:`Died`."""
+        """Return the task's index and its result, :class:`Began` or :class:`Died`."""
         assert self.index is not None
-        index, self.index = self.index, None
+        index = self.index
         try:
-            return index, self.connection.recv()
+            result = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
-            return index, Died(self.process.exitcode)
+            result = Died(self.process.exitcode, self.began)
+        if isinstance(result, Began):
+            self.began = True
+        else:
+            self.index = None
+        return index, result
 
     def end(self) -> None:
         """End the process."""
@@ -75,51 +102,105 @@ def map_in_workers(
     """Do tasks in so many processes; yield each task's index and result as they get done.
 
     A process that dies takes its task with it, of which :class:`Died` is the result, and another
-    one takes its place. The processes end with this one, whatever ends it.
+    one takes its place. If it dies before it began with the task, as while it imports, another
+    process is given the task, once. The processes end with this one, whatever ends it.
 
     Args:
         function: Does a task. It must not raise, and belong to a module.
         tasks: What can be pickled, as can the results.
         workers: Processes, 1 or more.
+
+    Raises:
+        WorkersCannotStart: One process after the other dies before it begins with a task.
     """
-    waiting = deque(enumerate(tasks))
-    busy: dict[Connection, Worker] = {}
+    team = Team(function, tasks)
     try:
-        while waiting or busy:
-            while waiting and len(busy) < workers:
-                _start(Worker(function), waiting, busy)
-            for connection in wait(list(busy)):
-                worker = busy.pop(connection)  # type: ignore[call-overload]
-                index, result = worker.take()
-                if waiting and not isinstance(result, Died):
-                    _start(worker, waiting, busy)
-                else:
-                    worker.end()
-                yield index, result
+        while team.waiting or team.busy:
+            while team.waiting and len(team.busy) < workers:
+                team.give_next(Worker(function))
+            for connection in wait(list(team.busy)):
+                yield from team.hear(connection)  # type: ignore[arg-type]
     finally:
-        for worker in busy.values():
+        for worker in team.busy.values():
             worker.end()
 
 
-def _start(worker: Worker, waiting: deque[tuple[int, Any]], busy: dict[Connection, Worker]) -> None:
-    busy[worker.connection] = worker
-    worker.give(*waiting.popleft())
+class Team:
+    """Processes, and the tasks that they have and that wait.
+
+    Args:
+        function: Does a task.
+        tasks: All of them.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> None:
+        self.function = function
+        self.tasks = tasks
+        self.waiting = deque(range(len(tasks)))
+        self.busy: dict[Connection, Worker] = {}
+        self.lost: Counter[int] = Counter()
+        self.has_begun = False
+        self.lost_in_a_row = 0
+
+    def give_next(self, worker: Worker) -> None:
+        """Give a process the task that has waited longest; end it if there is none."""
+        if not self.waiting:
+            worker.end()
+            return
+        index = self.waiting.popleft()
+        self.busy[worker.connection] = worker
+        worker.give(index, self.tasks[index])
+
+    def hear(self, connection: Connection) -> Iterator[tuple[int, Any]]:
+        """Take what a process sends, and yield the result of its task if that is what it is."""
+        worker = self.busy[connection]
+        index, result = worker.take()
+        if isinstance(result, Began):
+            self.has_begun, self.lost_in_a_row = True, 0
+            return
+        del self.busy[connection]
+        if not isinstance(result, Died):
+            self.give_next(worker)
+            yield index, result
+            return
+        worker.end()
+        if result.began:
+            yield index, result
+            return
+        self.lost[index] += 1
+        self.lost_in_a_row += 1
+        if self.lost[index] < ATTEMPTS:
+            self.waiting.appendleft(index)
+        elif self.has_begun and self.lost_in_a_row < MOST_IN_A_ROW:
+            yield index, result
+        else:
+            raise WorkersCannotStart(f"no process can start ({result}): what it printed says why")
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Lets processes that are started here not see Ctrl-C, from their first moment.
+
+    It reaches all processes of a terminal: the one that launched says so, and ends the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """What a process does."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_launcher()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
             task = connection.recv()
         except EOFError:
             return
+        connection.send(Began())
         connection.send(function(task))
-
-
-def _end_with_parent() -> None:
-    """End this process with the one that started it, however that ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

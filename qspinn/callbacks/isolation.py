@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -208,6 +209,7 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         deterministic = "warn"
     made: type[Trainer] = counterpart(trainer, "Trainer")
     silent = counterpart(trainer, "loggers.logger.DummyLogger")
+    alone = counterpart(trainer, "plugins.environments.LightningEnvironment")
     side = made(
         accelerator=kind,
         devices=devices,
@@ -220,6 +222,8 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         enable_model_summary=False,
         inference_mode=False,
         max_epochs=trainer.max_epochs,
+        # It has this process only: Lightning would count the tasks of a Slurm allocation.
+        plugins=[alone()] if "SLURM_NTASKS" in os.environ else None,
         **arguments,
     )
     # Modules ask for the epoch, to anneal something for example, and samplers are told it.

@@ -10,6 +10,7 @@ import numpy as np
 
 from qspinn.data.event_data_module import EventDataModule, Indices
 from qspinn.data.event_order import MAX_DISORDER
+from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.frame_set import FrameSet, Recordings, fingerprint
 from qspinn.data.gesture_events_np import events_np_recordings
 from qspinn.data.gesture_files import (
@@ -90,6 +91,12 @@ class DVSGesture(EventDataModule):
         files = self._files()
         state = fingerprint(files.files(), files.path.parent)
         return {"data": self.name, "files": state, "form": files.kind, **vars(self.read_settings)}
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when recordings, labels or lists do."""
+        files = self._files()
+        root = files.path.parent if files.path.is_file() else files.path
+        return content_fingerprint(files.files(), root)
 
     def recordings(self) -> Recordings:
         """All samples: the training part first, then by class, recording and time."""

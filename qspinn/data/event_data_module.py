@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,6 +84,14 @@ class EventDataModule(ImageDataModule):
             FileNotFoundError: There are no files; the message says how to get them.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement identity")
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when the data do: here when :meth:`identity` does.
+
+        Runs share a training, and go on with one, only on data of the same fingerprint.
+        """
+        text = json.dumps(self.identity(), sort_keys=True, default=str)
+        return f"files-{hashlib.sha256(text.encode()).hexdigest()}"
 
     def recordings(self) -> Recordings:
         """Finds the recordings; called if their frames are not in the cache."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.idx import IDXError, read_idx
 from qspinn.data.image_data_module import ImageDataModule
 from qspinn.data.tensor_dataset import ImageDataset
@@ -72,6 +73,11 @@ class MNIST(ImageDataModule):
         if missing and self.download:
             self._download(missing)
         self._check_files()
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when the four files do."""
+        self._check_files()
+        return content_fingerprint([self._path(name) for name in self.files], self.raw_folder)
 
     def load_datasets(self) -> tuple[ImageDataset, ImageDataset, ImageDataset]:
         """Reads the four files and splits the training set."""

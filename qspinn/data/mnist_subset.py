@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qspinn.data.fingerprint import array_fingerprint
 from qspinn.data.image_data_module import ImageDataModule
 from qspinn.data.splits import rank_in_class
 from qspinn.data.tensor_dataset import ImageDataset
@@ -36,6 +37,11 @@ class MNISTSubset(ImageDataModule):
     name = "mnist_subset"
     num_classes = 10
     input_shape = (1, 28, 28)
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when another release of the package has other images."""
+        images, labels = load_images()
+        return array_fingerprint(images.numpy(), labels.numpy())
 
     def load_datasets(self) -> tuple[ImageDataset, ImageDataset, ImageDataset]:
         """Reads the embedded images and splits them."""

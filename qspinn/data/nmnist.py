@@ -15,6 +15,7 @@ import numpy as np
 from qspinn.data.atis import ATISError, parse_atis
 from qspinn.data.event_data_module import EventDataModule, Indices
 from qspinn.data.events import Events
+from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.foreign_files import is_foreign
 from qspinn.data.frame_set import FrameSet, Recordings, fingerprint
 from qspinn.data.splits import fold_of, natural, stratified_tail
@@ -87,6 +88,13 @@ class NMNIST(EventDataModule):
 
     def identity(self) -> dict[str, Any]:
         """The name of the data set and the state of its files."""
+        return {"data": self.name, "files": fingerprint(self._files(), self.root)}
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when recordings are added, removed or changed."""
+        return content_fingerprint(self._files(), self.root)
+
+    def _files(self) -> list[Path]:
         files: list[Path] = []
         for part in PARTS:
             folder, archive = self.root / part, self.root / f"{part}.zip"
@@ -100,7 +108,7 @@ class NMNIST(EventDataModule):
                     f"Get Train.zip and Test.zip from {WHERE}, and put them there; or write "
                     "data.root=FOLDER, the folder where they are"
                 )
-        return {"data": self.name, "files": fingerprint(files, self.root)}
+        return files
 
     def recordings(self) -> Recordings:
         """All recordings: the training part first, then by class and by file name."""

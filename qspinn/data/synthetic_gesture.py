@@ -92,6 +92,15 @@ class SyntheticGesture(DVSGesture):
         }
         super().__init__(Path(root) / folder_name(self.trials, self.recording_settings), **settings)
 
+    def fingerprint(self) -> str:
+        """Return a text that changes when the settings of the recordings do, or a file's size.
+
+        The folder's name is made of the settings; what they make is the same everywhere.
+        """
+        sizes = sorted((path.name, path.stat().st_size) for path in self._files().files())
+        digest = hashlib.sha256(json.dumps([self.root.name, sizes]).encode())
+        return f"settings-{digest.hexdigest()}"
+
     def prepare_data(self) -> None:
         """Makes the recordings that are not there yet."""
         make_recordings(self.root, self.trials, self.recording_settings)

@@ -82,7 +82,9 @@ class QuantizationPlan:
     allow_no_neurons: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses a plan that says nothing."""
+        """Refuses a plan that says nothing, and what is only taken for a truth value."""
+        if not isinstance(self.allow_no_neurons, bool):
+            raise ValueError(f"allow_no_neurons={self.allow_no_neurons!r}: write true or false")
         if not self.rules:
             raise ValueError(
                 "QuantizationPlan: no rules; write QuantizationPlan.uniform(word_length=8)"
@@ -167,7 +169,7 @@ class QuantizationPlan:
                 f"plan: keys {sorted(data)}; write {{'rules': [...]}}, and allow_no_neurons where "
                 "a network without spiking neurons is meant"
             )
-        return cls.from_rules(data["rules"], bool(data.get("allow_no_neurons", False)))
+        return cls.from_rules(data["rules"], data.get("allow_no_neurons", False))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for a config or a record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -55,8 +56,11 @@ def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # which a write to an open file does not say
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
     return target
 

@@ -149,6 +149,23 @@ def launch(repository: Path) -> Launch:
 
 
 @pytest.fixture
+def launch_started(repository: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts train.py with overrides and flags, and does not wait for it."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "train.py", NO_STORE, *TINY, *arguments],
+            cwd=repository,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
 def launch_killed(repository: Path) -> Launch:
     """Return a function that runs train.py and kills it at the n-th call of a method."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 from omegaconf import OmegaConf
 
 from qspinn.app.baselines import float_config, training_key
@@ -96,8 +95,9 @@ def test_a_thousand_candidates_cost_one_training(composed, tmp_path, trained):
         )
         assert record.word_lengths["weight"] == [word_length]
     assert len(trained) == BATCHES["supervised"]
-    links = {(tmp_path / n / "checkpoints" / "last.ckpt").stat().st_ino for n in "346"}
-    assert len(links) == 1  # one file on the disk
+    # Each run has a file of its own: what happens to one is nothing to the others.
+    paths = [(tmp_path / name / "checkpoints" / "last.ckpt") for name in "346"]
+    assert {path.stat().st_nlink for path in paths} == {1}
     train(composed(store, "seed=1"), tmp_path / "seed")
     assert len(trained) == 2 * BATCHES["supervised"]
     assert len(list((tmp_path / "store").glob("*/baseline.json"))) == 2
@@ -172,34 +172,82 @@ OTHER = [
 
 
 def test_the_key_is_of_what_the_training_depends_on(composed):
-    def key(*overrides):
-        return training_key(float_config(values_of(composed(*overrides))))
+    def key(*overrides, data="the same"):
+        return training_key(float_config(values_of(composed(*overrides))), data)
 
     assert {key(override) for override in SAME} == {key()}
-    assert len({key(), *(key(override) for override in OTHER)}) == 1 + len(OTHER)
+    others = [key(override) for override in OTHER]
+    assert len({key(), key(data="other"), *others}) == 2 + len(OTHER)
 
 
-def test_the_key_knows_versions_sources_and_where_the_data_lie(composed, monkeypatch, tmp_path):
+def test_the_key_knows_versions_and_sources(composed, monkeypatch):
     import qspinn.app.baselines as module
 
     values = float_config(values_of(composed()))
-    before = training_key(values)
+    before = training_key(values, "data")
     with monkeypatch.context() as patch:
         patch.setattr(module, "library_versions", lambda: dict.fromkeys(module.LIBRARIES, "0"))
-        assert training_key(values) != before
+        assert training_key(values, "data") != before
     with monkeypatch.context() as patch:
         patch.setattr(module, "_own_sources", lambda: {"qspinn.networks": "other"})
-        assert training_key(values) != before
-    strange = tmp_path / "strange_network.py"
+        assert training_key(values, "data") != before
+
+
+def test_the_key_knows_the_files_of_strangers_and_their_helpers(composed, monkeypatch, tmp_path):
+    values = float_config(values_of(composed()))
+    network, helper = tmp_path / "strange_network.py", tmp_path / "strange_helper.py"
+    weights = tmp_path / "weights.pt"
     monkeypatch.syspath_prepend(tmp_path)
-    strange.write_text("class Net: pass\n")
-    values["network"] = {"_target_": "strange_network.Net"}
-    one = training_key(values)
-    strange.write_text("class Net: layers = 2\n")
-    assert training_key(values) != one
-    files = [{**values, "data": {**values["data"], "root": root}} for root in ("a", "b", "./a")]
-    keys = [training_key(value) for value in files]
-    assert keys[0] == keys[2] != keys[1]
+    network.write_text("from strange_helper import size\nclass Net: pass\n")
+    helper.write_text("def size(): return 1\n")
+    values["network"] = {"_target_": "strange_network.Net", "weights": str(weights)}
+    keys = [training_key(values, "data")]
+    for path in (network, helper, weights):
+        path.write_text("".join((*(path.read_text() if path.exists() else ""), "# changed\n")))
+        keys.append(training_key(values, "data"))
+    assert len(set(keys)) == 4
+
+
+def test_the_key_knows_constants_and_late_imports_of_strangers(composed, monkeypatch, tmp_path):
+    """Values that say nothing of the module they are from, and modules not imported yet."""
+    values = float_config(values_of(composed()))
+    package = tmp_path / "somebodys_nets"
+    package.mkdir()
+    texts = {
+        "__init__.py": "",
+        "net.py": "from .sizes import LAYERS\nclass Net:\n  def f(self):\n    from . import late\n",
+        "sizes.py": "LAYERS = [1, 2]\n",
+        "late.py": "import somebodys_nets.deeper\n",
+        "deeper.py": "",
+        "unused.py": "",
+    }
+    for name, text in texts.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    values["network"] = {"_target_": "somebodys_nets.net.Net"}
+    keys = [training_key(values, "data")]
+    for name in texts:
+        (package / name).write_text(texts[name] + "# changed\n")
+        keys.append(training_key(values, "data"))
+    assert len(set(keys)) == len(texts)  # all but the one that nobody imports
+    assert keys[-1] == keys[-2]
+
+
+def test_a_root_of_a_strangers_data_may_mean_anything(composed):
+    values = float_config(values_of(composed()))
+    strange = {**values["data"], "_target_": "lightning.LightningDataModule"}
+    keys = [training_key({**values, "data": {**strange, "root": n}}, "data") for n in (2, 3)]
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("where", ["root", "download"])
+def test_the_key_does_not_know_where_the_data_lie(composed, where):
+    values = float_config(values_of(composed()))
+    keys = [
+        training_key({**values, "data": {**values["data"], where: place}}, "data")
+        for place in ("a", "b")
+    ]
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +277,9 @@ def test_an_entry_that_cannot_be_read_says_so(composed, tmp_path, trained):
     train(config, tmp_path / "one")
     (file,) = (tmp_path / "store").glob("*/baseline.json")
     file.write_text("{")
-    with pytest.raises(ConfigurationError, match=r"baseline\.json cannot be read.*delete"):
+    with pytest.raises(
+        ConfigurationError, match=r"baseline\.json cannot be used.*delete the folder"
+    ):
         train(config, tmp_path / "two")
     file.unlink()  # what remains is a training that was broken off after its last epoch
     count = len(trained)
@@ -293,14 +343,3 @@ def test_processes_that_start_together_train_once(composed, repository, tmp_path
     assert sum(text.count("epoch 1/3") for text in printed) == 1
     assert sum("waiting for the 32-bit training" in text for text in printed) == 2
     assert sum("32-bit training taken from" in text for text in printed) == 3
-
-
-def test_the_lock_of_a_dead_process_is_free(tmp_path):
-    code = (
-        "import os, signal, sys; from filelock import FileLock\n"
-        "FileLock(sys.argv[1]).acquire(); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    lock = tmp_path / "x.lock"
-    done = subprocess.run([sys.executable, "-c", code, str(lock)])
-    assert done.returncode == -signal.SIGKILL
-    FileLock(str(lock)).acquire(timeout=0)

@@ -1,11 +1,14 @@
 """Candidates evaluated in this process and in others."""
 
+import threading
+
 import pytest
 
 import qspinn.app.exploring as exploring
 from qspinn.app.building import load_data
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, check_workers, explore
+from qspinn.app.folder import RunFolder
 from qspinn.app.workers import Died
 from qspinn.records import comparable, read_failure, read_record
 
@@ -70,6 +73,49 @@ def test_the_death_of_a_process_is_recorded(composed, tmp_path, monkeypatch):
     assert "signal 9" in failure.message == dead.error
     assert failure.config["quantization"]["word_length"] == 5
     assert alive.record is not None
+
+
+def test_no_failure_lies_beside_a_good_record(composed, tmp_path, monkeypatch):
+    candidate, other = candidates(composed, tmp_path, "runs", [4, 5])
+    (good,) = explore([candidate])
+    failure = candidate.folder / "failure.json"
+
+    def dying(function, tasks, workers):
+        yield from ((index, Died(-9, began=False)) for index in range(len(tasks)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exploring, "map_in_workers", dying)
+        assert all(one.record is None for one in explore([candidate, other], workers=2))
+    assert not failure.exists()
+    assert read_failure(other.folder / "failure.json").error == "ProcessDied"
+    failure.write_bytes((other.folder / "failure.json").read_bytes())  # as earlier releases did
+    (again,) = explore([candidate])
+    assert comparable(again.record) == comparable(good.record)
+    assert not failure.exists()
+
+
+def test_a_candidate_that_another_launcher_is_running_comes_last(composed, tmp_path):
+    one, two = candidates(composed, tmp_path, "runs", [4, 5])
+    has_it, may_go = threading.Event(), threading.Event()
+
+    def another_launcher():
+        with RunFolder(one.folder).held(exploring.held_config(one.config)):
+            has_it.set()
+            may_go.wait(120)
+
+    thread = threading.Thread(target=another_launcher)
+    thread.start()
+    try:
+        assert has_it.wait(120)
+        done = explore([one, two])
+        assert next(done).candidate == two
+        may_go.set()
+        (last,) = done
+    finally:
+        may_go.set()
+        thread.join()
+    assert last.candidate == one
+    assert last.record is not None
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from lightning.pytorch.loggers.logger import DummyLogger
+from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 from qspinn.app.folder import PICTURES, RunFolder
@@ -15,6 +16,7 @@ from qspinn.app.pictures import Pictures
 from qspinn.callbacks import PostTrainingQuantization
 from qspinn.learning import UnsupervisedLearning
 from qspinn.plan import QuantizationPlan
+from qspinn.report.clips import save_clip
 from qspinn.report.pictures import draw_confusion, draw_weights, save_png
 from tests.learning.plastic import CLASSES, Plastic, bars
 
@@ -141,7 +143,10 @@ def test_modules_without_pictures_are_left_alone(tmp_path: Path, network: Any) -
 def test_a_fresh_run_deletes_the_pictures_of_the_last(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for name in PICTURES:
-        (tmp_path / name).touch()
+        if name.endswith(".gif"):
+            save_clip([np.zeros((2, 2, 4, 4), np.float32)], tmp_path / name)
+        else:
+            save_png(Figure(), tmp_path / name)
     (tmp_path / "mine.png").touch()
     folder.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]

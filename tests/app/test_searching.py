@@ -64,7 +64,7 @@ ALONE = [
 @pytest.fixture
 def optuna():
     """Skip what needs Optuna where it is not installed."""
-    return pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
+    return pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
 
 
 def points_of(searched):

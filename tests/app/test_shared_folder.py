@@ -205,7 +205,7 @@ def test_ten_runs_with_the_default_folder_have_ten(repository, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
-@pytest.mark.parametrize("value", ["''", "'  '", "null", ".", "./", "file", "file/below"])
+@pytest.mark.parametrize("value", ["''", "'  '", ".", "./", "file", "file/below"])
 def test_what_is_no_output_folder_is_refused(repository, tmp_path, monkeypatch, capsys, key, value):
     import qspinn.app.train  # noqa: F401
 

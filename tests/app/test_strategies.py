@@ -44,7 +44,7 @@ def test_significance_leaves_a_table_a_picture_and_records(composed, tmp_path, c
 @pytest.mark.parametrize("strategy", ["bayesian", "nsga2"])
 def test_a_search_leaves_its_front(composed, tmp_path, strategy):
     if strategy == "nsga2":
-        pytest.importorskip("optuna", reason="not installed: pip install 'qspinn[search]'")
+        pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
     config = composed(
         *CHEAP,
         "experiment=search",

@@ -18,7 +18,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 import qspinn.app.train  # registers what conf/train.yaml uses
-from qspinn.app.sweep import _candidates
+from qspinn.app.sweep import Composer
 from qspinn.records import comparable, find_records, read_failure, read_record
 
 STEP = "qspinn.learning.supervised:SupervisedLearning:training_step"
@@ -50,7 +50,8 @@ def test_jobs_are_composed_as_hydra_composes_them(repository, arguments):
         HydraConfig.instance().set_config(config)
         parser = OverridesParser.create(config_loader=loader)
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(list(arguments)), None)
-        ours = list(_candidates(context, config, jobs, parser))
+        composer = Composer(context, config)
+        ours = [composer.candidate(number, list(job)) for number, job in enumerate(jobs)]
         assert len(ours) == len(jobs) > 1
         for job, candidate in zip(jobs, ours, strict=True):
             wanted = loader.load_sweep_config(config, list(job))

@@ -152,6 +152,8 @@ BAD_VALUES = [
     (["quantization.roles.weight.format=Q1"], "Q1"),
     (["quantization.rules=[{layers:no,role:weight,word_length:4}]"], "'no'.*matches no layer"),
     (["quantization.rules=[{layer:no}]"], "unknown key 'layer'; write one of layers, role"),
+    (["quantization.allow_no_neurons=no"], "allow_no_neurons='no': write true or false"),
+    (["fresh=no"], "fresh='no': write true"),
     (["quantization.calibration_batches=x"], "calibration_batches='x': write a whole number"),
     (["quantization.calibration_batches=0"], "calibration_batches=0; write"),
     (

@@ -52,7 +52,12 @@ SUMMARY = {
     "left": [{"reason": "Linear is called twice", "layers": ["net.1"], "values": 4}],
     "lines": ["quantised: 93.7% of the parameters, 50.0% of the states"],
 }
-LATER = {"baseline_key": "1" * 64, "setting_key": "2" * 64, "summary": SUMMARY}
+LATER = {
+    "baseline_key": "1" * 64,
+    "setting_key": "2" * 64,
+    "summary": SUMMARY,
+    "data_fingerprint": "sha256:3",
+}
 
 
 @pytest.mark.parametrize("values", [FULL, FULL | LATER])

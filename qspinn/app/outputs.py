@@ -1,0 +1,87 @@
+"""Standard output and error that never end a program: closed, full, or of few characters."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+
+__all__ = ["protect_outputs"]
+
+# What tables, bars and messages have that ASCII has not.
+_PLAIN = {
+    "×": "x",
+    "±": "+-",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "≤": "<=",
+    "≥": ">=",
+    "→": "->",
+    "µ": "u",
+    "μ": "mu",
+    "•": "*",
+    "·": ".",
+    "█": "#",
+    "▌": "#",
+}
+_HANDLER = "qspinn.plain"
+
+
+def protect_outputs() -> None:
+    """Let what is printed be lost where it cannot be written, instead of ending the program.
+
+    A pipe whose reader is gone, a terminal that was closed, a full disk: the run goes on without
+    a word. Characters that the terminal does not have are written as others. Descriptors 0 to 2
+    that are closed are opened on the null device, so that no file gets one of these numbers.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    codecs.register_error(_HANDLER, _replace)
+    sys.stdout = _protected(sys.stdout, 1)
+    sys.stderr = _protected(sys.stderr, 2)
+
+
+class _Forgiving(io.FileIO):
+    """A file of which nobody learns that it cannot be written."""
+
+    def write(self, content: object) -> int:
+        """Write, or pretend to."""
+        try:
+            return super().write(content)  # type: ignore[arg-type]
+        except OSError:
+            return memoryview(content).nbytes  # type: ignore[arg-type]
+
+
+def _protected(stream: io.TextIOBase | object, descriptor: int) -> io.TextIOWrapper:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    is_terminal = os.isatty(descriptor)
+    raw = _Forgiving(descriptor, "wb", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=encoding,
+        errors=_HANDLER,
+        line_buffering=is_terminal or descriptor == 2,
+        write_through=descriptor == 2,
+    )
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding does not have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    part = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, _boxed(character)) for character in part), error.end
+
+
+def _boxed(character: str) -> str:
+    """Lines of tables as ASCII draws them."""
+    is_line = "\u2500" <= character <= "\u257f"
+    if not is_line:
+        return "?"
+    return "-" if character in "─━═╌╍┄┅┈┉╴╶╸╺" else "|" if character in "│┃║" else "+"
