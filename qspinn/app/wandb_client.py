@@ -85,6 +85,8 @@ def checked_mode(mode: str, place: str) -> str:
 
 
 def _global_settings() -> wandb.Settings:
+    # Else wandb reports on itself when the process ends, and waits ten seconds for a silent server.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         return wandb.setup().settings
     except Exception as error:

@@ -264,6 +264,18 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_row(server, tmp_path
     assert rows_of(*server.runs.values()) == [*ROWS, {"step": 19, "epoch": 4, "loss": 0.0}]
 
 
+@pytest.mark.slow  # wandb sends every 15 s
+def test_the_row_of_an_epoch_leaves_before_anything_is_logged_after_it(server, tmp_path):
+    """What a kill right after the checkpoint must not take away."""
+    log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS[:2])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if [rows_of(run) for run in server.runs.values()] == [ROWS[:2]]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the server has {server.runs}")
+
+
 def test_a_run_that_its_owner_deleted_is_begun_anew(server, client, tmp_path):
     log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS[:2])
     wandb_logger.finish_wandb(1)
