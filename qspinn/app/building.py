@@ -35,6 +35,7 @@ __all__ = [
     "build_parts",
     "build_trainer",
     "check_seed",
+    "first_test_labels",
     "first_test_samples",
     "load_data",
     "set_threads",
@@ -101,8 +102,23 @@ def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tenso
     """
     with isolate_rng():
         data.setup("test")
-        batch = next(iter(data.test_dataloader()))
+        batch = next(iter(_first_of(data.test_dataloader())))
     return batch[0][:count]
+
+
+def _first_of(loaders: Any) -> Any:
+    """The first of several loaders, or the only one."""
+    return loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+
+
+def first_test_labels(data: lightning.LightningDataModule) -> Any:
+    """Return the labels of the first test batch; None where a batch is no pair."""
+    with isolate_rng():
+        data.setup("test")
+        batch = next(iter(_first_of(data.test_dataloader())), None)
+    if batch is None:
+        raise ConfigurationError(f"data: {type(data).__name__} has no test data")
+    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) == 2 else None
 
 
 def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
@@ -247,9 +263,6 @@ def build_trainer(
     Raises:
         ConfigurationError: A value that Lightning refuses, or that trains nothing.
     """
-    for name in ("max_epochs", "limit_train_batches"):
-        if trainer.get(name) == 0:
-            raise ConfigurationError(f"trainer.{name}=0 trains nothing: write 1 or more")
     with naming("trainer"):
         return instantiate(trainer, _partial_=True)(
             callbacks=callbacks,

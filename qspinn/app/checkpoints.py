@@ -88,6 +88,11 @@ class EpochCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(
+                f"every_n_epochs={every_n_epochs}: write 1 or more, or "
+                "callbacks.checkpoint=null for no checkpoint"
+            )
         super().__init__(
             filename="last",
             save_top_k=1,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.errors import InstantiationException
 
-__all__ = ["ConfigurationError", "RunError", "naming", "storage_trouble"]
+__all__ = ["ConfigurationError", "RunError", "is_message", "naming", "storage_trouble"]
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 # What a file system says that is full, or that may not be written to.
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -47,6 +51,14 @@ def storage_trouble(error: BaseException) -> str | None:
     # The last one came first. What a write to an open file says has no name: the next one may.
     names = [str(one.filename) for one in reversed(chain) if one.filename is not None]
     return f"{names[0] if names else 'a file'} cannot be written ({chain[-1].strerror})"
+
+
+def is_message(error: BaseException) -> bool:
+    """Whether an error was raised by qspinn itself, with words for the user: no bug of a class."""
+    if not isinstance(error, ValueError) or error.__traceback__ is None:
+        return False
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return Path(frames[-1][0].f_code.co_filename).is_relative_to(PACKAGE)
 
 
 @contextmanager

@@ -22,12 +22,15 @@ from qspinn.app.building import (
     build_loggers,
     build_parts,
     build_trainer,
+    first_test_labels,
     first_test_samples,
 )
 from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.data_fingerprint import DataState, data_state
-from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.diverging import DivergenceGuard, check_finite
+from qspinn.app.errors import ConfigurationError, RunError, is_message, naming
 from qspinn.app.folder import RunFolder, identity, owner_of
+from qspinn.app.limits import check_data_fits
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.naming import named_loggers
 from qspinn.app.outcome import TEST_ACCURACY, make_record
@@ -69,6 +72,7 @@ class Job:
         self.timer = Timer()
         self.seconds: dict[str, float] = {}
         self.data = DataState(None)
+        self.guard = DivergenceGuard()
 
     def execute(self) -> RunRecord:
         """Do all phases and return the record.
@@ -85,6 +89,8 @@ class Job:
             parts = build_parts(self.config)
             self.data = data_state(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.data.fingerprint)
+            with isolate_rng():
+                check_data_fits(self.config, parts.data, first_test_labels(parts.data))
             example = first_test_samples(parts.data, 1)
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
@@ -100,6 +106,7 @@ class Job:
             measured = self._learn(trainer, parts, table)
         else:
             measured = self._restore(trainer, parts, table, baseline)
+        check_finite(parts.module, "in training", not scheme.learns_in_32_bit)
         device = parts.module.device
         outcome = scheme.outcome(measured[TEST_ACCURACY], parts.module, example.to(device))
         if outcome.baseline_accuracy is None:
@@ -140,11 +147,13 @@ class Job:
 
     def _trainer(self, scheme: Scheme, table: MetricsTable) -> lightning.Trainer:
         progress = progress_bar(self.config["progress"])
+        self.guard = DivergenceGuard(not scheme.learns_in_32_bit)
         callbacks = [
             *scheme.callbacks_before,
             RandomState(),
             *scheme.callbacks_after,
             self.timer,
+            self.guard,
             *([] if progress is None else [progress]),
             *build_callbacks(self.config["callbacks"]),
         ]
@@ -224,7 +233,18 @@ class Job:
         return baseline.measured
 
     def _fit(self, trainer: lightning.Trainer, parts: Parts, checkpoint: Path | None) -> None:
-        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+        """Fit; what qspinn refuses before anything was learned is about the configuration."""
+        try:
+            trainer.fit(
+                parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True
+            )
+        except Exception as error:
+            if not self.guard.has_learned and is_message(error):
+                raise ConfigurationError(str(error)) from error
+            if self.guard.has_learned and not isinstance(error, RunError):
+                when = f"in epoch {trainer.current_epoch + 1}"
+                check_finite(parts.module, when, self.guard.in_fixed_point)
+            raise
         self.seconds["fit"] = round(self.timer.time_elapsed("train"), 3)
 
 

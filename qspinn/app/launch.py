@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from qspinn.app.completing import complete
-from qspinn.app.errors import ConfigurationError, RunError, storage_trouble
+from qspinn.app.errors import ConfigurationError, RunError, is_message, storage_trouble
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder_files import CHECKPOINTS
+from qspinn.app.limits import check_known_keys
 from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, say_on_stop
 from qspinn.app.train import train
@@ -33,6 +35,7 @@ def main(config: DictConfig) -> float:
     if is_single:
         say_on_stop(lambda: how_to_go_on(output))
     try:
+        check_known_keys(config, cast(DictConfig, HydraConfig.get()))
         return run(complete(config), output)
     except ConfigurationError as error:
         if not is_single:
@@ -80,7 +83,7 @@ def short(error: Exception) -> Exception | None:
         return error
     trouble = storage_trouble(error)
     if trouble is None:
-        return None
+        return RunError(str(error)) if is_message(error) else None
     return RunError(
         f"{trouble}: make room there, or see who may write; what was computed is kept up to the "
         "last checkpoint, and the run goes on when it is started again in its folder"

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, report
 from qspinn.app.launched import split
+from qspinn.app.limits import check_known_keys
 from qspinn.app.workers import WorkersCannotStart
 
 __all__ = ["Composer", "sweep"]
@@ -50,7 +51,7 @@ def sweep(
     (jobs,) = BasicSweeper.split_arguments(composer.parser.parse_overrides(arguments), None)
     try:
         candidates = [composer.candidate(number, list(job)) for number, job in enumerate(jobs)]
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, ConfigurationError) as error:
         # A job that refers to what another override has deleted.
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -107,6 +108,7 @@ class Composer:
         key += tuple(str(override.key_or_group) for override in values)
         if key not in self.composed:
             self.composed[key] = self.loader.load_sweep_config(self.config, job)
+            check_known_keys(self.composed[key])
         made = copy.deepcopy(self.composed[key])
         _set(made, values, overrides, number)
         return Candidate(*split(made))

@@ -22,6 +22,7 @@ from qspinn.app.errors import naming
 from qspinn.app.folder import RunFolder
 from qspinn.app.identity import check_fresh
 from qspinn.app.job import Job
+from qspinn.app.limits import check_limits
 from qspinn.app.naming import changes, job_folder
 from qspinn.app.new_folder import new_folder
 from qspinn.app.quantization import plan_from_config
@@ -63,6 +64,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     """
     values = to_plain(complete(config))
     check_targets(values)
+    check_limits(values)
     check_seed(values["seed"])
     set_threads(values["threads"])
     plan = plan_from_config(values["quantization"])

@@ -1,0 +1,259 @@
+"""What a configuration says that could not work, or would train nothing: told before anything runs.
+
+Only what is certain is refused. What a class of the configuration finds wrong by itself, it says
+when it is made; what needs the data is looked at when they are there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard, cast
+
+import lightning
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from qspinn.app.errors import ConfigurationError
+
+__all__ = ["check_data_fits", "check_known_keys", "check_limits"]
+
+GROUPS = (
+    *("data", "network", "learning", "trainer", "quantization", "callbacks", "logger"),
+    *("baselines", "exploration", "seed", "threads", "progress", "fresh"),
+)
+KEYS = {
+    "baselines": ("dir", "train_for_itq"),
+    "exploration": (
+        *("workers", "strategy", "unit", "roles", "word_lengths", "max_drop", "evaluations"),
+    ),
+    "quantization": (
+        *("scheme", "word_length", "rounding", "overflow", "calibration", "granularity"),
+        *("calibration_batches", "start_epoch", "freeze_epoch", "compile_steps"),
+        *("allow_no_neurons", "roles", "rules"),
+    ),
+}
+
+
+def check_known_keys(config: DictConfig, *others: DictConfig) -> None:
+    """Refuse keys that nothing reads: most are misspelt.
+
+    A key at the top to which another value refers, ``${key}``, is read.
+
+    Args:
+        config: Not resolved yet; its node ``hydra``, if there is one, is Hydra's.
+        others: More configurations that may refer to it.
+
+    Raises:
+        ConfigurationError: Names the key, and the one that was perhaps meant.
+    """
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    texts = (str(OmegaConf.to_container(one, resolve=False)) for one in (config, *others))
+    used = {name for text in texts for name in re.findall(r"\$\{(\w+)", text)}
+    for key in values:
+        if key not in GROUPS and key not in used and key != "hydra":
+            raise ConfigurationError(_unknown(str(key), GROUPS))
+    for group, known in KEYS.items():
+        for key in values.get(group) or ():
+            if key not in known:
+                places = [f"{group}.{name}" for name in known]
+                raise ConfigurationError(_unknown(f"{group}.{key}", places))
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"{key}: nothing reads this key; {hint}"
+
+
+def check_limits(config: Mapping[str, Any]) -> None:
+    """Refuse numbers with which nothing is trained or tested, or that nothing can do.
+
+    Args:
+        config: The resolved configuration, plain types.
+
+    Raises:
+        ConfigurationError: Names the key, the value and what to write.
+    """
+    trainer = config["trainer"]
+    _check_epochs(trainer)
+    for name in ("train", "val", "test", "predict"):
+        _check_batches(f"limit_{name}_batches", trainer, may_be_none=name in ("val", "predict"))
+    _whole(trainer, "accumulate_grad_batches", 1)
+    clip = trainer.get("gradient_clip_val")
+    if clip is not None and not (_is_number(clip) and 0 <= clip < math.inf):
+        raise _refused("trainer.gradient_clip_val", clip, "a number above 0, or null for no limit")
+    _check_devices(trainer)
+    if trainer.get("fast_dev_run"):
+        raise _refused(
+            "trainer.fast_dev_run",
+            trainer["fast_dev_run"],
+            "trainer.max_epochs=1 trainer.limit_train_batches=1 instead: a trial leaves no record",
+        )
+    _check_processes(config)
+    _check_backend(config["network"], trainer)
+    if config["quantization"]["scheme"] == "itq":
+        _check_itq(config["quantization"], trainer["max_epochs"])
+    learning = config["learning"]
+    if "optimizer" in learning and learning["optimizer"] is None:
+        raise _refused(
+            "learning.optimizer", None, "learning.optimizer._target_=CLASS and its values"
+        )
+
+
+def _check_epochs(trainer: Mapping[str, Any]) -> None:
+    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    if not _is_whole(steps) or (steps != -1 and steps < 1):
+        raise _refused("trainer.max_steps", steps, "1 or more, or -1 for as many as there are")
+    has_end = steps != -1 and epochs in (-1, None)
+    if not has_end and not (_is_whole(epochs) and epochs >= 1):
+        raise _refused("trainer.max_epochs", epochs, "1 or more: training has to come to an end")
+    most = math.inf if has_end or not _is_whole(epochs) else epochs
+    least = trainer.get("min_epochs")
+    if least is not None and not (_is_whole(least) and 0 <= least <= most):
+        raise _refused("trainer.min_epochs", least, f"0 to trainer.max_epochs={epochs}, or null")
+    every = trainer.get("check_val_every_n_epoch", 1)
+    if every is None:
+        return  # then val_check_interval counts batches
+    if not _is_whole(every) or every < 1:
+        raise _refused("trainer.check_val_every_n_epoch", every, "1 or more")
+    if every > most:
+        raise _refused(
+            "trainer.check_val_every_n_epoch",
+            every,
+            f"1 to trainer.max_epochs={epochs}, or trainer.limit_val_batches=0 for no validation",
+        )
+
+
+def _check_batches(name: str, trainer: Mapping[str, Any], may_be_none: bool) -> None:
+    value = trainer.get(name)
+    if value is None:
+        return
+    least = "0 (none)" if may_be_none else "1"
+    wanted = f"{least} or more batches, a part such as 0.5, or null for all"
+    if not _is_number(value) or value < 0 or (isinstance(value, float) and not value <= 1):
+        raise _refused(f"trainer.{name}", value, wanted)
+    if value == 0 and not may_be_none:
+        raise _refused(f"trainer.{name}", value, wanted)
+
+
+def _check_devices(trainer: Mapping[str, Any]) -> None:
+    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
+    if nodes != 1 or isinstance(nodes, bool):
+        raise _refused("trainer.num_nodes", nodes, "1: a run trains on one machine")
+    several = len(devices) if isinstance(devices, (list, tuple)) else devices
+    if _is_whole(several) and several > 1:
+        raise _refused(
+            "trainer.devices",
+            devices,
+            "1: a run trains on one device; launcher=workers does several runs at a time",
+        )
+
+
+def _check_backend(network: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+    """Refuse kernels for a GPU where the run will not have one."""
+    has_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
+    if network.get("backend") == "triton" and not has_gpu:
+        raise _refused("network.backend", "triton", "auto, numba or torch: this run has no GPU")
+
+
+def _check_processes(config: Mapping[str, Any]) -> None:
+    """Processes and threads that no machine has."""
+    most = max(64, 4 * (os.cpu_count() or 1))
+    for place, group, name in (
+        ("data.num_workers", config["data"], "num_workers"),
+        ("exploration.workers", config["exploration"], "workers"),
+        ("threads", config, "threads"),
+    ):
+        value = group.get(name)
+        if _is_whole(value) and value > most:
+            raise _refused(place, value, f"at most {most} on this machine")
+
+
+def _check_itq(quantization: Mapping[str, Any], epochs: Any) -> None:
+    start, freeze = quantization["start_epoch"], quantization["freeze_epoch"]
+    if not _is_whole(epochs) or epochs < 1:
+        return
+    for name, value in (("start_epoch", start), ("freeze_epoch", freeze)):
+        if _is_whole(value) and value >= epochs:
+            raise _refused(
+                f"quantization.{name}",
+                value,
+                f"less than trainer.max_epochs={epochs}: epochs are counted from 0",
+            )
+
+
+def check_data_fits(
+    config: Mapping[str, Any], data: lightning.LightningDataModule, labels: Any
+) -> None:
+    """Refuse data of which no batch is used, and classes that the network does not have.
+
+    Args:
+        config: The resolved configuration.
+        data: The data, read.
+        labels: Of some test samples, as the data give them.
+
+    Raises:
+        ConfigurationError: Names the key, the value and what to write.
+    """
+    for name, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+        key = f"limit_{name}_batches"
+        limit, count = config["trainer"].get(key), _length(loader)
+        if count == 0:
+            raise ConfigurationError(f"data: {type(data).__name__} has no {name} data")
+        if count is not None and isinstance(limit, float) and int(count * limit) < 1:
+            raise _refused(
+                f"trainer.{key}", limit, f"{1 / count:.2g} or more, or 1: there are {count} batches"
+            )
+    known, largest = getattr(data, "num_classes", None), _largest(labels)
+    for group in ("network", "learning"):
+        classes = config[group].get("num_classes")
+        if not _is_whole(classes):
+            continue
+        if _is_whole(known) and classes < known:
+            raise _refused(
+                f"{group}.num_classes", classes, f"{known} or null: the data have {known}"
+            )
+        if largest is not None and classes <= largest:
+            raise _refused(
+                f"{group}.num_classes", classes, f"{largest + 1} or more: a label is {largest}"
+            )
+    one, other = (config[group].get("num_classes") for group in ("network", "learning"))
+    if _is_whole(one) and _is_whole(other) and one != other:
+        raise _refused("learning.num_classes", other, f"{one}, as network.num_classes")
+
+
+def _length(loader: Any) -> int | None:
+    """The number of batches; None where nobody knows."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _largest(labels: Any) -> int | None:
+    kind = getattr(labels, "dtype", None)
+    is_list = kind is not None and not kind.is_floating_point and labels.ndim == 1 and len(labels)
+    return int(labels.max()) if is_list else None
+
+
+def _whole(group: Mapping[str, Any], name: str, least: int) -> None:
+    value = group.get(name, least)
+    if not _is_whole(value) or value < least:
+        raise _refused(f"trainer.{name}", value, f"{least} or more")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _refused(place: str, value: object, wanted: str) -> ConfigurationError:
+    shown = "null" if value is None else repr(value)
+    return ConfigurationError(f"{place}={shown}: write {wanted}")

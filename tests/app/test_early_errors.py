@@ -1,0 +1,102 @@
+"""What could not work fails before anything is trained, in one sentence that says what to write."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from qspinn.app.errors import ConfigurationError
+from qspinn.app.limits import check_known_keys
+from qspinn.app.train import train
+from qspinn.learning import SupervisedLearning, UnsupervisedLearning
+
+QUICK = "experiment=unsupervised_quick"
+ITQ = "quantization.scheme=itq"
+WRONG = [
+    (("trainer.max_epochs=-1",), r"trainer\.max_epochs=-1: write 1 or more"),
+    (("trainer.max_epochs=null",), r"trainer\.max_epochs=null: write 1 or more"),
+    (("trainer.max_epochs=0",), r"trainer\.max_epochs=0: write 1 or more"),
+    (("trainer.max_epochs=2.5",), r"trainer\.max_epochs=2\.5: write"),
+    (("trainer.max_epochs=true",), r"trainer\.max_epochs=True: write"),
+    (("+trainer.min_epochs=9",), r"trainer\.min_epochs=9: write 0 to trainer\.max_epochs=3"),
+    (("+trainer.max_steps=0",), r"trainer\.max_steps=0: write 1 or more, or -1"),
+    (("+trainer.max_steps=-5",), r"trainer\.max_steps=-5: write"),
+    (("trainer.accumulate_grad_batches=0",), r"accumulate_grad_batches=0: write 1 or more"),
+    (("trainer.check_val_every_n_epoch=0",), r"check_val_every_n_epoch=0: write 1 or more"),
+    (("trainer.check_val_every_n_epoch=4",), r"every_n_epoch=4: write 1 to trainer\.max_epochs=3"),
+    (("trainer.limit_test_batches=0",), r"limit_test_batches=0: write 1 or more batches"),
+    (("trainer.limit_test_batches=0.0",), r"limit_test_batches=0\.0: write"),
+    (("trainer.limit_train_batches=0",), r"limit_train_batches=0: write 1 or more"),
+    (("trainer.limit_train_batches=-3",), r"limit_train_batches=-3: write"),
+    (("trainer.limit_train_batches=1.5",), r"limit_train_batches=1\.5: write"),
+    (("trainer.limit_train_batches=0.0001",), r"=0\.0001: write 0\.0\d+ or more, or 1: there are"),
+    (("trainer.limit_test_batches=0.1",), r"limit_test_batches=0\.1: write 0\.5 or more"),
+    (("trainer.gradient_clip_val=-1",), r"gradient_clip_val=-1: write a number above 0"),
+    (("+trainer.num_nodes=2",), r"trainer\.num_nodes=2: write 1"),
+    (("trainer.devices=2",), r"trainer\.devices=2: write 1: a run trains on one device"),
+    (("trainer.devices=[0,1]",), r"trainer\.devices=\[0, 1\]: write 1"),
+    (("+trainer.fast_dev_run=true",), r"fast_dev_run=True: write trainer\.max_epochs=1"),
+    (("trainer.accelerator=gpu",), r"trainer: .*"),
+    (("data.num_workers=1000",), r"data\.num_workers=1000: write at most \d+"),
+    (("threads=100000",), r"threads=100000: write at most \d+"),
+    (("network.num_classes=3",), r"network\.num_classes=3: write 10 or null"),
+    (("learning.num_classes=9",), r"learning\.num_classes=9: write 10 or null"),
+    (("network.num_classes=12", "learning.num_classes=11"), r"write 12, as network\.num_classes"),
+    (("learning.optimizer=null", "learning.scheduler=null"), r"learning\.optimizer=null: write"),
+    (("learning.optimizer.lr=-1",), r"learning\.optimizer: .*-1"),
+    (("callbacks.checkpoint.every_n_epochs=0",), r"callbacks\.checkpoint: every_n_epochs=0: write"),
+    ((ITQ, "quantization.start_epoch=3"), r"start_epoch=3: write less than trainer\.max_epochs=3"),
+    ((ITQ, "quantization.freeze_epoch=7"), r"freeze_epoch=7: write less than trainer\.max_epochs"),
+    (("trainer=null",), r"trainer"),
+    ((QUICK, "network.backend=triton"), r"network\.backend='triton': write auto, numba or torch"),
+    (("quantization.scheme=ptq", "quantization.word_length=1"), r"would fire at every step; write"),
+    ((ITQ, "quantization.word_length=1"), r"would fire at every step; write"),
+    (("quantization.roles.threshold.format=Q8.-7", "network.neuron.v_threshold=0.3"), r"threshold"),
+    ((ITQ, "quantization.roles.threshold.format=Q8.-7"), r"threshold"),
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_learned(monkeypatch):
+    """A training that begins is a failure of the test."""
+
+    def learning(self, *args, **kwargs):
+        raise AssertionError("this was trained")
+
+    for owner in (SupervisedLearning, UnsupervisedLearning):
+        monkeypatch.setattr(owner, "training_step", learning)
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG, ids=lambda value: str(value)[:60])
+def test_it_is_refused_before_training(composed, tmp_path, monkeypatch, overrides, message):
+    nulls = [text for text in overrides if text == "trainer=null"]
+    config = composed(*(text for text in overrides if text not in nulls))
+    if nulls:
+        config.trainer = None
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        train(config, tmp_path / "run")
+    assert len(str(raised.value)) < 1000
+    assert not (tmp_path / "run" / "record.json").exists()
+
+
+UNKNOWN = [
+    ("+nonsense=1", "nonsense: nothing reads this key; there are"),
+    ("+trainr.max_epochs=3", "trainr: nothing reads this key; did you mean trainer"),
+    ("+quantization.word_lenght=4", "did you mean quantization.word_length"),
+    ("+baselines.folder=x", "baselines.folder: nothing reads this key"),
+    ("+exploration.worker=2", "did you mean exploration.workers"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), UNKNOWN)
+def test_keys_that_nothing_reads_are_refused(repository, override, message):
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        config = compose("train", [override])
+    with pytest.raises(ConfigurationError, match=message.replace(".", r"\.")):
+        check_known_keys(config)
+
+
+def test_a_key_that_another_value_refers_to_is_read(repository):
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        config = compose("train", ["+width=8", "network.population=${width}"])
+        check_known_keys(config)
+        for experiment in sorted((repository / "conf" / "experiment").glob("*.yaml")):
+            check_known_keys(compose("train", [f"experiment={experiment.stem}"]))
