@@ -16,14 +16,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from qspinn.data.arrays import check_regular, file_digest, read_array
 from qspinn.data.atomic import write_once_folder
 from qspinn.data.events import INTEGRATIONS, Events, downsample, integrate
 from qspinn.data.tensor_dataset import BatchDataset
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of the key of each cache: grows whenever the same files would make other frames."""
 
 LARGEST_COUNT = 65535
+FRAMES, DIGESTS = "frames.npy", "sha256.json"
+SMALL_FILES = ("settings.json", "labels.npy", "is_test.npy", "groups.npy")
+MOST_DIGESTED = 256 << 20
+"""Bytes of frames that are digested wherever a cache is opened: a third of a second. Of larger
+ones a change of contents goes unseen; their sizes, labels and split are checked all the same."""
 log = logging.getLogger(__name__)
 
 
@@ -240,21 +246,38 @@ def _write(
     np.save(folder / "is_test.npy", found.is_test)
     np.save(folder / "groups.npy", found.groups)
     (folder / "settings.json").write_text(text, encoding="utf-8", newline="\n")
+    digests = {name: file_digest(folder / name) for name in (*SMALL_FILES, FRAMES)}
+    (folder / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
 
 
 def _open(folder: Path, text: str, shape: tuple[int, ...]) -> FrameSet:
     try:
+        for name in (*SMALL_FILES, FRAMES, DIGESTS):
+            check_regular(folder / name)
         if (folder / "settings.json").read_text(encoding="utf-8") != text:
             raise ValueError("settings.json says other settings")
-        frames = np.load(folder / "frames.npy", mmap_mode="r")
-        labels, is_test, groups = (
-            np.load(folder / f"{name}.npy") for name in ("labels", "is_test", "groups")
-        )
+        _check_digests(folder)
+        labels, is_test, groups = (read_array(folder / name) for name in SMALL_FILES[1:])
+        for array, dtype in ((labels, np.int64), (is_test, np.bool_), (groups, np.int64)):
+            if array.dtype != dtype or array.shape != (len(labels),):
+                raise ValueError(f"labels, split or groups are {array.dtype} {array.shape}")
+        frames = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
         if frames.dtype != np.uint16 or frames.shape != (len(labels), *shape):
             raise ValueError(f"frames.npy is {frames.dtype} {frames.shape}")
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy and JSON raise many kinds on damaged files
         raise ValueError(
             f"{folder}: this cache of frames was damaged ({error}); delete the folder, and its "
             "frames are made again"
         ) from None
     return FrameSet(frames, labels, is_test, groups)
+
+
+def _check_digests(folder: Path) -> None:
+    """See that the files are what was written."""
+    if (folder / DIGESTS).stat().st_size > 1 << 16:
+        raise ValueError(f"{DIGESTS} is too large")
+    digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+    is_small = (folder / FRAMES).stat().st_size <= MOST_DIGESTED
+    for name in (*SMALL_FILES, *([FRAMES] if is_small else [])):
+        if digests[name] != file_digest(folder / name):
+            raise ValueError(f"{name} has changed since it was written")

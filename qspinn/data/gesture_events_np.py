@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.data.arrays import ArrayError, read_arrays
 from qspinn.data.event_order import DisorderError, ordered_events
 from qspinn.data.events import Events
 from qspinn.data.frame_set import Recordings
@@ -66,17 +65,11 @@ def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: in
 
 def _read_sample(path: Path, sensor: tuple[int, int], max_disorder: int) -> Events:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in Events.TYPES if name not in file]
-            if missing:
-                raise GestureFilesError(
-                    f"{path}: expected arrays t, x, y and p, found no {', '.join(missing)}"
-                )
-            arrays = {name: file[name] for name in Events.TYPES}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, GestureFilesError):
-            raise
-        raise GestureFilesError(f"{path}: not a whole .npz file ({error})") from None
+        arrays = read_arrays(path, Events.TYPES)
+    except ArrayError as error:
+        raise GestureFilesError(
+            f"{path}: {error}. Expected arrays t, x, y and p; cut the sample again, or get it again"
+        ) from None
     converted = {name: _converted(arrays[name], name, path) for name in Events.TYPES}
     if all(len(array) == 0 for array in arrays.values()):
         log.warning(
