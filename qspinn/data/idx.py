@@ -8,6 +8,7 @@ the number of dimensions, one big-endian 32-bit size per dimension, and the elem
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -25,6 +26,11 @@ ELEMENT_TYPES: dict[int, str] = {
     0x0E: ">f8",
 }
 """IDX type byte -> NumPy type (IDX is big-endian)."""
+
+
+MOST_DIMENSIONS = 32
+MOST_BYTES = 1 << 31
+"""Unpacked: the images of MNIST have 47 million."""
 
 
 class IDXError(ValueError):
@@ -70,6 +76,8 @@ def parse_idx(content: bytes, source: str = "IDX data") -> npt.NDArray[np.generi
             f"a type byte of {', '.join(f'{known:02x}' for known in ELEMENT_TYPES)}, and the "
             "number of dimensions"
         )
+    if dimensions > MOST_DIMENSIONS:
+        raise IDXError(f"{source}: {dimensions} dimensions, at most {MOST_DIMENSIONS} are known")
     header = 4 + 4 * dimensions
     if len(content) < header:
         raise IDXError(f"{source}: the header of {dimensions} dimensions is cut off")
@@ -90,6 +98,12 @@ def _read_bytes(path: Path) -> bytes:
     if content[:2] != b"\x1f\x8b":
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            unpacked = file.read(MOST_BYTES + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise IDXError(f"{path}: damaged gzip file ({error}), copy or download it again") from error
+    if len(unpacked) > MOST_BYTES:
+        raise IDXError(
+            f"{path}: unpacks to more than {MOST_BYTES:,} bytes, and is no such data set"
+        )
+    return unpacked

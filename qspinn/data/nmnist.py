@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qspinn.data.arrays import ArrayError, check_regular
 from qspinn.data.atis import ATISError, parse_atis
 from qspinn.data.event_data_module import EventDataModule, Indices
 from qspinn.data.events import Events
@@ -164,6 +165,10 @@ class NMNIST(EventDataModule):
                     content = _member(file, members[name], source)
                 else:
                     source = str(self.root / name)
+                    try:
+                        check_regular(self.root / name)
+                    except ArrayError as error:
+                        raise ATISError(f"{source}: {error}") from None
                     content = (self.root / name).read_bytes()
                 events = parse_atis(content, source, *self.sensor)
                 if len(events) == 0:
