@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -128,6 +129,32 @@ def test_a_bomb_is_refused_without_memory(sample):
         read(sample)
 
 
+def test_a_compression_that_unpacks_at_once_is_refused(sample):
+    packed(sample, npy((100 << 17,), data=bytes(100 << 20)), zipfile.ZIP_BZIP2)
+    content = bytearray(sample.read_bytes())
+    size = content.index(b"PK\x01\x02") + 24  # of the times in the directory: a small number
+    content[size : size + 4] = (1000).to_bytes(4, "little")
+    sample.write_bytes(content)
+    with pytest.raises(GestureFilesError, match=r"t\.npy is compressed by method 12"):
+        read(sample)
+
+
+def test_memory_is_taken_for_what_is_there_not_for_what_is_said(sample):
+    """A header and a directory agree on 200 MB of which the archive holds nothing."""
+    packed(sample, npy((200 << 17,)), zipfile.ZIP_DEFLATED)
+    content = bytearray(sample.read_bytes())
+    size = content.index(b"PK\x01\x02") + 24
+    content[size : size + 4] = (128 + (200 << 20)).to_bytes(4, "little")
+    sample.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(GestureFilesError, match=r"user01_led_0\.npz: "):
+            read(sample)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "sparse", "encrypted", "text"])
 def test_what_is_no_archive_is_refused_at_once(sample, kind):
     content = bytearray(sample.read_bytes())
@@ -154,6 +181,8 @@ def test_what_is_no_archive_is_refused_at_once(sample, kind):
         ({"y": np.full(50, -1)}, "y"),
         ({"p": np.full(50, 2)}, "p"),
         ({"t": np.full(50, 2**63 - 1, np.uint64) * 2}, "t"),
+        ({"t": np.array([2**63 - 1] * 49 + [-(2**63)])}, "expected t of 0 to"),
+        ({"t": np.arange(-50, 0)}, "expected t of 0 to"),
         ({"x": np.zeros(49, np.int64)}, "x|length|events"),
     ],
 )
