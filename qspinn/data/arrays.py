@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import math
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "open_member",
     "read_array",
     "read_arrays",
+    "read_up_to",
     "reason_of",
 ]
 
@@ -99,6 +101,14 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_up_to(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """Read so many bytes, or to the end: memory grows with what is there, not with ``size``."""
+    content = bytearray()
+    while len(content) < size and (piece := file.read(min(PIECE, size - len(content)))):
+        content += piece
+    return content
+
+
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> IO[bytes]:
     """Open a file of a zip archive that unpacks to no more bytes than it says.
 
@@ -140,9 +150,7 @@ def _array(file: IO[bytes], size: int) -> npt.NDArray[Any]:
         raise ArrayError(f"{dtype} {list(shape)} takes {wanted:,} bytes, and there are {there:,}")
     if wanted > MOST_BYTES:
         raise ArrayError(f"{wanted:,} bytes are more than an array has here")
-    content = bytearray()  # grows with what is there, whatever the header says
-    while len(content) < wanted and (piece := file.read(min(PIECE, wanted - len(content)))):
-        content += piece
+    content = read_up_to(file, wanted)
     if len(content) != wanted or file.read(1):  # the end: a zip file compares its checksum there
         raise ArrayError(f"it has {len(content):,} of {wanted:,} bytes, or more than it says")
     flat = np.frombuffer(content, dtype, count)
