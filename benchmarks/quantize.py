@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import ROUNDINGS, FixedPointFormat, PerChannelFormat, quantize, quantize_
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from qspinn.fixed_point import (
+    ROUNDINGS,
+    FixedPointFormat,
+    PerChannelFormat,
+    quantize,
+    quantize_,
+)
 
 FMT = FixedPointFormat(1, 6)
 CHANNELS = 100

@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,11 @@ from qspinn.records import RunRecord, config_hash
 # A busy machine is no failure: how long things take is for benchmarks/ to say.
 settings.register_profile("qspinn", deadline=None)
 settings.load_profile("qspinn")
+
+# A shell starts what runs in the background with SIGINT ignored, and children inherit that: tests
+# that send one to a process of their own would wait for ever.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qspinn.data.arrays import ArrayError, check_regular
 from qspinn.data.event_order import MAX_DISORDER, DisorderError, ordered_events
 from qspinn.data.events import Events
 
@@ -42,6 +43,12 @@ def read_atis(
         FileNotFoundError: There is no such file.
         ATISError: See :func:`parse_atis`.
     """
+    try:
+        check_regular(Path(path))
+    except ArrayError as error:
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise ATISError(f"{path}: {error}") from None
     content = Path(path).read_bytes()
     if not content:
         raise ATISError(f"{path}: offset 0: expected events, found an empty file: get it again")

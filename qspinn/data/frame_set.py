@@ -16,11 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from qspinn.data.arrays import read_array, reason_of
 from qspinn.data.atomic import write_once_folder
 from qspinn.data.events import INTEGRATIONS, Events, downsample, integrate
+from qspinn.data.frame_digests import FRAMES, SMALL_FILES, check_digests, write_digests
 from qspinn.data.tensor_dataset import BatchDataset
 
-CACHE_VERSION = 1
+CACHE_VERSION = 3
 """Part of the key of each cache: grows whenever the same files would make other frames."""
 
 LARGEST_COUNT = 65535
@@ -93,6 +95,14 @@ class FrameSet:
     is_test: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
 
+    def __post_init__(self) -> None:
+        _check_columns(self.labels, self.is_test, self.groups)
+        if self.frames.dtype != np.uint16 or len(self.frames) != len(self.labels):
+            raise ValueError(
+                f"frames are {self.frames.dtype} {list(self.frames.shape)}, with "
+                f"{len(self.labels)} labels: write uint16, one row per label"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
@@ -109,6 +119,9 @@ class Recordings:
     is_test: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
     read: Callable[[], Iterable[tuple[int, Events]]]
+
+    def __post_init__(self) -> None:
+        _check_columns(self.labels, self.is_test, self.groups)
 
 
 class FrameDataset(BatchDataset):
@@ -176,6 +189,10 @@ def load_frame_set(
     name = f"{identity['data']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     folder = Path(cache) / name
     if not folder.is_dir():
+        if os.path.lexists(folder):
+            raise ValueError(
+                f"{folder}: expected a folder of frames, found something else: delete it"
+            )
         _check_writable(Path(cache))
         log.info("%s: makes frames, once, in %s", identity["data"], folder)
         with write_once_folder(folder) as temporary:
@@ -193,7 +210,25 @@ def fingerprint(files: Iterable[Path], root: Path) -> str:
         status = path.stat()
         name = path.relative_to(root).as_posix()
         lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    text = "".join(sorted(lines))
+    return hashlib.sha256(os.fsencode(text)).hexdigest()  # a name may be no UTF-8
+
+
+def _check_columns(
+    labels: npt.NDArray[np.int64],
+    is_test: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
+) -> None:
+    """Labels, split and groups say something of each recording, in their types."""
+    columns = (("labels", labels, np.int64), ("is_test", is_test, np.bool_))
+    for name, array, dtype in (*columns, ("groups", groups, np.int64)):
+        if array.dtype != dtype or array.shape != (labels.size,):
+            raise ValueError(
+                f"{name} are {array.dtype} {list(array.shape)}: write {np.dtype(dtype)} "
+                f"[{labels.size}], one per recording"
+            )
+    if labels.min(initial=0) < 0:
+        raise ValueError(f"label {labels.min()}: write classes from 0 on")
 
 
 def _check_writable(cache: Path) -> None:
@@ -240,21 +275,25 @@ def _write(
     np.save(folder / "is_test.npy", found.is_test)
     np.save(folder / "groups.npy", found.groups)
     (folder / "settings.json").write_text(text, encoding="utf-8", newline="\n")
+    write_digests(folder)
 
 
 def _open(folder: Path, text: str, shape: tuple[int, ...]) -> FrameSet:
     try:
-        if (folder / "settings.json").read_text(encoding="utf-8") != text:
-            raise ValueError("settings.json says other settings")
-        frames = np.load(folder / "frames.npy", mmap_mode="r")
-        labels, is_test, groups = (
-            np.load(folder / f"{name}.npy") for name in ("labels", "is_test", "groups")
-        )
-        if frames.dtype != np.uint16 or frames.shape != (len(labels), *shape):
+        check_digests(folder, text)
+        labels, is_test, groups = (read_array(folder / name) for name in SMALL_FILES[1:])
+        frames = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
+        if frames.shape != (len(labels), *shape):
             raise ValueError(f"frames.npy is {frames.dtype} {frames.shape}")
-    except (OSError, ValueError, EOFError) as error:
+        return FrameSet(frames, labels, is_test, groups)
+    except (PermissionError, MemoryError) as error:  # says nothing against the files
         raise ValueError(
-            f"{folder}: this cache of frames was damaged ({error}); delete the folder, and its "
+            f"{folder}: this cache of frames cannot be read ({reason_of(error)}); write "
+            "data.cache=FOLDER, another folder, or see that it can be read"
+        ) from None
+    except Exception as error:  # NumPy and JSON raise many kinds on damaged files
+        reason = error if isinstance(error, ValueError) else reason_of(error)
+        raise ValueError(
+            f"{folder}: this cache of frames was damaged ({reason}); delete the folder, and its "
             "frames are made again"
         ) from None
-    return FrameSet(frames, labels, is_test, groups)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.data.arrays import ArrayError, read_arrays
 from qspinn.data.event_order import DisorderError, ordered_events
 from qspinn.data.events import Events
 from qspinn.data.frame_set import Recordings
 from qspinn.data.gesture_files import GestureFilesError, Sample, listed, npz_files
-from qspinn.data.gesture_labels import NUM_CLASSES
+from qspinn.data.gesture_labels import LATEST, NUM_CLASSES
 
 log = logging.getLogger(__name__)
 _FILE = re.compile(r"(user\d+_.+)_(\d+)\.npz")
@@ -66,17 +65,11 @@ def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: in
 
 def _read_sample(path: Path, sensor: tuple[int, int], max_disorder: int) -> Events:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in Events.TYPES if name not in file]
-            if missing:
-                raise GestureFilesError(
-                    f"{path}: expected arrays t, x, y and p, found no {', '.join(missing)}"
-                )
-            arrays = {name: file[name] for name in Events.TYPES}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, GestureFilesError):
-            raise
-        raise GestureFilesError(f"{path}: not a whole .npz file ({error})") from None
+        arrays = read_arrays(path, Events.TYPES)
+    except ArrayError as error:
+        raise GestureFilesError(
+            f"{path}: {error}. Expected arrays t, x, y and p; cut the sample again, or get it again"
+        ) from None
     converted = {name: _converted(arrays[name], name, path) for name in Events.TYPES}
     if all(len(array) == 0 for array in arrays.values()):
         log.warning(
@@ -94,10 +87,9 @@ def _converted(array: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[An
         raise GestureFilesError(
             f"{path}: expected whole numbers {name} [E], found {array.dtype} {list(array.shape)}"
         )
-    limits = np.iinfo(dtype)  # type: ignore[type-var]
-    if len(array) and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
+    latest = LATEST if name == "t" else np.iinfo(dtype).max  # type: ignore[type-var]
+    if len(array) and not (int(array.min()) >= 0 and int(array.max()) <= latest):
         raise GestureFilesError(
-            f"{path}: expected {name} of {limits.min} to {limits.max}, found {array.min()} to "
-            f"{array.max()}"
+            f"{path}: expected {name} of 0 to {latest}, found {array.min()} to {array.max()}"
         )
     return array.astype(dtype)

@@ -67,7 +67,7 @@ def parse_gesture_labels(text: str, source: str = "labels") -> list[Gesture]:
             continue
         place = f"{source}: line {number}"
         try:
-            label, start, stop = (int(value) for value in line.split(","))
+            label, start, stop = (_number(value) for value in line.split(","))
         except ValueError:
             raise GestureLabelError(
                 f"{place}: expected three whole numbers, {','.join(COLUMNS)}, found {line[:60]!r}"
@@ -130,3 +130,10 @@ def subject_of(name: str) -> int:
 def labels_name(name: str) -> str:
     """Name of the label file of a recording."""
     return f"{name}_labels.csv"
+
+
+def _number(text: str) -> int:
+    """A whole number in digits: Python would take ``1_000`` as well."""
+    if "_" in text:
+        raise ValueError(text)
+    return int(text)

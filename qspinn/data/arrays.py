@@ -1,0 +1,163 @@
+"""NumPy files of unknown origin: their sizes are compared with the file before memory is taken."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import os
+import stat
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "ArrayError",
+    "check_regular",
+    "file_digest",
+    "open_member",
+    "read_array",
+    "read_arrays",
+    "read_up_to",
+    "reason_of",
+]
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+MOST_BYTES = 256 << 20
+"""Of one array: a recording of 32 million events has times of so many bytes."""
+PIECE = 1 << 20
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What NumPy and the data sets use. Of the others zipfile unpacks any amount at once."""
+
+
+class ArrayError(ValueError):
+    """The file is no such array; says what is wrong, and does not name the file."""
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays of an ``.npz`` file.
+
+    Args:
+        path: The file.
+        names: Of the arrays, without ``.npy``; others in the file are not looked at.
+
+    Raises:
+        ArrayError: It is no whole file of arrays, one is missing, or larger than it can be.
+    """
+    check_regular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            missing = [name for name in names if f"{name}.npy" not in members]
+            if missing:
+                raise ArrayError(f"found no {', '.join(missing)}")
+            return {name: _member(archive, members[f"{name}.npy"]) for name in names}
+    except ArrayError:
+        raise
+    except Exception as error:  # of zipfile, zlib, struct, NumPy: a damaged file raises many kinds
+        raise ArrayError(f"not a whole .npz file ({reason_of(error)})") from error
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Read an ``.npy`` file.
+
+    Raises:
+        ArrayError: It is no whole array, or larger than it can be.
+    """
+    check_regular(path)
+    try:
+        with open(path, "rb") as file:
+            return _array(file, os.fstat(file.fileno()).st_size)
+    except ArrayError:
+        raise
+    except Exception as error:
+        raise ArrayError(f"not a whole .npy file ({reason_of(error)})") from error
+
+
+def check_regular(path: Path) -> None:
+    """See that a path is a file: a pipe would be waited for.
+
+    Raises:
+        ArrayError: It is something else, or not there.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise ArrayError(f"it cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        raise ArrayError("it is no regular file")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_up_to(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """Read so many bytes, or to the end: memory grows with what is there, not with ``size``."""
+    content = bytearray()
+    while len(content) < size and (piece := file.read(min(PIECE, size - len(content)))):
+        content += piece
+    return content
+
+
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> IO[bytes]:
+    """Open a file of a zip archive that unpacks to no more bytes than it says.
+
+    Args:
+        archive: The archive.
+        info: Of the file.
+        most: Bytes that it may have.
+
+    Raises:
+        ArrayError: It says that it has more, or is compressed in an unusual way.
+        Exception: zipfile raises many kinds on a damaged archive, here and while it is read.
+    """
+    if info.file_size > most:
+        raise ArrayError(f"{info.filename} says that it has {info.file_size:,} bytes")
+    if info.compress_type not in _COMPRESSIONS:
+        raise ArrayError(f"{info.filename} is compressed by method {info.compress_type}")
+    return archive.open(info)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    with open_member(archive, info, MOST_BYTES) as member:
+        return _array(member, info.file_size)
+
+
+def _array(file: IO[bytes], size: int) -> npt.NDArray[Any]:
+    """The array of a stream of so many bytes, of which nothing is read before they are checked."""
+    start = file.tell()
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ArrayError(f"its version is {version}")
+    shape, is_fortran, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ArrayError("it holds objects, which could be programs")
+    if any(length < 0 for length in shape):
+        raise ArrayError(f"its shape is {shape}")
+    count = math.prod(shape)
+    wanted, there = count * dtype.itemsize, size - (file.tell() - start)
+    if wanted != there:
+        raise ArrayError(f"{dtype} {list(shape)} takes {wanted:,} bytes, and there are {there:,}")
+    if wanted > MOST_BYTES:
+        raise ArrayError(f"{wanted:,} bytes are more than an array has here")
+    content = read_up_to(file, wanted)
+    if len(content) != wanted or file.read(1):  # the end: a zip file compares its checksum there
+        raise ArrayError(f"it has {len(content):,} of {wanted:,} bytes, or more than it says")
+    flat = np.frombuffer(content, dtype, count)
+    return flat.reshape(shape, order="F" if is_fortran else "C")
+
+
+def reason_of(error: Exception) -> str:
+    """Its kind and the first line of what it says: some kinds say nothing that stands alone."""
+    text = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
