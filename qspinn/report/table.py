@@ -48,6 +48,7 @@ OPTIONAL = (
     "states",
     "setting_key",
     "baseline_key",
+    "data_fingerprint",
 )
 SHARES = ("quantized_parameters_share", "quantized_states_share")
 RESULTS = (*SHARES, "state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons")
@@ -190,7 +191,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def _record(given: Mapping[str, str]) -> RunRecord:
     values: dict[str, Any] = {name: given.get(name, "") for name in ("scheme", "network", "data")}
-    values |= {name: given[name] for name in ("rounding", "status") if name in given}
+    texts = ("rounding", "status", "data_fingerprint")
+    values |= {name: given[name] for name in texts if name in given}
     values["seed"] = _number(given, "seed", int)
     values |= {name: _number(given, name, int) for name in _BITS if name in given}
     for name in ("accuracy", "footprint_bits", "baseline_footprint_bits"):

@@ -59,13 +59,14 @@ def kept(record):
         "data",
     )
     more = ("baseline_footprint_bits_by_role", "training_footprint_bits", "seed", "scheme")
+    more += ("data_fingerprint", "status", "rounding", "baseline_accuracy")
     return {name: getattr(record, name) for name in (*names, *more)}
 
 
 @given(roles=st.lists(NAMES, min_size=1, max_size=5, unique=True), network=NAMES, data=NAMES)
 def test_any_names_are_read_back(tmp_path_factory, roles, network, data):
     path = tmp_path_factory.mktemp("table") / "t.csv"
-    record = record_of(roles, network=network, data=data)
+    record = record_of(roles, network=network, data=data, rounding=data, data_fingerprint=network)
     write_table(selection_of(record), path)
     (run,) = read_table(path)
     assert kept(run.record) == kept(record)
