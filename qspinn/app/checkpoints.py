@@ -107,7 +107,9 @@ class EpochCheckpoint(ModelCheckpoint):
         """Flush the metrics, then save."""
         values = {name: float(value) for name, value in trainer.logged_metrics.items()}
         values["epoch"] = trainer.current_epoch
-        step = trainer.global_step - 1
+        # The step at which Lightning will log them. Of several optimizers each counts for itself
+        # in the trainer's global step.
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.log_metrics(values, step)

@@ -18,6 +18,7 @@ from qspinn.app.limits import check_known_keys
 from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, say_on_stop
 from qspinn.app.train import train
+from qspinn.records import printable_lines
 
 __all__ = ["main"]
 
@@ -41,7 +42,7 @@ def main(config: DictConfig) -> float:
         if not is_single:
             record_failure(config, output, error)
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as error:
         shown = short(error)
@@ -50,7 +51,7 @@ def main(config: DictConfig) -> float:
             raise transportable(shown or error) from error
         if shown is None:
             raise
-        print(f"error: {shown}", file=sys.stderr)
+        print(f"error: {printable_lines(str(shown))}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -25,6 +25,7 @@ GROUPS = (
     *("data", "network", "learning", "trainer", "quantization", "callbacks", "logger"),
     *("baselines", "exploration", "seed", "threads", "progress", "fresh"),
 )
+TRAIN_NOTHING = ("trainer.max_epochs", "trainer.limit_train_batches")
 KEYS = {
     "baselines": ("dir", "train_for_itq"),
     "exploration": (
@@ -182,7 +183,7 @@ def _check_itq(quantization: Mapping[str, Any], epochs: Any) -> None:
             raise _refused(
                 f"quantization.{name}",
                 value,
-                f"less than trainer.max_epochs={epochs}: epochs are counted from 0",
+                f"0 to {epochs - 1}: epochs are counted from 0, to trainer.max_epochs={epochs}",
             )
 
 
@@ -255,5 +256,7 @@ def _is_number(value: object) -> bool:
 
 
 def _refused(place: str, value: object, wanted: str) -> ConfigurationError:
+    if place in TRAIN_NOTHING and value == 0:
+        return ConfigurationError(f"{place}={value} trains nothing: write {wanted}")
     shown = "null" if value is None else repr(value)
     return ConfigurationError(f"{place}={shown}: write {wanted}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,13 +10,15 @@ from typing import Any
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.wandb_client import open_api
 from qspinn.app.wandb_summary import RECORD_KEY
-from qspinn.records import RecordError, RunRecord
+from qspinn.records import RecordError, RunRecord, parse_json
 from qspinn.selection import Run
 
 __all__ = ["read_wandb"]
 
 ANSWER_SECONDS = 60.0
 """How long W&B may take for the next part of its answer."""
+MOST_CHARACTERS = 64 << 20
+"""Of a record, as in a file."""
 
 
 def read_wandb(place: str, api: Any = None, seconds: float = ANSWER_SECONDS) -> Iterator[Run | str]:
@@ -54,14 +55,21 @@ def read_wandb(place: str, api: Any = None, seconds: float = ANSWER_SECONDS) -> 
 
 
 def _record(run: Any) -> RunRecord:
-    text = dict(run.summary).get(RECORD_KEY)
+    try:
+        text = dict(run.summary).get(RECORD_KEY)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"its summary cannot be read ({error})") from error
     if not isinstance(text, str):
         raise RecordError(
             f"holds no record (it is {run.state}): it did not end, or is not qspinn's"
         )
+    if len(text) > MOST_CHARACTERS:
+        raise RecordError(
+            f"its record has {len(text):,} characters, and {MOST_CHARACTERS:,} at most make sense"
+        )
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise RecordError(f"its record is no JSON ({error})") from error
     return RunRecord.from_dict(values)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qspinn.records.files import read_regular
+from qspinn.records.json_text import parse_json
 from qspinn.records.store import FAILURE_NAME, write_json
 from qspinn.records.validation import RecordError, fail, mapping, plain, text
 
@@ -60,11 +60,11 @@ def read_failure(path: str | os.PathLike[str]) -> RunFailure:
         RecordError: The file cannot be read, or holds no failure; the message names it.
     """
     try:
-        values = json.loads(read_regular(path))
+        values = parse_json(read_regular(path).decode("utf-8-sig"))
         if values.pop("schema_version") != FAILURE_SCHEMA_VERSION:
             raise ValueError(f"schema_version is not {FAILURE_SCHEMA_VERSION}")
         return RunFailure(**values)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"{path}: {error}") from error

@@ -59,7 +59,8 @@ def _hash(name: str, value: Any) -> str:
 
 
 def _checkpoint(name: str, value: Any) -> str:
-    if PurePath(text(name, value)).is_absolute() or "\\" in value:
+    path = PurePath(text(name, value))
+    if path.is_absolute() or ".." in path.parts or "\\" in value:
         raise fail(name, value, "a path relative to the record's folder, with forward slashes")
     return str(value)
 

@@ -15,7 +15,7 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> 
     """Read a file that is one: neither a pipe, nor a device, nor larger than it can be.
 
     Raises:
-        OSError: It cannot be read, or is something else; the reason is in ``strerror``.
+        OSError: It cannot be read whole, or is something else; the reason is in ``strerror``.
     """
     # Opening a pipe that nobody writes to would wait for ever.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -26,7 +26,12 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> 
         if state.st_size > most_bytes:
             reason = f"it has {state.st_size:,} bytes, and {most_bytes:,} at most make sense"
             raise OSError(0, reason, os.fspath(path))
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.read(most_bytes)
+        content = os.read(descriptor, state.st_size)
+        while len(content) < state.st_size:  # as file systems of a network may answer
+            more = os.read(descriptor, state.st_size - len(content))
+            if not more:
+                raise OSError(0, "it became shorter while it was read", os.fspath(path))
+            content += more
+        return content
     finally:
         os.close(descriptor)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from qspinn.records.fields import FIELD_CHECKS
 from qspinn.records.files import read_regular
 from qspinn.records.hashing import baseline_key, setting_key
+from qspinn.records.json_text import parse_json
 from qspinn.records.run_record import RunRecord, check_names
 from qspinn.records.validation import RecordError, mapping, plain
 
@@ -54,13 +54,13 @@ class RecordReader:
             return self._record(raw.decode("utf-8-sig"))
         except RecordError as error:
             raise RecordError(f"{path}: {error}", error.field) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise RecordError(f"{path}: corrupt or half-written JSON ({error})") from error
 
     def _record(self, text: str) -> RunRecord:
         values = _cut(text, "", self._members, self._member)
         if values is None:
-            return RunRecord.from_dict(_parse(text))
+            return RunRecord.from_dict(parse_json(text))
         check_names(values)
         return RunRecord.of_checked(values)
 
@@ -81,7 +81,7 @@ class RecordReader:
 def _setting(text: str) -> tuple[str, Any] | None:
     """Name and checked value of a member of the configuration."""
     found = _pair(text)
-    return None if found is None else (found[0], plain(f"config.{found[0]}", found[1]))
+    return None if found is None else (found[0], plain(f"config.{found[0]}", found[1], depth=1))
 
 
 def read_record(path: str | os.PathLike[str]) -> RunRecord:
@@ -137,24 +137,12 @@ def _cut(
 def _pair(text: str) -> tuple[str, Any] | None:
     """Name and value of one member, or None where the text is not exactly one."""
     try:
-        values = _parse(f"{{{text}}}")
-    except (ValueError, RecursionError):
+        values = parse_json(f"{{{text}}}")
+    except ValueError:
         return None
     if len(values) != 1:
         return None
     return next(iter(values.items()))
-
-
-def _parse(text: str) -> Any:
-    return _DECODER.decode(text)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON: a record holds finite numbers only")
-
-
-# json.loads would make a decoder for each of many texts.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _as_it_is(name: str, value: Any) -> Any:

@@ -26,7 +26,7 @@ class RunRecord:
         accuracy: Of the network that the run hands over (for `scheme="none"` the 32-bit one).
         baseline_accuracy: Of its 32-bit twin, measured; None where this run did not measure it.
             For `scheme="none"` it is `accuracy` or None.
-        footprint_bits: What a device holds to classify.
+        footprint_bits: What a device holds to classify; for `scheme="none"` the baseline's.
         baseline_footprint_bits: The same network in 32-bit.
         training_footprint_bits: What on-device learning holds (at least `footprint_bits`).
         footprint_bits_by_role: Role to bits; the values add up to `footprint_bits`.
@@ -118,6 +118,9 @@ class RunRecord:
             if self.baseline_accuracy not in (None, self.accuracy):
                 expected = f"null or the accuracy {self.accuracy!r}, because the scheme is none"
                 raise fail("baseline_accuracy", self.baseline_accuracy, expected)
+            if self.footprint_bits != self.baseline_footprint_bits:
+                expected = f"{self.baseline_footprint_bits}, because the scheme is none"
+                raise fail("footprint_bits", self.footprint_bits, expected)
         elif self.rounding is None:
             raise fail("rounding", None, f"a rounding, because the scheme is {self.scheme}")
         for total in ("footprint_bits", "baseline_footprint_bits"):

@@ -106,20 +106,32 @@ def names(field: str, value: object) -> Mapping[str, Any]:
     return given
 
 
-def plain(field: str, value: object) -> Any:
+MOST_NESTED = 100
+"""Of mappings and lists in each other: no configuration comes near it."""
+
+
+def plain(field: str, value: object, depth: int = 0) -> Any:
     """A copy of `value` made of what JSON holds: dict, list, str, int, finite float, bool, None.
 
-    Tuples become lists. Anything else (a path, a tensor, NaN) is an error that names its place.
+    Tuples become lists. Anything else (a path, a tensor, NaN) is an error that names its place, and
+    so is what is nested deeper than can be handled everywhere.
+
+    Args:
+        field: The place, for errors.
+        value: What to copy.
+        depth: How many mappings and lists are around it.
     """
     kind = type(value)
     if value is None or kind is bool or kind is int or kind is str:
         return value
     if kind is float:
         return number(field, value)
+    if depth >= MOST_NESTED and isinstance(value, (Mapping, list, tuple)):
+        raise RecordError(f"field {field!r}: nested deeper than {MOST_NESTED} levels", field)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise fail(field, value, "keys that are strings")
-        return {key: plain(f"{field}.{key}", item) for key, item in value.items()}
+        return {key: plain(f"{field}.{key}", item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(f"{field}[{index}]", item) for index, item in enumerate(value)]
+        return [plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
     raise fail(field, value, "plain types only (mapping, list, string, number, boolean, null)")

@@ -96,10 +96,12 @@ def test_what_must_be_said_is_named(composed, tmp_path, key):
 
 
 def test_a_value_that_refers_to_what_was_deleted_is_named():
-    config = config_of("logger=wandb", "~seed", "+seed=3")
-    assert to_plain(config)["logger"]["wandb"]["name"].endswith("-seed3")
-    with pytest.raises(ConfigurationError, match=r"logger\.wandb\.name: .*seed.*write the value"):
-        to_plain(config_of("logger=wandb", "~seed"))
+    config = config_of("logger=wandb", "~quantization.scheme", "+quantization.scheme=itq")
+    assert to_plain(config)["logger"]["wandb"]["job_type"] == "itq"
+    with pytest.raises(
+        ConfigurationError, match=r"logger\.wandb\.job_type: .*scheme.*write the value"
+    ):
+        to_plain(config_of("logger=wandb", "~quantization.scheme"))
 
 
 def test_an_entry_without_a_class_says_what_to_write(composed, tmp_path):

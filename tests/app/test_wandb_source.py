@@ -50,6 +50,29 @@ def test_records_are_read_and_what_has_none_is_named(make_record):
     assert list(read_wandb("me/mine", Api([]))) == []
 
 
+def test_what_a_server_says_is_checked_like_a_file(make_record, monkeypatch):
+    monkeypatch.setattr("qspinn.app.wandb_source.MOST_CHARACTERS", 20_000)
+    record = json.dumps(make_record().to_dict())
+    texts = {
+        "twice": record.replace('"seed": 0', '"seed": 0, "seed": 1'),
+        "enormous": record.replace('"footprint_bits": 800', f'"footprint_bits": {10**400}'),
+        "digits": record.replace('"seed": 0', f'"seed": {"9" * 6000}'),
+        "nan": record.replace("0.97", "NaN"),
+        "nested": "[" * 15_000,
+        "escape": record.replace("conv_snn", "\\u001b[2J"),
+        "long": record + " " * 20_000,
+        "list": "[1]",
+    }
+    runs = [stored(name, {RECORD_KEY: text}) for name, text in texts.items()]
+    runs += [stored("number", {RECORD_KEY: 7}), stored("none", None), stored("word", "word")]
+    told = list(read_wandb("me/mine", Api([*runs, stored("good", {RECORD_KEY: record})])))
+    assert told.pop() == Run("wandb:me/mine/id-good", make_record())
+    names = [*texts, "number", "none", "word"]
+    assert [str(line).partition("): ")[0] for line in told] == [
+        f"wandb:me/mine/id-{name} ({name}" for name in names
+    ]
+
+
 @pytest.mark.parametrize("place", ["", "me", "me/", "/mine", "a/b/c/d"])
 def test_a_place_that_is_none(place):
     with pytest.raises(ConfigurationError, match="write wandb:entity/project"):

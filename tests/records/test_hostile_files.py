@@ -118,6 +118,49 @@ def test_what_is_no_file_of_its_kind_is_refused_at_once(tmp_path, name, kind):
         read(path)
 
 
+def test_what_became_shorter_is_not_taken_for_all(sound, monkeypatch):
+    """A table that was cut would give fewer runs, without a word."""
+    read = os.read
+    answers = []
+
+    def some(descriptor, count):
+        answers.append(count)
+        return read(descriptor, min(count, 100))
+
+    monkeypatch.setattr(os, "read", some)
+    assert read_record(sound).network == "conv_snn"
+    assert len(answers) > 5
+    monkeypatch.setattr(os, "read", lambda descriptor, count: read(descriptor, count) and b"")
+    with pytest.raises(RecordError, match="became shorter while it was read"):
+        read_record(sound)
+
+
+@pytest.mark.parametrize("depth", [99, 100, 400, 900, 100_000])
+@pytest.mark.parametrize("place", ["config", "summary"])
+def test_what_is_nested_very_deeply_is_refused(sound, place, depth):
+    """What one function can follow another, called from deeper down, could not."""
+    values = json.loads(sound.read_text())
+    values[place] = values[place] | {"deep": "HERE"}
+    sound.write_text(json.dumps(values).replace('"HERE"', '{"a":' * depth + "1" + "}" * depth))
+    if depth == 99:
+        assert "deep" in getattr(read_record(sound), place)
+        return
+    with pytest.raises(RecordError, match=r"record\.json: .*nested"):
+        read_record(sound)
+
+
+def test_a_network_in_32_bits_is_as_large_as_one(make_record):
+    make_record(scheme="none", bits=3200)
+    with pytest.raises(RecordError, match=r"'footprint_bits': got 100 .*expected 3200"):
+        make_record(scheme="none", bits=100)
+
+
+@pytest.mark.parametrize("path", ["../last.ckpt", "checkpoints/../../last.ckpt", ".."])
+def test_a_checkpoint_lies_in_the_folder_of_its_run(make_record, path):
+    with pytest.raises(RecordError, match="relative to the record's folder"):
+        make_record(checkpoint=path)
+
+
 def test_names_that_a_terminal_acts_on_are_refused(make_record):
     for name in ("\x1b[31mred", "two\nlines", "\u202egnp", "\x9b2J", "\ufeffmark"):
         for fields in ({"network": name}, {"metrics": {name: 0.5}}, {"versions": {"torch": name}}):
@@ -149,8 +192,9 @@ def test_very_deep_folders_are_looked_through(tmp_path, sound, deep):
     content = sound.read_bytes()
     sound.unlink()
     deep("d", 1200, content)
-    (found,) = find_outcomes(tmp_path)
-    assert read_record(found).network == "conv_snn"
+    for root in (tmp_path, f"{tmp_path}/**", f"{tmp_path}/**/record.json", f"{tmp_path}/**/d"):
+        (found,) = find_outcomes(root)
+        assert read_record(found).network == "conv_snn"
 
 
 def test_what_cannot_be_looked_into_is_told(tmp_path, sound, deep):
@@ -162,6 +206,10 @@ def test_what_cannot_be_looked_into_is_told(tmp_path, sound, deep):
     found = list(find_outcomes(tmp_path, lambda folder, error: told.append(error)))
     assert [error.strerror for error in told] == ["File name too long"]
     assert found == [str(sound), str(tmp_path / "loops" / "record.json")]
+    told.clear()
+    pattern = f"{tmp_path}/**/record.json"
+    assert set(find_outcomes(pattern, lambda folder, error: told.append(error))) == set(found)
+    assert [error.strerror for error in told] == ["File name too long"]
     with pytest.raises(RecordError, match="cannot be read"):
         read_record(found[1])
 

@@ -25,7 +25,12 @@ def parsed_as_a_whole(text):
     def refuse(name):
         raise ValueError(name)
 
-    return RunRecord.from_dict(json.loads(text, parse_constant=refuse))
+    def once(pairs):
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError(pairs)
+        return dict(pairs)
+
+    return RunRecord.from_dict(json.loads(text, parse_constant=refuse, object_pairs_hook=once))
 
 
 @pytest.fixture
@@ -73,11 +78,22 @@ def test_one_reader_for_many_agrees_with_the_parser(text, tmp_path, changes, ind
         assert reader.read(path).to_dict() == expected.to_dict()
 
 
-def test_a_name_that_occurs_twice_is_read_as_the_parser_reads_it(text, tmp_path):
-    doubled = text.replace('  "seed": 0,', '  "seed": 0,\n  "seed": 7,')
-    assert doubled != text
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ('  "seed": 0,', '  "seed": 0,\n  "seed": 7,'),
+        ('    "loss": 0.5', '    "loss": 0.5,\n    "loss": 0.25'),
+        ('"network": {', '"seed": 7,\n    "network": {'),
+    ],
+)
+@pytest.mark.parametrize("indent", ["\n  ", "\n"])
+def test_a_name_that_occurs_twice_is_refused(text, tmp_path, one, two, indent):
+    """Parsers take one or the other, and who reads the file sees both."""
+    doubled = text.replace(one, two).replace("\n  ", indent)
+    assert doubled != text.replace("\n  ", indent)
     (tmp_path / "record.json").write_text(doubled)
-    assert RecordReader().read(tmp_path / "record.json").seed == 7
+    with pytest.raises(RecordError, match="occurs twice"):
+        RecordReader().read(tmp_path / "record.json")
 
 
 def test_what_contradicts_is_refused_although_each_part_was_seen(text, tmp_path, make_record):
