@@ -20,6 +20,7 @@ from qspinn.app.limits import check_known_keys
 from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
 from qspinn.app.train import train
+from qspinn.records import printable_lines
 
 __all__ = ["main"]
 
@@ -44,14 +45,14 @@ def main(config: DictConfig) -> float:
         if not is_single:
             record_failure(config, output, error)
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as error:
         raise_if_stopped()
         shown = short(error)
         ends = shown is not None and (is_single or (is_full(error) and _is_one_after_another()))
         if ends:  # before what follows from it
-            print(f"error: {shown}", file=sys.stderr)
+            print(f"error: {printable_lines(str(shown))}", file=sys.stderr)
         record_failure(config, output, error if shown is None else shown)
         if ends:
             raise SystemExit(1) from None

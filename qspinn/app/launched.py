@@ -13,6 +13,8 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrid
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from qspinn.records import printable_lines
+
 __all__ = ["Job", "failed", "lost", "numbered", "say_failures", "split"]
 
 
@@ -77,7 +79,7 @@ def say_failures(jobs: Sequence[Job], told: Iterable[JobReturn]) -> list[JobRetu
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     for job, one in bad:
         own = Job(job.number, [text for text in job.overrides if text not in shared])
-        print(f"error: {own}: {one._return_value}", file=sys.stderr)
+        print(printable_lines(f"error: {own}: {one._return_value}"), file=sys.stderr)
     print(f"{len(pairs) - len(bad)} done, {len(bad)} failed", flush=True)
     return [one for _, one in pairs]
 

@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from qspinn.app.errors import ConfigurationError
+from qspinn.records import printable_lines
 
 __all__ = ["OutputFolder", "check_output", "make_new_folder", "new_folder"]
 
@@ -61,7 +62,7 @@ def _ending() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -20,7 +20,7 @@ from qspinn.app.outputs import protect_outputs
 from qspinn.app.paths import from_start
 from qspinn.app.signals import ending_as_stopped, say_on_stop, stop_on_signals
 from qspinn.app.sources import WANDB, Sources, read_sources
-from qspinn.records import write_json
+from qspinn.records import printable, printable_lines, shortened, write_json
 from qspinn.report import print_selection
 from qspinn.report.data import selection_values, significance_curves
 from qspinn.selection import Reward, Selection, Target, select
@@ -66,7 +66,7 @@ def run_selection(config: DictConfig) -> Selection:
         selection = select(found.runs, target, reward, allow_mixed, group_seeds)
         print_selection(selection, show=show)
         for path in _write(selection, found, output):
-            print(f"Written: {path}")
+            print(f"Written: {printable(str(path))}")
     return selection
 
 
@@ -196,5 +196,5 @@ def _select(config: DictConfig) -> None:
 
 def _exit(message: str) -> NoReturn:
     sys.stdout.flush()
-    print(f"select.py: {message}", file=sys.stderr)
+    print(f"select.py: {printable_lines(shortened(message))}", file=sys.stderr)
     raise SystemExit(1)

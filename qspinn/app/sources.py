@@ -13,13 +13,13 @@ from qspinn.records import (
     find_outcomes,
     printable,
     read_failure,
+    shortened,
 )
 from qspinn.selection import Run
 
 __all__ = ["WANDB", "Sources", "read_sources"]
 
 WANDB = "wandb:"
-LONGEST_PATH = 300
 
 
 @dataclass
@@ -66,7 +66,7 @@ def read_sources(roots: Sequence[str]) -> Sources:
             if isinstance(item, Run):
                 found.runs.append(Run(printable(item.path), item.record))
             else:
-                found.skipped.append(printable(item))
+                found.skipped.append(_line(item))
     return found
 
 
@@ -78,17 +78,19 @@ def _read_files(roots: Sequence[str], found: Sources) -> None:
     reader = RecordReader()
 
     def trouble(folder: str, error: OSError) -> None:
-        shown = folder if len(folder) < LONGEST_PATH else f"{folder[:LONGEST_PATH]}..."
-        reason = error.strerror or error
-        found.skipped.append(printable(f"{shown}: cannot be looked into ({reason})"))
+        found.skipped.append(_line(f"{folder}: cannot be looked into ({error.strerror or error})"))
 
     for path in find_outcomes(roots, trouble):
         try:
             if basename(path) == FAILURE_NAME:
                 failure = read_failure(path)
                 message = failure.message.strip().partition("\n")[0]
-                found.failed.append(printable(f"{path}: {failure.error}: {message}"))
+                found.failed.append(_line(f"{path}: {failure.error}: {message}"))
             else:
                 found.runs.append(Run(printable(path), reader.read(path)))
         except RecordError as error:
-            found.skipped.append(printable(str(error)))
+            found.skipped.append(_line(str(error)))
+
+
+def _line(text: str) -> str:
+    return printable(shortened(text))

@@ -21,6 +21,7 @@ from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, 
 from qspinn.app.launched import split
 from qspinn.app.limits import check_known_keys
 from qspinn.app.workers import WorkersCannotStart
+from qspinn.records import printable_lines
 
 __all__ = ["Composer", "sweep"]
 
@@ -45,7 +46,7 @@ def sweep(
     try:
         count = check_workers(workers)
     except ConfigurationError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     composer = Composer(context, config)
     (jobs,) = BasicSweeper.split_arguments(composer.parser.parse_overrides(arguments), None)
@@ -53,7 +54,7 @@ def sweep(
         candidates = [composer.candidate(number, list(job)) for number, job in enumerate(jobs)]
     except (OmegaConfBaseException, ConfigurationError) as error:
         # A job that refers to what another override has deleted.
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +64,14 @@ def sweep(
     try:
         done = report(explore(candidates, count), len(candidates))
     except WorkersCannotStart as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise SystemExit(1) from None
     failed = [evaluation for evaluation in done if evaluation.record is None]
     seconds = time.monotonic() - started
     print(f"{len(done) - len(failed)} done, {len(failed)} failed, {seconds:.0f} s", flush=True)
     if failed:
         for evaluation in failed:
-            print(f"error: {evaluation}", file=sys.stderr)
+            print(f"error: {printable_lines(str(evaluation))}", file=sys.stderr)
         raise SystemExit(1)
     return done
 

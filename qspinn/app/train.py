@@ -18,7 +18,7 @@ from qspinn.app.completing import complete, to_plain
 from qspinn.app.console import quiet_lightning
 from qspinn.app.data_fingerprint import data_state
 from qspinn.app.environment import from_environment
-from qspinn.app.errors import naming
+from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
 from qspinn.app.identity import check_fresh
 from qspinn.app.job import Job
@@ -90,9 +90,14 @@ def train(config: DictConfig, output: Path) -> RunRecord:
 
 
 def fingerprint_of(values: Mapping[str, Any]) -> str | None:
-    """Return the fingerprint of the data that a configuration names."""
-    with naming("data"):
-        return data_state(values["data"], load_data(values["data"])).fingerprint
+    """Return the fingerprint of the data that a configuration names; None where they are gone."""
+    try:
+        with naming("data"):
+            return data_state(values["data"], load_data(values["data"])).fingerprint
+    except ConfigurationError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import io
 import math
 import os
 import stat
@@ -15,7 +15,16 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ArrayError", "check_regular", "file_digest", "read_array", "read_arrays"]
+__all__ = [
+    "ArrayError",
+    "check_regular",
+    "file_digest",
+    "open_member",
+    "read_array",
+    "read_arrays",
+    "read_up_to",
+    "reason_of",
+]
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -23,6 +32,9 @@ _HEADERS = {
 }
 MOST_BYTES = 256 << 20
 """Of one array: a recording of 32 million events has times of so many bytes."""
+PIECE = 1 << 20
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What NumPy and the data sets use. Of the others zipfile unpacks any amount at once."""
 
 
 class ArrayError(ValueError):
@@ -50,7 +62,7 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]
     except ArrayError:
         raise
     except Exception as error:  # of zipfile, zlib, struct, NumPy: a damaged file raises many kinds
-        raise ArrayError(f"not a whole .npz file ({_reason(error)})") from error
+        raise ArrayError(f"not a whole .npz file ({reason_of(error)})") from error
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
@@ -66,7 +78,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     except ArrayError:
         raise
     except Exception as error:
-        raise ArrayError(f"not a whole .npy file ({_reason(error)})") from error
+        raise ArrayError(f"not a whole .npy file ({reason_of(error)})") from error
 
 
 def check_regular(path: Path) -> None:
@@ -89,38 +101,63 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    if info.file_size > MOST_BYTES:
+def read_up_to(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """Read so many bytes, or to the end: memory grows with what is there, not with ``size``."""
+    content = bytearray()
+    while len(content) < size and (piece := file.read(min(PIECE, size - len(content)))):
+        content += piece
+    return content
+
+
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> IO[bytes]:
+    """Open a file of a zip archive that unpacks to no more bytes than it says.
+
+    Args:
+        archive: The archive.
+        info: Of the file.
+        most: Bytes that it may have.
+
+    Raises:
+        ArrayError: It says that it has more, or is compressed in an unusual way.
+        Exception: zipfile raises many kinds on a damaged archive, here and while it is read.
+    """
+    if info.file_size > most:
         raise ArrayError(f"{info.filename} says that it has {info.file_size:,} bytes")
-    with archive.open(info) as member:
-        content = member.read(info.file_size + 1)
-    return _array(io.BytesIO(content), len(content))
+    if info.compress_type not in _COMPRESSIONS:
+        raise ArrayError(f"{info.filename} is compressed by method {info.compress_type}")
+    return archive.open(info)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    with open_member(archive, info, MOST_BYTES) as member:
+        return _array(member, info.file_size)
 
 
 def _array(file: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """The array of a stream of so many bytes."""
+    """The array of a stream of so many bytes, of which nothing is read before they are checked."""
+    start = file.tell()
     version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in read:
+    if version not in _HEADERS:
         raise ArrayError(f"its version is {version}")
-    shape, is_fortran, dtype = read[version](file)
+    shape, is_fortran, dtype = _HEADERS[version](file)
     if dtype.hasobject:
         raise ArrayError("it holds objects, which could be programs")
     if any(length < 0 for length in shape):
         raise ArrayError(f"its shape is {shape}")
     count = math.prod(shape)
-    wanted, there = count * dtype.itemsize, size - file.tell()
+    wanted, there = count * dtype.itemsize, size - (file.tell() - start)
     if wanted != there:
         raise ArrayError(f"{dtype} {list(shape)} takes {wanted:,} bytes, and there are {there:,}")
     if wanted > MOST_BYTES:
         raise ArrayError(f"{wanted:,} bytes are more than an array has here")
-    flat = np.frombuffer(bytearray(file.read(wanted)), dtype, count)  # that can be written to
+    content = read_up_to(file, wanted)
+    if len(content) != wanted or file.read(1):  # the end: a zip file compares its checksum there
+        raise ArrayError(f"it has {len(content):,} of {wanted:,} bytes, or more than it says")
+    flat = np.frombuffer(content, dtype, count)
     return flat.reshape(shape, order="F" if is_fortran else "C")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Its kind and the first line of what it says: some kinds say nothing that stands alone."""
     text = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -16,20 +16,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from qspinn.data.arrays import check_regular, file_digest, read_array
+from qspinn.data.arrays import read_array, reason_of
 from qspinn.data.atomic import write_once_folder
 from qspinn.data.events import INTEGRATIONS, Events, downsample, integrate
+from qspinn.data.frame_digests import FRAMES, SMALL_FILES, check_digests, write_digests
 from qspinn.data.tensor_dataset import BatchDataset
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Part of the key of each cache: grows whenever the same files would make other frames."""
 
 LARGEST_COUNT = 65535
-FRAMES, DIGESTS = "frames.npy", "sha256.json"
-SMALL_FILES = ("settings.json", "labels.npy", "is_test.npy", "groups.npy")
-MOST_DIGESTED = 256 << 20
-"""Bytes of frames that are digested wherever a cache is opened: a third of a second. Of larger
-ones a change of contents goes unseen; their sizes, labels and split are checked all the same."""
 log = logging.getLogger(__name__)
 
 
@@ -99,6 +95,14 @@ class FrameSet:
     is_test: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
 
+    def __post_init__(self) -> None:
+        _check_columns(self.labels, self.is_test, self.groups)
+        if self.frames.dtype != np.uint16 or len(self.frames) != len(self.labels):
+            raise ValueError(
+                f"frames are {self.frames.dtype} {list(self.frames.shape)}, with "
+                f"{len(self.labels)} labels: write uint16, one row per label"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
@@ -115,6 +119,9 @@ class Recordings:
     is_test: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
     read: Callable[[], Iterable[tuple[int, Events]]]
+
+    def __post_init__(self) -> None:
+        _check_columns(self.labels, self.is_test, self.groups)
 
 
 class FrameDataset(BatchDataset):
@@ -182,6 +189,10 @@ def load_frame_set(
     name = f"{identity['data']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     folder = Path(cache) / name
     if not folder.is_dir():
+        if os.path.lexists(folder):
+            raise ValueError(
+                f"{folder}: expected a folder of frames, found something else: delete it"
+            )
         _check_writable(Path(cache))
         log.info("%s: makes frames, once, in %s", identity["data"], folder)
         with write_once_folder(folder) as temporary:
@@ -199,7 +210,25 @@ def fingerprint(files: Iterable[Path], root: Path) -> str:
         status = path.stat()
         name = path.relative_to(root).as_posix()
         lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    text = "".join(sorted(lines))
+    return hashlib.sha256(os.fsencode(text)).hexdigest()  # a name may be no UTF-8
+
+
+def _check_columns(
+    labels: npt.NDArray[np.int64],
+    is_test: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
+) -> None:
+    """Labels, split and groups say something of each recording, in their types."""
+    columns = (("labels", labels, np.int64), ("is_test", is_test, np.bool_))
+    for name, array, dtype in (*columns, ("groups", groups, np.int64)):
+        if array.dtype != dtype or array.shape != (labels.size,):
+            raise ValueError(
+                f"{name} are {array.dtype} {list(array.shape)}: write {np.dtype(dtype)} "
+                f"[{labels.size}], one per recording"
+            )
+    if labels.min(initial=0) < 0:
+        raise ValueError(f"label {labels.min()}: write classes from 0 on")
 
 
 def _check_writable(cache: Path) -> None:
@@ -246,38 +275,25 @@ def _write(
     np.save(folder / "is_test.npy", found.is_test)
     np.save(folder / "groups.npy", found.groups)
     (folder / "settings.json").write_text(text, encoding="utf-8", newline="\n")
-    digests = {name: file_digest(folder / name) for name in (*SMALL_FILES, FRAMES)}
-    (folder / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+    write_digests(folder)
 
 
 def _open(folder: Path, text: str, shape: tuple[int, ...]) -> FrameSet:
     try:
-        for name in (*SMALL_FILES, FRAMES, DIGESTS):
-            check_regular(folder / name)
-        if (folder / "settings.json").read_text(encoding="utf-8") != text:
-            raise ValueError("settings.json says other settings")
-        _check_digests(folder)
+        check_digests(folder, text)
         labels, is_test, groups = (read_array(folder / name) for name in SMALL_FILES[1:])
-        for array, dtype in ((labels, np.int64), (is_test, np.bool_), (groups, np.int64)):
-            if array.dtype != dtype or array.shape != (len(labels),):
-                raise ValueError(f"labels, split or groups are {array.dtype} {array.shape}")
         frames = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
-        if frames.dtype != np.uint16 or frames.shape != (len(labels), *shape):
+        if frames.shape != (len(labels), *shape):
             raise ValueError(f"frames.npy is {frames.dtype} {frames.shape}")
-    except Exception as error:  # NumPy and JSON raise many kinds on damaged files
+        return FrameSet(frames, labels, is_test, groups)
+    except (PermissionError, MemoryError) as error:  # says nothing against the files
         raise ValueError(
-            f"{folder}: this cache of frames was damaged ({error}); delete the folder, and its "
+            f"{folder}: this cache of frames cannot be read ({reason_of(error)}); write "
+            "data.cache=FOLDER, another folder, or see that it can be read"
+        ) from None
+    except Exception as error:  # NumPy and JSON raise many kinds on damaged files
+        reason = error if isinstance(error, ValueError) else reason_of(error)
+        raise ValueError(
+            f"{folder}: this cache of frames was damaged ({reason}); delete the folder, and its "
             "frames are made again"
         ) from None
-    return FrameSet(frames, labels, is_test, groups)
-
-
-def _check_digests(folder: Path) -> None:
-    """See that the files are what was written."""
-    if (folder / DIGESTS).stat().st_size > 1 << 16:
-        raise ValueError(f"{DIGESTS} is too large")
-    digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-    is_small = (folder / FRAMES).stat().st_size <= MOST_DIGESTED
-    for name in (*SMALL_FILES, *([FRAMES] if is_small else [])):
-        if digests[name] != file_digest(folder / name):
-            raise ValueError(f"{name} has changed since it was written")

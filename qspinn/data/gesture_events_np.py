@@ -16,10 +16,10 @@ from qspinn.data.event_order import DisorderError, ordered_events
 from qspinn.data.events import Events
 from qspinn.data.frame_set import Recordings
 from qspinn.data.gesture_files import GestureFilesError, Sample, listed, npz_files
-from qspinn.data.gesture_labels import NUM_CLASSES
+from qspinn.data.gesture_labels import LATEST, NUM_CLASSES
 
 log = logging.getLogger(__name__)
-_FILE = re.compile(r"(user\d+_.+)_(\d+)\.npz")
+_FILE = re.compile(r"(user[0-9]{1,9}_.+)_([0-9]{1,9})\.npz")
 
 
 def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: int) -> Recordings:
@@ -53,7 +53,12 @@ def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: in
                     raise GestureFilesError(
                         f"{path}: expected a name such as user01_fluorescent_0.npz"
                     )
-                paths[Sample(part == "test", label, match[1], int(match[2]))] = path
+                sample = Sample(part == "test", label, match[1], int(match[2]))
+                if sample in paths:
+                    raise GestureFilesError(
+                        f"{path}: the same sample as {paths[sample].name}: delete one of them"
+                    )
+                paths[sample] = path
     order = sorted(paths, key=lambda sample: sample.key)
 
     def read() -> Iterator[tuple[int, Events]]:
@@ -87,10 +92,9 @@ def _converted(array: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[An
         raise GestureFilesError(
             f"{path}: expected whole numbers {name} [E], found {array.dtype} {list(array.shape)}"
         )
-    limits = np.iinfo(dtype)  # type: ignore[type-var]
-    if len(array) and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
+    latest = LATEST if name == "t" else np.iinfo(dtype).max  # type: ignore[type-var]
+    if len(array) and not (int(array.min()) >= 0 and int(array.max()) <= latest):
         raise GestureFilesError(
-            f"{path}: expected {name} of {limits.min} to {limits.max}, found {array.min()} to "
-            f"{array.max()}"
+            f"{path}: expected {name} of 0 to {latest}, found {array.min()} to {array.max()}"
         )
     return array.astype(dtype)

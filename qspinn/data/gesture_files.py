@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 
 from qspinn.data.aedat import parse_aedat, read_aedat
+from qspinn.data.arrays import ArrayError, check_regular
 from qspinn.data.events import Events
 from qspinn.data.foreign_files import is_foreign
 from qspinn.data.frame_set import Recordings
@@ -33,11 +34,17 @@ from qspinn.data.gesture_labels import (
     subject_of,
 )
 from qspinn.data.splits import natural
+from qspinn.data.tar_headers import BUFFER, next_header, open_tar
 
 ARCHIVE = "DvsGesture.tar.gz"
 FOLDER = "DvsGesture"
 EVENTS_NP = "events_np"
-BUFFER = 1 << 20
+MOST_TEXT, MOST_EVENTS = 1 << 20, 1 << 31
+"""Bytes of a list or label file, which has about 400, and of a recording, which has 60 million."""
+Read = TypeVar("Read")
+SMALL_EVENTS, LARGEST_RATIO = 64 << 20, 100
+"""Recordings of more bytes than the first have at most so many per byte of their archive: events
+pack to a third or so."""
 log = logging.getLogger(__name__)
 
 
@@ -215,11 +222,30 @@ def _texts(folder: Path) -> tuple[dict[str, str], set[str]]:
     """The lists and label files of the extracted folder, and the names of all its files."""
     names = {path.name for path in folder.iterdir() if _is_wanted(path.name)}
     texts = {
-        name: _decoded((folder / name).read_bytes(), name, str(folder))
+        name: _decoded(_content(folder / name), name, str(folder))
         for name in names
         if not name.endswith(".aedat")
     }
     return texts, names
+
+
+def _content(path: Path) -> bytes:
+    try:
+        check_regular(path)
+    except ArrayError as error:
+        raise GestureFilesError(f"{path}: {error}") from None
+    _check_size(path.stat().st_size, path.name, path.parent)
+    return path.read_bytes()
+
+
+def _check_size(size: int, name: str, source: Path) -> None:
+    most = MOST_TEXT
+    if name.endswith(".aedat"):  # in an archive: zeros pack to a thousandth
+        most = min(MOST_EVENTS, max(SMALL_EVENTS, LARGEST_RATIO * source.stat().st_size))
+    if size > most:
+        raise GestureFilesError(
+            f"{source}: {name} has {size:,} bytes, at most {most:,} are read: get it again"
+        )
 
 
 def _archive_texts(archive: Path) -> tuple[dict[str, str], set[str]]:
@@ -257,9 +283,9 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
     try:
         with (
             gzip.open(archive) as content,
-            tarfile.open(fileobj=content, mode="r|", bufsize=BUFFER) as tar,
+            open_tar(content) as tar,
         ):
-            yield _members_of(tar, content)
+            yield _members_of(tar, content, archive)
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise GestureFilesError(
             f"{archive}: not a whole .tar.gz archive ({error}). It was left as it is: copy or "
@@ -267,10 +293,13 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
         ) from None
 
 
-def _members_of(tar: tarfile.TarFile, content: gzip.GzipFile) -> Iterator[tuple[str, IO[bytes]]]:
-    for member in tar:
+def _members_of(
+    tar: tarfile.TarFile, content: gzip.GzipFile, archive: Path
+) -> Iterator[tuple[str, IO[bytes]]]:
+    while (member := next_header(tar)) is not None:
         name = PurePosixPath(member.name).name
         if member.isfile() and _is_wanted(name) and not is_foreign(member.name):
+            _check_size(member.size, name, archive)
             file = tar.extractfile(member)
             assert file is not None  # it is a file
             yield name, file

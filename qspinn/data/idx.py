@@ -8,14 +8,17 @@ the number of dimensions, one big-endian 32-bit size per dimension, and the elem
 from __future__ import annotations
 
 import gzip
-import io
 import math
+import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from qspinn.data.arrays import ArrayError, check_regular, read_up_to
 
 ELEMENT_TYPES: dict[int, str] = {
     0x08: "u1",
@@ -31,6 +34,8 @@ ELEMENT_TYPES: dict[int, str] = {
 MOST_DIMENSIONS = 32
 MOST_BYTES = 1 << 31
 """Unpacked: the images of MNIST have 47 million."""
+LONGEST_HEADER = 4 + 4 * MOST_DIMENSIONS
+GZIP = b"\x1f\x8b"
 
 
 class IDXError(ValueError):
@@ -67,6 +72,20 @@ def parse_idx(content: bytes, source: str = "IDX data") -> npt.NDArray[np.generi
     Raises:
         IDXError: Wrong magic number, unknown element type, or a length other than the header says.
     """
+    shape, dtype = _header(content, source)
+    expected = _expected(content, source)
+    if len(content) != expected:
+        least = "at least " if len(content) > expected else ""  # the rest is not read
+        raise IDXError(
+            f"{source}: {least}{len(content)} bytes, but the header (shape {shape}, {dtype.name}) "
+            f"asks for {expected}: the file is damaged, copy or download it again"
+        )
+    array = np.frombuffer(content, dtype=dtype, offset=4 + 4 * len(shape)).reshape(shape)
+    return array.astype(dtype.newbyteorder("="))
+
+
+def _header(content: bytes, source: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Shape and type of the elements, from the first bytes of a file."""
     if len(content) < 4:
         raise IDXError(f"{source}: {len(content)} bytes are too few for an IDX header (4 or more)")
     zero, type_byte, dimensions = struct.unpack(">HBB", content[:4])
@@ -82,28 +101,43 @@ def parse_idx(content: bytes, source: str = "IDX data") -> npt.NDArray[np.generi
     if len(content) < header:
         raise IDXError(f"{source}: the header of {dimensions} dimensions is cut off")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
-    dtype = np.dtype(ELEMENT_TYPES[type_byte])
-    expected = header + math.prod(shape) * dtype.itemsize
-    if len(content) != expected:
-        raise IDXError(
-            f"{source}: {len(content)} bytes, but the header (shape {shape}, {dtype.name}) asks "
-            f"for {expected}: the file is damaged, copy or download it again"
-        )
-    array = np.frombuffer(content, dtype=dtype, offset=header).reshape(shape)
-    return array.astype(dtype.newbyteorder("="))
+    if math.prod(filter(None, shape)) > sys.maxsize // 8:  # NumPy refuses them, empty or not
+        raise IDXError(f"{source}: a shape of {shape} is too large: the file is damaged")
+    return shape, np.dtype(ELEMENT_TYPES[type_byte])
 
 
 def _read_bytes(path: Path) -> bytes:
-    content = path.read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            unpacked = file.read(MOST_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise IDXError(f"{path}: damaged gzip file ({error}), copy or download it again") from error
-    if len(unpacked) > MOST_BYTES:
+        check_regular(path)
+    except ArrayError as error:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise IDXError(f"{path}: {error}") from None
+    with open(path, "rb") as file:
+        begin = file.read(LONGEST_HEADER)
+        if begin[:2] != GZIP:
+            size = min(_expected(begin, str(path)), os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            return file.read(size + 1)  # one more byte says that there is more
+        file.seek(0)
+        try:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                begin = unpacked.read(LONGEST_HEADER)
+                rest = _expected(begin, str(path)) + 1 - len(begin)
+                return begin + read_up_to(unpacked, rest)
+        except (EOFError, OSError, zlib.error) as error:
+            raise IDXError(
+                f"{path}: damaged gzip file ({error}), copy or download it again"
+            ) from error
+
+
+def _expected(content: bytes, source: str) -> int:
+    """Bytes of the whole file, by its header."""
+    shape, dtype = _header(content, source)
+    expected = 4 + 4 * len(shape) + math.prod(shape) * dtype.itemsize
+    if expected > MOST_BYTES:
         raise IDXError(
-            f"{path}: unpacks to more than {MOST_BYTES:,} bytes, and is no such data set"
+            f"{source}: the header (shape {shape}, {dtype.name}) asks for {expected:,} bytes, at "
+            f"most {MOST_BYTES:,} are read: the file is damaged, or no such data set"
         )
-    return unpacked
+    return expected

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qspinn.data.arrays import ArrayError, check_regular
+from qspinn.data.arrays import ArrayError, check_regular, open_member, reason_of
 from qspinn.data.atis import ATISError, parse_atis
 from qspinn.data.event_data_module import EventDataModule, Indices
 from qspinn.data.events import Events
@@ -23,6 +22,8 @@ from qspinn.data.splits import fold_of, natural, stratified_tail
 
 PARTS = ("Train", "Test")
 WHERE = "https://www.garrickorchard.com/datasets/n-mnist"
+MOST_BYTES = 1 << 24
+"""Of a recording: those of N-MNIST have about 21,000, and 50,000 at most."""
 _RECORDING = re.compile(r"(?:.*/)?(Train|Test)/([0-9])/([^/]+)\.bin")
 
 
@@ -115,7 +116,7 @@ class NMNIST(EventDataModule):
         """All recordings: the training part first, then by class and by file name."""
         names = sorted(
             (name for part in PARTS for name in self._names(part)),
-            key=lambda name: (name.startswith("Test"), natural(name)),
+            key=lambda name: (name.startswith("Test"), natural(name), name),
         )
         labels = np.array([int(name.split("/")[1]) for name in names], np.int64)
         is_test = np.array([name.startswith("Test") for name in names], bool)
@@ -142,7 +143,7 @@ class NMNIST(EventDataModule):
             found = [path.relative_to(self.root).as_posix() for path in _recordings_in(folder)]
         else:
             with _open(archive) as file:
-                found = list(_members(file))
+                found = list(_members(file, part, archive))
         if not found:
             raise ATISError(
                 f"{folder if folder.is_dir() else archive}: expected recordings {part}/0/*.bin to "
@@ -156,7 +157,7 @@ class NMNIST(EventDataModule):
             for part in PARTS:
                 if not (self.root / part).is_dir():
                     file = stack.enter_context(_open(self.root / f"{part}.zip"))
-                    archives[part] = (file, _members(file))
+                    archives[part] = (file, _members(file, part, self.root / f"{part}.zip"))
             for index, name in enumerate(names):
                 part = name.split("/")[0]
                 if part in archives:
@@ -165,11 +166,7 @@ class NMNIST(EventDataModule):
                     content = _member(file, members[name], source)
                 else:
                     source = str(self.root / name)
-                    try:
-                        check_regular(self.root / name)
-                    except ArrayError as error:
-                        raise ATISError(f"{source}: {error}") from None
-                    content = (self.root / name).read_bytes()
+                    content = _content(self.root / name)
                 events = parse_atis(content, source, *self.sensor)
                 if len(events) == 0:
                     raise ATISError(
@@ -184,29 +181,47 @@ def _recordings_in(folder: Path) -> list[Path]:
     return [path for path in folder.glob("[0-9]/*.bin") if not is_foreign(path.name)]
 
 
+def _content(path: Path) -> bytes:
+    try:
+        check_regular(path)
+    except ArrayError as error:
+        raise ATISError(f"{path}: {error}") from None
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ATISError(f"{path}: {size:,} bytes are no recording of N-MNIST: get it again")
+    return path.read_bytes()
+
+
 def _open(archive: Path) -> zipfile.ZipFile:
     try:
+        check_regular(archive)
         return zipfile.ZipFile(archive)
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # zipfile raises many kinds on a damaged file
         raise ATISError(
-            f"{archive}: not a whole zip file ({error}); it was left as it is: get it again from "
-            f"{WHERE}"
+            f"{archive}: not a whole zip file ({reason_of(error)}); it was left as it is: get it "
+            f"again from {WHERE}"
         ) from None
 
 
-def _members(file: zipfile.ZipFile) -> dict[str, str]:
+def _members(file: zipfile.ZipFile, part: str, archive: Path) -> dict[str, str]:
     """Name such as ``Train/5/00001.bin`` -> name in the zip, which may have folders before it."""
-    matches = ((_RECORDING.fullmatch(name), name) for name in file.namelist())
-    return {
-        f"{match[1]}/{match[2]}/{match[3]}.bin": name
-        for match, name in matches
-        if match and not is_foreign(name)
-    }
+    members: dict[str, str] = {}
+    for name in file.namelist():
+        match = _RECORDING.fullmatch(name)
+        if match is None or match[1] != part or is_foreign(name):
+            continue
+        short = f"{part}/{match[2]}/{match[3]}.bin"
+        if short in members:
+            raise ATISError(f"{archive}: holds two recordings {short}: get it again from {WHERE}")
+        members[short] = name
+    return members
 
 
 def _member(file: zipfile.ZipFile, name: str, source: str) -> bytes:
     try:
-        with file.open(name) as member:
+        with open_member(file, file.getinfo(name), MOST_BYTES) as member:
             return member.read()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise ATISError(f"{source}: damaged ({error}); get the zip again from {WHERE}") from None
+    except Exception as error:  # zipfile raises many kinds on a damaged file
+        raise ATISError(
+            f"{source}: damaged ({reason_of(error)}); get the zip again from {WHERE}"
+        ) from None

@@ -8,7 +8,7 @@ from qspinn.records.failure import FAILURE_NAME, RunFailure, read_failure, write
 from qspinn.records.files import read_regular
 from qspinn.records.hashing import baseline_key, config_hash, setting_key
 from qspinn.records.json_text import parse_json
-from qspinn.records.printable import printable
+from qspinn.records.printable import printable, printable_lines, shortened
 from qspinn.records.reading import RecordReader, baseline_key_of, read_record, setting_key_of
 from qspinn.records.run_record import SCHEMA_VERSION, SCHEMES, STATUSES, RunRecord, finite_or_none
 from qspinn.records.store import (
@@ -42,11 +42,13 @@ __all__ = [
     "finite_or_none",
     "parse_json",
     "printable",
+    "printable_lines",
     "read_failure",
     "read_record",
     "read_regular",
     "setting_key",
     "setting_key_of",
+    "shortened",
     "write_bytes",
     "write_failure",
     "write_json",

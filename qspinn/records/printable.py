@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["HIDDEN", "printable"]
+__all__ = ["HIDDEN", "printable", "printable_lines", "shortened"]
+
+LONGEST = 1000
+"""Characters of what is printed of one name or line, where nothing else is said."""
 
 # Control characters (escape sequences of terminals begin with one), line and paragraph separators,
 # what changes the direction of writing, and halves of surrogate pairs (bytes that are no UTF-8).
@@ -16,6 +19,19 @@ HIDDEN = re.compile(
 def printable(text: str) -> str:
     """Return the text with whatever a terminal would act on written as an escape."""
     return HIDDEN.sub(_escaped, text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text of several lines, which stay lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The text without its middle where it is so long that it would bury everything else."""
+    if len(text) <= longest:
+        return text
+    cut = longest // 2
+    return f"{text[:cut]} [{len(text) - 2 * cut:,} characters] {text[-cut:]}"
 
 
 def _escaped(found: re.Match[str]) -> str:

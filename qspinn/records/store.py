@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import uuid
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from qspinn.records.globs import is_folder, matches
 from qspinn.records.run_record import RunRecord
 
 __all__ = [
@@ -113,7 +113,7 @@ def find_outcomes(
         roots = [roots]
     seen: set[str] = set()
     for root in roots:
-        for match in _matches(os.fspath(root)):
+        for match in matches(os.fspath(root), trouble):
             real_root = os.path.realpath(match)
             for path, is_link in _below(match, trouble):
                 # Below a folder only the file itself can be a link: asking for the real path of
@@ -122,15 +122,6 @@ def find_outcomes(
                 if real not in seen:
                     seen.add(real)
                     yield path
-
-
-def _matches(root: str) -> list[str]:
-    if os.path.exists(root):
-        return [root.rstrip(os.sep) or root]
-    matches = sorted(glob.glob(root, recursive=True))
-    if not matches:
-        raise FileNotFoundError(f"{root!r} is no file, no folder and matches nothing as a glob")
-    return [match.rstrip(os.sep) or match for match in matches]
 
 
 def _below(path: str, trouble: Callable[[str, OSError], None] | None) -> Iterator[tuple[str, bool]]:
@@ -151,19 +142,12 @@ def _below(path: str, trouble: Callable[[str, OSError], None] | None) -> Iterato
                 trouble(folder, error)
             continue
         files = {entry.name: entry for entry in found if entry.name in (RECORD_NAME, FAILURE_NAME)}
-        files = {name: entry for name, entry in files.items() if not _is_folder(entry, True)}
+        files = {name: entry for name, entry in files.items() if not is_folder(entry, True)}
         outcome = files.get(RECORD_NAME) or files.get(FAILURE_NAME)
         if outcome is not None:
             yield outcome.path, outcome.is_symlink()
         skipped = _INSIDE if outcome is not None else ()
         names = sorted(
-            entry.name for entry in found if entry.name not in skipped and _is_folder(entry, False)
+            entry.name for entry in found if entry.name not in skipped and is_folder(entry, False)
         )
         waiting += (os.path.join(folder, name) for name in reversed(names))
-
-
-def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=follow_links)
-    except OSError:  # a link that leads to itself
-        return False

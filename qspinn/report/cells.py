@@ -12,9 +12,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from qspinn.records import RECORD_NAME, RunRecord
+from qspinn.records import RECORD_NAME, RunRecord, shortened
 
 __all__ = [
+    "add_row",
     "bits",
     "is_partly_quantized",
     "new_table",
@@ -33,6 +34,8 @@ __all__ = [
 
 _ROLES = ("weight", "bias", "membrane", "threshold", "theta", "trace", "decay")
 _ANY_WIDTH = 100_000
+LONGEST_DRAWN = 80
+LONGEST_LINE = 10_000
 
 
 def percent(accuracy: float | None) -> str:
@@ -88,7 +91,7 @@ def sorted_roles(roles: Iterable[str]) -> list[str]:
 
 def picture_text(text: str) -> str:
     """A name as Matplotlib draws it: a dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
+    return shortened(text, LONGEST_DRAWN).replace("$", r"\$")
 
 
 def words(word_lengths: Mapping[str, Sequence[int]]) -> str:
@@ -105,19 +108,28 @@ def words(word_lengths: Mapping[str, Sequence[int]]) -> str:
 
 def new_table(title: str, left: Sequence[str], right: Sequence[str], *more: str) -> Table:
     """An empty table: columns aligned left, then right (numbers), then left again."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=_cell(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for name in left:
-        table.add_column(name, no_wrap=True)
+        table.add_column(_cell(name), no_wrap=True)
     for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(_cell(name), justify="right", no_wrap=True)
     for name in more:
-        table.add_column(name, no_wrap=True)
+        table.add_column(_cell(name), no_wrap=True)
     return table
+
+
+def add_row(table: Table, cells: Iterable[str]) -> None:
+    """Add a row of texts as they are: Rich would take brackets in names for its own marks."""
+    table.add_row(*map(_cell, cells))
+
+
+def _cell(text: str) -> Text:
+    return Text(shortened(text))
 
 
 def print_line(console: Console, line: str, style: str = "") -> None:
     """Print a line: a terminal wraps it, a pipe gets it whole."""
-    console.print(Text(line, style), soft_wrap=True)
+    console.print(Text(shortened(line, LONGEST_LINE), style), soft_wrap=True)
 
 
 def print_wide(console: Console, table: Table) -> None:

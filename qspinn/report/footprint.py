@@ -7,6 +7,7 @@ from rich.table import Table
 
 from qspinn.records import RunRecord
 from qspinn.report.cells import (
+    add_row,
     bits,
     new_table,
     percent,
@@ -19,6 +20,9 @@ from qspinn.report.cells import (
 
 __all__ = ["footprint_table", "print_footprint", "print_summary"]
 
+MOST_LINES = 200
+"""Of what stays in 32-bit: a layer or a reason each."""
+
 
 def footprint_table(record: RunRecord) -> Table:
     """Accuracy and inference footprint in bits, per role and in total.
@@ -29,16 +33,15 @@ def footprint_table(record: RunRecord) -> Table:
     title = f"{record.network} on {record.data}"
     if not quantized:
         table = new_table(title, [""], ["32-bit"])
-        table.add_row("accuracy", percent(record.accuracy))
+        add_row(table, ["accuracy", percent(record.accuracy)])
         _add_footprint(table, record, quantized)
         return table
     name = f"{record.scheme.upper()}, {record.rounding}"
     table = new_table(title, [""], ["32-bit", name, "word length", "change"])
     drop = record.drop
     change = "-" if drop is None else f"{'-' if drop > 0 else '+'}{points(abs(drop))} points"
-    table.add_row(
-        "accuracy", percent(record.baseline_accuracy), percent(record.accuracy), "", change
-    )
+    accuracies = percent(record.baseline_accuracy), percent(record.accuracy)
+    add_row(table, ["accuracy", *accuracies, "", change])
     _add_footprint(table, record, quantized)
     return table
 
@@ -56,9 +59,10 @@ def _add_footprint(table: Table, record: RunRecord, quantized: bool) -> None:
         label = f"{name} (bits)"
         if quantized:
             length = "/".join(map(str, lengths))
-            table.add_row(label, bits(old), bits(new), length, times(old / new) if new else "-")
+            change = times(old / new) if new else "-"
+            add_row(table, [label, bits(old), bits(new), length, change])
         else:
-            table.add_row(label, bits(old))
+            add_row(table, [label, bits(old)])
 
 
 def print_footprint(record: RunRecord, console: Console | None = None) -> None:
@@ -74,5 +78,8 @@ def print_footprint(record: RunRecord, console: Console | None = None) -> None:
 def print_summary(record: RunRecord, console: Console) -> None:
     """Print what is quantised of a network; nothing for a 32-bit one."""
     if record.scheme != "none":
-        for line in record.summary_lines:
+        lines = record.summary_lines
+        for line in lines[:MOST_LINES]:
             print_line(console, f"  {line}")
+        if len(lines) > MOST_LINES:
+            print_line(console, f"  ... and {len(lines) - MOST_LINES:,} more in the record")

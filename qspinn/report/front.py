@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
+from collections import defaultdict
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -20,6 +22,9 @@ __all__ = ["draw_front", "save_figure"]
 COLOURS = {"none": "#555555", "ptq": "#0b6fb8", "itq": "#c8550e"}
 CLOSE = 0.06  # of the axis: ticks at least so far apart
 MARGIN = 0.05  # of the accuracies shown, above them
+MOST_KINDS = 30
+"""Of schemes and roundings with a mark of their own."""
+OTHER_COLOUR = "#888888"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -34,12 +39,17 @@ def draw_front(selection: Selection) -> Figure:
     groups = [row.group for row in selection.compared]
     filled = {row.group.path for row in selection.front}
     roundings = sorted({group.record.rounding or "" for group in groups})
-    for scheme in COLOURS:
-        for rounding in roundings:
-            chosen = [g for g in groups if _kind(g) == (scheme, rounding)]
-            marker = MARKERS[roundings.index(rounding) % len(MARKERS)]
-            if chosen:
-                _points(axes, chosen, filled, COLOURS[scheme], marker)
+    markers = dict(zip(roundings, itertools.cycle(MARKERS), strict=False))
+    kinds: dict[tuple[str, str], list[Group]] = defaultdict(list)
+    for group in groups:
+        kinds[_kind(group)].append(group)
+    order = sorted(kinds, key=lambda kind: (list(COLOURS).index(kind[0]), kind[1]))
+    for kind in order[:MOST_KINDS]:
+        _points(axes, kinds[kind], filled, COLOURS[kind[0]], markers[kind[1]])
+    rest = [group for kind in order[MOST_KINDS:] for group in kinds[kind]]
+    if rest:
+        label = f"{len(order) - MOST_KINDS:,} more roundings"
+        _points(axes, rest, filled, OTHER_COLOUR, "x", label)
     front = sorted((row.group.footprint_bits, 100 * row.group.accuracy) for row in selection.front)
     if front:
         axes.plot(*zip(*front, strict=True), color="#222222", lw=1.2, label="Pareto front")
@@ -98,9 +108,18 @@ def _kind(group: Group) -> tuple[str, str]:
     return group.record.scheme, group.record.rounding or ""
 
 
-def _points(axes: Axes, groups: list[Group], filled: set[str], colour: str, marker: str) -> None:
+def _points(
+    axes: Axes,
+    groups: list[Group],
+    filled: set[str],
+    colour: str,
+    marker: str,
+    label: str | None = None,
+) -> None:
     record = groups[0].record
-    label = "none (32-bit)" if record.scheme == "none" else f"{record.scheme}, {record.rounding}"
+    if label is None:
+        is_float = record.scheme == "none"
+        label = "none (32-bit)" if is_float else f"{record.scheme}, {record.rounding}"
     for is_filled in (True, False):
         chosen = [group for group in groups if (group.path in filled) is is_filled]
         if not chosen:

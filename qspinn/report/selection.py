@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.text import Text
 
 from qspinn.report.cells import (
+    add_row,
     bits,
     is_partly_quantized,
     new_table,
@@ -96,8 +96,8 @@ def _print_choices(console: Console, selection: Selection) -> None:
     for choice in selection.choices:
         group = selection.rows[choice.index].group
         high = "-" if math.isinf(choice.high) else f"{choice.high:.4g}"
-        cells = [shown_path(group.path), f"{choice.low:.4g}", high, percent(group.accuracy)]
-        table.add_row(*map(Text, cells), Text(bits(group.footprint_bits)))
+        worth = [f"{choice.low:.4g}", high, percent(group.accuracy), bits(group.footprint_bits)]
+        add_row(table, [shown_path(group.path), *worth])
     print_wide(console, table)
 
 
@@ -144,7 +144,7 @@ def _print_rows(
         cells.append(f"{row.reward:.4f}")
         if row.dominated_by is not None:
             cells.append(shown_path(row.dominated_by))
-        table.add_row(*map(Text, cells))
+        add_row(table, cells)
     print_wide(console, table)
     _hidden(console, len(rows) - len(shown))
 
@@ -157,7 +157,7 @@ def _print_dropped(
     for item in shown:
         group = item.group
         cells = [shown_path(group.path), *_about(group, more), *_numbers(group, more)]
-        table.add_row(*map(Text, cells), Text("; ".join(item.reasons)))
+        add_row(table, [*cells, "; ".join(item.reasons)])
     print_wide(console, table)
     _hidden(console, len(dropped) - len(shown))
 

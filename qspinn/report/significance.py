@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from qspinn.report.cells import new_table, picture_text, points, print_wide
+from qspinn.report.cells import add_row, new_table, picture_text, points, print_wide
 from qspinn.selection import Significance
 
 __all__ = ["draw_significance", "print_significance"]
@@ -34,7 +34,7 @@ def print_significance(
         drops = {point.word_length: points(point.drop) for point in one.points}
         held = "none" if one.smallest is None else f"{one.smallest} bits"
         row = [one.name, f"{one.values:,}", *(drops.get(length, "-") for length in lengths), held]
-        table.add_row(*row)
+        add_row(table, row)
     print_wide(console, table)
 
 

@@ -48,6 +48,7 @@ OPTIONAL = (
     "states",
     "setting_key",
     "baseline_key",
+    "data_fingerprint",
 )
 SHARES = ("quantized_parameters_share", "quantized_states_share")
 RESULTS = (*SHARES, "state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons")
@@ -61,8 +62,10 @@ _COUNTS = {
 _COUNT_NAMES = tuple(name for columns in _COUNTS.values() for name in columns)
 MOST_BYTES = 1 << 30
 NO_LENGTH = "-"
-# What would end the name of a role in a cell of pairs.
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
+# `nan` and `inf` are numbers; the record refuses them.
+_REAL = re.compile(r"-?([0-9]{1,40}\.?[0-9]{0,999}|\.[0-9]{1,999})([eE][-+]?[0-9]{1,4})?|nan|-?inf")
+# What would end the name of a role in a cell of pairs.
 _SPECIAL = re.compile(r"[\s=%]")
 _BITS = (
     "footprint_bits",
@@ -137,10 +140,10 @@ def read_table(path: str | os.PathLike[str]) -> Iterator[Run | str]:
     """
     try:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
-        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-        columns = _columns(path, next(rows, []))
-        for cells in rows:
-            place = f"{path}, line {rows.line_num}"
+        rows = _rows(text)
+        columns = _columns(path, next(rows, (0, []))[1])
+        for line, cells in rows:
+            place = f"{path}, line {line}"
             if not cells:
                 continue
             if len(cells) != len(columns):
@@ -153,6 +156,20 @@ def read_table(path: str | os.PathLike[str]) -> Iterator[Run | str]:
                 yield f"{place}: {error}"
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecordError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of the line and cells of each row; a cell may be as long as the table."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        usual = csv.field_size_limit(MOST_BYTES)  # of the whole process, so not for longer
+        try:
+            cells = next(rows, None)
+        finally:
+            csv.field_size_limit(usual)
+        if cells is None:
+            return
+        yield rows.line_num, cells
 
 
 def _columns(path: str | os.PathLike[str], columns: Sequence[str]) -> Sequence[str]:
@@ -174,7 +191,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def _record(given: Mapping[str, str]) -> RunRecord:
     values: dict[str, Any] = {name: given.get(name, "") for name in ("scheme", "network", "data")}
-    values |= {name: given[name] for name in ("rounding", "status") if name in given}
+    texts = ("rounding", "status", "data_fingerprint")
+    values |= {name: given[name] for name in texts if name in given}
     values["seed"] = _number(given, "seed", int)
     values |= {name: _number(given, name, int) for name in _BITS if name in given}
     for name in ("accuracy", "footprint_bits", "baseline_footprint_bits"):
@@ -215,6 +233,8 @@ def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float]) 
     text = given.get(name, "")
     try:
         if kind is int and not _WHOLE.fullmatch(text):
+            raise ValueError
+        if kind is float and not _REAL.fullmatch(text):
             raise ValueError
         return kind(text)
     except ValueError:

@@ -93,9 +93,10 @@ class Group:
 def group_runs(runs: Sequence[Run], by_seed: bool = True) -> tuple[list[Group], list[str]]:
     """Take runs together whose configurations differ in the seed only.
 
-    Runs of one group agree in data, network, scheme, status and `setting_key` (the configuration
-    without the seed). Their formats may differ, because each run chooses its own from its data;
-    so may, with rules that depend on the data, their footprints, and then the mean counts.
+    Runs of one group agree in data, network, scheme, rounding, status and `setting_key` (the
+    configuration without the seed). Their formats may differ, because each run chooses its own
+    from its data; so may, with rules that depend on the data, their footprints, and then the mean
+    counts.
 
     Args:
         runs: In any order.
@@ -109,8 +110,8 @@ def group_runs(runs: Sequence[Run], by_seed: bool = True) -> tuple[list[Group], 
     found: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         record = run.record
-        key = (record.data, record.network, record.scheme, record.status, setting_key_of(record))
-        found[key].append(run)
+        about = record.data, record.network, record.scheme, record.rounding or "", record.status
+        found[*about, setting_key_of(record)].append(run)
     groups = [
         Group(tuple(sorted(members, key=lambda run: (run.record.seed, run.path))))
         for members in found.values()

@@ -139,7 +139,7 @@ def _of_group(
         if point.drop > max_drop + 1e-9:
             break
         smallest = point.word_length
-    return Significance(name, role, tuple(sorted(paths)), _values(runs[0]), points, smallest)
+    return Significance(name, role, tuple(sorted(paths)), _values(runs, role), points, smallest)
 
 
 def _point(word_length: int, runs: list[RunRecord]) -> SweepPoint:
@@ -150,7 +150,14 @@ def _point(word_length: int, runs: list[RunRecord]) -> SweepPoint:
     return SweepPoint(word_length, mean, deviation, statistics.fmean(drops), len(runs))
 
 
-def _values(run: RunRecord) -> int:
-    """How many numbers are in fixed point: each has saved 32 bits less its word length."""
-    (length,) = {length for given in run.word_lengths.values() for length in given}
-    return round((run.baseline_footprint_bits - run.footprint_bits) / (FLOAT_BITS - length))
+def _values(runs: list[RunRecord], role: str) -> int:
+    """How many numbers are in fixed point: each has saved 32 bits less its word length.
+
+    With 32 bits nothing is saved: where there is nothing else, all numbers of the role count.
+    """
+    for run in runs:
+        (length,) = {length for given in run.word_lengths.values() for length in given}
+        if length != FLOAT_BITS:
+            saved = run.baseline_footprint_bits - run.footprint_bits
+            return round(saved / (FLOAT_BITS - length))
+    return round(runs[0].footprint_bits_by_role.get(role, 0) / FLOAT_BITS)

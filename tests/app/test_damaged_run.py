@@ -21,7 +21,7 @@ from qspinn.records import comparable, write_record
 
 NO_STORE = "baselines.dir=null"
 TWO_EPOCHS = ("trainer.max_epochs=2", "quantization.scheme=none")
-FAST, SLOW = 300, 2000
+FAST, SLOW = 300, 1000
 
 
 @pytest.fixture(scope="module")

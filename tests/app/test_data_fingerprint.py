@@ -79,6 +79,18 @@ def test_a_copy_elsewhere_is_the_same_data(composed, recordings, tmp_path):
     assert len(list((tmp_path / "store").glob("*/baseline.json"))) == 1
 
 
+def test_a_finished_run_is_reported_when_its_data_are_gone(composed, recordings, tmp_path):
+    def config():
+        settings = (*NMNIST, "quantization.scheme=none", "data.cache=null", "baselines.dir=null")
+        return composed(*settings, f"data.root={recordings}")
+
+    first = train(config(), tmp_path / "run")
+    shutil.rmtree(recordings)
+    assert train(config(), tmp_path / "run").created == first.created
+    with pytest.raises(ConfigurationError, match=r"data: nmnist: no folder Train"):
+        train(config(), tmp_path / "another")
+
+
 @pytest.mark.parametrize("change", ["one bit", "one file less", "another name", "labels"])
 def test_every_change_of_the_files_counts(composed, recordings, change):
     from qspinn.data import NMNIST as Recordings

@@ -75,3 +75,26 @@ def test_the_others_are_selected_from(run_select, tmp_path, make_record):
     assert values[0]["winner"] == values[1]["winner"]
     again = run_select("runs=chosen/selection.csv")
     assert again[1].startswith("Records: 2 read, 0 skipped")
+
+
+def test_errors_are_one_harmless_line(run_select, tmp_path):
+    """What ends a selection is shown as harmlessly as what is passed over."""
+    table = tmp_path / "table.csv"
+    table.write_text("a\x1b[2J\u202e" + "b" * 100_000 + ",c\n1,2\n")
+    code, out, err = run_select(f"runs={table}")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"select.py: {table}: no table of runs.")
+    assert "a\\x1b[2J\\u202eb" in err
+    assert len(err.splitlines()) == 1
+    assert len(err) < 2000
+
+
+def test_a_reward_runs_no_command(run_select, tmp_path, make_record):
+    write_record(make_record(baseline_accuracy=0.98), tmp_path / "runs" / "record.json")
+    mark = tmp_path / "executed"
+    override = f"reward={{_target_:os.system,command:'touch {mark}'}}"
+    code, _, err = run_select("runs=runs", override)
+    assert code == 1
+    assert "os.system" in err
+    assert "Traceback" not in err
+    assert not mark.exists()

@@ -4,14 +4,23 @@ import io
 import json
 import os
 import resource
+import shutil
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qspinn.data.arrays import file_digest
 from qspinn.data.events import Events
-from qspinn.data.frame_set import FrameSettings, Recordings, load_frame_set
+from qspinn.data.frame_set import (
+    FrameSet,
+    FrameSettings,
+    Recordings,
+    fingerprint,
+    load_frame_set,
+)
 from qspinn.data.gesture_events_np import events_np_recordings
 from qspinn.data.gesture_files import GestureFilesError
 from tests.mutations import mutations
@@ -128,6 +137,32 @@ def test_a_bomb_is_refused_without_memory(sample):
         read(sample)
 
 
+def test_a_compression_that_unpacks_at_once_is_refused(sample):
+    packed(sample, npy((100 << 17,), data=bytes(100 << 20)), zipfile.ZIP_BZIP2)
+    content = bytearray(sample.read_bytes())
+    size = content.index(b"PK\x01\x02") + 24  # of the times in the directory: a small number
+    content[size : size + 4] = (1000).to_bytes(4, "little")
+    sample.write_bytes(content)
+    with pytest.raises(GestureFilesError, match=r"t\.npy is compressed by method 12"):
+        read(sample)
+
+
+def test_memory_is_taken_for_what_is_there_not_for_what_is_said(sample):
+    """A header and a directory agree on 200 MB of which the archive holds nothing."""
+    packed(sample, npy((200 << 17,)), zipfile.ZIP_DEFLATED)
+    content = bytearray(sample.read_bytes())
+    size = content.index(b"PK\x01\x02") + 24
+    content[size : size + 4] = (128 + (200 << 20)).to_bytes(4, "little")
+    sample.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(GestureFilesError, match=r"user01_led_0\.npz: "):
+            read(sample)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "sparse", "encrypted", "text"])
 def test_what_is_no_archive_is_refused_at_once(sample, kind):
     content = bytearray(sample.read_bytes())
@@ -154,6 +189,8 @@ def test_what_is_no_archive_is_refused_at_once(sample, kind):
         ({"y": np.full(50, -1)}, "y"),
         ({"p": np.full(50, 2)}, "p"),
         ({"t": np.full(50, 2**63 - 1, np.uint64) * 2}, "t"),
+        ({"t": np.array([2**63 - 1] * 49 + [-(2**63)])}, "expected t of 0 to"),
+        ({"t": np.arange(-50, 0)}, "expected t of 0 to"),
         ({"x": np.zeros(49, np.int64)}, "x|length|events"),
     ],
 )
@@ -243,3 +280,87 @@ def test_what_is_no_file_of_a_cache_is_refused(cache, name, kind):
         return
     with pytest.raises(ValueError, match="this cache of frames was damaged"):
         cached(cache.parent)
+
+
+def test_large_frames_that_were_changed_by_hand_are_refused(cache, monkeypatch):
+    """Their contents are compared where their time of change is another: a copy serves."""
+    monkeypatch.setattr("qspinn.data.frame_digests.MOST_DIGESTED", 0)
+    before = cached(cache.parent).frames.copy()
+    os.utime(cache / "frames.npy", ns=(1, 1))
+    assert np.array_equal(cached(cache.parent).frames, before)
+    frames = np.load(cache / "frames.npy", mmap_mode="r+")
+    frames[0, 0, 0, 0, 0] += 1
+    frames.flush()
+    del frames
+    with pytest.raises(ValueError, match=r"frames\.npy has changed since it was written"):
+        cached(cache.parent)
+
+
+def test_large_frames_that_are_as_they_were_written_are_not_read(cache, monkeypatch):
+    digested = []
+
+    def digest(path):
+        digested.append(path.name)
+        return file_digest(path)
+
+    monkeypatch.setattr("qspinn.data.frame_digests.MOST_DIGESTED", 0)
+    monkeypatch.setattr("qspinn.data.frame_digests.file_digest", digest)
+    cached(cache.parent)
+    assert digested == ["settings.json", "labels.npy", "is_test.npy", "groups.npy"]
+
+
+def test_a_sparse_file_of_settings_is_not_read(cache):
+    os.truncate(cache / "settings.json", 3 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"settings\.json says other settings"):
+            cached(cache.parent)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_cache_that_may_not_be_read_is_not_said_to_be_damaged(cache, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("qspinn.data.frame_digests.file_digest", refuse)
+    with pytest.raises(ValueError, match=r"cannot be read \(PermissionError: Permission denied\)"):
+        cached(cache.parent)
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_folder_in_the_place_of_a_cache_is_refused_before_the_work(cache, kind):
+    shutil.rmtree(cache)
+    if kind == "file":
+        cache.touch()
+    else:
+        cache.symlink_to("nowhere")
+    calls = []
+    with pytest.raises(ValueError, match="expected a folder of frames, found something else"):
+        cached(cache.parent, calls)
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.array([0, -1])}, "label -1: write classes from 0 on"),
+        ({"labels": np.array([0.0, 1.0])}, r"labels are float64 \[2\]: write int64 \[2\]"),
+        ({"is_test": np.array([0, 1])}, r"is_test are int64 \[2\]: write bool \[2\]"),
+        ({"is_test": np.array([True])}, r"is_test are bool \[1\]: write bool \[2\]"),
+        ({"groups": np.arange(3)}, r"groups are int64 \[3\]: write int64 \[2\]"),
+    ],
+)
+def test_labels_split_and_groups_that_cannot_be_are_refused(changes, message):
+    sound = {"labels": np.arange(2), "is_test": np.array([False, True]), "groups": np.arange(2)}
+    with pytest.raises(ValueError, match=message):
+        Recordings(**{**sound, **changes}, read=list)
+    with pytest.raises(ValueError, match=message):
+        FrameSet(np.zeros((2, 1, 2, 1, 1), np.uint16), **{**sound, **changes})
+
+
+def test_a_name_that_is_no_utf8_counts_in_the_key_of_a_cache(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.bin"))
+    path.touch()
+    assert len(fingerprint([path], tmp_path)) == 64

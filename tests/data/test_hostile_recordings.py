@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -155,8 +156,49 @@ def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("qspinn.data.idx.MOST_BYTES", 1 << 20)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(struct.pack(">HBB1I", 0, 8, 1, 1 << 21) + bytes(1 << 21)))
-    with pytest.raises(IDXError, match=r"unpacks to more than 1,048,576 bytes"):
+    with pytest.raises(IDXError, match=r"asks for 2,097,160 bytes, at most 1,048,576"):
         read_idx(path)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_image_file_is_not_read_beyond_its_header(tmp_path, pack):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(pack(struct.pack(">HBB1I", 0, 8, 1, 1) + bytes(64 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(IDXError, match=r"ubyte: at least \d+ bytes, but .* asks for 9"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_memory_is_not_taken_for_what_only_the_header_says(tmp_path, pack):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(pack(struct.pack(">HBB1I", 0, 8, 1, 2_000_000_000) + bytes(1000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(IDXError, match=r"ubyte: 1008 bytes, but .* asks for 2000000008"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("sizes", [(0, 2**32 - 1, 2**32 - 1), (2**32 - 1,) * 3, (1,) * 33])
+def test_shapes_that_no_array_has_are_refused(tmp_path, sizes):
+    path = tmp_path / "labels"
+    path.write_bytes(struct.pack(f">HBB{len(sizes)}I", 0, 8, len(sizes), *sizes))
+    with pytest.raises(IDXError, match="labels: "):
+        read_idx(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_image_file_is_refused_at_once(tmp_path, kind):
+    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "labels")
+    with pytest.raises(IDXError, match="labels: it is no regular file"):
+        read_idx(tmp_path / "labels")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -192,8 +192,9 @@ def test_very_deep_folders_are_looked_through(tmp_path, sound, deep):
     content = sound.read_bytes()
     sound.unlink()
     deep("d", 1200, content)
-    (found,) = find_outcomes(tmp_path)
-    assert read_record(found).network == "conv_snn"
+    for root in (tmp_path, f"{tmp_path}/**", f"{tmp_path}/**/record.json", f"{tmp_path}/**/d"):
+        (found,) = find_outcomes(root)
+        assert read_record(found).network == "conv_snn"
 
 
 def test_what_cannot_be_looked_into_is_told(tmp_path, sound, deep):
@@ -205,6 +206,10 @@ def test_what_cannot_be_looked_into_is_told(tmp_path, sound, deep):
     found = list(find_outcomes(tmp_path, lambda folder, error: told.append(error)))
     assert [error.strerror for error in told] == ["File name too long"]
     assert found == [str(sound), str(tmp_path / "loops" / "record.json")]
+    told.clear()
+    pattern = f"{tmp_path}/**/record.json"
+    assert set(find_outcomes(pattern, lambda folder, error: told.append(error))) == set(found)
+    assert [error.strerror for error in told] == ["File name too long"]
     with pytest.raises(RecordError, match="cannot be read"):
         read_record(found[1])
 

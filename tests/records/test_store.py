@@ -209,6 +209,26 @@ def test_globs_files_and_lists_without_repetition(tree):
     assert len(found) == 4
 
 
+def test_two_stars_stand_for_any_depth(tree, monkeypatch):
+    everything = [f"{name}/record.json" for name in ("a/deep/er", "b/0", "b/1", "c")]
+    link = tree / "z"
+    link.symlink_to("b")
+    (tree / ".hidden" / "0").mkdir(parents=True)
+    (tree / ".hidden" / "0" / RECORD_NAME).touch()
+    (tree / "[x]" / "0").mkdir(parents=True)
+    (tree / "[x]" / "0" / RECORD_NAME).touch()
+    monkeypatch.chdir(tree)
+    for start in (f"{tree}/", "", "./"):
+        found = [os.path.relpath(path, tree) for path in find_records(f"{start}**/record.json")]
+        assert found == ["[x]/0/record.json", *everything], start
+    assert relative(find_records(f"{tree}/a/**"), tree) == everything[:1]
+    assert relative(find_records(f"{tree}/**/*"), tree)[0] == "[x]/0/record.json"
+    found = relative(find_records(f"{tree}/**/0/**/record.json"), tree)
+    assert found == ["[x]/0/record.json", "b/0/record.json"]
+    assert relative(find_records(f"{tree}/**/deep/e?"), tree) == everything[:1]
+    assert relative(find_records(f"{tree}/**/**/c"), tree) == everything[3:]
+
+
 def test_a_folder_whose_name_looks_like_a_glob(tree):
     (tree / "c").rename(tree / "[x]")
     assert relative(find_records(f"{tree}/[x]"), tree) == ["[x]/record.json"]

@@ -1,15 +1,20 @@
 """Tables of runs: what is written is read back as it was, and what is damaged is named."""
 
+import csv
+import io
 import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from qspinn.records import RecordError, RunRecord, config_hash
+from qspinn.report import print_footprint, print_selection
 from qspinn.report.front import draw_front, save_figure
+from qspinn.report.significance import print_significance
 from qspinn.report.table import read_table, write_table
-from qspinn.selection import LinearReward, Run, Target, select
+from qspinn.selection import LinearReward, Run, Target, select, significance
 from tests.mutations import mutations
 
 FAST, MANY = 400, 8000
@@ -54,13 +59,14 @@ def kept(record):
         "data",
     )
     more = ("baseline_footprint_bits_by_role", "training_footprint_bits", "seed", "scheme")
+    more += ("data_fingerprint", "status", "rounding", "baseline_accuracy")
     return {name: getattr(record, name) for name in (*names, *more)}
 
 
 @given(roles=st.lists(NAMES, min_size=1, max_size=5, unique=True), network=NAMES, data=NAMES)
 def test_any_names_are_read_back(tmp_path_factory, roles, network, data):
     path = tmp_path_factory.mktemp("table") / "t.csv"
-    record = record_of(roles, network=network, data=data)
+    record = record_of(roles, network=network, data=data, rounding=data, data_fingerprint=network)
     write_table(selection_of(record), path)
     (run,) = read_table(path)
     assert kept(run.record) == kept(record)
@@ -111,6 +117,29 @@ def test_numbers_are_written_as_people_write_them(table, cell):
     assert "column 'footprint_bits'" in told
 
 
+@pytest.mark.parametrize("cell", ["0.9_5", " 0.9", "٠.٩", "0x1p-1", "infinity", "0,9", "."])
+def test_accuracies_are_written_as_people_write_them(table, cell):
+    lines = list(csv.reader(io.StringIO(table.read_text())))
+    lines[1][lines[0].index("accuracy")] = cell
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    table.write_text(text.getvalue())
+    told, other = read_table(table)
+    assert "column 'accuracy'" in told
+    assert other.record.accuracy == 0.8
+
+
+def test_cells_may_be_longer_than_python_expects(tmp_path):
+    """The csv module gives up beyond 128 Ki characters: the whole table would be unreadable."""
+    usual = csv.field_size_limit()
+    roles = [f"role {index} of many, {'x' * 60}" for index in range(4000)]
+    record = record_of(roles, network="n" * 200_000)
+    path = write_table(selection_of(record), tmp_path / "t.csv")
+    (run,) = read_table(path)
+    assert kept(run.record) == kept(record)
+    assert csv.field_size_limit() == usual
+
+
 @pytest.mark.parametrize("kind", ["pipe", "huge"])
 def test_what_is_no_table_is_refused_at_once(tmp_path, kind):
     path = tmp_path / "t.csv"
@@ -130,3 +159,48 @@ def test_names_with_dollar_signs_are_no_formulas(tmp_path):
     record = record_of(["weight"], rounding=r"$\nonsense{$", network="$x$")
     save_figure(draw_front(selection_of(record)), tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 1000
+
+
+def printed(function, *values):
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    function(*values, console=console)
+    return console.file.getvalue()
+
+
+HARD = "[/x] [red]a[b] :smile: [link=file:///x]"
+
+
+def test_brackets_in_names_are_no_marks(tmp_path):
+    """Rich takes `[red]` for a colour, and an end without a beginning for an error."""
+    formats = {HARD: {"role": HARD, "format": "Q0.7", "rounding": "n", "overflow": "s"}}
+    values = {"network": HARD, "data": HARD, "rounding": HARD, "formats": formats}
+    record = record_of([HARD], baseline_accuracy=0.95, word_lengths={HARD: [8]}, **values)
+    found, _ = significance([record])
+    assert printed(print_footprint, record).count(HARD) == 4
+    assert printed(print_selection, selection_of(record)).count(HARD) == 1
+    assert printed(lambda console: print_significance(found, 0.01, console)).count(HARD) == 1
+
+
+def test_long_names_and_many_lines_do_not_bury_the_rest():
+    shares = {"quantized": 1, "total": 2}
+    summary = {"parameters": shares, "states": shares, "lines": ["l" * 50_000] * 5000}
+    name = "n" * 3_000_000
+    values = {"network": name, "data": name, "rounding": name, "summary": summary}
+    record = record_of([name], baseline_accuracy=0.9, **values)
+    for text in (printed(print_footprint, record), printed(print_selection, selection_of(record))):
+        assert len(text) < 3_000_000
+        assert "... and 4,800 more in the record" in text
+
+
+def test_of_thousands_of_roundings_the_first_are_drawn_apart(tmp_path):
+    """A legend with all of them would take the time, and the room."""
+    records = [
+        record_of(["w"], rounding=f"rounding {index}{'x' * 5000}", accuracy=index / 3000)
+        for index in range(3000)
+    ]
+    figure = draw_front(selection_of(*records))
+    save_figure(figure, tmp_path / "front.png")
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert len(labels) < 40
+    assert "2,970 more roundings" in labels

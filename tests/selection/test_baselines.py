@@ -87,6 +87,29 @@ def test_a_run_that_differs_otherwise_is_no_twin(run, difference):
     assert baselines(runs)[0]["itq"] is None
 
 
+def test_a_run_on_other_data_is_no_twin_and_is_noted(run):
+    """The configuration names the data, and does not say what lies there."""
+    runs = [
+        run("itq", scheme="itq", data_fingerprint="now"),
+        run("none-then", scheme="none", accuracy=0.99, data_fingerprint="then"),
+    ]
+    found, (note,) = baselines(runs)
+    assert found["itq"] is None
+    assert "the data changed between runs" in note
+    runs.append(run("none-old", scheme="none", accuracy=0.96))
+    assert baselines(runs)[0]["itq"] == 0.96
+    runs.append(run("none-now", scheme="none", accuracy=0.95, data_fingerprint="now"))
+    assert baselines(runs)[0]["itq"] == 0.95
+    runs.append(run("itq-old", scheme="itq"))
+    assert baselines(runs)[0]["itq-old"] == 0.99
+
+
+def test_that_the_data_changed_is_noted_where_nothing_is_missing(run):
+    runs = [run(name, baseline_accuracy=0.9, data_fingerprint=name) for name in "ab"]
+    assert "mnist_subset: 2" in baselines(runs)[1][0]
+    assert baselines(runs[:1] * 2)[1] == []
+
+
 def test_the_given_runs_stay_as_they_are(run):
     runs = [run("itq", scheme="itq"), run("none", scheme="none")]
     fill_baselines(runs)

@@ -53,6 +53,14 @@ def test_settings_schemes_and_broken_off_runs_stay_apart(seeds):
     assert [len(group.runs) for group in group_runs(runs, by_seed=False)[0]] == [1] * 6
 
 
+def test_roundings_stay_apart_whatever_the_keys_say(seeds):
+    runs = [
+        *seeds(800, [0.9, 0.91], rounding="nearest", config={}),
+        *seeds(800, [0.5, 0.51], rounding="truncate", config={}),
+    ]
+    assert [group.accuracy for group in group_runs(runs)[0]] == pytest.approx([0.905, 0.505])
+
+
 def test_what_a_reader_should_know_is_said(seeds, make_record):
     runs = [*seeds(800, [0.9, 0.91]), *seeds(400, [0.9])]
     assert group_runs(runs)[1] == ["the numbers of runs per setting differ (1 to 2 seeds)"]

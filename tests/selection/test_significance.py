@@ -41,6 +41,14 @@ def swept(make_record):
     return make
 
 
+def test_a_role_in_fixed_point_of_32_bits_saves_nothing_and_counts(swept):
+    (weight,), _ = significance([swept("weight", 32, 0.9), swept("weight", 4, 0.8)])
+    assert (weight.values, [point.word_length for point in weight.points]) == (90, [4, 32])
+    alone = swept("weight", 32, 0.9)
+    (weight,), _ = significance([alone])
+    assert weight.values == 3200 // 32
+
+
 def test_the_table_is_what_was_measured(swept):
     records = [
         swept("weight", 2, 0.5),
