@@ -3,10 +3,13 @@
     python benchmarks/kills.py                            # 50 times SIGKILL over five runs
     python benchmarks/kills.py --signal TERM --kills 20   # and the exit codes
     python benchmarks/kills.py --signal INT --kills 20
+    python benchmarks/kills.py --kills 5 --only STDP      # one of the five
 
 Each of five tiny runs is done once undisturbed. Then it is started in a new folder, ended after a
 random part of the time that it took, started again, and so on; in the end it is left alone. Every
-record must equal that of the undisturbed run, but for times and dates.
+record must equal that of the undisturbed run, but for times and dates. What SIGTERM and SIGINT end
+must exit with 143 and 130, and leave neither a traceback nor a failure.json. These two are sent
+when the program handles signals, which it does as soon as Python itself has started.
 """
 
 from __future__ import annotations
@@ -120,12 +123,40 @@ def end(case: Case, folder: Path, number: signal.Signals, chance: random.Random)
     """Start the case and end all its commands at a random moment."""
     processes = start(case, folder)
     time.sleep(chance.random() * case.seconds)
+    if number != signal.SIGKILL:
+        for process in processes:
+            wait_for_handler(process)
     for process in processes:
         process.send_signal(number)
     for process in processes:
         code = process.wait(timeout=300)
         case.codes[code] = case.codes.get(code, 0) + 1
     case.ended += 1
+
+
+def wait_for_handler(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process handles SIGTERM, or has ended, where Linux says so."""
+    status, mask = Path(f"/proc/{process.pid}/status"), 1 << (signal.SIGTERM - 1)
+    while process.poll() is None:
+        try:
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        except OSError:
+            return
+        if int(lines.get("SigCgt", "0"), 16) & mask:
+            return
+        time.sleep(0.01)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """What no signal but SIGKILL may leave: errors."""
+    found = [f"{path} was written" for path in folder.rglob("failure.json")]
+    logs = [folder / "output.log", *folder.rglob("output.txt")]
+    found += [
+        f"{path} has a traceback"
+        for path in logs
+        if path.exists() and "Traceback" in path.read_text(encoding="utf-8", errors="replace")
+    ]
+    return found
 
 
 def finish(case: Case, folder: Path, expected: dict[str, object]) -> None:
@@ -147,13 +178,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=[case.name for case in cases()], help="one of the runs")
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")
     options = parser.parse_args()
     number = signal.Signals[f"SIG{options.signal}"]
     # A shell starts what runs in the background with SIGINT ignored, which children inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(options.folder or tempfile.mkdtemp(prefix="kills-")).absolute()
-    chance, chosen = random.Random(options.seed), cases()
+    chance = random.Random(options.seed)
+    chosen = [case for case in cases() if options.only in (None, case.name)]
     expected = {}
     for index, case in enumerate(chosen):
         for time_of in ("first", "whole"):  # the first one compiles what the others find compiled
@@ -174,6 +207,8 @@ def main() -> None:
         for _ in range(min(IN_A_ROW, left)):
             end(case, place, number, chance)
             left -= 1
+        if number != signal.SIGKILL:
+            case.different += left_behind(place)
         finish(case, place, expected[case.name])
         turn += 1
         print(f"{options.kills - left} of {options.kills}: {case.name}", flush=True)

@@ -1,0 +1,27 @@
+"""The script that ends runs at random moments, with a few of them."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_runs_that_are_ended_at_random_moments_record_the_same(repository, tmp_path):
+    only = "ITQ, stochastic"
+    ran = subprocess.run(
+        [sys.executable, "benchmarks/kills.py", "--only", only, "--kills", "2"],
+        cwd=repository,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    row = next(line for line in ran.stdout.splitlines() if line.startswith(f"| {only} | 2 |"))
+    codes = {code: int(count) for code, count in re.findall(r"(-?\d+): (\d+)", row)}
+    assert sum(codes.values()) == 2
+    assert set(codes) <= {"-9", "0"}
+    assert row.endswith("| 1 | 0 |")
