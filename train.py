@@ -1,7 +1,7 @@
 """Train and quantise a spiking network: the main job. See conf/train.yaml for what can be set."""
 
 from qspinn.app.outputs import protect_outputs
-from qspinn.app.signals import stop_on_signals
+from qspinn.app.signals import ending_as_stopped, stop_on_signals
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     protect_outputs()
@@ -23,5 +23,6 @@ def run(config: DictConfig) -> float:
 
 if __name__ == "__main__":
     announce_launcher()
-    prepare_arguments()
-    run()
+    with ending_as_stopped():
+        prepare_arguments()
+        run()

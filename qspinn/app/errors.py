@@ -10,12 +10,13 @@ from pathlib import Path
 
 from hydra.errors import InstantiationException
 
-__all__ = ["ConfigurationError", "RunError", "is_message", "naming", "storage_trouble"]
+__all__ = ["ConfigurationError", "RunError", "is_full", "is_message", "naming", "storage_trouble"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
 # What a file system says that is full, or that may not be written to.
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class ConfigurationError(ValueError):
@@ -38,6 +39,21 @@ def storage_trouble(error: BaseException) -> str | None:
     Returns:
         A sentence; None where no error of the chain is a disk's.
     """
+    chain = _of_storage(error)
+    if not chain:
+        return None
+    # The last one came first. What a write to an open file says has no name: the next one may.
+    names = [str(one.filename) for one in reversed(chain) if one.filename is not None]
+    return f"{names[0] if names else 'a file'} cannot be written ({chain[-1].strerror})"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error came of a disk, or a quota, that is full."""
+    return any(one.errno in _FULL for one in _of_storage(error))
+
+
+def _of_storage(error: BaseException) -> list[OSError]:
+    """What disks have said, in a chain of errors that follow from it; the first one last."""
     chain: list[OSError] = []
     seen: set[int] = set()
     now: BaseException | None = error
@@ -46,11 +62,7 @@ def storage_trouble(error: BaseException) -> str | None:
         if isinstance(now, OSError) and now.errno in _STORAGE:
             chain.append(now)
         now = now.__cause__ or now.__context__
-    if not chain:
-        return None
-    # The last one came first. What a write to an open file says has no name: the next one may.
-    names = [str(one.filename) for one in reversed(chain) if one.filename is not None]
-    return f"{names[0] if names else 'a file'} cannot be written ({chain[-1].strerror})"
+    return chain
 
 
 def is_message(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import FolderError, RunFolder, identity
+from qspinn.app.signals import raise_if_stopped
 from qspinn.records import RunFailure
 
 __all__ = ["ProcessDied", "record_failure", "transportable"]
@@ -26,7 +27,11 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
         config: Of the run.
         output: Its folder.
         error: What ended it.
+
+    Raises:
+        Stopped: A signal did, and the error only follows from it.
     """
+    raise_if_stopped()
     try:
         values: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException:  # perhaps that is the error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import cast
@@ -11,12 +13,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from qspinn.app.completing import complete
-from qspinn.app.errors import ConfigurationError, RunError, is_message, storage_trouble
+from qspinn.app.errors import ConfigurationError, RunError, is_full, is_message, storage_trouble
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder_files import CHECKPOINTS
 from qspinn.app.limits import check_known_keys
 from qspinn.app.orphans import end_with_launcher
-from qspinn.app.signals import Stopped, say_on_stop
+from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
 from qspinn.app.train import train
 from qspinn.records import printable_lines
 
@@ -34,25 +36,37 @@ def main(config: DictConfig) -> float:
     output = Path(HydraConfig.get().runtime.output_dir)
     is_single = HydraConfig.get().mode is not RunMode.MULTIRUN
     if is_single:
-        say_on_stop(lambda: how_to_go_on(output))
+        say_on_stop(lambda: how_to_go_on(config, output))
     try:
         check_known_keys(config, cast(DictConfig, HydraConfig.get()))
         return run(complete(config), output)
     except ConfigurationError as error:
+        raise_if_stopped()
         if not is_single:
             record_failure(config, output, error)
             raise
         print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as error:
+        raise_if_stopped()
         shown = short(error)
+        ends = shown is not None and (is_single or (is_full(error) and _is_one_after_another()))
+        if ends:  # before what follows from it
+            print(f"error: {printable_lines(str(shown))}", file=sys.stderr)
         record_failure(config, output, error if shown is None else shown)
+        if ends:
+            raise SystemExit(1) from None
         if not is_single:
             raise transportable(shown or error) from error
-        if shown is None:
-            raise
-        print(f"error: {printable_lines(str(shown))}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise
+
+
+def _is_one_after_another() -> bool:
+    """Whether Hydra's basic launcher runs the jobs: on a full disk it would fail with the next one.
+
+    It writes the configuration of each there before the job begins, and says only its own error.
+    """
+    return str(HydraConfig.get().launcher.get("_target_", "")).endswith(".BasicLauncher")
 
 
 def run(config: DictConfig, output: Path) -> float:
@@ -70,8 +84,7 @@ def run(config: DictConfig, output: Path) -> float:
     except Stopped:
         raise
     except SystemExit as error:
-        if isinstance(error.code, int) and error.code == 2:
-            raise  # a message about the configuration was printed
+        raise_if_stopped()
         raise RunError(
             f"something in the run called sys.exit({error.code!r}) before it was done: there is "
             "no record"
@@ -91,9 +104,23 @@ def short(error: Exception) -> Exception | None:
     )
 
 
-def how_to_go_on(output: Path) -> str:
-    """Return what to do after a single run was stopped."""
-    kept = output / CHECKPOINTS
-    has_checkpoint = kept.is_dir() and any(kept.glob("*.ckpt"))
-    what = "goes on from its last checkpoint" if has_checkpoint else "starts it anew there"
-    return f"the same command with hydra.run.dir={output} {what}"
+def how_to_go_on(config: DictConfig, output: Path) -> str:
+    """Return what to do after a single run, or a search, was stopped.
+
+    Args:
+        config: What was asked for, perhaps with less than what ``conf/train.yaml`` composes.
+        output: Its folder.
+    """
+    name = str(output)
+    if not re.fullmatch(r"[\w./+@~-]+", name):  # else Hydra would take it for a list, say
+        escaped = re.sub(r"(\\*)'", r"\1\1\\'", name)
+        name = f"'{escaped}'"
+    exploration = config.get("exploration")
+    checkpoints = output / CHECKPOINTS
+    if exploration is not None and exploration.get("strategy") is not None:
+        what = "goes on with what is left"
+    elif checkpoints.is_dir() and any(checkpoints.glob("*.ckpt")):
+        what = "goes on from its last checkpoint"
+    else:
+        what = "starts it anew there"
+    return f"the same command with {shlex.quote(f'hydra.run.dir={name}')} {what}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from qspinn.records import printable_lines
 
 __all__ = ["OutputFolder", "check_output", "make_new_folder", "new_folder"]
 
+_ROOM = 65536
+"""Bytes that Hydra's files and the first of a run take."""
 _NEW = "${qspinn.new_folder:"
 
 
@@ -92,7 +95,21 @@ def check_output(key: str, value: object) -> Path:
         raise ConfigurationError(
             f"{key}={value!r}: nothing can be written in {there}: {way_out} elsewhere"
         )
+    _check_room(there, f"{way_out} elsewhere")
     return path
+
+
+def _check_room(folder: Path, way_out: str) -> None:
+    """Refuse a full disk before Hydra writes there, which would not say what it cannot write."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder}: nothing can be written there ({error.strerror}): make room, or {way_out}"
+        ) from error
 
 
 def make_new_folder(path: Path) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
+import logging
 import os
 import sys
 
-__all__ = ["protect_outputs"]
+__all__ = ["LogFile", "protect_outputs"]
 
 # What tables, bars and messages have that ASCII has not.
 _PLAIN = {
@@ -45,6 +47,30 @@ def protect_outputs() -> None:
     codecs.register_error(_HANDLER, _replace)
     sys.stdout = _protected(sys.stdout, 1)
     sys.stderr = _protected(sys.stderr, 2)
+
+
+class LogFile(logging.FileHandler):
+    """A log file that says nothing, and ends nothing, when it cannot be written.
+
+    ``conf/hydra/job_logging`` names it for Hydra. On a full disk Python's own prints a traceback
+    for each line, among which the error that matters is lost.
+    """
+
+    def __init__(self, filename: str, mode: str = "a") -> None:
+        try:
+            super().__init__(filename, mode, encoding="utf-8")
+        except OSError:
+            super().__init__(filename, mode, encoding="utf-8", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if it can be."""
+        with contextlib.suppress(OSError):  # when it is opened only now
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say what is wrong with the line, and not what is wrong with the disk."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _Forgiving(io.FileIO):

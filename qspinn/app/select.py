@@ -18,7 +18,7 @@ from qspinn.app.completing import to_plain
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.outputs import protect_outputs
 from qspinn.app.paths import from_start
-from qspinn.app.signals import say_on_stop, stop_on_signals
+from qspinn.app.signals import ending_as_stopped, say_on_stop, stop_on_signals
 from qspinn.app.sources import WANDB, Sources, read_sources
 from qspinn.records import printable, printable_lines, shortened, write_json
 from qspinn.report import print_selection
@@ -177,8 +177,9 @@ def main() -> None:
     protect_outputs()
     stop_on_signals()
     say_on_stop(lambda: "nothing was selected")
-    prepare_arguments()
-    _select()
+    with ending_as_stopped():
+        prepare_arguments()
+        _select()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="select")

@@ -5,17 +5,22 @@ Imports nothing heavy, so that it can be the first thing that a program does.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Stopped", "say_on_stop", "stop_on_signals"]
+__all__ = ["Stopped", "ending_as_stopped", "raise_if_stopped", "say_on_stop", "stop_on_signals"]
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP")
+_SECONDS = 0.05
+"""After which a signal is raised again that somebody has swallowed."""
 
 
 class Stopped(SystemExit):
@@ -28,12 +33,22 @@ class Stopped(SystemExit):
         super().__init__(128 + number)
         self.number = number
 
+    def __del__(self) -> None:
+        """Raise once more where the program goes on: a bare ``except`` somewhere has caught it."""
+        is_ours = _state.process == os.getpid() and _state.number is not None
+        # Without a frame below this one it has come to the top, and the program ends.
+        if is_ours and not _state.is_leaving and sys._getframe().f_back is not None:
+            _state.is_raised = False
+            with contextlib.suppress(RuntimeError):  # Python is ending
+                _thread.start_new_thread(_send, (self.number,))
+
 
 class _State:
     def __init__(self) -> None:
-        self.process: int | None = None
-        self.stopping: int | None = None
-        self.has_said = False
+        self.process: int | None = None  # the one that stops on signals
+        self.number: int | None = None  # of the first signal that came
+        self.is_raised = False  # and Stopped is on its way up
+        self.is_leaving = False  # it has come to the top
         self.advice: Callable[[], str] = lambda: "the same command goes on with what is left"
 
 
@@ -51,7 +66,7 @@ def stop_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
-    sys.unraisablehook = _again
+    sys.unraisablehook = _drop
 
 
 def say_on_stop(advice: Callable[[], str]) -> None:
@@ -59,31 +74,74 @@ def say_on_stop(advice: Callable[[], str]) -> None:
     _state.advice = advice
 
 
+def raise_if_stopped() -> None:
+    """Raise :class:`Stopped` where a signal came: an error that follows from it is none of a run.
+
+    Raises:
+        Stopped: A signal came to this process.
+    """
+    if _state.number is not None and _state.process == os.getpid():
+        _state.is_raised = True
+        raise Stopped(_state.number) from None
+
+
+@contextmanager
+def ending_as_stopped() -> Iterator[None]:
+    """Let the program end by the signal that came, whatever has become of :class:`Stopped` inside.
+
+    Somebody may have caught it, or raised another error while it passed.
+    """
+    try:
+        yield
+    except BaseException:
+        _state.is_leaving = _state.number is not None
+        raise_if_stopped()
+        raise
+    _state.is_leaving = _state.number is not None
+    raise_if_stopped()
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
-    del frame
     if os.getpid() != _state.process:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        _as_any_program(number, frame)
         return
-    if _state.stopping is not None:
+    if _state.is_raised or _state.is_leaving:
         os._exit(128 + number)
-    _state.stopping = number
-    if not _state.has_said:
-        _state.has_said = True
+    is_first, _state.is_raised = _state.number is None, True
+    if is_first:
+        _state.number = number
+        _ignore_children()
         _say(number)
     raise Stopped(number)
 
 
-def _again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Raise once more: Python drops an exception that is raised while it frees an object."""
-    error = unraisable.exc_value
-    if not isinstance(error, Stopped):
+def _as_any_program(number: int, frame: FrameType | None) -> None:
+    """What a forked process does: a loader of data ends quietly on Ctrl-C, if Python raises it."""
+    if number == signal.SIGINT:
+        signal.default_int_handler(number, frame)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _ignore_children() -> None:
+    """A signal to all processes ends PyTorch's loaders too, of which it would make an error."""
+    child = getattr(signal, "SIGCHLD", None)
+    if child is not None and callable(signal.getsignal(child)):
+        signal.signal(child, signal.SIG_DFL)
+
+
+def _drop(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of a stop that Python drops, as while it frees an object: it is raised again."""
+    if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
-        return
-    _state.stopping = None
-    main, number = threading.main_thread().ident, error.number
-    if main is not None:
-        threading.Timer(0.05, lambda: signal.pthread_kill(main, number)).start()
+
+
+def _send(number: int) -> None:
+    """Send the signal once more to the main thread, from another one."""
+    time.sleep(_SECONDS)
+    main = threading.main_thread().ident
+    if main is not None and not _state.is_raised and not _state.is_leaving:
+        signal.pthread_kill(main, number)
 
 
 def _say(number: int) -> None:
@@ -91,4 +149,5 @@ def _say(number: int) -> None:
     with contextlib.suppress(Exception):
         advice = _state.advice()
         text = f"\nstopped by {signal.Signals(number).name}{f': {advice}' if advice else ''}\n"
-        os.write(2, text.encode("ascii", "backslashreplace"))
+        encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+        os.write(2, text.encode(encoding, "backslashreplace"))

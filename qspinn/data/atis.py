@@ -22,6 +22,8 @@ from qspinn.data.events import Events
 EVENT_BYTES = 5
 OVERFLOW_ROW = 240
 OVERFLOW_TIME = 1 << 13
+MOST_BYTES = 64 << 20
+"""Of a recording: 13 million events."""
 
 
 class ATISError(ValueError):
@@ -49,6 +51,9 @@ def read_atis(
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: there is no such file") from None
         raise ATISError(f"{path}: {error}") from None
+    size = Path(path).stat().st_size
+    if size > MOST_BYTES:
+        raise ATISError(f"{path}: {size:,} bytes, at most {MOST_BYTES:,} are read: get it again")
     content = Path(path).read_bytes()
     if not content:
         raise ATISError(f"{path}: offset 0: expected events, found an empty file: get it again")

@@ -19,7 +19,7 @@ from qspinn.data.gesture_files import GestureFilesError, Sample, listed, npz_fil
 from qspinn.data.gesture_labels import LATEST, NUM_CLASSES
 
 log = logging.getLogger(__name__)
-_FILE = re.compile(r"(user\d+_.+)_(\d+)\.npz")
+_FILE = re.compile(r"(user[0-9]{1,9}_.+)_([0-9]{1,9})\.npz")
 
 
 def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: int) -> Recordings:
@@ -53,7 +53,12 @@ def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: in
                     raise GestureFilesError(
                         f"{path}: expected a name such as user01_fluorescent_0.npz"
                     )
-                paths[Sample(part == "test", label, match[1], int(match[2]))] = path
+                sample = Sample(part == "test", label, match[1], int(match[2]))
+                if sample in paths:
+                    raise GestureFilesError(
+                        f"{path}: the same sample as {paths[sample].name}: delete one of them"
+                    )
+                paths[sample] = path
     order = sorted(paths, key=lambda sample: sample.key)
 
     def read() -> Iterator[tuple[int, Events]]:

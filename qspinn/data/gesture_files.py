@@ -20,7 +20,7 @@ from typing import IO, TypeVar
 import numpy as np
 
 from qspinn.data.aedat import parse_aedat, read_aedat
-from qspinn.data.arrays import ArrayError, check_regular, reason_of
+from qspinn.data.arrays import ArrayError, check_regular
 from qspinn.data.events import Events
 from qspinn.data.foreign_files import is_foreign
 from qspinn.data.frame_set import Recordings
@@ -34,14 +34,17 @@ from qspinn.data.gesture_labels import (
     subject_of,
 )
 from qspinn.data.splits import natural
+from qspinn.data.tar_headers import BUFFER, next_header, open_tar
 
 ARCHIVE = "DvsGesture.tar.gz"
 FOLDER = "DvsGesture"
 EVENTS_NP = "events_np"
-BUFFER = 1 << 20
 MOST_TEXT, MOST_EVENTS = 1 << 20, 1 << 31
 """Bytes of a list or label file, which has about 400, and of a recording, which has 60 million."""
 Read = TypeVar("Read")
+SMALL_EVENTS, LARGEST_RATIO = 64 << 20, 100
+"""Recordings of more bytes than the first have at most so many per byte of their archive: events
+pack to a third or so."""
 log = logging.getLogger(__name__)
 
 
@@ -236,7 +239,9 @@ def _content(path: Path) -> bytes:
 
 
 def _check_size(size: int, name: str, source: Path) -> None:
-    most = MOST_EVENTS if name.endswith(".aedat") else MOST_TEXT
+    most = MOST_TEXT
+    if name.endswith(".aedat"):  # in an archive: zeros pack to a thousandth
+        most = min(MOST_EVENTS, max(SMALL_EVENTS, LARGEST_RATIO * source.stat().st_size))
     if size > most:
         raise GestureFilesError(
             f"{source}: {name} has {size:,} bytes, at most {most:,} are read: get it again"
@@ -278,7 +283,7 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
     try:
         with (
             gzip.open(archive) as content,
-            _understood(lambda: tarfile.open(fileobj=content, mode="r|", bufsize=BUFFER)) as tar,
+            open_tar(content) as tar,
         ):
             yield _members_of(tar, content, archive)
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
@@ -291,7 +296,7 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
 def _members_of(
     tar: tarfile.TarFile, content: gzip.GzipFile, archive: Path
 ) -> Iterator[tuple[str, IO[bytes]]]:
-    while (member := _understood(tar.next)) is not None:
+    while (member := next_header(tar)) is not None:
         name = PurePosixPath(member.name).name
         if member.isfile() and _is_wanted(name) and not is_foreign(member.name):
             _check_size(member.size, name, archive)
@@ -300,11 +305,3 @@ def _members_of(
             yield name, file
     while content.read(BUFFER):  # to the checksum at the end
         pass
-
-
-def _understood(read: Callable[[], Read]) -> Read:
-    """What reads the next header gives; a damaged one makes tarfile raise other kinds as well."""
-    try:
-        return read()
-    except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise tarfile.ReadError(reason_of(error)) from None

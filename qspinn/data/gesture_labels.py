@@ -21,7 +21,9 @@ LATEST = (1 << 62) - 1
 
 TRAIN_LIST = "trials_to_train.txt"
 TEST_LIST = "trials_to_test.txt"
-_TRIAL = re.compile(r"user(\d+)_[A-Za-z0-9_\-]+\.aedat")
+_USER = r"user([0-9]{1,9})_"
+_TRIAL = re.compile(_USER + r"[A-Za-z0-9_\-]+\.aedat")
+_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,100})\s*")
 
 
 class GestureLabelError(ValueError):
@@ -97,7 +99,7 @@ def parse_trials(text: str, source: str = "list of trials") -> list[str]:
     Raises:
         GestureLabelError: A line that is no name of a recording, or one that is named twice.
     """
-    names: list[str] = []
+    names: dict[str, None] = {}  # a set that keeps the order
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         name = line.strip()
         if not name:
@@ -109,8 +111,8 @@ def parse_trials(text: str, source: str = "list of trials") -> list[str]:
             )
         if name.removesuffix(".aedat") in names:
             raise GestureLabelError(f"{source}: line {number}: {name} is listed a second time")
-        names.append(name.removesuffix(".aedat"))
-    return names
+        names[name.removesuffix(".aedat")] = None
+    return list(names)
 
 
 def subject_of(name: str) -> int:
@@ -119,7 +121,7 @@ def subject_of(name: str) -> int:
     Raises:
         GestureLabelError: The name is not of that form.
     """
-    match = re.match(r"user(\d+)_", name)
+    match = re.match(_USER, name)
     if match is None:
         raise GestureLabelError(
             f"{name}: expected a name that begins with the subject, such as user01_fluorescent"
@@ -133,7 +135,8 @@ def labels_name(name: str) -> str:
 
 
 def _number(text: str) -> int:
-    """A whole number in digits: Python would take ``1_000`` as well."""
-    if "_" in text:
-        raise ValueError(text)
-    return int(text)
+    """A whole number of the digits 0 to 9: Python would take ``1_000`` and other digits as well."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text[:60]!r} is no whole number")
+    return int(match[1])

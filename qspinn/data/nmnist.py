@@ -116,7 +116,7 @@ class NMNIST(EventDataModule):
         """All recordings: the training part first, then by class and by file name."""
         names = sorted(
             (name for part in PARTS for name in self._names(part)),
-            key=lambda name: (name.startswith("Test"), natural(name)),
+            key=lambda name: (name.startswith("Test"), natural(name), name),
         )
         labels = np.array([int(name.split("/")[1]) for name in names], np.int64)
         is_test = np.array([name.startswith("Test") for name in names], bool)
@@ -194,6 +194,7 @@ def _content(path: Path) -> bytes:
 
 def _open(archive: Path) -> zipfile.ZipFile:
     try:
+        check_regular(archive)
         return zipfile.ZipFile(archive)
     except Exception as error:  # zipfile raises many kinds on a damaged file
         raise ATISError(

@@ -44,7 +44,13 @@ def stratified_tail(labels: Indices, indices: Indices, fraction: float) -> tuple
     return indices[~is_tail], indices[is_tail]
 
 
-def natural(name: str) -> tuple[str | int, ...]:
+def natural(name: str) -> tuple[str | tuple[int, str], ...]:
     """Sort key of a name in which numbers count as numbers: ``9`` comes before ``10``."""
     parts = re.split(r"([0-9]+)", name)
-    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
+    return tuple(_value(part) if index % 2 else part for index, part in enumerate(parts))
+
+
+def _value(digits: str) -> tuple[int, str]:
+    """What sorts as the number does: Python refuses to read one of more than 4,300 digits."""
+    digits = digits.lstrip("0")
+    return len(digits), digits

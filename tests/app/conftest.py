@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -152,7 +153,7 @@ def launch(repository: Path) -> Launch:
 def launch_started(repository: Path) -> Callable[..., subprocess.Popen[str]]:
     """Return a function that starts train.py with overrides and flags, and does not wait for it."""
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "train.py", NO_STORE, *TINY, *arguments],
             cwd=repository,
@@ -160,6 +161,7 @@ def launch_started(repository: Path) -> Callable[..., subprocess.Popen[str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **options,
         )
 
     return start

@@ -162,3 +162,38 @@ def test_code_that_exits_in_a_run_is_no_success(composed, tmp_path, monkeypatch)
     monkeypatch.setattr(SupervisedLearning, "training_step", leaving)
     with pytest.raises(RunError, match=r"sys.exit\(0\) before it was done: there is no record"):
         run_job(composed(), tmp_path)
+
+
+def test_the_log_of_a_run_says_nothing_of_a_full_disk(capfd):
+    import logging
+
+    from qspinn.app.outputs import LogFile
+
+    def lines_of(place):
+        logger = logging.Logger("of a run")
+        logger.addHandler(LogFile(place))
+        logger.warning("a line")
+        logger.warning("a line with %d", "no number")
+        return capfd.readouterr().err
+
+    assert lines_of("/dev/null/cannot be opened") == ""
+    said = lines_of("/dev/full")
+    assert "TypeError" in said  # a fault of whoever logs
+    assert "OSError" not in said
+
+
+def test_a_folder_without_room_is_refused_before_hydra_writes_there(tmp_path):
+    import resource
+
+    from qspinn.app.errors import ConfigurationError
+    from qspinn.app.new_folder import check_output
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(ConfigurationError, match=r"\(File too large\): make room") as raised:
+            check_output("hydra.run.dir", str(tmp_path / "run"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(raised.value).startswith(f"{tmp_path}: nothing can be written there")
+    assert list(tmp_path.iterdir()) == []
