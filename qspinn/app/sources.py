@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from os.path import basename
+from os.path import basename, isdir
 
 from qspinn.records import (
     FAILURE_NAME,
@@ -71,7 +71,7 @@ def read_sources(roots: Sequence[str]) -> Sources:
 
 
 def _is_special(root: str) -> bool:
-    return root.startswith(WANDB) or root.lower().endswith(".csv")
+    return root.startswith(WANDB) or (root.lower().endswith(".csv") and not isdir(root))
 
 
 def _read_files(roots: Sequence[str], found: Sources) -> None:

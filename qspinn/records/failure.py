@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ class RunFailure:
         object.__setattr__(self, "config", plain("config", mapping("config", self.config)))
 
 
+_NAMES = {*(item.name for item in fields(RunFailure)), "schema_version"}
+
+
 def write_failure(failure: RunFailure, path: str | os.PathLike[str]) -> Path:
     """Write a failure atomically; `path` is the file.
 
@@ -61,10 +64,19 @@ def read_failure(path: str | os.PathLike[str]) -> RunFailure:
     """
     try:
         values = parse_json(read_regular(path).decode("utf-8-sig"))
-        if values.pop("schema_version") != FAILURE_SCHEMA_VERSION:
+        if not isinstance(values, dict):
+            raise ValueError(f"expected an object, got {type(values).__name__}")
+        if "schema_version" not in values:
+            raise ValueError("field 'schema_version' is missing: this is no failure of a run")
+        if missing := sorted(_NAMES - set(values)):
+            raise ValueError(f"field {missing[0]!r} is missing")
+        if unknown := sorted(set(values) - _NAMES):
+            raise ValueError(f"unknown field {unknown[0]!r}; known: {', '.join(sorted(_NAMES))}")
+        version = values.pop("schema_version")
+        if type(version) is not int or version != FAILURE_SCHEMA_VERSION:
             raise ValueError(f"schema_version is not {FAILURE_SCHEMA_VERSION}")
         return RunFailure(**values)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise RecordError(f"{path}: {error}") from error

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-__all__ = ["parse_json"]
+__all__ = ["check_extent", "parse_json"]
+
+SHORT = 1 << 20
+"""Characters of a text that cannot hold too much."""
+MOST_COMMAS = 2_000_000
+"""In a text, which has about as many values. A record of 64 MiB has fewer."""
 
 
 def parse_json(text: str) -> Any:
@@ -16,14 +21,25 @@ def parse_json(text: str) -> Any:
 
     Raises:
         ValueError: The text is no such JSON, is nested deeper than Python can follow, or needs more
-            memory than there is.
+            memory than there is or than makes sense.
     """
+    check_extent(text)
     try:
         return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except MemoryError:
         raise ValueError("it needs more memory than there is") from None
+
+
+def check_extent(text: str) -> None:
+    """See that the values of a text fit into memory: an empty list takes 64 bytes there.
+
+    Raises:
+        ValueError: They are too many.
+    """
+    if len(text) > SHORT and (commas := text.count(",")) > MOST_COMMAS:
+        raise ValueError(f"it has {commas:,} commas, and {MOST_COMMAS:,} at most make sense")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Any
 from qspinn.records.fields import FIELD_CHECKS
 from qspinn.records.files import read_regular
 from qspinn.records.hashing import baseline_key, setting_key
-from qspinn.records.json_text import parse_json
+from qspinn.records.json_text import check_extent, parse_json
 from qspinn.records.run_record import RunRecord, check_names
 from qspinn.records.validation import RecordError, mapping, plain
 
@@ -58,6 +58,7 @@ class RecordReader:
             raise RecordError(f"{path}: corrupt or half-written JSON ({error})") from error
 
     def _record(self, text: str) -> RunRecord:
+        check_extent(text)
         values = _cut(text, "", self._members, self._member)
         if values is None:
             return RunRecord.from_dict(parse_json(text))

@@ -121,6 +121,34 @@ def plain(field: str, value: object, depth: int = 0) -> Any:
         value: What to copy.
         depth: How many mappings and lists are around it.
     """
+    try:
+        return _copied(value, depth)
+    except _UnusualError:
+        return _named(field, value, depth)
+
+
+class _UnusualError(Exception):
+    """Something is there that has to be looked at with its name."""
+
+
+_WHOLE_TYPES = frozenset((type(None), bool, int, str))
+
+
+def _copied(value: Any, depth: int) -> Any:
+    """The copy of what is plain beyond doubt. Names of places would take most of the time."""
+    kind = type(value)
+    if kind in _WHOLE_TYPES or (kind is float and math.isfinite(value)):
+        return value
+    if depth < MOST_NESTED:
+        if kind is dict and all(type(key) is str for key in value):
+            return {key: _copied(item, depth + 1) for key, item in value.items()}
+        if kind is list:
+            return [_copied(item, depth + 1) for item in value]
+    raise _UnusualError
+
+
+def _named(field: str, value: object, depth: int) -> Any:
+    """The same with the name of each place, for the error."""
     kind = type(value)
     if value is None or kind is bool or kind is int or kind is str:
         return value
@@ -131,7 +159,7 @@ def plain(field: str, value: object, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise fail(field, value, "keys that are strings")
-        return {key: plain(f"{field}.{key}", item, depth + 1) for key, item in value.items()}
+        return {key: _named(f"{field}.{key}", item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+        return [_named(f"{field}[{index}]", item, depth + 1) for index, item in enumerate(value)]
     raise fail(field, value, "plain types only (mapping, list, string, number, boolean, null)")

@@ -154,7 +154,10 @@ def read_table(path: str | os.PathLike[str]) -> Iterator[Run | str]:
                 yield Run(given.get("path", place), _record(given))
             except RecordError as error:
                 yield f"{place}: {error}"
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        reason = error.strerror or error
+        raise RecordError(f"{path} cannot be read as a table: {reason}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise RecordError(f"{path} cannot be read as a table: {error}") from error
 
 

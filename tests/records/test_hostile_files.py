@@ -149,6 +149,28 @@ def test_what_is_nested_very_deeply_is_refused(sound, place, depth):
         read_record(sound)
 
 
+def test_a_record_that_would_fill_the_memory_is_refused(sound):
+    """Python takes 64 bytes for an empty list, of which a text has three."""
+    values = json.loads(sound.read_text()) | {"config": {"lists": "HERE"}}
+    sound.write_text(json.dumps(values).replace('"HERE"', "[" + "[]," * 20_000_000 + "[]]"))
+    with pytest.raises(RecordError, match="commas"):
+        read_record(sound)
+    member = '"x{0}": [' + "[]," * 300_000 + "[]],"
+    members = "\n    ".join(member.format(index) for index in range(10))
+    values["config"] = {"last": 1}
+    text = json.dumps(values, sort_keys=True, indent=2) + "\n"
+    sound.write_text(text.replace('"last"', f'{members}\n    "last"'))
+    with pytest.raises(RecordError, match="commas"):
+        read_record(sound)
+
+
+def test_a_record_of_ten_thousand_layers_is_read(make_record, tmp_path):
+    own = {"role": "weight", "format": "Q1.6", "rounding": "nearest", "overflow": "saturate"}
+    formats = {f"network.layers.{index}.block.convolution.weight": own for index in range(10_000)}
+    record = make_record(formats=formats)
+    assert read_record(write_record(record, tmp_path / "record.json")) == record
+
+
 def test_a_network_in_32_bits_is_as_large_as_one(make_record):
     make_record(scheme="none", bits=3200)
     with pytest.raises(RecordError, match=r"'footprint_bits': got 100 .*expected 3200"):

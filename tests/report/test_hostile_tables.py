@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import os
+import random
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from rich.console import Console
 
 from qspinn.records import RecordError, RunRecord, config_hash
 from qspinn.report import print_footprint, print_selection
+from qspinn.report.data import selection_values, significance_curves
 from qspinn.report.front import draw_front, save_figure
+from qspinn.report.page import page
 from qspinn.report.significance import print_significance
 from qspinn.report.table import read_table, write_table
 from qspinn.selection import LinearReward, Run, Target, select, significance
@@ -204,3 +208,91 @@ def test_of_thousands_of_roundings_the_first_are_drawn_apart(tmp_path):
     labels = [text.get_text() for text in legend.get_texts()]
     assert len(labels) < 40
     assert "2,970 more roundings" in labels
+
+
+HARD_NAMES = (
+    "$a$",
+    "[/]",
+    "\u200b",
+    "=1+1",
+    "_x",
+    "%20",
+    "a b",
+    "</script>",
+    "\\",
+    "\xa0",
+    "0",
+    "{}",
+)
+EDGES = (1, 2, 31, 32, 33, 800, 2**31, 2**53 + 1, 2**63 - 1)
+SHARES = (0.0, 5e-324, 0.1 + 0.2, 0.97, 1 - 2**-53, 1.0)
+
+
+def record_at_the_edges(chance):
+    """Any values that a record may have, and none that a run would leave."""
+    scheme = chance.choice(("none", "ptq", "itq"))
+    roles = chance.sample(HARD_NAMES, 2)
+    bits = chance.choice(EDGES)
+    baseline_bits = bits if scheme == "none" else chance.choice(EDGES)
+    first, second = chance.randrange(bits + 1), chance.randrange(baseline_bits + 1)
+    accuracy = chance.choice(SHARES)
+    values = {
+        "accuracy": accuracy,
+        "baseline_accuracy": chance.choice((None, accuracy)),
+        "footprint_bits": bits,
+        "baseline_footprint_bits": baseline_bits,
+        "training_footprint_bits": max(bits, chance.choice(EDGES)),
+        "footprint_bits_by_role": {roles[0]: first, roles[1]: bits - first},
+        "baseline_footprint_bits_by_role": {roles[1]: second, roles[0]: baseline_bits - second},
+        "rounding": None if scheme == "none" else chance.choice(HARD_NAMES),
+        "word_lengths": {role: sorted(set(chance.choices(EDGES, k=2))) for role in roles},
+        "network": chance.choice(HARD_NAMES),
+        "data": chance.choice(HARD_NAMES),
+        "seed": chance.choice((0, -1, 2**63 - 1, -(2**63) + 1)),
+        "data_fingerprint": chance.choice((None, *HARD_NAMES)),
+        "status": chance.choice(("completed", "interrupted")),
+        "config": {"setting": chance.randrange(4)},
+    }
+    if scheme != "none":
+        lengths = chance.choice(EDGES)
+        own = {"role": roles[0], "format": "Q0.7", "rounding": "n", "overflow": "s"}
+        values |= {"formats": {roles[1]: own}, "word_lengths": {roles[0]: [lengths]}}
+        values["baseline_accuracy"] = chance.choice((None, *SHARES))
+    return record_of(roles, scheme, **values)
+
+
+def select_at_the_edges(path, seed, count):
+    """What is selected, written and read back is selected again."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        records = [record_at_the_edges(chance) for _ in range(chance.randrange(1, 12))]
+        runs = [Run(f"run{index}", record) for index, record in enumerate(records)]
+        target = Target(
+            max_drop=chance.choice((None, 0.01, 1.0)), max_bits=chance.choice((None, 1, 1000))
+        )
+        selection = select(runs, target, LinearReward(), allow_mixed=True)
+        written = list(read_table(write_table(selection, path)))
+        by_path = {run.path: run.record for run in written}
+        assert len(by_path) == len(runs)
+        for run in runs:
+            assert kept(by_path[run.path]) == kept(run.record) | {
+                "baseline_accuracy": by_path[run.path].baseline_accuracy
+            }
+        again = select(written, target, LinearReward(), allow_mixed=True)
+        assert [row.group.path for row in again.compared] == [
+            row.group.path for row in selection.compared
+        ]
+        assert again.hypervolume == selection.hypervolume
+        printed(print_selection, selection)
+        text = page(selection, significance_curves(selection))
+        assert text.count("</script>") == 2
+        json.dumps(selection_values(selection), allow_nan=False)
+
+
+def test_selections_at_the_edges(tmp_path):
+    select_at_the_edges(tmp_path / "t.csv", 0, 60)
+
+
+@pytest.mark.slow
+def test_many_selections_at_the_edges(tmp_path):
+    select_at_the_edges(tmp_path / "t.csv", 1, 1000)
