@@ -52,7 +52,7 @@ def protect_outputs() -> None:
 class LogFile(logging.FileHandler):
     """A log file that says nothing, and ends nothing, when it cannot be written.
 
-    ``conf/train.yaml`` names it for Hydra. On a full disk Python's own prints a traceback
+    ``conf/hydra/job_logging`` names it for Hydra. On a full disk Python's own prints a traceback
     for each line, among which the error that matters is lost.
     """
 
