@@ -40,7 +40,8 @@ def without_null_groups(argument: str, folder: Path = CONFIG_FOLDER) -> str:
         ConfigurationError: null among several options of a group.
     """
     found = _GROUP.fullmatch(argument)
-    if found is None or not (folder / found["group"]).is_dir():
+    # The folder of Hydra's own groups is no group.
+    if found is None or found["group"] == "hydra" or not (folder / found["group"]).is_dir():
         return argument
     group = found["group"]
     values = [value.strip() for value in found["values"].split(",")]

@@ -11,7 +11,9 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.train import train
 from qspinn.records import read_record
 
-GROUPS = sorted(path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir())
+GROUPS = sorted(
+    path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir() and path.name != "hydra"
+)
 NEEDED = ("data", "network", "learning", "trainer", "quantization")
 
 
