@@ -35,7 +35,7 @@ __all__ = [
     "build_parts",
     "build_trainer",
     "check_seed",
-    "first_test_labels",
+    "first_test_batch",
     "first_test_samples",
     "load_data",
     "set_threads",
@@ -95,30 +95,28 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     return Parts(data, network, module)
 
 
-def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
-    """Return the first test inputs ``[count, ...]`` as the network takes them.
+def first_test_batch(data: lightning.LightningDataModule) -> Any:
+    """Return the first test batch, of the first loader if there are several.
 
     No random number is drawn.
+
+    Raises:
+        ConfigurationError: There is none.
     """
     with isolate_rng():
         data.setup("test")
-        batch = next(iter(_first_of(data.test_dataloader())))
-    return batch[0][:count]
-
-
-def _first_of(loaders: Any) -> Any:
-    """The first of several loaders, or the only one."""
-    return loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
-
-
-def first_test_labels(data: lightning.LightningDataModule) -> Any:
-    """Return the labels of the first test batch; None where a batch is no pair."""
-    with isolate_rng():
-        data.setup("test")
-        batch = next(iter(_first_of(data.test_dataloader())), None)
+        loaders = data.test_dataloader()
+        first = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+        batch = next(iter(first), None)
     if batch is None:
         raise ConfigurationError(f"data: {type(data).__name__} has no test data")
-    return batch[1] if isinstance(batch, (list, tuple)) and len(batch) == 2 else None
+    return batch
+
+
+def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
+    """Return the first test inputs ``[count, ...]`` as the network takes them."""
+    samples: Tensor = first_test_batch(data)[0][:count]
+    return samples
 
 
 def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:

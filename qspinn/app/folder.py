@@ -184,12 +184,13 @@ class RunFolder:
                     f"{error}. Delete the file to go on from the checkpoint (fresh=true deletes "
                     "only what it can read)"
                 ) from error
-            self._check_same(record.config_hash == wanted, record.config, config)
+            if record.config_hash != wanted:
+                raise self._of_another(record.config, config)
             return record
         if self.config.exists():
             saved = read_saved_config(self.config)
             if hash_of(saved) != wanted:
-                self._check_same(False, identity(saved.values()), config)
+                raise self._of_another(identity(saved.values()), config)
         elif self.last_checkpoint.exists():
             raise FolderError(
                 f"{self.path} holds a checkpoint but no config.yaml that says what it is of: "
@@ -197,30 +198,35 @@ class RunFolder:
             )
         return None
 
-    def check_data(self, config: Mapping[str, Any], fingerprint: str | None) -> None:
+    def check_data(
+        self,
+        config: Mapping[str, Any],
+        fingerprint: str | None,
+        record: RunRecord | None = None,
+    ) -> None:
         """See that what lies in the folder was computed from the same data.
 
         Args:
             config: Of the run that is to be done.
             fingerprint: Of its data; None where it is not known. Where one of the two is not
                 known, the data are the same if ``data.root`` is.
+            record: What :meth:`finished_record` has found; None: there is none.
 
         Raises:
             FolderError: The data are others, or it cannot be told.
         """
-        saved = None
-        if self.record.exists():
-            record = read_record(self.record)
+        if record is not None:
             known = record.data_fingerprint
         elif self.config.exists():
-            saved = read_saved_config(self.config)
-            known = None if saved.owner is None else saved.owner.data
+            owner = read_saved_config(self.config).owner
+            known = None if owner is None else owner.data
         else:
             return
         now = owner_of(config, fingerprint).data
         if known and known == now:
             return
-        earlier = record.config if saved is None else saved.values()
+        # Parsing the file takes time, which a run on known data has no need of.
+        earlier = read_saved_config(self.config).values() if record is None else record.config
         roots = [root_of(values) for values in (earlier, config)]
         if not (known and now) and roots[0] == roots[1]:
             return
@@ -284,12 +290,8 @@ class RunFolder:
             "another folder"
         )
 
-    def _check_same(
-        self, is_same: bool, earlier: Mapping[str, Any], config: Mapping[str, Any]
-    ) -> None:
-        if is_same:
-            return
-        raise FolderError(
+    def _of_another(self, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> FolderError:
+        return FolderError(
             f"{self.path} holds a run of another configuration "
             f"({shown(earlier, identity(config))}): write hydra.run.dir=FOLDER "
             "with another folder, or fresh=true to delete that run"

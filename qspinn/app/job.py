@@ -22,8 +22,7 @@ from qspinn.app.building import (
     build_loggers,
     build_parts,
     build_trainer,
-    first_test_labels,
-    first_test_samples,
+    first_test_batch,
 )
 from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.data_fingerprint import DataState, data_state
@@ -89,21 +88,23 @@ class Job:
             parts = build_parts(self.config)
             self.data = data_state(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.data.fingerprint)
+            batch = first_test_batch(parts.data)
             with isolate_rng():
-                check_data_fits(self.config, parts.data, first_test_labels(parts.data))
-            example = first_test_samples(parts.data, 1)
+                check_data_fits(self.config, parts.data, batch)
+            example = batch[0][:1]
             scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
             with isolate_rng(), naming("quantization"):
                 scheme.check(parts.module, example)
             table = MetricsTable(self.folder.path)
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
+        checkpoint = None
         if baseline is None:  # refused before anything is written
-            self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
+            checkpoint = self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         self.folder.save_config(self.config, self.data.fingerprint)
         self._log_config(trainer)
         if baseline is None:
-            measured = self._learn(trainer, parts, table)
+            measured = self._learn(trainer, parts, table, checkpoint)
         else:
             measured = self._restore(trainer, parts, table, baseline)
         check_finite(parts.module, "in training", not scheme.learns_in_32_bit)
@@ -176,10 +177,13 @@ class Job:
                 logger.log_hyperparams(dict(self.config))
 
     def _learn(
-        self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable
+        self,
+        trainer: lightning.Trainer,
+        parts: Parts,
+        table: MetricsTable,
+        checkpoint: Path | None,
     ) -> dict[str, float]:
         """Train, or go on with a training that was broken off, and test."""
-        checkpoint = self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         done = 0
         if checkpoint is not None:
             loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)

@@ -188,14 +188,14 @@ def _check_itq(quantization: Mapping[str, Any], epochs: Any) -> None:
 
 
 def check_data_fits(
-    config: Mapping[str, Any], data: lightning.LightningDataModule, labels: Any
+    config: Mapping[str, Any], data: lightning.LightningDataModule, batch: Any
 ) -> None:
     """Refuse data of which no batch is used, and classes that the network does not have.
 
     Args:
         config: The resolved configuration.
         data: The data, read.
-        labels: Of some test samples, as the data give them.
+        batch: The first test batch; its labels count where it is a pair.
 
     Raises:
         ConfigurationError: Names the key, the value and what to write.
@@ -209,7 +209,7 @@ def check_data_fits(
             raise _refused(
                 f"trainer.{key}", limit, f"{1 / count:.2g} or more, or 1: there are {count} batches"
             )
-    known, largest = getattr(data, "num_classes", None), _largest(labels)
+    known, largest = getattr(data, "num_classes", None), _largest_label(batch)
     for group in ("network", "learning"):
         classes = config[group].get("num_classes")
         if not _is_whole(classes):
@@ -235,7 +235,8 @@ def _length(loader: Any) -> int | None:
         return None
 
 
-def _largest(labels: Any) -> int | None:
+def _largest_label(batch: Any) -> int | None:
+    labels: Any = batch[1] if isinstance(batch, (list, tuple)) and len(batch) == 2 else None
     kind = getattr(labels, "dtype", None)
     is_list = kind is not None and not kind.is_floating_point and labels.ndim == 1 and len(labels)
     return int(labels.max()) if is_list else None

@@ -77,7 +77,8 @@ def train(config: DictConfig, output: Path) -> RunRecord:
             folder.clear(keep_output=not is_new)
         record = folder.finished_record(values)
         if record is not None:
-            folder.check_data(values, record.data_fingerprint and fingerprint_of(values))
+            known = record.data_fingerprint and fingerprint_of(values)
+            folder.check_data(values, known, record)
             print(f"{folder.record} is the record of this run already (fresh=true runs it again)")
         else:
             with quiet_lightning(), closing_wandb(values["logger"]):
