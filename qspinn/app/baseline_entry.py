@@ -224,10 +224,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 def _digest(path: Path) -> str:
     with open_regular(path) as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest_of(values: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import socket
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qspinn.app.ownership import FolderError
+from qspinn.app.ownership import FolderError, regular_descriptor
 
 __all__ = ["LOCK_NAME", "Holder", "holder_of", "locked", "try_locked"]
 
@@ -133,7 +132,7 @@ def holder_of(folder: str | os.PathLike[str]) -> Holder | None:
     """
     path = Path(folder) / LOCK_NAME
     try:
-        descriptor = _opened(path, create=False)
+        descriptor = regular_descriptor(path, os.O_RDWR)
     except OSError:
         return None
     try:
@@ -159,7 +158,7 @@ def _try(folder: Path, config: Mapping[str, Any] | None) -> int | None:
     """Take the lock of a folder, and say in it who has it; None where another one has it."""
     path = folder / LOCK_NAME
     try:
-        descriptor = _opened(path, create=True)
+        descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise FolderError(
             f"{path} cannot be opened ({error.strerror or error}), and a run locks its folder: "
@@ -189,17 +188,6 @@ def _try(folder: Path, config: Mapping[str, Any] | None) -> int | None:
         raise
     _close(descriptor)
     return None
-
-
-def _opened(path: Path, create: bool) -> int:
-    flags = os.O_RDWR | (os.O_CREAT if create else 0)
-    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):
-        flags |= getattr(os, name, 0)
-    descriptor = os.open(path, flags, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("it is no regular file")
-    return descriptor
 
 
 def _take(descriptor: int) -> bool:

@@ -8,8 +8,9 @@ import os
 import re
 import stat
 from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from qspinn.app.errors import ConfigurationError
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_checkpoint",
     "is_sealed",
     "open_regular",
+    "regular_descriptor",
     "seal",
     "unseal",
 ]
@@ -80,20 +82,28 @@ class Owner:
             raise ValueError(str(error)) from error
 
 
-def open_regular(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
-    """Open a file that is one, neither a link nor a pipe or a device.
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file that is one, neither a link nor a pipe or a device, to read it.
 
     Raises:
         OSError: It cannot be opened, or is something else.
     """
-    flags |= (
-        getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    )
-    descriptor = os.open(path, flags)
+    return open(regular_descriptor(path, os.O_RDONLY), "rb")
+
+
+def regular_descriptor(path: Path, flags: int) -> int:
+    """Open a file as :func:`open_regular` does, with flags of :func:`os.open`.
+
+    Raises:
+        OSError: As above.
+    """
+    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError("it is no regular file")
-    return open(descriptor, "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "r+b")
+    return descriptor
 
 
 def seal(path: Path, owner: Owner) -> None:
@@ -181,13 +191,13 @@ def check_checkpoint(path: Path, owner: Owner) -> None:
         raise FolderError(f"{path} is a checkpoint of a run on other data: {way_out}")
 
 
-def _tail(file: BinaryIO) -> bytes:
+def _tail(file: IO[bytes]) -> bytes:
     length = file.seek(0, os.SEEK_END)
     file.seek(max(0, length - _LONGEST_SEAL))
     return file.read()
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: IO[bytes]) -> str:
     """SHA-256 of all bytes before the one that is written at the end."""
     left = file.seek(0, os.SEEK_END) - 64
     file.seek(0)

@@ -25,7 +25,7 @@ from qspinn.data.aedat_packets import (
     end_of_header,
     polarity_packets,
 )
-from qspinn.data.arrays import ArrayError, check_regular
+from qspinn.data.arrays import require_regular
 from qspinn.data.atomic import atomic_file
 from qspinn.data.event_order import MAX_DISORDER, DisorderError, ordered_events
 from qspinn.data.events import CHUNK, Events
@@ -55,12 +55,7 @@ def read_aedat(path: str | Path, **settings: Any) -> Events:
         AEDATError: See :func:`parse_aedat`.
     """
     path = Path(path)
-    try:
-        check_regular(path)
-    except ArrayError as error:
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: there is no such file") from None
-        raise AEDATError(f"{path}: {error}") from None
+    require_regular(path, AEDATError)
     if path.stat().st_size == 0:
         return parse_aedat(b"", source=str(path), **settings)  # an empty file cannot be mapped
     return parse_aedat(np.memmap(path, np.uint8, "r").data, source=str(path), **settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
 import os
 import stat
@@ -18,12 +17,12 @@ import numpy.typing as npt
 __all__ = [
     "ArrayError",
     "check_regular",
-    "file_digest",
     "open_member",
     "read_array",
     "read_arrays",
     "read_up_to",
     "reason_of",
+    "require_regular",
 ]
 
 _HEADERS = {
@@ -95,10 +94,19 @@ def check_regular(path: Path) -> None:
         raise ArrayError("it is no regular file")
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def require_regular(path: Path, refused: type[ValueError]) -> None:
+    """The same for who names the file in errors.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: Of the kind ``refused``: it is something else.
+    """
+    try:
+        check_regular(path)
+    except ArrayError as error:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise refused(f"{path}: {error}") from None
 
 
 def read_up_to(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:

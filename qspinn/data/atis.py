@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qspinn.data.arrays import ArrayError, check_regular
+from qspinn.data.arrays import require_regular
 from qspinn.data.event_order import MAX_DISORDER, DisorderError, ordered_events
 from qspinn.data.events import Events
 
@@ -45,12 +45,7 @@ def read_atis(
         FileNotFoundError: There is no such file.
         ATISError: See :func:`parse_atis`.
     """
-    try:
-        check_regular(Path(path))
-    except ArrayError as error:
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path}: there is no such file") from None
-        raise ATISError(f"{path}: {error}") from None
+    require_regular(Path(path), ATISError)
     size = Path(path).stat().st_size
     if size > MOST_BYTES:
         raise ATISError(f"{path}: {size:,} bytes, at most {MOST_BYTES:,} are read: get it again")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MOST_DIGESTED", "array_fingerprint", "content_fingerprint"]
+__all__ = ["MOST_DIGESTED", "array_fingerprint", "content_fingerprint", "file_digest"]
 
 MOST_DIGESTED = 256 << 20
 """Bytes of a data set that are read, about a third of a second, to see whether they changed."""
@@ -42,12 +42,17 @@ def content_fingerprint(
     for (name, path), state in zip(named, states, strict=True):
         about = [os.fsencode(name).hex(), str(state.st_size)]
         if is_small:
-            with open(path, "rb") as file:
-                about.append(hashlib.file_digest(file, "sha256").hexdigest())
+            about.append(file_digest(path))
         else:
             about.append(str(state.st_mtime_ns))
         digest.update((" ".join(about) + "\n").encode())
     return f"{'content' if is_small else 'files'}-{digest.hexdigest()}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def array_fingerprint(*arrays: npt.NDArray[np.generic]) -> str:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qspinn.data.arrays import check_regular, file_digest
+from qspinn.data.arrays import check_regular
+from qspinn.data.fingerprint import MOST_DIGESTED, file_digest
 
 FRAMES, DIGESTS, SETTINGS = "frames.npy", "sha256.json", "settings.json"
 SMALL_FILES = (SETTINGS, "labels.npy", "is_test.npy", "groups.npy")
-MOST_DIGESTED = 256 << 20
-"""Bytes of frames that are digested wherever a cache is opened: a third of a second. Larger ones
-are digested, about 1.3 s/GB, only if their time of change is not the one that was noted when they
-were written: they were copied, or changed by hand."""
 MOST_BYTES = 1 << 16
 """Of the file of digests, which has a few hundred."""
 _TIME = "time of frames.npy"
@@ -27,6 +24,10 @@ def write_digests(folder: Path) -> None:
 
 def check_digests(folder: Path, settings: str) -> None:
     """See that the files are what was written, for the given settings.
+
+    Frames of more than :data:`MOST_DIGESTED` bytes are digested, about 1.3 s/GB, only if their time
+    of change is not the one that was noted when they were written: they were copied, or changed by
+    hand.
 
     Args:
         folder: The cache.

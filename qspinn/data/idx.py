@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qspinn.data.arrays import ArrayError, check_regular, read_up_to
+from qspinn.data.arrays import read_up_to, require_regular
 
 ELEMENT_TYPES: dict[int, str] = {
     0x08: "u1",
@@ -107,12 +107,7 @@ def _header(content: bytes, source: str) -> tuple[tuple[int, ...], np.dtype[np.g
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
-        check_regular(path)
-    except ArrayError as error:
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: there is no such file") from None
-        raise IDXError(f"{path}: {error}") from None
+    require_regular(path, IDXError)
     with open(path, "rb") as file:
         begin = file.read(LONGEST_HEADER)
         if begin[:2] != GZIP:

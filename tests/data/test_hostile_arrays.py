@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qspinn.data.arrays import file_digest
 from qspinn.data.events import Events
+from qspinn.data.fingerprint import file_digest
 from qspinn.data.frame_set import (
     FrameSet,
     FrameSettings,
