@@ -70,7 +70,11 @@ def _import_names(name: str, path: Path) -> set[str]:
     """The modules that the statements of a file may import, with the packages around them."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError):  # of another Python, and perhaps never imported
+        return names
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -93,9 +97,11 @@ def _file_of(name: str) -> Path | None:
         return Path(file) if file and file.endswith(".py") else None
     path: list[str] | None = None
     spec = None
-    for count in range(name.count(".") + 1):
+    for part in name.split("."):
         try:
-            spec = PathFinder.find_spec(".".join(name.split(".")[: count + 1]), path)
+            # By its last part only: of a folder without __init__.py, the finder wants the parent to
+            # be imported, if the name has one.
+            spec = PathFinder.find_spec(part, path)
         except (ImportError, ValueError):
             return None
         if spec is None:
@@ -114,7 +120,9 @@ def _is_somebodys(name: str, file: Path, places: set[Path]) -> bool:
 
 
 def _library_places() -> set[Path]:
+    """Where installed packages are: of this Python, and wherever else pip has put some."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     places = {sysconfig.get_path(name) for name in names}
     places |= {*site.getsitepackages(), site.getusersitepackages()}
+    places |= {place for place in sys.path if any(Path(place).glob("*.dist-info"))}
     return {Path(place).resolve() for place in places if place}

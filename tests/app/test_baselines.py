@@ -233,6 +233,45 @@ def test_the_key_knows_constants_and_late_imports_of_strangers(composed, monkeyp
     assert keys[-1] == keys[-2]
 
 
+def test_the_key_knows_modules_in_folders_without_init_files(composed, monkeypatch, tmp_path):
+    values = float_config(values_of(composed()))
+    deep = tmp_path / "plain" / "folders" / "within"
+    deep.mkdir(parents=True)
+    (tmp_path / "flat_net.py").write_text(
+        "class Net:\n  def f(self):\n    from plain.folders.within.sizes import SIZE\n"
+    )
+    (deep / "sizes.py").write_text("SIZE = 1\nimport plain.folders.nothing, plain.old\n")
+    (tmp_path / "plain" / "old.py").write_text("print 'of another Python'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    values["network"] = {"_target_": "flat_net.Net"}
+    keys = [training_key(values, "data")]
+    for path in (deep / "sizes.py", tmp_path / "plain" / "old.py"):
+        path.write_text(path.read_text() + "# changed\n")
+        keys.append(training_key(values, "data"))
+    assert len(set(keys)) == 3
+
+
+def test_packages_that_pip_has_put_elsewhere_are_libraries(composed, monkeypatch, tmp_path):
+    """As with ``pip install --target``, a ``.pth`` file, or the packages of another environment."""
+    values = float_config(values_of(composed()))
+    library, mine = tmp_path / "library", tmp_path / "mine"
+    (library / "somelib-1.0.dist-info").mkdir(parents=True)
+    mine.mkdir()
+    (library / "somelib.py").write_text("SIZE = 1\n")
+    (mine / "leaning_net.py").write_text(
+        "class Net:\n  def f(self):\n    import somelib, lean_helper\n"
+    )
+    (mine / "lean_helper.py").write_text("")
+    for place in (library, mine):
+        monkeypatch.syspath_prepend(place)
+    values["network"] = {"_target_": "leaning_net.Net"}
+    before = training_key(values, "data")
+    (library / "somelib.py").write_text("SIZE = 2\n")
+    assert training_key(values, "data") == before
+    (mine / "lean_helper.py").write_text("# changed\n")
+    assert training_key(values, "data") != before
+
+
 @pytest.mark.parametrize("group", ["network", "learning"])
 def test_the_key_knows_folders_that_a_class_reads(composed, tmp_path, group):
     values = float_config(values_of(composed()))
