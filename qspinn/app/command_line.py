@@ -6,8 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from qspinn.app.errors import ConfigurationError
-from qspinn.records import printable_lines
+from qspinn.app.errors import ConfigurationError, print_error
 
 __all__ = ["prepare_arguments", "quoted", "without_null_groups"]
 
@@ -65,7 +64,7 @@ def prepare_arguments() -> None:
     try:
         arguments = [quoted(without_null_groups(argument)) for argument in sys.argv[1:]]
     except ConfigurationError as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(2) from None
     # Hydra takes no overrides behind this flag if there are some in front of it.
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in _FLAGS)

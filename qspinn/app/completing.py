@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["complete", "complete_group", "to_plain"]
+__all__ = ["complete", "complete_group", "known_keys", "to_plain"]
 
 # What stands for a key that is not there. Deleting says "without", so these are what does least:
 # no logger, no store, no exploration.
@@ -110,6 +110,20 @@ def complete_group(group: DictConfig, values: Mapping[str, Any]) -> None:
         for key, value in values.items():
             if key not in group:
                 group[key] = copy.deepcopy(value)
+
+
+def known_keys(group: str | None = None) -> tuple[str, ...]:
+    """Return the keys that the application reads.
+
+    Args:
+        group: One with keys of its own: ``baselines``, ``exploration`` or ``quantization``; None:
+            those at the top.
+    """
+    if group is None:
+        return (*(name for name in _NEEDED if "." not in name), *_WITHOUT)
+    start = f"{group}."
+    needed = (name.removeprefix(start) for name in _NEEDED if name.startswith(start))
+    return (*needed, *_WITHOUT_IN_GROUP[group])
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:

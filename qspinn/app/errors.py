@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,17 @@ from pathlib import Path
 
 from hydra.errors import InstantiationException
 
-__all__ = ["ConfigurationError", "RunError", "is_full", "is_message", "naming", "storage_trouble"]
+from qspinn.records import printable_lines
+
+__all__ = [
+    "ConfigurationError",
+    "RunError",
+    "is_full",
+    "is_message",
+    "naming",
+    "print_error",
+    "storage_trouble",
+]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -31,6 +42,11 @@ class RunError(RuntimeError):
 
     Unlike a :class:`ConfigurationError` it comes when something has been computed already.
     """
+
+
+def print_error(error: object) -> None:
+    """Print what went wrong on standard error, as text that does nothing to a terminal."""
+    print(printable_lines(f"error: {error}"), file=sys.stderr)
 
 
 def storage_trouble(error: BaseException) -> str | None:

@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.failures import ProcessDied, record_failure
-from qspinn.app.folder import RunFolder, check_fresh
+from qspinn.app.folder import RunFolder
 from qspinn.app.folder_lock import holder_of
+from qspinn.app.identity import check_fresh
 from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
 from qspinn.app.workers import Died, map_in_workers

@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import FolderError, RunFolder, identity
+from qspinn.app.folder import RunFolder
+from qspinn.app.identity import identity
+from qspinn.app.ownership import FolderError
 from qspinn.app.signals import raise_if_stopped
 from qspinn.records import RunFailure
 

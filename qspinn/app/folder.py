@@ -22,8 +22,6 @@ from qspinn.app.folder_files import (
 )
 from qspinn.app.folder_lock import Holder, locked, try_locked
 from qspinn.app.identity import (
-    LAUNCH_KEYS,
-    check_fresh,
     hash_of,
     identity,
     owner_of,
@@ -44,14 +42,7 @@ from qspinn.records import (
     write_failure,
 )
 
-__all__ = [
-    "LAUNCH_KEYS",
-    "FolderError",
-    "RunFolder",
-    "check_fresh",
-    "identity",
-    "owner_of",
-]
+__all__ = ["RunFolder"]
 
 # Another run is refused when its holder was seen so many times in a row: the first look may find
 # what a run left that was killed.

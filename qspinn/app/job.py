@@ -28,7 +28,8 @@ from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.data_fingerprint import DataState, data_state
 from qspinn.app.diverging import DivergenceGuard, check_finite
 from qspinn.app.errors import ConfigurationError, RunError, is_message, naming
-from qspinn.app.folder import RunFolder, identity, owner_of
+from qspinn.app.folder import RunFolder
+from qspinn.app.identity import identity, owner_of
 from qspinn.app.limits import check_data_fits
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.naming import named_loggers

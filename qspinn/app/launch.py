@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -13,14 +12,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from qspinn.app.completing import complete
-from qspinn.app.errors import ConfigurationError, RunError, is_full, is_message, storage_trouble
+from qspinn.app.errors import (
+    ConfigurationError,
+    RunError,
+    is_full,
+    is_message,
+    print_error,
+    storage_trouble,
+)
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder_files import CHECKPOINTS
 from qspinn.app.limits import check_known_keys
 from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
 from qspinn.app.train import train
-from qspinn.records import printable_lines
 
 __all__ = ["main"]
 
@@ -45,14 +50,14 @@ def main(config: DictConfig) -> float:
         if not is_single:
             record_failure(config, output, error)
             raise
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(2) from None
     except Exception as error:
         raise_if_stopped()
         shown = short(error)
         ends = shown is not None and (is_single or (is_full(error) and _is_one_after_another()))
         if ends:  # before what follows from it
-            print(f"error: {printable_lines(str(shown))}", file=sys.stderr)
+            print_error(shown)
         record_failure(config, output, error if shown is None else shown)
         if ends:
             raise SystemExit(1) from None

@@ -9,9 +9,8 @@ import ray
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray, start_ray
-from omegaconf import DictConfig, open_dict
 
-from qspinn.app.launched import Job, failed, lost, numbered, say_failures
+from qspinn.app.launched import Job, composed, failed, lost, numbered, say_failures
 
 __all__ = ["launch"]
 
@@ -37,7 +36,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
         launch_job_on_ray(
             launcher.hydra_context,
             launcher.ray_cfg.remote,
-            _composed(launcher, job),
+            composed(launcher, job, f"job_id_for_{job.number}"),
             launcher.task_function,
             state,
         )
@@ -46,14 +45,6 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
     return say_failures(
         jobs, [_gathered(launcher, job, task) for job, task in zip(jobs, tasks, strict=True)]
     )
-
-
-def _composed(launcher: Any, job: Job) -> DictConfig:
-    config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, job.overrides)
-    with open_dict(config.hydra.job):
-        config.hydra.job.id = f"job_id_for_{job.number}"
-        config.hydra.job.num = job.number
-    return config
 
 
 def _gathered(launcher: Any, job: Job, task: Any) -> JobReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrid
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from qspinn.records import printable_lines
+from qspinn.app.errors import print_error
 
-__all__ = ["Job", "failed", "lost", "numbered", "say_failures", "split"]
+__all__ = ["Job", "composed", "failed", "lost", "numbered", "say_failures", "split"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,23 @@ def numbered(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) 
     return [Job(first + place, list(given)) for place, given in enumerate(job_overrides)]
 
 
+def composed(launcher: Any, job: Job, name: str) -> DictConfig:
+    """Compose a job, and say in it which one it is.
+
+    Args:
+        launcher: Hydra's, with its settings.
+        job: The job.
+        name: What the launcher calls it, `hydra.job.id`.
+    """
+    config: DictConfig = launcher.hydra_context.config_loader.load_sweep_config(
+        launcher.config, job.overrides
+    )
+    with open_dict(config.hydra.job):
+        config.hydra.job.num = job.number
+        config.hydra.job.id = name
+    return config
+
+
 def failed(job: Job, error: Exception) -> JobReturn:
     """What Hydra is told of a job that failed."""
     told = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
@@ -57,15 +73,8 @@ def lost(launcher: Launcher, job: Job, message: str) -> JobReturn:
     # Here, for it imports PyTorch, and processes that start a job need this file first.
     from qspinn.app.failures import ProcessDied, record_failure
 
-    config = launcher.hydra_context.config_loader.load_sweep_config(  # type: ignore[attr-defined]
-        launcher.config,  # type: ignore[attr-defined]
-        job.overrides,
-    )
-    with open_dict(config.hydra.job):
-        config.hydra.job.num = job.number
-        config.hydra.job.id = str(job.number)
     death = ProcessDied(message)
-    record_failure(*split(config), death)
+    record_failure(*split(composed(launcher, job, str(job.number))), death)
     return failed(job, death)
 
 
@@ -79,7 +88,7 @@ def say_failures(jobs: Sequence[Job], told: Iterable[JobReturn]) -> list[JobRetu
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     for job, one in bad:
         own = Job(job.number, [text for text in job.overrides if text not in shared])
-        print(printable_lines(f"error: {own}: {one._return_value}"), file=sys.stderr)
+        print_error(f"{own}: {one._return_value}")
     print(f"{len(pairs) - len(bad)} done, {len(bad)} failed", flush=True)
     return [one for _, one in pairs]
 

@@ -17,26 +17,14 @@ import lightning
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from qspinn.app.completing import known_keys
 from qspinn.app.errors import ConfigurationError
 
 __all__ = ["check_data_fits", "check_known_keys", "check_limits"]
 
-GROUPS = (
-    *("data", "network", "learning", "trainer", "quantization", "callbacks", "logger"),
-    *("baselines", "exploration", "seed", "threads", "progress", "fresh"),
-)
 TRAIN_NOTHING = ("trainer.max_epochs", "trainer.limit_train_batches")
-KEYS = {
-    "baselines": ("dir", "train_for_itq"),
-    "exploration": (
-        *("workers", "strategy", "unit", "roles", "word_lengths", "max_drop", "evaluations"),
-    ),
-    "quantization": (
-        *("scheme", "word_length", "rounding", "overflow", "calibration", "granularity"),
-        *("calibration_batches", "start_epoch", "freeze_epoch", "compile_steps"),
-        *("allow_no_neurons", "roles", "rules"),
-    ),
-}
+# Those whose keys no class takes, which would refuse what it does not know.
+GROUPS = ("baselines", "exploration", "quantization")
 
 
 def check_known_keys(config: DictConfig, *others: DictConfig) -> None:
@@ -55,12 +43,12 @@ def check_known_keys(config: DictConfig, *others: DictConfig) -> None:
     texts = (str(OmegaConf.to_container(one, resolve=False)) for one in (config, *others))
     used = {name for text in texts for name in re.findall(r"\$\{(\w+)", text)}
     for key in values:
-        if key not in GROUPS and key not in used and key != "hydra":
-            raise ConfigurationError(_unknown(str(key), GROUPS))
-    for group, known in KEYS.items():
+        if key not in known_keys() and key not in used and key != "hydra":
+            raise ConfigurationError(_unknown(str(key), known_keys()))
+    for group in GROUPS:
         for key in values.get(group) or ():
-            if key not in known:
-                places = [f"{group}.{name}" for name in known]
+            if key not in known_keys(group):
+                places = [f"{group}.{name}" for name in known_keys(group)]
                 raise ConfigurationError(_unknown(f"{group}.{key}", places))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from qspinn.app.errors import ConfigurationError
-from qspinn.records import printable_lines
+from qspinn.app.errors import ConfigurationError, print_error
 
 __all__ = ["OutputFolder", "check_output", "make_new_folder", "new_folder"]
 
@@ -62,7 +60,7 @@ def _ending() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(2) from None
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from qspinn.app.folder import RunFolder, identity, owner_of
+from qspinn.app.folder import RunFolder
+from qspinn.app.identity import identity, owner_of
 from qspinn.plan import Footprint, ResolvedPlan
 from qspinn.records import RunRecord, baseline_key, finite_or_none, setting_key
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from qspinn.app.baselines import float_config
 from qspinn.app.completing import complete, to_plain
-from qspinn.app.folder import identity
+from qspinn.app.identity import identity
 from qspinn.app.launched import Job
 from qspinn.records import config_hash
 

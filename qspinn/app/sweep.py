@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 import time
 from pathlib import Path
 
@@ -16,12 +15,11 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from qspinn.app.errors import ConfigurationError
+from qspinn.app.errors import ConfigurationError, print_error
 from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, report
 from qspinn.app.launched import split
 from qspinn.app.limits import check_known_keys
 from qspinn.app.workers import WorkersCannotStart
-from qspinn.records import printable_lines
 
 __all__ = ["Composer", "sweep"]
 
@@ -46,7 +44,7 @@ def sweep(
     try:
         count = check_workers(workers)
     except ConfigurationError as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(2) from None
     composer = Composer(context, config)
     (jobs,) = BasicSweeper.split_arguments(composer.parser.parse_overrides(arguments), None)
@@ -54,7 +52,7 @@ def sweep(
         candidates = [composer.candidate(number, list(job)) for number, job in enumerate(jobs)]
     except (OmegaConfBaseException, ConfigurationError) as error:
         # A job that refers to what another override has deleted.
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(2) from None
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,14 +62,14 @@ def sweep(
     try:
         done = report(explore(candidates, count), len(candidates))
     except WorkersCannotStart as error:
-        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(1) from None
     failed = [evaluation for evaluation in done if evaluation.record is None]
     seconds = time.monotonic() - started
     print(f"{len(done) - len(failed)} done, {len(failed)} failed, {seconds:.0f} s", flush=True)
     if failed:
         for evaluation in failed:
-            print(f"error: {printable_lines(str(evaluation))}", file=sys.stderr)
+            print_error(evaluation)
         raise SystemExit(1)
     return done
 

@@ -185,3 +185,20 @@ def launch_killed(repository: Path) -> Launch:
         )
 
     return run
+
+
+@pytest.fixture
+def run_select(repository: Path, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs select.py in a folder of its own: (code, out, err)."""
+
+    def run(*overrides: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, str(repository / "select.py"), *overrides],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run

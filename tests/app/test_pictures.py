@@ -11,7 +11,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
-from qspinn.app.folder import PICTURES, RunFolder
+from qspinn.app.folder import RunFolder
+from qspinn.app.folder_files import PICTURES
 from qspinn.app.pictures import Pictures
 from qspinn.callbacks import PostTrainingQuantization
 from qspinn.learning import UnsupervisedLearning

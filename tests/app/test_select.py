@@ -11,23 +11,6 @@ from qspinn.records import RunFailure, write_failure, write_record
 
 
 @pytest.fixture
-def run_select(repository, tmp_path):
-    """Return a function that runs select.py in a folder of its own: (code, out, err)."""
-
-    def run(*overrides):
-        done = subprocess.run(
-            [sys.executable, str(repository / "select.py"), *overrides],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return run
-
-
-@pytest.fixture
 def outputs(tmp_path, make_record):
     """Four good runs in two folders; the first of these is what `runs` is by default."""
     runs = {

@@ -2,28 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
-
-import pytest
 
 from qspinn.records import write_record
-
-
-@pytest.fixture
-def run_select(repository, tmp_path):
-    """Return a function that runs select.py in a folder of its own: (code, out, err)."""
-
-    def run(*overrides):
-        done = subprocess.run(
-            [sys.executable, str(repository / "select.py"), *overrides],
-            cwd=tmp_path,
-            capture_output=True,
-            timeout=120,
-        )
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-    return run
 
 
 def damaged(folder, make_record):

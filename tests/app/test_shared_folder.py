@@ -16,9 +16,10 @@ from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, evaluate
 from qspinn.app.failures import record_failure
-from qspinn.app.folder import FolderError, RunFolder
+from qspinn.app.folder import RunFolder
 from qspinn.app.folder_lock import LOCK_NAME, holder_of, locked
 from qspinn.app.new_folder import OutputFolder, check_output
+from qspinn.app.ownership import FolderError
 from qspinn.app.train import train
 from qspinn.records import comparable, find_records, read_record
 

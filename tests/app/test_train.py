@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import LAUNCH_KEYS
+from qspinn.app.identity import LAUNCH_KEYS
 from qspinn.app.train import train
 from qspinn.records import comparable, config_hash, read_record
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import PICTURES
+from qspinn.app.folder_files import PICTURES
 from qspinn.app.train import train
 from qspinn.records import comparable, read_record
 
