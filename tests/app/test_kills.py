@@ -22,6 +22,6 @@ def test_runs_that_are_ended_at_random_moments_record_the_same(repository, tmp_p
     assert ran.returncode == 0, ran.stdout + ran.stderr
     row = next(line for line in ran.stdout.splitlines() if line.startswith(f"| {only} | 2 |"))
     codes = {code: int(count) for code, count in re.findall(r"(-?\d+): (\d+)", row)}
-    assert sum(codes.values()) == 2
-    assert set(codes) <= {"-9", "0"}
-    assert row.endswith("| 1 | 0 |")
+    assert codes.pop("-9") == 2  # those that were ended; others ended by themselves
+    assert set(codes) <= {"0"}
+    assert re.search(r"\| [1-9]\d* \| 0 \|$", row)
