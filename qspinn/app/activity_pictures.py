@@ -12,7 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from spikingjelly.activation_based import neuron
 from torch import Tensor
 
-from qspinn.app.building import first_test_samples
+from qspinn.app.building import as_the_module, first_test_samples
 from qspinn.app.pictures import hand_out, quantized_copies, show_on_loggers
 from qspinn.callbacks.isolation import independent_copy, preserved_globals
 from qspinn.metrics import record_activity
@@ -87,7 +87,7 @@ class ActivityPictures(lightning.Callback):
             return
         if x.ndim == 5 and x.shape[2] == 2:
             _hand_out_clip(trainer, x)
-        x = x.to(pl_module.device)
+        x = as_the_module(x, pl_module)
         with preserved_globals(), trainer.precision_plugin.forward_context():
             runs = {
                 name: activity_of(module, x)

@@ -30,6 +30,7 @@ from qspinn.callbacks.random_state import capture_random_states
 
 __all__ = [
     "Parts",
+    "as_the_module",
     "build_callbacks",
     "build_loggers",
     "build_parts",
@@ -91,8 +92,15 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         # Lists as plain lists: those of an optimizer (its betas) end up in checkpoints.
         learning = with_data(with_paths(config["learning"]), data)
         module = instantiate(learning, _partial_=True, _convert_="all")(network=network)
+        _check_made("learning", module, "training_step", "a lightning.LightningModule")
     check_manual(config["trainer"], module)
     return Parts(data, network, module)
+
+
+def as_the_module(inputs: Tensor, module: lightning.LightningModule) -> Tensor:
+    """Return inputs on the device of a module, and as exact as a trainer has made it."""
+    inputs = inputs.to(module.device)
+    return inputs.type(module.dtype) if inputs.is_floating_point() else inputs
 
 
 def first_test_batch(data: lightning.LightningDataModule) -> Any:
@@ -132,6 +140,7 @@ def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
     if kept is None or kept.fingerprint() != state:
         before = capture_random_states()
         kept = instantiate(settings)
+        _check_made("data", kept, "train_dataloader", "a lightning.LightningDataModule")
         kept.prepare_data()
         is_own = type(kept).__module__.startswith("qspinn.data.")
         state = kept.fingerprint() if is_own else None
@@ -213,8 +222,18 @@ def build_callbacks(callbacks: Mapping[str, Any] | None) -> list[lightning.Callb
     built = []
     for name, node in _entries("callbacks", callbacks):
         with naming(name):
-            built.append(instantiate(node))
+            made = instantiate(node)
+            _check_made(name, made, "state_key", "a lightning.Callback")
+            built.append(made)
     return built
+
+
+def _check_made(place: str, made: object, attribute: str, kind: str) -> None:
+    """Refuse what a class has made if it lacks what its place is for."""
+    if not hasattr(made, attribute):
+        raise ConfigurationError(
+            f"{place}._target_ makes a {type(made).__name__}: write the name of {kind}"
+        )
 
 
 def build_loggers(loggers: Mapping[str, Any] | None, folder: RunFolder) -> list[Logger]:
@@ -222,7 +241,9 @@ def build_loggers(loggers: Mapping[str, Any] | None, folder: RunFolder) -> list[
     built = []
     for name, node in _entries("logger", loggers):
         with naming(name):
-            built.append(instantiate(node, _partial_=True)(save_dir=str(folder.path)))
+            made = instantiate(node, _partial_=True)(save_dir=str(folder.path))
+            _check_made(name, made, "log_metrics", "a logger of Lightning")
+            built.append(made)
     return built
 
 
@@ -262,10 +283,12 @@ def build_trainer(
         ConfigurationError: A value that Lightning refuses, or that trains nothing.
     """
     with naming("trainer"):
-        return instantiate(trainer, _partial_=True)(
+        made: lightning.Trainer = instantiate(trainer, _partial_=True)(
             callbacks=callbacks,
             logger=loggers,
             plugins=[AtomicCheckpointIO(owner), *_environment()],
             default_root_dir=str(folder.path),
             enable_progress_bar=has_progress,
         )
+        _check_made("trainer", made, "fit", "lightning.Trainer")
+    return made

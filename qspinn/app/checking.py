@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import difflib
 import inspect
 import types
@@ -11,11 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra.utils import get_object
+from torch import nn
 
 from qspinn.app.errors import ConfigurationError
+from qspinn.learning.schedule import STEP_COUNT_ARGUMENTS
 
 __all__ = ["check_targets", "type_name", "value_fits"]
 
+# What is found out where it is null: from the data, and from the length of the training.
+_FOUND_OUT = ("input_shape", "num_classes", "time_steps", *STEP_COUNT_ARGUMENTS)
 _HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 _SEQUENCES = (collections.abc.Sequence, collections.abc.Iterable, list, tuple, set)
 _MAPPINGS = (dict, collections.abc.Mapping)
@@ -47,13 +52,22 @@ def check_targets(config: Any, place: str = "") -> None:
 
 def _check_node(node: Mapping[str, Any], place: str) -> None:
     name = node["_target_"]
+    if not isinstance(name, str):
+        raise ConfigurationError(
+            f"{place}._target_={name!r}: write the dotted name of a class or function"
+        )
+    if not isinstance(node.get("_partial_", False), bool):
+        raise ConfigurationError(f"{place}._partial_={node['_partial_']!r}: write true or false")
     try:
         target = get_object(name)
     except Exception as error:
         raise ConfigurationError(
             f"{place}._target_={name!r}: {error}. Write the dotted name of a class or function"
         ) from error
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some built-in classes say nothing of their arguments
+        return
     accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(target)
     for key, value in node.items():
@@ -64,8 +78,11 @@ def _check_node(node: Mapping[str, Any], place: str) -> None:
                 continue
             raise ConfigurationError(_unknown_key(place, key, name, list(parameters)))
         hint = hints.get(key, Any)
-        if value is not None and not value_fits(value, hint):
-            raise ConfigurationError(f"{place}.{key}={value!r}: write {type_name(hint)}")
+        if value is None and (key in _FOUND_OUT or parameters[key].default is None):
+            continue
+        if not value_fits(value, hint):
+            shown = "null" if value is None else repr(value)
+            raise ConfigurationError(f"{place}.{key}={shown}: write {type_name(hint)}")
 
 
 def _unknown_key(place: str, key: str, target: str, known: list[str]) -> str:
@@ -96,9 +113,15 @@ def value_fits(value: Any, hint: Any) -> bool:
         if not isinstance(value, (list, tuple)):
             return False
         return len(items) != 1 or all(value_fits(item, items[0]) for item in value)
-    if (origin or hint) in _MAPPINGS:
+    if (origin or hint) in _MAPPINGS or _is_made(origin or hint):
         return isinstance(value, Mapping)
     return _fits_scalar(value, hint)
+
+
+def _is_made(hint: Any) -> bool:
+    """Whether only a node with a ``_target_`` can be what an annotation asks for."""
+    is_module = inspect.isclass(hint) and issubclass(hint, nn.Module)
+    return hint in (collections.abc.Callable, type) or dataclasses.is_dataclass(hint) or is_module
 
 
 def _fits_scalar(value: Any, hint: Any) -> bool:
@@ -127,6 +150,8 @@ def type_name(hint: Any) -> str:
         return f"a list of {items[0]}" if len(items) == 1 else "a list"
     if (origin or hint) in _MAPPINGS:
         return "a mapping"
+    if _is_made(origin or hint):
+        return "a _target_ and its values"
     names = {
         int: "a whole number",
         float: "a number",

@@ -18,6 +18,7 @@ from torch import nn
 from qspinn.app.baselines import Baseline, BaselineStore
 from qspinn.app.building import (
     Parts,
+    as_the_module,
     build_callbacks,
     build_loggers,
     build_parts,
@@ -26,8 +27,9 @@ from qspinn.app.building import (
 )
 from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.data_fingerprint import DataState, data_state
-from qspinn.app.diverging import DivergenceGuard, check_finite
-from qspinn.app.errors import ConfigurationError, RunError, is_message, naming
+from qspinn.app.diverging import DivergenceGuard
+from qspinn.app.errors import ConfigurationError, RunError, naming
+from qspinn.app.fit_errors import in_a_sentence
 from qspinn.app.folder import RunFolder
 from qspinn.app.identity import identity, owner_of
 from qspinn.app.limits import check_data_fits
@@ -72,7 +74,7 @@ class Job:
         self.timer = Timer()
         self.seconds: dict[str, float] = {}
         self.data = DataState(None)
-        self.guard = DivergenceGuard()
+        self.guard: DivergenceGuard
 
     def execute(self) -> RunRecord:
         """Do all phases and return the record.
@@ -97,6 +99,7 @@ class Job:
             with isolate_rng(), naming("quantization"):
                 scheme.check(parts.module, example)
             table = MetricsTable(self.folder.path)
+            self.guard = DivergenceGuard(parts.network, not scheme.learns_in_32_bit)
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
         checkpoint = None
@@ -108,9 +111,10 @@ class Job:
             measured = self._learn(trainer, parts, table, checkpoint)
         else:
             measured = self._restore(trainer, parts, table, baseline)
-        check_finite(parts.module, "in training", not scheme.learns_in_32_bit)
-        device = parts.module.device
-        outcome = scheme.outcome(measured[TEST_ACCURACY], parts.module, example.to(device))
+        self.guard.check(parts.module, "in training")
+        outcome = scheme.outcome(
+            measured[TEST_ACCURACY], parts.module, as_the_module(example, parts.module)
+        )
         if outcome.baseline_accuracy is None:
             outcome = replace(outcome, baseline_accuracy=self._baseline_accuracy())
         names = (name_of(parts.network), name_of(parts.data))
@@ -149,7 +153,6 @@ class Job:
 
     def _trainer(self, scheme: Scheme, table: MetricsTable) -> lightning.Trainer:
         progress = progress_bar(self.config["progress"])
-        self.guard = DivergenceGuard(not scheme.learns_in_32_bit)
         callbacks = [
             *scheme.callbacks_before,
             RandomState(),
@@ -244,12 +247,13 @@ class Job:
                 parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True
             )
         except Exception as error:
-            if not self.guard.has_learned and is_message(error):
-                raise ConfigurationError(str(error)) from error
-            if self.guard.has_learned and not isinstance(error, RunError):
-                when = f"in epoch {trainer.current_epoch + 1}"
-                check_finite(parts.module, when, self.guard.in_fixed_point)
-            raise
+            guard = self.guard
+            if guard.has_learned and not isinstance(error, RunError):
+                guard.check(parts.module, f"in epoch {trainer.current_epoch + 1}")
+            said = in_a_sentence(error, guard.has_learned)
+            if said is None:
+                raise
+            raise said from error
         self.seconds["fit"] = round(self.timer.time_elapsed("train"), 3)
 
 

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import lightning
 import torch
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from qspinn.app.completing import known_keys
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.refusing import is_number, is_whole, refused
 
 __all__ = ["check_data_fits", "check_known_keys", "check_limits"]
 
@@ -73,7 +74,7 @@ def check_limits(config: Mapping[str, Any]) -> None:
         _check_batches(f"limit_{name}_batches", trainer, may_be_none=name in ("val", "predict"))
     _whole(trainer, "accumulate_grad_batches", 1)
     clip = trainer.get("gradient_clip_val")
-    if clip is not None and not (_is_number(clip) and 0 <= clip < math.inf):
+    if clip is not None and not (is_number(clip) and 0 <= clip < math.inf):
         raise _refused("trainer.gradient_clip_val", clip, "a number above 0, or null for no limit")
     _check_devices(trainer)
     if trainer.get("fast_dev_run"):
@@ -95,19 +96,19 @@ def check_limits(config: Mapping[str, Any]) -> None:
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:
     epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
-    if not _is_whole(steps) or (steps != -1 and steps < 1):
+    if not is_whole(steps) or (steps != -1 and steps < 1):
         raise _refused("trainer.max_steps", steps, "1 or more, or -1 for as many as there are")
     has_end = steps != -1 and epochs in (-1, None)
-    if not has_end and not (_is_whole(epochs) and epochs >= 1):
+    if not has_end and not (is_whole(epochs) and epochs >= 1):
         raise _refused("trainer.max_epochs", epochs, "1 or more: training has to come to an end")
-    most = math.inf if has_end or not _is_whole(epochs) else epochs
+    most = math.inf if has_end or not is_whole(epochs) else epochs
     least = trainer.get("min_epochs")
-    if least is not None and not (_is_whole(least) and 0 <= least <= most):
+    if least is not None and not (is_whole(least) and 0 <= least <= most):
         raise _refused("trainer.min_epochs", least, f"0 to trainer.max_epochs={epochs}, or null")
     every = trainer.get("check_val_every_n_epoch", 1)
     if every is None:
         return  # then val_check_interval counts batches
-    if not _is_whole(every) or every < 1:
+    if not is_whole(every) or every < 1:
         raise _refused("trainer.check_val_every_n_epoch", every, "1 or more")
     if every > most:
         raise _refused(
@@ -123,7 +124,7 @@ def _check_batches(name: str, trainer: Mapping[str, Any], may_be_none: bool) -> 
         return
     least = "0 (none)" if may_be_none else "1"
     wanted = f"{least} or more batches, a part such as 0.5, or null for all"
-    if not _is_number(value) or value < 0 or (isinstance(value, float) and not value <= 1):
+    if not is_number(value) or value < 0 or (isinstance(value, float) and not value <= 1):
         raise _refused(f"trainer.{name}", value, wanted)
     if value == 0 and not may_be_none:
         raise _refused(f"trainer.{name}", value, wanted)
@@ -134,7 +135,7 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
     if nodes != 1 or isinstance(nodes, bool):
         raise _refused("trainer.num_nodes", nodes, "1: a run trains on one machine")
     several = len(devices) if isinstance(devices, (list, tuple)) else devices
-    if _is_whole(several) and several > 1:
+    if is_whole(several) and several > 1:
         raise _refused(
             "trainer.devices",
             devices,
@@ -158,16 +159,16 @@ def _check_processes(config: Mapping[str, Any]) -> None:
         ("threads", config, "threads"),
     ):
         value = group.get(name)
-        if _is_whole(value) and value > most:
+        if is_whole(value) and value > most:
             raise _refused(place, value, f"at most {most} on this machine")
 
 
 def _check_itq(quantization: Mapping[str, Any], epochs: Any) -> None:
     start, freeze = quantization["start_epoch"], quantization["freeze_epoch"]
-    if not _is_whole(epochs) or epochs < 1:
+    if not is_whole(epochs) or epochs < 1:
         return
     for name, value in (("start_epoch", start), ("freeze_epoch", freeze)):
-        if _is_whole(value) and value >= epochs:
+        if is_whole(value) and value >= epochs:
             raise _refused(
                 f"quantization.{name}",
                 value,
@@ -188,21 +189,28 @@ def check_data_fits(
     Raises:
         ConfigurationError: Names the key, the value and what to write.
     """
-    for name, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
-        key = f"limit_{name}_batches"
-        limit, count = config["trainer"].get(key), _length(loader)
+    trainer = config["trainer"]
+    loaders = {"train": data.train_dataloader(), "test": data.test_dataloader()}
+    counts = {name: _length(loader) for name, loader in loaders.items()}
+    for name, count in counts.items():
         if count == 0:
             raise ConfigurationError(f"data: {type(data).__name__} has no {name} data")
-        if count is not None and isinstance(limit, float) and int(count * limit) < 1:
+    counts["val"] = _length(data.val_dataloader())
+    for name, count in counts.items():
+        limit = trainer.get(f"limit_{name}_batches")
+        if count and isinstance(limit, float) and limit > 0 and int(count * limit) < 1:
             raise _refused(
-                f"trainer.{key}", limit, f"{1 / count:.2g} or more, or 1: there are {count} batches"
+                f"trainer.limit_{name}_batches",
+                limit,
+                f"{1 / count:.2g} or more, or 1: there are {count} batches",
             )
+    _check_interval(trainer, counts["train"])
     known, largest = getattr(data, "num_classes", None), _largest_label(batch)
     for group in ("network", "learning"):
         classes = config[group].get("num_classes")
-        if not _is_whole(classes):
+        if not is_whole(classes):
             continue
-        if _is_whole(known) and classes < known:
+        if is_whole(known) and classes < known:
             raise _refused(
                 f"{group}.num_classes", classes, f"{known} or null: the data have {known}"
             )
@@ -210,9 +218,33 @@ def check_data_fits(
             raise _refused(
                 f"{group}.num_classes", classes, f"{largest + 1} or more: a label is {largest}"
             )
-    one, other = (config[group].get("num_classes") for group in ("network", "learning"))
-    if _is_whole(one) and _is_whole(other) and one != other:
-        raise _refused("learning.num_classes", other, f"{one}, as network.num_classes")
+    one, other = (_classes(config[group], known) for group in ("network", "learning"))
+    if is_whole(one) and is_whole(other) and one != other:
+        place, value, wanted = "learning.num_classes", other, f"{one}, as network.num_classes"
+        if config["learning"]["num_classes"] is None:
+            place, value, wanted = "network.num_classes", one, f"{other} or null, as the data have"
+        raise _refused(place, value, wanted)
+
+
+def _classes(group: Mapping[str, Any], known: Any) -> Any:
+    """The number of classes of a group; what is null there is the data's."""
+    given = group.get("num_classes")
+    return known if given is None and "num_classes" in group else given
+
+
+def _check_interval(trainer: Mapping[str, Any], count: int | None) -> None:
+    """Refuse to validate after more batches than an epoch has."""
+    interval, limit = trainer.get("val_check_interval"), trainer.get("limit_train_batches")
+    if not is_whole(interval) or count is None or trainer.get("check_val_every_n_epoch", 1) is None:
+        return
+    used = min(count, limit) if is_whole(limit) else int(count * (1.0 if limit is None else limit))
+    if interval > used:
+        raise _refused(
+            "trainer.val_check_interval",
+            interval,
+            f"1 to {used}, the batches of an epoch, or trainer.check_val_every_n_epoch=null as "
+            "well to count batches across epochs",
+        )
 
 
 def _length(loader: Any) -> int | None:
@@ -232,20 +264,11 @@ def _largest_label(batch: Any) -> int | None:
 
 def _whole(group: Mapping[str, Any], name: str, least: int) -> None:
     value = group.get(name, least)
-    if not _is_whole(value) or value < least:
+    if not is_whole(value) or value < least:
         raise _refused(f"trainer.{name}", value, f"{least} or more")
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _refused(place: str, value: object, wanted: str) -> ConfigurationError:
     if place in TRAIN_NOTHING and value == 0:
         return ConfigurationError(f"{place}={value} trains nothing: write {wanted}")
-    shown = "null" if value is None else repr(value)
-    return ConfigurationError(f"{place}={shown}: write {wanted}")
+    return refused(place, value, wanted)

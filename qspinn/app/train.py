@@ -26,6 +26,7 @@ from qspinn.app.limits import check_limits
 from qspinn.app.naming import changes, job_folder
 from qspinn.app.new_folder import new_folder
 from qspinn.app.quantization import plan_from_config
+from qspinn.app.trainer_limits import check_trainer_arguments
 from qspinn.records import RunRecord, write_record
 from qspinn.report import print_footprint
 
@@ -65,6 +66,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     values = to_plain(complete(config))
     check_targets(values)
     check_limits(values)
+    check_trainer_arguments(values)
     check_seed(values["seed"])
     set_threads(values["threads"])
     plan = plan_from_config(values["quantization"])

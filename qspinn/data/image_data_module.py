@@ -51,11 +51,11 @@ class ImageDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         for argument, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
+            if not _is_whole(value) or value < 1:
                 raise ValueError(f"{argument}={value}: write a number of images, 1 or more")
-        if num_workers < 0:
+        if not _is_whole(num_workers) or num_workers < 0:
             raise ValueError(f"num_workers={num_workers}: write 0 (no processes) or more")
-        if not 0 <= max_shift < min(self.input_shape[1:]):
+        if not _is_whole(max_shift) or not 0 <= max_shift < min(self.input_shape[1:]):
             raise ValueError(
                 f"max_shift={max_shift}: write 0 (no shifts) to {min(self.input_shape[1:]) - 1}"
             )
@@ -102,3 +102,7 @@ class ImageDataModule(lightning.LightningDataModule):
 
     def _eval_loader(self, dataset: BatchDataset) -> DataLoader[Batch]:
         return batch_loader(dataset, self.eval_batch_size, False, self.num_workers)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from spikingjelly.activation_based import neuron, surrogate
 
+from qspinn.fixed_point import MAX_BITS
+
 KINDS = ("lif", "plif", "if")
 
 SURROGATES: dict[str, Callable[..., surrogate.SurrogateFunctionBase]] = {
@@ -70,6 +72,11 @@ class NeuronSettings:
             raise ValueError(
                 f"neuron v_threshold={self.v_threshold}: write more than {lowest}, the membrane "
                 "after a reset"
+            )
+        if self.v_threshold >= 2.0**MAX_BITS:
+            raise ValueError(
+                f"neuron v_threshold={self.v_threshold}: no format holds it, and no membrane "
+                f"reaches it; write less than 2^{MAX_BITS}, such as 1.0"
             )
 
     def build(self, step_mode: str = "m") -> neuron.BaseNode:

@@ -100,7 +100,7 @@ class QuantizationPlan:
         calibration: str = "mse",
         granularity: str = "tensor",
         roles: Mapping[str, Mapping[str, Any] | None] | None = None,
-        rules: Iterable[Rule | Mapping[str, Any]] = (),
+        rules: Iterable[Rule | Mapping[str, Any]] | None = None,
         allow_no_neurons: bool = False,
     ) -> QuantizationPlan:
         """Every tensor at one word length, with exceptions per role and per layer.
@@ -114,7 +114,7 @@ class QuantizationPlan:
             granularity: ``"tensor"`` or ``"channel"``.
             roles: Role -> settings that differ for it, e.g.
                 ``{"membrane": {"word_length": 10}}``; null settings are no exception.
-            rules: Further rules, applied last.
+            rules: Further rules, applied last; None for no more.
             allow_no_neurons: Whether a network without any spiking neuron is accepted.
 
         Raises:
@@ -129,6 +129,11 @@ class QuantizationPlan:
         )
         settings.check("QuantizationPlan.uniform")
         built = [Rule(settings=settings)]
+        if not isinstance(roles, Mapping | None):
+            raise ValueError(
+                f"QuantizationPlan.uniform: roles={roles!r}; write a dictionary such as "
+                "{'membrane': {'word_length': 10}}"
+            )
         for role, stated in (roles or {}).items():
             check_role(role, "QuantizationPlan.uniform: roles")
             if stated is not None and not isinstance(stated, Mapping):
@@ -139,7 +144,7 @@ class QuantizationPlan:
             changed = {name: value for name, value in (stated or {}).items() if value is not None}
             if changed:
                 built.append(Rule.from_dict({"layers": "*", "role": role, **changed}))
-        built.extend(_as_rule(rule) for rule in rules)
+        built.extend(() if rules is None else _as_rules(rules))
         return cls(tuple(built), allow_no_neurons)
 
     @classmethod
@@ -147,13 +152,7 @@ class QuantizationPlan:
         cls, rules: Sequence[Rule | Mapping[str, Any]], allow_no_neurons: bool = False
     ) -> QuantizationPlan:
         """A plan of exactly these rules."""
-        given: object = rules
-        if isinstance(given, str | Mapping | Rule) or not isinstance(given, Iterable):
-            raise TypeError(
-                f"rules is a {type(rules).__name__}; write a list of rules, such as "
-                "[{'role': 'weight', 'word_length': 4}]"
-            )
-        return cls(tuple(_as_rule(rule) for rule in rules), allow_no_neurons)
+        return cls(_as_rules(rules), allow_no_neurons)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> QuantizationPlan:
@@ -196,6 +195,15 @@ class QuantizationPlan:
         from qspinn.plan.resolved import resolve
 
         return resolve(self, inspect(module, example_input, run))
+
+
+def _as_rules(rules: object) -> tuple[Rule, ...]:
+    if isinstance(rules, str | Mapping | Rule) or not isinstance(rules, Iterable):
+        raise TypeError(
+            f"rules is a {type(rules).__name__}; write a list of rules, such as "
+            "[{'role': 'weight', 'word_length': 4}]"
+        )
+    return tuple(_as_rule(rule) for rule in rules)
 
 
 def _as_rule(rule: Rule | Mapping[str, Any]) -> Rule:

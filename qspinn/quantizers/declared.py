@@ -142,8 +142,11 @@ def _format(tensor: ResolvedTensor, declared: DeclaredTensor, learning: bool) ->
             f"{tensor.path}: the module declares neither value nor low and high, so no format can "
             "be chosen; add them in device_tensors(), or give the rule a format"
         )
-    return _covering(declared.low, declared.high, tensor.word_length)
+    return _covering(tensor, declared.low, declared.high)
 
 
-def _covering(low: float, high: float, word_length: int) -> FixedPointFormat:
-    return covering_format(max(abs(low), abs(high)), word_length, signed=low < 0.0)
+def _covering(tensor: ResolvedTensor, low: float, high: float) -> FixedPointFormat:
+    try:
+        return covering_format(max(abs(low), abs(high)), tensor.word_length, signed=low < 0.0)
+    except ValueError as error:
+        raise ValueError(f"{tensor.path}, which goes from {low} to {high}: {error}") from error

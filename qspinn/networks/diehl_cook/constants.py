@@ -197,8 +197,10 @@ def _check(
             f"{path}: in {membrane} a spike resets to the threshold or above: write more fraction "
             "bits for membrane and threshold"
         )
-    if numbers.keep >= 1 << _bits(held["leak"]):
-        raise ValueError(f"{held['leak'].path}: the leak becomes 0 in {held['leak'].format}")
+    kept = {"leak": numbers.keep, "leak_pre": numbers.keep_pre, "leak_post": numbers.keep_post}
+    for name, keep in kept.items():
+        if keep >= 1 << _bits(held[name]):
+            raise ValueError(f"{held[name].path}: the leak becomes 0 in {held[name].format}")
     spikes = 1 if settings.one_winner else neurons
     largest = max(abs(numbers.v.low), numbers.v.high) * 2.0**numbers.charge_shift
     largest += inputs * held["weight"].format.code_max * 2.0 ** int(numbers.current_shift.max())
