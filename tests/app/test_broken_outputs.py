@@ -53,6 +53,23 @@ def test_what_cannot_be_printed_ends_nothing(repository, tmp_path, kind):
     assert done.read_text() == "done"  # and nothing that was printed is in it
 
 
+LOGGINGS = """
+import sys
+from hydra import compose, initialize_config_dir
+from hydra.core.utils import configure_log
+with initialize_config_dir(sys.argv[1], version_base="1.3"):
+    for name in ("none", "stdout", "disabled", "default", "forgiving"):
+        config = compose("train", [f"hydra/job_logging={name}"], return_hydra_config=True)
+        config.hydra.runtime.output_dir = sys.argv[2]
+        configure_log(config.hydra.job_logging, False)
+"""
+
+
+def test_the_ways_of_hydra_to_log_are_there_to_choose(repository, tmp_path):
+    folders = str(repository / "conf"), str(tmp_path)
+    assert run(LOGGINGS, *folders, repository=repository, stdout=subprocess.DEVNULL).returncode == 0
+
+
 def test_characters_that_a_terminal_does_not_have(repository):
     program = (
         "from qspinn.app.outputs import protect_outputs; protect_outputs(); "

@@ -170,7 +170,7 @@ BAD_VALUES = [
     (["trainer.max_epochs=0"], r"trainer\.max_epochs=0 trains nothing"),
     (["trainer.accelerator=abacus"], "trainer: .*accelerator='abacus'.*cpu"),
     (["trainer.limit_val_batches=2.5"], r"trainer\.limit_val_batches=2\.5: write 0"),
-    (["learning.optimizer.lr=-1"], r"learning\.optimizer: .*-1"),
+    (["learning.optimizer.lr=-1"], r"learning\.optimizer\.lr=-1: write a learning rate above 0"),
     (["learning.optimizer.lr=nan"], r"configuration: .*optimizer\.lr.*nan.*finite"),
     (["learning.scheduler.pct_start=3"], r"learning\.scheduler: .*pct_start.*3"),
     (["learning.loss=foo"], "learning: loss='foo': write one of mse, cross_entropy"),
