@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,24 @@ if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def global_settings_are_put_back() -> Iterator[None]:
+    """A run sets how the whole process computes; other tests expect what they found."""
+    environment = dict(os.environ)
+    torch = sys.modules.get("torch")  # tests of what needs no PyTorch start without
+    if torch is not None:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+        threads = torch.get_num_threads()
+    yield
+    if torch is not None:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+        torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

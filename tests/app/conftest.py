@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -89,20 +88,6 @@ def tiny_overrides(arguments: Sequence[str]) -> tuple[str, ...]:
     if any(text.startswith("experiment=unsupervised") for text in arguments):
         return TINY_UNSUPERVISED
     return TINY_LOCAL if "experiment=decolle_mnist_quick" in arguments else TINY
-
-
-@pytest.fixture(autouse=True)
-def global_settings_are_put_back() -> Iterator[None]:
-    """A run sets how the whole process computes; other tests expect what they found."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    threads, environment = torch.get_num_threads(), dict(os.environ)
-    yield
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
-    torch.set_num_threads(threads)
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

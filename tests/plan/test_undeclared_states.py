@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, NamedTuple
 
 import pytest
@@ -164,6 +165,18 @@ def test_a_state_is_found_and_counted_for_one_sample(case: str, batch: int) -> N
     (note,) = [note for note in resolved.inventory.notes if "keeps a state" in note]
     assert note.startswith("node (")
     assert note.endswith("stays 32-bit")
+
+
+def test_what_is_found_does_not_depend_on_where_values_lie() -> None:
+    """Memory that is freed and used again is another value: that differs from run to run."""
+    order = random.Random(0)
+    network, x = Network(Synaptic(), "sequence"), torch.rand(5, 6)
+    for _ in range(100):
+        freed = [torch.empty(5, NEURONS) for _ in range(20)]
+        order.shuffle(freed)
+        while freed:
+            freed.pop()
+        assert held(network, x) == [NEURONS] * 2
 
 
 def test_looking_leaves_the_states_as_they_were() -> None:
