@@ -91,8 +91,8 @@ class Worker:
 
     def end(self) -> None:
         """End the process."""
-        self.connection.close()
         self.process.terminate()
+        self.connection.close()
         self.process.join()
 
 
@@ -197,10 +197,15 @@ def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """What a process does."""
     end_with_launcher()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gone = EOFError, ConnectionError  # of the process that hands out the tasks
     while True:
         try:
             task = connection.recv()
-        except EOFError:
+            connection.send(Began())
+        except gone:
             return
-        connection.send(Began())
-        connection.send(function(task))
+        result = function(task)
+        try:
+            connection.send(result)
+        except gone:
+            return

@@ -165,6 +165,36 @@ def test_processes_end_with_the_launcher_that_was_killed(repository, tmp_path, k
     wait_until(lambda: not any(is_running(one) for one in processes if one not in controller))
 
 
+INTERRUPTED = """
+import os, signal, sys, time
+from qspinn.app.workers import map_in_workers
+
+def task(number):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is not ended while it works
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(0.5)
+    return number
+
+if __name__ == "__main__":
+    try:
+        list(map_in_workers(task, [1, 2], 2))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_a_process_that_ends_when_nobody_listens_any_more_says_nothing(repository, tmp_path):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "interrupted.py"],
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
 def test_an_interrupt_of_the_terminal_is_told_by_one_process(repository, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
