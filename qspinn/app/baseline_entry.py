@@ -16,7 +16,7 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder import RunFolder
 from qspinn.app.folder_lock import Holder, locked
 from qspinn.app.identity import identity
-from qspinn.app.outcome import TEST_ACCURACY, exact
+from qspinn.app.outcome import Accuracies
 from qspinn.app.ownership import FolderError, Owner, check_checkpoint, open_regular
 from qspinn.records import (
     RecordError,
@@ -88,10 +88,8 @@ class Entry:
             measured = {str(name): float(value) for name, value in values["measured"].items()}
             if record.config_hash != self.owner.config:
                 raise ValueError("its record is of another configuration")
-            if measured[TEST_ACCURACY] != measured[TEST_ACCURACY] or (
-                exact(measured[TEST_ACCURACY]) != record.accuracy
-            ):
-                raise ValueError(f"its {TEST_ACCURACY} is not the accuracy of its record")
+            if Accuracies.of_metrics(measured) != Accuracies.of_record(record):
+                raise ValueError("its accuracies are not those of its record")
             folder = RunFolder(self.path)
             files = dict(values["files"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecordError) as error:

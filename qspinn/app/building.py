@@ -38,6 +38,7 @@ __all__ = [
     "check_seed",
     "first_test_batch",
     "first_test_samples",
+    "has_validation",
     "load_data",
     "set_threads",
     "with_data",
@@ -125,6 +126,18 @@ def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tenso
     """Return the first test inputs ``[count, ...]`` as the network takes them."""
     samples: Tensor = first_test_batch(data)[0][:count]
     return samples
+
+
+def has_validation(config: Mapping[str, Any], data: lightning.LightningDataModule) -> bool:
+    """Whether something is held out of the training data, and the trainer looks at it.
+
+    Args:
+        config: The resolved configuration.
+        data: Made from it, and read.
+    """
+    loaders = data.val_dataloader()  # Lightning takes an empty list for none
+    is_there = not isinstance(loaders, (list, tuple)) or len(loaders) > 0
+    return is_there and config["trainer"].get("limit_val_batches") != 0
 
 
 def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:

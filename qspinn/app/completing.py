@@ -18,6 +18,7 @@ __all__ = ["complete", "complete_group", "known_keys", "to_plain"]
 _EXPLORATION = {
     "workers": 1,
     "strategy": None,
+    "by": "validation",
     "unit": "role",
     "roles": None,
     "word_lengths": [2, 3, 4, 6, 8, 12],

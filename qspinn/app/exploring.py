@@ -168,8 +168,10 @@ def report(evaluations: Iterable[Evaluation], count: int) -> list[Evaluation]:
 
 
 def _accuracy(record: RunRecord) -> str:
+    data = "test" if record.validation_accuracy is None else "validation"
+    measured = record.measured_on(data) or record
     partly = f" (quantised: {quantized_shares(record)} of parameters / states)"
     return (
-        f"accuracy {100 * record.accuracy:.2f}%  {record.footprint_bits:,} bits"
+        f"{data} accuracy {100 * measured.accuracy:.2f}%  {record.footprint_bits:,} bits"
         f"{partly if is_partly_quantized(record) else ''}"
     )

@@ -12,7 +12,7 @@ import lightning
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 
-from qspinn.app.building import build_parts, first_test_samples
+from qspinn.app.building import build_parts, first_test_samples, has_validation
 from qspinn.app.completing import to_plain
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.exploring import Candidate
@@ -46,7 +46,7 @@ class Group:
 
 
 def find_groups(
-    config: DictConfig, unit: str, roles: Sequence[str] | None = None
+    config: DictConfig, unit: str, roles: Sequence[str] | None = None, chosen_by: str = "test"
 ) -> tuple[Group, ...]:
     """Return the groups of the network that a configuration names.
 
@@ -54,6 +54,7 @@ def find_groups(
         config: What ``conf/train.yaml`` composes.
         unit: ``role``: a group per role. ``layer``: one per role and layer.
         roles: Roles to take; None: all that the network has.
+        chosen_by: The data that will choose among candidates, ``validation`` or ``test``.
 
     Raises:
         ConfigurationError: A value that cannot be.
@@ -64,6 +65,12 @@ def find_groups(
     with isolate_rng():
         lightning.seed_everything(values["seed"], workers=True, verbose=False)
         parts = build_parts(values)
+        if chosen_by == "validation" and not has_validation(values, parts.data):
+            raise ConfigurationError(
+                "exploration.by='validation': nothing is held out of the training data; write "
+                "data.val_size=N or the like, trainer.limit_val_batches=null, or "
+                "exploration.by=test, which finds what is best on just these test data"
+            )
         with naming("quantization"):
             plan = QuantizationPlan.uniform(8).resolve(
                 parts.module, first_test_samples(parts.data, 1)

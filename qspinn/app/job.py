@@ -24,6 +24,7 @@ from qspinn.app.building import (
     build_parts,
     build_trainer,
     first_test_batch,
+    has_validation,
 )
 from qspinn.app.checkpoints import EpochCheckpoint
 from qspinn.app.data_fingerprint import DataState, data_state
@@ -35,9 +36,10 @@ from qspinn.app.identity import identity, owner_of
 from qspinn.app.limits import check_data_fits
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.naming import named_loggers
-from qspinn.app.outcome import TEST_ACCURACY, make_record
+from qspinn.app.outcome import TEST_ACCURACY, Accuracies, make_record
 from qspinn.app.progress import progress_bar
 from qspinn.app.quantization import Scheme, build_scheme
+from qspinn.app.samples import SampleCounts, samples_of
 from qspinn.callbacks.isolation import preserved_globals
 from qspinn.callbacks.random_state import RandomState
 from qspinn.plan import QuantizationPlan
@@ -75,6 +77,7 @@ class Job:
         self.seconds: dict[str, float] = {}
         self.data = DataState(None)
         self.guard: DivergenceGuard
+        self.samples = SampleCounts()
 
     def execute(self) -> RunRecord:
         """Do all phases and return the record.
@@ -95,7 +98,7 @@ class Job:
             with isolate_rng():
                 check_data_fits(self.config, parts.data, batch)
             example = batch[0][:1]
-            scheme = build_scheme(self.config, self.plan, has_validation(parts.data))
+            scheme = build_scheme(self.config, self.plan, has_validation(self.config, parts.data))
             with isolate_rng(), naming("quantization"):
                 scheme.check(parts.module, example)
             table = MetricsTable(self.folder.path)
@@ -113,10 +116,10 @@ class Job:
             measured = self._restore(trainer, parts, table, baseline)
         self.guard.check(parts.module, "in training")
         outcome = scheme.outcome(
-            measured[TEST_ACCURACY], parts.module, as_the_module(example, parts.module)
+            Accuracies.of_metrics(measured), parts.module, as_the_module(example, parts.module)
         )
-        if outcome.baseline_accuracy is None:
-            outcome = replace(outcome, baseline_accuracy=self._baseline_accuracy())
+        if outcome.baseline is None:
+            outcome = replace(outcome, baseline=self._baseline_accuracies())
         names = (name_of(parts.network), name_of(parts.data))
         record = make_record(
             self.config,
@@ -125,6 +128,7 @@ class Job:
             names,
             table.latest(),
             self.seconds,
+            self.samples.by_field if baseline is None else samples_of(baseline.record),
             self.data.fingerprint,
         )
         log_summary(trainer, record, self.folder, scheme.handed_over(parts.module))
@@ -143,13 +147,13 @@ class Job:
         with self._phase("baseline"), preserved_globals():
             return self.store.get(self.config, self.data, train_float)
 
-    def _baseline_accuracy(self) -> float | None:
+    def _baseline_accuracies(self) -> Accuracies | None:
         """Of the 32-bit twin of a network that has learned in fixed point, if it is known."""
         if self.store is None:
             return None
         store, data = self.store, self.data
         found = self._baseline() if self.train_baseline else store.find(self.config, data)
-        return None if found is None else found.record.accuracy
+        return None if found is None else Accuracies.of_record(found.record)
 
     def _trainer(self, scheme: Scheme, table: MetricsTable) -> lightning.Trainer:
         progress = progress_bar(self.config["progress"])
@@ -159,6 +163,7 @@ class Job:
             *scheme.callbacks_after,
             self.timer,
             self.guard,
+            self.samples,
             *([] if progress is None else [progress]),
             *build_callbacks(self.config["callbacks"]),
         ]
@@ -207,7 +212,14 @@ class Job:
                 f"learning: {type(parts.module).__name__} logs no {TEST_ACCURACY} in its "
                 f"test_step (it logs {', '.join(measured) or 'nothing'})"
             )
-        return dict(measured)
+        return {**self._validate(trainer, parts), **measured}
+
+    def _validate(self, trainer: lightning.Trainer, parts: Parts) -> dict[str, float]:
+        """Measure what runs are chosen by, of the network that was tested; nothing without data."""
+        if not has_validation(self.config, parts.data):
+            return {}
+        with self._phase("validation"):
+            return dict(trainer.validate(parts.module, datamodule=parts.data, verbose=False)[0])
 
     def _restore(
         self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable, baseline: Baseline
@@ -268,12 +280,6 @@ def epochs_of(checkpoint: Path) -> int:
     return int(loaded["epoch"]) + 1
 
 
-def has_validation(data: lightning.LightningDataModule) -> bool:
-    """Whether the data hold images out for validation: Lightning takes an empty list for none."""
-    loaders = data.val_dataloader()
-    return not isinstance(loaders, (list, tuple)) or len(loaders) > 0
-
-
 def log_summary(
     trainer: lightning.Trainer, record: RunRecord, folder: RunFolder, network: nn.Module | None
 ) -> None:
@@ -284,6 +290,8 @@ def log_summary(
     summary = {
         "accuracy": record.accuracy,
         "baseline_accuracy": record.baseline_accuracy,
+        "validation_accuracy": record.validation_accuracy,
+        "validation_baseline_accuracy": record.validation_baseline_accuracy,
         "footprint_bits": float(record.footprint_bits),
         "quantized_parameters_share": record.parameters_share,
         "quantized_states_share": record.states_share,

@@ -31,7 +31,9 @@ __all__ = ["main"]
 
 
 def main(config: DictConfig) -> float:
-    """Run one job of a launch and return its accuracy.
+    """Run one job of a launch and return its accuracy, for a sweeper to choose by.
+
+    It is that on validation data; on test data only where nothing was held out.
 
     A value that cannot be ends a single run with a message and exit code 2, a run that cannot go on
     with a message and 1. In a multirun the error is recorded in the job's folder and raised, so
@@ -85,7 +87,8 @@ def run(config: DictConfig, output: Path) -> float:
             from qspinn.app.strategies import explore_by_strategy
 
             return explore_by_strategy(config, output)
-        return train(config, output).accuracy
+        record = train(config, output)
+        return (record.measured_on("validation") or record).accuracy
     except Stopped:
         raise
     except SystemExit as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,46 @@ from qspinn.app.identity import identity, owner_of
 from qspinn.plan import Footprint, ResolvedPlan
 from qspinn.records import RunRecord, baseline_key, finite_or_none, setting_key
 
-__all__ = ["TEST_ACCURACY", "Outcome", "library_versions", "make_record"]
+__all__ = [
+    "TEST_ACCURACY",
+    "VALIDATION_ACCURACY",
+    "Accuracies",
+    "Outcome",
+    "library_versions",
+    "make_record",
+]
 
-# The metric that a learning module logs in its test_step.
+# The metrics that a learning module logs in its test_step and its validation_step.
 TEST_ACCURACY = "test/accuracy"
+VALIDATION_ACCURACY = "val/accuracy"
 
 _LIBRARIES = ("torch", "spikingjelly", "lightning", "torchmetrics", "numpy")
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Shares of right answers of one network, in [0, 1].
+
+    Attributes:
+        test: On test data: what is reported.
+        validation: On validation data, by which runs are chosen; None where there are none, or
+            where the learning module does not log it.
+    """
+
+    test: float
+    validation: float | None = None
+
+    @classmethod
+    def of_metrics(cls, metrics: Mapping[str, float], prefix: str = "") -> Accuracies:
+        """Take them out of metrics; an accuracy that is no number counts as none."""
+        validation = metrics.get(f"{prefix}{VALIDATION_ACCURACY}", math.nan)
+        known = None if math.isnan(validation) else exact(validation)
+        return cls(exact(metrics[f"{prefix}{TEST_ACCURACY}"]), known)
+
+    @classmethod
+    def of_record(cls, record: RunRecord) -> Accuracies:
+        """Take those of the network that a run hands over."""
+        return cls(record.accuracy, record.validation_accuracy)
 
 
 @dataclass(frozen=True)
@@ -27,16 +62,16 @@ class Outcome:
     """What was measured.
 
     Attributes:
-        accuracy: Of the network that the run hands over, on the test set, in [0, 1].
-        baseline_accuracy: Of its 32-bit twin; None where there is none.
+        accuracies: Of the network that the run hands over.
+        baseline: Of its 32-bit twin; None where there is none.
         footprint: Of the network that the run hands over.
         plan: Its formats; None for the 32-bit network.
         accumulators: Layer path to the bits that its exact sums need.
         summary: What is quantised and what is not, as plain types; None: not known.
     """
 
-    accuracy: float
-    baseline_accuracy: float | None
+    accuracies: Accuracies
+    baseline: Accuracies | None
     footprint: Footprint
     plan: ResolvedPlan | None
     accumulators: Mapping[str, int] = field(default_factory=dict)
@@ -50,6 +85,7 @@ def make_record(
     names: tuple[str, str],
     metrics: Mapping[str, float],
     seconds: Mapping[str, float],
+    samples: Mapping[str, int],
     fingerprint: str | None = None,
 ) -> RunRecord:
     """Return the record of a run.
@@ -61,16 +97,21 @@ def make_record(
         names: Of the network and of the data.
         metrics: Name to last value.
         seconds: Phase to wall-clock seconds.
+        samples: Test samples and validation samples, each by the name of its field.
         fingerprint: Of the data.
     """
     recorded = identity(config)
     owner = owner_of(config, fingerprint)
     quantization = config["quantization"]
     checkpoint = folder.last_checkpoint.relative_to(folder.path)
-    footprint, plan, baseline = outcome.footprint, outcome.plan, outcome.baseline_accuracy
+    footprint, plan, baseline = outcome.footprint, outcome.plan, outcome.baseline
     return RunRecord(
-        accuracy=exact(outcome.accuracy),
-        baseline_accuracy=None if baseline is None else exact(baseline),
+        accuracy=outcome.accuracies.test,
+        baseline_accuracy=None if baseline is None else baseline.test,
+        validation_accuracy=outcome.accuracies.validation,
+        validation_baseline_accuracy=None if baseline is None else baseline.validation,
+        samples=samples.get("samples"),
+        validation_samples=samples.get("validation_samples"),
         footprint_bits=footprint.inference_bits,
         baseline_footprint_bits=footprint.baseline_inference_bits,
         training_footprint_bits=footprint.training_bits,

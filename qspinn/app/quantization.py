@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qspinn.app.checking import check_targets
 from qspinn.app.errors import ConfigurationError, naming
-from qspinn.app.outcome import TEST_ACCURACY, Outcome
+from qspinn.app.outcome import Accuracies, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.plan import QuantizationPlan, footprint_of, inspect, summary_of
 from qspinn.quantizers import accumulator_word_lengths
@@ -75,9 +75,9 @@ class Scheme(Protocol):
         """Raise ValueError where the plan does not fit the module."""
 
     def outcome(
-        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
-        """Return what the run measured, given the accuracy of the module after the fit."""
+        """Return what the run measured, given the accuracies of the module after the fit."""
 
     def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
         """Return the quantised network, given the module after the fit; None: there is none."""
@@ -96,12 +96,12 @@ class NoQuantization:
         """Accept everything: no plan is used."""
 
     def outcome(
-        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
         """The trained network is the baseline itself."""
         inventory = inspect(module, example)
         bits, summary = footprint_of(inventory, None), summary_of(inventory)
-        return Outcome(test_accuracy, test_accuracy, bits, None, summary=summary.to_dict())
+        return Outcome(measured, measured, bits, None, summary=summary.to_dict())
 
     def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
         """There is no quantised network."""
@@ -132,14 +132,14 @@ class PostTraining:
         self.plan.resolve(module, example).check_neurons()
 
     def outcome(
-        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
         """The module is the baseline; the callback evaluated the quantised copy."""
         if self.callback.failure is not None:
             raise self.callback.failure
-        accuracy = self.callback.metrics[f"{self.callback.prefix}{TEST_ACCURACY}"]
+        quantized = Accuracies.of_metrics(self.callback.metrics, self.callback.prefix)
         return _quantized_outcome(
-            accuracy, test_accuracy, self.callback, self.callback.quantized_module
+            quantized, measured, self.callback, self.callback.quantized_module
         )
 
     def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
@@ -171,10 +171,10 @@ class InTraining:
         self.plan.resolve(module, example).check_neurons()
 
     def outcome(
-        self, test_accuracy: float, module: lightning.LightningModule, example: Tensor
+        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
         """The module is the quantised network; it has no 32-bit twin."""
-        return _quantized_outcome(test_accuracy, None, self.callback, module)
+        return _quantized_outcome(measured, None, self.callback, module)
 
     def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
         """The module itself."""
@@ -182,8 +182,8 @@ class InTraining:
 
 
 def _quantized_outcome(
-    accuracy: float,
-    baseline: float | None,
+    accuracies: Accuracies,
+    baseline: Accuracies | None,
     callback: PostTrainingQuantization | InTrainingQuantization,
     module: lightning.LightningModule | None,
 ) -> Outcome:
@@ -192,7 +192,7 @@ def _quantized_outcome(
     plan = callback.resolved_plan
     accumulators = accumulator_word_lengths(plan, module)
     summary = plan.summary().to_dict()
-    return Outcome(accuracy, baseline, callback.footprint, plan, accumulators, summary)
+    return Outcome(accuracies, baseline, callback.footprint, plan, accumulators, summary)
 
 
 def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:

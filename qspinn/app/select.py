@@ -23,7 +23,7 @@ from qspinn.app.sources import WANDB, Sources, read_sources
 from qspinn.records import printable, printable_lines, shortened, write_json
 from qspinn.report import print_selection
 from qspinn.report.data import selection_values, significance_curves
-from qspinn.selection import Reward, Selection, Target, select
+from qspinn.selection import Reward, Selection, Target, check_chosen_by, select
 
 __all__ = ["main", "run_selection"]
 
@@ -34,6 +34,7 @@ _WITHOUT: dict[str, Any] = {
     "reward": None,
     "allow_mixed": False,
     "group_seeds": True,
+    "select": None,
     "show": None,
     "output": None,
 }
@@ -50,7 +51,7 @@ def run_selection(config: DictConfig) -> Selection:
     target, reward = _target(settings["target"]), _reward(settings["reward"])
     roots, show = _roots(settings["runs"]), _show(settings["show"])
     allow_mixed, group_seeds = (_switch(settings, name) for name in ("allow_mixed", "group_seeds"))
-    output = _output(settings["output"])
+    chosen_by, output = _chosen_by(settings["select"]), _output(settings["output"])
     with _without_collecting():
         found = read_sources([_root_from_start(root) for root in roots])
         for problem in found.skipped:
@@ -63,7 +64,7 @@ def run_selection(config: DictConfig) -> Selection:
         if not found.runs:
             raise ValueError(f"no usable record.json below {', '.join(roots)} ({counts})")
         print(f"Records: {counts}")
-        selection = select(found.runs, target, reward, allow_mixed, group_seeds)
+        selection = select(found.runs, target, reward, allow_mixed, group_seeds, chosen_by)
         print_selection(selection, show=show)
         for path in _write(selection, found, output):
             print(f"Written: {printable(str(path))}")
@@ -115,6 +116,16 @@ def _output(given: Any) -> dict[str, str | None]:
         if value is not None and (not isinstance(value, str) or not value):
             raise ValueError(f"output.{name}={value!r}: write a path, or null for none")
     return settings
+
+
+def _chosen_by(settings: Any) -> str:
+    """The data that choose; a key that was deleted leaves it at validation data."""
+    given = {} if settings is None else settings
+    if not isinstance(given, dict) or not set(given) <= {"by"}:
+        raise ValueError(f"select={settings!r}: the only key is by, validation or test")
+    chosen_by = given.get("by", "validation")
+    check_chosen_by(chosen_by)
+    return str(chosen_by)
 
 
 def _switch(settings: Any, name: str) -> bool:

@@ -12,7 +12,7 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, check_workers, explore, report
 from qspinn.app.groups import Group, alone, find_groups, jointly
 from qspinn.app.searching import Mixture, Searched, bayesian, greedy, nsga2
-from qspinn.records import RunRecord, write_json
+from qspinn.records import MEASURED_ON, RunRecord, write_json
 from qspinn.selection import Significance, pareto_front, significance
 from qspinn.selection.proposing import Measured
 
@@ -29,7 +29,7 @@ def explore_by_strategy(config: DictConfig, output: Path) -> float:
     Started again, it goes on where it was stopped.
 
     Returns:
-        The best accuracy found.
+        The best accuracy found, on the data that choose.
 
     Raises:
         ConfigurationError: A value that cannot be.
@@ -67,20 +67,35 @@ class Explorer:
         self.output = output
         self.workers = check_workers(settings.workers)
         self.word_lengths = _word_lengths(settings.word_lengths)
-        self.groups = find_groups(config, settings.unit, settings.roles)
+        self.chosen_by = _chosen_by(settings.by)
+        self.groups = find_groups(config, settings.unit, settings.roles, self.chosen_by)
         self.failed = 0
         self.records: list[RunRecord] = []
         self.alone: list[Measured] = []
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[RunRecord | None]:
-        """Evaluate candidates; the records, in the order of the candidates."""
+        """Evaluate candidates; the records, in the order of the candidates.
+
+        Their accuracies are those that choose.
+        """
         done = report(explore(candidates, self.workers), len(candidates))
         by_folder = {evaluation.candidate.folder: evaluation.record for evaluation in done}
-        records = [by_folder[candidate.folder] for candidate in candidates]
+        records = [self._choosing(by_folder[candidate.folder]) for candidate in candidates]
         known = [record for record in records if record is not None]
         self.failed += len(records) - len(known)
         self.records += known
         return records
+
+    def _choosing(self, record: RunRecord | None) -> RunRecord | None:
+        if record is None:
+            return None
+        choosing = record.measured_on(self.chosen_by)
+        if choosing is None:
+            raise ConfigurationError(
+                "exploration.by='validation': the learning module logs no val/accuracy in its "
+                "validation_step; let it, or write exploration.by=test"
+            )
+        return choosing
 
     def significance(self) -> tuple[Significance, ...]:
         """Sweep each group alone; print, and write ``significance.json`` and ``.png``."""
@@ -102,7 +117,8 @@ class Explorer:
             raise ConfigurationError(f"exploration: {error}") from error
         print_significance(found, max_drop)
         title = f"{self.records[0].network} on {self.records[0].data}"
-        save_png(draw_significance(found, max_drop, title), self.output / "significance.png")
+        picture = draw_significance(found, max_drop, title, self.chosen_by)
+        save_png(picture, self.output / "significance.png")
         write_json([one.to_dict() for one in found], self.output / "significance.json")
         print(f"significance: {self.output / 'significance.png'}", flush=True)
         return found
@@ -156,6 +172,7 @@ class Explorer:
         front = pareto_front([(one.bits, one.accuracy) for one in known])
         best = sorted((known[index] for index in front), key=lambda one: one.bits)
         values = {
+            "chosen_by": self.chosen_by,
             "evaluations_before": spent,
             "alone": [_row(one) for one in self.alone],
             "evaluated": [_row(one) for one in mixtures],
@@ -175,6 +192,12 @@ def _row(one: Measured) -> dict[str, object]:
         "footprint_bits": one.bits,
         "accuracy": one.accuracy,
     }
+
+
+def _chosen_by(given: object) -> str:
+    if given not in MEASURED_ON:
+        raise ConfigurationError(f"exploration.by={given!r}: write {' or '.join(MEASURED_ON)}")
+    return str(given)
 
 
 def _word_lengths(given: object) -> list[int]:

@@ -28,10 +28,15 @@ def tags_of(record: RunRecord) -> list[str]:
 def summary_of(record: RunRecord) -> dict[str, Any]:
     """Numbers and texts of a run, the record itself among them."""
     reward = LinearReward()
+    choosing = record.measured_on("validation")
     values = {
         "accuracy": record.accuracy,
         "baseline_accuracy": record.baseline_accuracy,
         "drop": record.drop,
+        "validation_accuracy": record.validation_accuracy,
+        "validation_baseline_accuracy": record.validation_baseline_accuracy,
+        "validation_drop": None if choosing is None else choosing.drop,
+        "chosen_by": "test" if choosing is None else "validation",
         "footprint_bits": record.footprint_bits,
         "baseline_footprint_bits": record.baseline_footprint_bits,
         "training_footprint_bits": record.training_footprint_bits,
@@ -39,7 +44,7 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
         "quantized_parameters_share": record.parameters_share,
         "quantized_states_share": record.states_share,
         "quantized": "\n".join(record.summary_lines) or None,
-        "reward": reward(record),
+        "reward": reward(record if choosing is None else choosing),
         "reward_formula": str(reward),
         "scheme": record.scheme,
         "rounding": record.rounding,

@@ -10,7 +10,14 @@ from qspinn.records.hashing import baseline_key, config_hash, setting_key
 from qspinn.records.json_text import parse_json
 from qspinn.records.printable import printable, printable_lines, shortened
 from qspinn.records.reading import RecordReader, baseline_key_of, read_record, setting_key_of
-from qspinn.records.run_record import SCHEMA_VERSION, SCHEMES, STATUSES, RunRecord, finite_or_none
+from qspinn.records.run_record import (
+    MEASURED_ON,
+    SCHEMA_VERSION,
+    SCHEMES,
+    STATUSES,
+    RunRecord,
+    finite_or_none,
+)
 from qspinn.records.store import (
     RECORD_NAME,
     comparable,
@@ -25,6 +32,7 @@ from qspinn.records.validation import RecordError
 
 __all__ = [
     "FAILURE_NAME",
+    "MEASURED_ON",
     "RECORD_NAME",
     "SCHEMA_VERSION",
     "SCHEMES",

@@ -10,10 +10,30 @@ from typing import Any
 from qspinn.records.fields import FIELD_CHECKS, SCHEMA_VERSION, SCHEMES, STATUSES
 from qspinn.records.validation import RecordError, fail, plain
 
-__all__ = ["SCHEMA_VERSION", "SCHEMES", "STATUSES", "RunRecord", "check_names", "finite_or_none"]
+__all__ = [
+    "MEASURED_ON",
+    "SCHEMA_VERSION",
+    "SCHEMES",
+    "STATUSES",
+    "RunRecord",
+    "check_names",
+    "finite_or_none",
+]
 
 # Fields that records did not have from the start; files without them are read all the same.
-LATER_FIELDS = ("baseline_key", "setting_key", "summary", "data_fingerprint")
+LATER_FIELDS = (
+    "baseline_key",
+    "setting_key",
+    "summary",
+    "data_fingerprint",
+    "samples",
+    "validation_accuracy",
+    "validation_baseline_accuracy",
+    "validation_samples",
+)
+
+MEASURED_ON = ("validation", "test")
+"""What a network is measured on: what chooses among runs, and what tells of what was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +42,13 @@ class RunRecord:
 
     Accuracies are fractions in [0, 1]. Footprints are bits, exact.
 
+    There are two accuracies: that on validation data, which were held out of the training data, is
+    for choosing among runs; that on test data is for reporting what was chosen. The best of many
+    test accuracies is too high an estimate of what the chosen network does on other data.
+
     Attributes:
-        accuracy: Of the network that the run hands over (for `scheme="none"` the 32-bit one).
+        accuracy: On test data, of the network that the run hands over (for `scheme="none"` the
+            32-bit one).
         baseline_accuracy: Of its 32-bit twin, measured; None where this run did not measure it.
             For `scheme="none"` it is `accuracy` or None.
         footprint_bits: What a device holds to classify; for `scheme="none"` the baseline's.
@@ -55,6 +80,12 @@ class RunRecord:
             and why; perhaps more. None in records of qspinn before it was stored.
         data_fingerprint: Changes when the data change, wherever they lie; None where it is not
             known, and in records of qspinn before it was stored.
+        samples: Test samples that `accuracy` is the share of; None where it is not known.
+        validation_accuracy: On validation data; None where there are none, and in records of
+            qspinn before it was stored.
+        validation_baseline_accuracy: Of the 32-bit twin on validation data; for `scheme="none"` it
+            is `validation_accuracy` or None.
+        validation_samples: Validation samples; None where it is not known.
         schema_version: Of this layout; only the current one is accepted.
 
     Raises:
@@ -88,6 +119,10 @@ class RunRecord:
     setting_key: str | None = None
     summary: dict[str, Any] | None = None
     data_fingerprint: str | None = None
+    samples: int | None = None
+    validation_accuracy: float | None = None
+    validation_baseline_accuracy: float | None = None
+    validation_samples: int | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -115,9 +150,12 @@ class RunRecord:
                 raise fail("rounding", self.rounding, "null, because the scheme is none")
             if self.formats:
                 raise fail("formats", self.formats, "an empty mapping, because the scheme is none")
-            if self.baseline_accuracy not in (None, self.accuracy):
-                expected = f"null or the accuracy {self.accuracy!r}, because the scheme is none"
-                raise fail("baseline_accuracy", self.baseline_accuracy, expected)
+            for prefix in ("", "validation_"):
+                own = getattr(self, f"{prefix}accuracy")
+                baseline = getattr(self, f"{prefix}baseline_accuracy")
+                if baseline not in (None, own):
+                    expected = f"null or the accuracy {own!r}, because the scheme is none"
+                    raise fail(f"{prefix}baseline_accuracy", baseline, expected)
             if self.footprint_bits != self.baseline_footprint_bits:
                 expected = f"{self.baseline_footprint_bits}, because the scheme is none"
                 raise fail("footprint_bits", self.footprint_bits, expected)
@@ -132,6 +170,27 @@ class RunRecord:
         if self.training_footprint_bits < self.footprint_bits:
             expected = f"an integer of at least {self.footprint_bits}"
             raise fail("training_footprint_bits", self.training_footprint_bits, expected)
+
+    def measured_on(self, data: str) -> RunRecord | None:
+        """Return the record with the accuracies on validation data in the places of the others.
+
+        Args:
+            data: `validation`, or `test` for the record as it is.
+
+        Returns:
+            A record whose `accuracy`, `baseline_accuracy` and `samples` are those on that data;
+            None where the validation accuracy is not known.
+        """
+        if data == "test":
+            return self
+        if self.validation_accuracy is None:
+            return None
+        measured = {
+            "accuracy": self.validation_accuracy,
+            "baseline_accuracy": self.validation_baseline_accuracy,
+            "samples": self.validation_samples,
+        }
+        return RunRecord.of_checked(vars(self) | measured)
 
     @property
     def reduction(self) -> float:

@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from qspinn.records import RECORD_NAME, RunRecord, shortened
+from qspinn.selection import wilson_interval
 
 __all__ = [
     "add_row",
     "bits",
     "is_partly_quantized",
+    "measured",
     "new_table",
     "percent",
     "picture_text",
@@ -41,6 +43,21 @@ LONGEST_LINE = 10_000
 def percent(accuracy: float | None) -> str:
     """An accuracy in [0, 1] as percent; `-` where there is none."""
     return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
+def measured(accuracy: float | None, samples: int | None, std: float | None = None) -> str:
+    """An accuracy as percent, with what is known of its precision: `97.20% ± 0.35 [95.6, 98.2]`.
+
+    Args:
+        accuracy: In [0, 1]; None: `-`.
+        samples: That it was measured on, for its 95% confidence interval; None: not known.
+        std: Standard deviation over seeds; None: of one run.
+    """
+    text = percent(accuracy) + ("" if std is None else f" ± {points(std)}")
+    if accuracy is None or samples is None:
+        return text
+    low, high = wilson_interval(accuracy, samples)
+    return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def points(difference: float | None) -> str:

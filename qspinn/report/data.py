@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from qspinn.records import RunRecord
-from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
+from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection, wilson_interval
 from qspinn.selection.significance import significance
 
 __all__ = [
     "choice_values",
+    "interval_of",
     "lowest_shown",
     "row_values",
     "selection_values",
@@ -56,6 +57,8 @@ def selection_values(
             "max_bits": selection.target.max_bits,
         },
         "reward": selection.reward,
+        "chosen_by": selection.chosen_by,
+        "reported": None if winner is None else _reported(winner.group),
         "winner": None if winner is None else winner.group.path,
         "winner_summary": None if winner is None else winner.group.record.summary,
         "winner_formats": {} if winner is None else winner.group.record.formats,
@@ -106,6 +109,8 @@ def _group_values(group: Group) -> dict[str, Any]:
         "seeds": list(group.seeds),
         "accuracy": group.accuracy,
         "accuracy_std": group.accuracy_std,
+        "accuracy_interval": interval_of(group),
+        "samples": group.samples,
         "baseline_accuracy": group.baseline_accuracy,
         "drop": group.drop,
         "quantized_parameters_share": record.parameters_share,
@@ -113,6 +118,25 @@ def _group_values(group: Group) -> dict[str, Any]:
         "footprint_bits": group.footprint_bits,
         "baseline_footprint_bits": group.baseline_footprint_bits,
         "reduction": group.reduction,
+    }
+
+
+def interval_of(group: Group) -> list[float] | None:
+    """The 95% confidence interval of the accuracy; None where nobody knows on how many samples."""
+    if group.samples is None:
+        return None
+    return list(wilson_interval(group.accuracy, group.samples))
+
+
+def _reported(group: Group) -> dict[str, Any]:
+    """What was chosen, on test data."""
+    reported = group.reported
+    return {
+        "accuracy": reported.accuracy,
+        "accuracy_std": reported.accuracy_std,
+        "accuracy_interval": interval_of(reported),
+        "baseline_accuracy": reported.baseline_accuracy,
+        "samples": reported.samples,
     }
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from qspinn.records import RunRecord
+from qspinn.records import MEASURED_ON, RunRecord
 from qspinn.report.cells import (
     add_row,
     bits,
+    measured,
     new_table,
-    percent,
     points,
     print_line,
     print_wide,
@@ -33,17 +33,26 @@ def footprint_table(record: RunRecord) -> Table:
     title = f"{record.network} on {record.data}"
     if not quantized:
         table = new_table(title, [""], ["32-bit"])
-        add_row(table, ["accuracy", percent(record.accuracy)])
+        for label, one in _measured(record):
+            add_row(table, [label, measured(one.accuracy, one.samples)])
         _add_footprint(table, record, quantized)
         return table
     name = f"{record.scheme.upper()}, {record.rounding}"
     table = new_table(title, [""], ["32-bit", name, "word length", "change"])
-    drop = record.drop
-    change = "-" if drop is None else f"{'-' if drop > 0 else '+'}{points(abs(drop))} points"
-    accuracies = percent(record.baseline_accuracy), percent(record.accuracy)
-    add_row(table, ["accuracy", *accuracies, "", change])
+    for label, one in _measured(record):
+        drop = one.drop
+        change = "-" if drop is None else f"{'-' if drop > 0 else '+'}{points(abs(drop))} points"
+        known = one.baseline_accuracy, one.accuracy
+        accuracies = [measured(accuracy, one.samples) for accuracy in known]
+        add_row(table, [label, *accuracies, "", change])
     _add_footprint(table, record, quantized)
     return table
+
+
+def _measured(record: RunRecord) -> list[tuple[str, RunRecord]]:
+    """Label and accuracies of each kind of data: what chooses, and what is reported."""
+    found = {f"{data} accuracy": record.measured_on(data) for data in MEASURED_ON}
+    return [(label, one) for label, one in found.items() if one is not None]
 
 
 def _add_footprint(table: Table, record: RunRecord, quantized: bool) -> None:

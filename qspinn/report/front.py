@@ -86,7 +86,7 @@ def _footprint_axis(axes: Axes, groups: list[Group]) -> None:
 
 
 def _accuracy_axis(axes: Axes, selection: Selection) -> None:
-    axes.set_ylabel("accuracy (%)")
+    axes.set_ylabel(f"{selection.chosen_by} accuracy (%)")
     groups = [row.group for row in selection.compared]
     baselines = {round(100 * (group.baseline_accuracy or 0.0), 9) for group in groups}
     if len(baselines) == 1 and (baseline := baselines.pop()) > 0:

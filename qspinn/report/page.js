@@ -32,12 +32,15 @@ function shape(kind, x, y, r) {
   return `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`;
 }
 
+const ACCURACY = `${data.chosen_by} accuracy`;
+const within = (p) => (p.interval === null ? "" : ` [${percent(p.interval[0])}, ${percent(p.interval[1])}]`);
+
 function describe(p) {
   const spread = p.std === null ? "" : ` ± ${percent(p.std)}`;
   return [
     ["run", p.path], ["scheme", p.scheme === "none" ? "none (32-bit)" : p.scheme],
     ["rounding", p.rounding], ["word lengths", p.words], ["network", p.network], ["data", p.data],
-    ["seeds", p.seeds.join(", ")], ["accuracy", `${percent(p.accuracy)}%${spread}`],
+    ["seeds", p.seeds.join(", ")], [ACCURACY, `${percent(p.accuracy)}%${spread}${within(p)}`],
     ["drop", p.drop === null ? "-" : `${percent(p.drop)} points`],
     ["footprint", `${whole(p.bits)} bits, ${p.reduction.toFixed(1)}x smaller`],
     ["quantised", p.quantized === "-" ? "-" : `${p.quantized} (parameters / states)`],
@@ -114,7 +117,7 @@ function drawChart() {
     draw(svg, "text", { x: box.left - 8, y: Y(t / 100) + 4, "text-anchor": "end" }, `${+t.toFixed(6)}%`);
   }
   draw(svg, "text", { x: (box.left + box.right) / 2, y: 490, "text-anchor": "middle" }, "footprint (bits, logarithmic)");
-  draw(svg, "text", { x: -(box.top + box.bottom) / 2, y: 14, "text-anchor": "middle", transform: "rotate(-90)" }, "accuracy");
+  draw(svg, "text", { x: -(box.top + box.bottom) / 2, y: 14, "text-anchor": "middle", transform: "rotate(-90)" }, ACCURACY);
   const front = paretoFront(visible.filter((p) => p.state !== "dropped")), onFront = new Set(front);
   draw(svg, "path", { class: "front", id: "front", d: front.map((p, i) => `${i ? "L" : "M"}${X(p.bits)} ${Y(p.accuracy)}`).join("") });
   if (shown.length < visible.length) draw(svg, "text", { x: box.left + 4, y: box.bottom - 6, id: "below" }, `${whole(visible.length - shown.length)} far below`);
@@ -145,7 +148,7 @@ function hover(event) {
 const COLUMNS = [
   ["state", (p) => (p.index === data.winner ? "winner" : STATES[p.state])],
   ["scheme", (p) => p.scheme], ["rounding", (p) => p.rounding], ["word lengths", (p) => p.words],
-  ["seeds", (p) => p.seeds.length, 1], ["accuracy", (p) => p.accuracy, 1, (p) => `${percent(p.accuracy)}%${p.std === null ? "" : ` ± ${percent(p.std)}`}`],
+  ["seeds", (p) => p.seeds.length, 1], [ACCURACY, (p) => p.accuracy, 1, (p) => `${percent(p.accuracy)}%${p.std === null ? "" : ` ± ${percent(p.std)}`}${within(p)}`],
   ["drop (points)", (p) => p.drop, 1, (p) => (p.drop === null ? "-" : percent(p.drop))],
   ["footprint (bits)", (p) => p.bits, 1, (p) => whole(p.bits)], ["reduction", (p) => p.reduction, 1, (p) => `${p.reduction.toFixed(1)}x`],
   ["quantised", (p) => p.quantized_least, 1, (p) => p.quantized],

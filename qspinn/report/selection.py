@@ -12,6 +12,7 @@ from qspinn.report.cells import (
     add_row,
     bits,
     is_partly_quantized,
+    measured,
     new_table,
     percent,
     points,
@@ -29,7 +30,7 @@ __all__ = ["print_selection"]
 
 _ABOUT = ("scheme", "rounding", "word length", "seeds")
 _UP_TO = "accuracy times share of the 32-bit footprint saved"
-_NUMBERS = ("accuracy", "drop (points)", "footprint (bits)", "reduction")
+_NUMBERS = ("drop (points)", "footprint (bits)", "reduction")
 _QUANTIZED = "quantised (parameters / states)"
 
 
@@ -39,10 +40,12 @@ class _More(NamedTuple):
     Attributes:
         setting: Data and network.
         quantized: Which part is quantised.
+        chosen_by: The data whose accuracies are shown.
     """
 
     setting: bool
     quantized: bool
+    chosen_by: str
 
 
 def print_selection(
@@ -60,7 +63,7 @@ def print_selection(
     print_line(console, f"Reward: {selection.reward}")
     groups = _groups(selection)
     partly = any(is_partly_quantized(group.record) for group in groups)
-    more = _More(len({_setting(group) for group in groups}) > 1, partly)
+    more = _More(len({_setting(group) for group in groups}) > 1, partly, selection.chosen_by)
     if selection.rows:
         dominated = [row for row in selection.rows if not row.on_front]
         front = selection.front
@@ -79,6 +82,8 @@ def print_selection(
         print_line(console, f"Note: {note}.")
     if selection.winner is not None:
         print_line(console, f"Winner: {selection.reason}", "bold")
+        if selection.report:
+            print_line(console, selection.report, "bold")
         print_summary(selection.winner.group.record, console)
 
 
@@ -91,7 +96,7 @@ def _print_choices(console: Console, selection: Selection) -> None:
     table = new_table(
         "Worth most, by the weight mu of accuracy - mu * footprint / baseline footprint",
         ["run"],
-        ["from mu", "to mu", "accuracy", "footprint (bits)"],
+        ["from mu", "to mu", f"{selection.chosen_by} accuracy", "footprint (bits)"],
     )
     for choice in selection.choices:
         group = selection.rows[choice.index].group
@@ -114,7 +119,7 @@ def _left(more: _More) -> list[str]:
 
 
 def _right(more: _More) -> list[str]:
-    return [*_NUMBERS, *([_QUANTIZED] if more.quantized else [])]
+    return [f"{more.chosen_by} accuracy", *_NUMBERS, *([_QUANTIZED] if more.quantized else [])]
 
 
 def _about(group: Group, more: _More) -> list[str]:
@@ -126,11 +131,11 @@ def _about(group: Group, more: _More) -> list[str]:
 
 
 def _numbers(group: Group, more: _More) -> list[str]:
-    spread = "" if group.accuracy_std is None else f" ± {points(group.accuracy_std)}"
     size = [bits(group.footprint_bits), times(group.reduction)]
     if more.quantized:
         size.append("-" if group.is_reference else quantized_shares(group.record))
-    return [percent(group.accuracy) + spread, points(group.drop), *size]
+    accuracy = measured(group.accuracy, group.samples, group.accuracy_std)
+    return [accuracy, points(group.drop), *size]
 
 
 def _print_rows(

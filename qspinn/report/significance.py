@@ -38,13 +38,16 @@ def print_significance(
     print_wide(console, table)
 
 
-def draw_significance(found: Sequence[Significance], max_drop: float, title: str) -> Figure:
+def draw_significance(
+    found: Sequence[Significance], max_drop: float, title: str, chosen_by: str = "test"
+) -> Figure:
     """Draw accuracy against word length, a line per role, and the target.
 
     Args:
         found: The most significant first, at least one.
         max_drop: The target.
         title: Over the picture.
+        chosen_by: The data of the accuracies, ``validation`` or ``test``.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -65,7 +68,7 @@ def draw_significance(found: Sequence[Significance], max_drop: float, title: str
     axes.axhline(target, color="black", linewidth=1, linestyle=":", label="target")
     axes.set_xticks(lengths)
     axes.set_xlabel("word length of the role (bits), the rest in 32-bit")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel(f"{chosen_by} accuracy (%)")
     axes.set_title(picture_text(title))
     axes.grid(alpha=0.3)
     axes.legend(title="role (values held)", fontsize=8)

@@ -49,6 +49,10 @@ OPTIONAL = (
     "setting_key",
     "baseline_key",
     "data_fingerprint",
+    "samples",
+    "validation_accuracy",
+    "validation_baseline_accuracy",
+    "validation_samples",
 )
 SHARES = ("quantized_parameters_share", "quantized_states_share")
 RESULTS = (*SHARES, "state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons")
@@ -93,7 +97,7 @@ def write_table(selection: Selection, path: str | os.PathLike[str]) -> Path:
 
 
 def _cells(run: Run) -> dict[str, Any]:
-    record = run.record
+    record = run.record if run.reported is None else run.reported
     counts = {} if record.summary is None else _counts(record.summary)
     own = [name for name in (*NEEDED, *OPTIONAL) if name not in ("path", *_COUNT_NAMES)]
     plain = {name: getattr(record, name) for name in own}
@@ -113,7 +117,13 @@ def _cells(run: Run) -> dict[str, Any]:
             "quantized_parameters_share": record.parameters_share,
             "quantized_states_share": record.states_share,
         }
+        | ({} if run.reported is None else _choosing(run.record))
     )
+
+
+def _choosing(record: RunRecord) -> dict[str, Any]:
+    """What chose, with the baseline that a twin has measured."""
+    return {"validation_baseline_accuracy": record.baseline_accuracy}
 
 
 def _counts(summary: Mapping[str, Any]) -> dict[str, int]:
@@ -202,8 +212,12 @@ def _record(given: Mapping[str, str]) -> RunRecord:
         if name not in given:
             raise RecordError(f"column {name!r} is empty", name)
     values["accuracy"] = _number(given, "accuracy", float)
-    if "baseline_accuracy" in given:
-        values["baseline_accuracy"] = _number(given, "baseline_accuracy", float)
+    for name in ("baseline_accuracy", "validation_accuracy", "validation_baseline_accuracy"):
+        if name in given:
+            values[name] = _number(given, name, float)
+    for name in ("samples", "validation_samples"):
+        if name in given:
+            values[name] = _number(given, name, int)
     values.setdefault("training_footprint_bits", values["footprint_bits"])
     for total in _BITS[:2]:
         name = f"{total}_by_role"

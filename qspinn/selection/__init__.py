@@ -5,9 +5,11 @@ selecting starts sooner without.
 """
 
 from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.chosen_by import check_chosen_by, runs_chosen_by
 from qspinn.selection.greedy import foretold_drop, greedy_path
 from qspinn.selection.groups import Group, group_runs
 from qspinn.selection.hypervolume import REFERENCE, hypervolume
+from qspinn.selection.intervals import difference_margin, wilson_interval
 from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import dominates, pareto_front
 from qspinn.selection.reward import LinearReward, Reward
@@ -32,8 +34,10 @@ __all__ = [
     "SweepPoint",
     "Target",
     "candidates",
+    "check_chosen_by",
     "check_comparable",
     "choices",
+    "difference_margin",
     "dominates",
     "fill_baselines",
     "foretold_drop",
@@ -41,6 +45,8 @@ __all__ = [
     "group_runs",
     "hypervolume",
     "pareto_front",
+    "runs_chosen_by",
     "select",
     "significance",
+    "wilson_interval",
 ]

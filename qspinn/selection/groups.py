@@ -63,6 +63,17 @@ class Group:
         known = [accuracy for accuracy in given if accuracy is not None]
         return _mean(known) if len(known) == len(self.runs) else None
 
+    @property
+    def samples(self) -> int | None:
+        """Samples that each accuracy is the share of; None where it is not known, or differs."""
+        found = {run.record.samples for run in self.runs}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def reported(self) -> Group:
+        """The same runs with the accuracies on test data."""
+        return Group(tuple(Run(run.path, run.reported or run.record) for run in self.runs))
+
     @cached_property
     def footprint_bits(self) -> float:
         """Mean of the runs in bits: an int where they agree, as they do with fixed word lengths."""

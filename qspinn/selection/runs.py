@@ -17,14 +17,16 @@ class Run:
 
     Attributes:
         path: Of the record; what reports call the run, and the last tie-break.
-        record: What was measured.
+        record: What was measured, with the accuracies that choose.
         baseline_path: Record of the twin that the baseline accuracy was taken from; None where
             the run measured its own, or has none.
+        reported: The record as it was read, with the accuracies on test data; None: `record` is.
     """
 
     path: str
     record: RunRecord
     baseline_path: str | None = None
+    reported: RunRecord | None = None
 
     @property
     def is_reference(self) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from qspinn.selection.baselines import fill_baselines
+from qspinn.selection.chosen_by import runs_chosen_by
 from qspinn.selection.groups import Group, group_runs
 from qspinn.selection.hypervolume import hypervolume
+from qspinn.selection.intervals import difference_margin, wilson_interval
 from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import pareto_front
 from qspinn.selection.reward import LinearReward, Reward
@@ -57,6 +59,7 @@ class Selection:
         choices: Indices into `rows`, with the weights `mu` of the linear reward for which each is
             worth most, by ascending `mu`; whatever the reward is.
         notes: What a reader should know about baselines and seeds.
+        chosen_by: The data that chose, `validation` or `test`.
     """
 
     rows: tuple[Row, ...]
@@ -66,6 +69,7 @@ class Selection:
     hypervolume: float = 0.0
     choices: tuple[Choice, ...] = ()
     notes: tuple[str, ...] = ()
+    chosen_by: str = "test"
 
     @property
     def front(self) -> tuple[Row, ...]:
@@ -92,11 +96,11 @@ class Selection:
                 f"The nearest is {best.group.path}: {'; '.join(best.reasons)}."
             )
         group = self.winner.group
-        spread = "" if group.accuracy_std is None else f" ± {100 * group.accuracy_std:.2f}"
         text = (
             f"{group.path} has the best reward ({self.winner.reward:.4f}) of "
-            f"{len(self.front)} on the Pareto front: accuracy {100 * group.accuracy:.2f}%{spread}, "
-            f"footprint {group.footprint_bits:,.0f} bits, {group.reduction:.1f}x smaller"
+            f"{len(self.front)} on the Pareto front: {self.chosen_by} accuracy "
+            f"{_with_interval(group)}, footprint {group.footprint_bits:,.0f} bits, "
+            f"{group.reduction:.1f}x smaller"
         )
         if len(group.runs) > 1:
             text += f" (mean of {len(group.runs)} seeds)"
@@ -107,6 +111,19 @@ class Selection:
             text += ". It is the 32-bit network itself: no quantised run is worth more"
         return text + "."
 
+    @property
+    def report(self) -> str:
+        """What the winner does on test data, which had no part in the choice; else empty."""
+        if self.winner is None or self.chosen_by == "test":
+            return ""
+        reported = self.winner.group.reported
+        text = f"On the test data, which chose nothing: accuracy {_with_interval(reported)}"
+        drop = reported.drop
+        if drop is not None and not reported.is_reference:
+            side = "above" if drop < 0 else "below"
+            text += f", {abs(100 * drop):.2f} points {side} the 32-bit baseline"
+        return f"{text}."
+
 
 def select(
     runs: Iterable[Run],
@@ -114,6 +131,7 @@ def select(
     reward: Reward | None = None,
     allow_mixed: bool = False,
     group_seeds: bool = True,
+    chosen_by: str = "validation",
 ) -> Selection:
     """Select among runs: fill baselines, take seeds together, drop what misses the target, rank.
 
@@ -127,9 +145,11 @@ def select(
         reward: Gives a finite number for a record, the highest wins. Default: `LinearReward()`.
         allow_mixed: Compare runs of different data or network.
         group_seeds: Take runs together that differ in the seed only (see `group_runs`).
+        chosen_by: The data whose accuracies choose and have to meet the target, `validation` or
+            `test`; see `runs_chosen_by` for records that have only test figures.
 
     Raises:
-        ValueError: No runs, or a reward that is not a finite number.
+        ValueError: No runs, other data, or a reward that is not a finite number.
         MixedRunsError: Different data or network without `allow_mixed`.
     """
     runs = list(runs)
@@ -140,6 +160,9 @@ def select(
     target = Target() if target is None else target
     reward = LinearReward() if reward is None else reward
     filled, notes = fill_baselines(runs)
+    choosing = runs_chosen_by(filled, chosen_by)
+    if choosing.chosen_by != "test":  # twins are to be found for the other accuracy as well
+        filled, notes = fill_baselines(choosing.runs)
     groups, more = group_runs(filled, group_seeds)
     split = candidates(groups, target)
     rows = _rank(split.kept, reward)
@@ -151,8 +174,32 @@ def select(
         reward=_describe(reward),
         hypervolume=hypervolume(shares),
         choices=tuple(choices(shares)),
-        notes=(*notes, *more),
+        notes=(*choosing.notes, *notes, *more, *_chance(groups, target)),
+        chosen_by=choosing.chosen_by,
     )
+
+
+def _chance(groups: Iterable[Group], target: Target) -> Iterator[str]:
+    """A note where the data are too few to tell a difference as small as the target allows."""
+    known = [(group, group.samples) for group in groups if group.samples is not None]
+    if target.max_drop is None or not known:
+        return
+    group, samples = max(known, key=lambda one: one[0].accuracy)
+    margin = difference_margin(group.accuracy, samples)
+    if margin > target.max_drop:
+        yield (
+            f"{samples:,} samples cannot tell a difference of target.max_drop = "
+            f"{target.max_drop:g} from chance, which may make up to {margin:.3f}"
+        )
+
+
+def _with_interval(group: Group) -> str:
+    spread = "" if group.accuracy_std is None else f" ± {100 * group.accuracy_std:.2f}"
+    text = f"{100 * group.accuracy:.2f}%{spread}"
+    if group.samples is None:
+        return text
+    low, high = wilson_interval(group.accuracy, group.samples)
+    return f"{text} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def _distance(item: Dropped) -> tuple[float, float, float, float, str]:

@@ -37,7 +37,7 @@ def test_a_candidate_that_fails_stops_no_other(composed, tmp_path, capsys):
     assert "epoch 1/1" in (folders[0] / "output.txt").read_text()
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 3
-    assert printed[0].startswith("[1/3] 4  accuracy ")
+    assert printed[0].startswith("[1/3] 4  validation accuracy ")
     assert printed[1].startswith("[2/3] 0  failed: quantization: ")
 
 

@@ -1,10 +1,12 @@
 """Explorations that decide what to evaluate, on tiny networks."""
 
 import json
+import random
 
 import pytest
 
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.exploring import Evaluation
 from qspinn.app.strategies import explore_by_strategy
 from qspinn.records import find_records, read_record
 from qspinn.selection import dominates
@@ -12,7 +14,7 @@ from qspinn.selection import dominates
 LAYERED = "exploration.unit=layer"
 CHEAP = (
     "trainer.max_epochs=1",
-    "trainer.limit_val_batches=0",
+    "trainer.limit_val_batches=1",
     "trainer.limit_test_batches=1",
     "quantization.calibration_batches=1",
     "exploration.word_lengths=[3,8]",
@@ -67,10 +69,60 @@ def test_a_search_leaves_its_front(composed, tmp_path, strategy):
         point = (row["footprint_bits"], row["accuracy"])
         assert (row in found["front"]) == (not any(dominates(other, point) for other in points))
     records = [read_record(path) for path in find_records(tmp_path / "out" / "mixed")]
-    measured = {(r.footprint_bits, r.accuracy) for r in records}
+    measured = {(r.footprint_bits, r.validation_accuracy) for r in records}
     assert measured == {(row["footprint_bits"], row["accuracy"]) for row in found["evaluated"]}
     for row in found["evaluated"]:
         assert row["word_lengths"].keys() == {"weight", "bias", "membrane", "threshold", "decay"}
+
+
+@pytest.mark.parametrize("strategy", ["significance", "bayesian", "greedy", "nsga2"])
+def test_what_is_found_does_not_depend_on_test_figures(
+    composed, make_record, tmp_path, monkeypatch, strategy
+):
+    """Made-up candidates: validation accuracies by their sizes, test accuracies by chance."""
+    import qspinn.app.strategies as strategies
+
+    if strategy == "nsga2":
+        pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
+
+    def evaluated_by(chance):
+        def explore(candidates, workers):
+            for candidate in candidates:
+                rules = candidate.config.quantization.rules
+                lengths = {rule.role: rule.word_length for rule in rules if "word_length" in rule}
+                bits = sum(100 * length for length in lengths.values())
+                record = make_record(
+                    bits=bits + 3200,
+                    baseline_bits=9000,
+                    accuracy=chance.random(),
+                    baseline_accuracy=chance.random(),
+                    validation_accuracy=1 - 1 / (bits + 3),
+                    validation_baseline_accuracy=1.0,
+                    word_lengths={role: [length] for role, length in lengths.items()},
+                    formats={
+                        role: {"role": role, "format": "-", "rounding": "-", "overflow": "-"}
+                        for role in lengths
+                    },
+                )
+                yield Evaluation(candidate, record, None, 0.0)
+
+        return explore
+
+    monkeypatch.setattr(strategies, "report", lambda evaluations, count: list(evaluations))
+    found = []
+    for seed in (1, 2):
+        monkeypatch.setattr(strategies, "explore", evaluated_by(random.Random(seed)))
+        out = tmp_path / str(seed)
+        config = composed(
+            "experiment=search",
+            f"exploration.strategy={strategy}",
+            "exploration.word_lengths=[3,5]",
+            "exploration.evaluations=20",
+        )
+        returned = explore_by_strategy(config, out)
+        found.append([returned, *(file.read_text() for file in sorted(out.glob("*.json")))])
+    assert found[0] == found[1]
+    assert len(found[0]) == (2 if strategy == "significance" else 3)
 
 
 def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatch):
@@ -124,6 +176,8 @@ def test_layers_have_precisions_of_their_own(composed, tmp_path):
         (["exploration.word_lengths=[0,8]"], "word_lengths=.*from 1 to 24"),
         (["exploration.workers=0"], "workers=0: write a number of processes"),
         (["quantization.scheme=none"], "no precision to explore"),
+        (["exploration.by=luck"], "by='luck': write validation or test"),
+        (["trainer.limit_val_batches=0"], "nothing is held out of the training data; write"),
     ],
 )
 def test_bad_values_are_reported(composed, tmp_path, overrides, message):

@@ -89,7 +89,10 @@ def test_the_checkpoint_loads_with_weights_only_and_is_small(composed, tmp_path)
 
 def test_nothing_is_held_out_when_nothing_should_be(composed, tmp_path, shared_data, recwarn):
     config = composed(
-        "experiment=unsupervised_mnist", f"data.root={shared_data}", "quantization.scheme=none"
+        "experiment=unsupervised_mnist",
+        f"data.root={shared_data}",
+        "data.val_size=0",
+        "quantization.scheme=none",
     )
     record = train(config, tmp_path)
     assert record.data == "mnist"

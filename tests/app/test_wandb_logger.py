@@ -126,7 +126,7 @@ def check_handed_over(entries, seed, folder):
     records = map(read_record, (folder / "sweep").glob("*/record.json"))
     (record,) = [record for record in records if record.seed == seed]
     assert RunRecord.from_dict(json.loads(values[RECORD_KEY])) == record
-    assert values["reward"] == pytest.approx(LinearReward()(record))
+    assert values["reward"] == pytest.approx(LinearReward()(record.measured_on("validation")))
     assert values["footprint_bits/weight"] == record.footprint_bits_by_role["weight"]
     assert (values["scheme"], values["rounding"]) == ("ptq", "nearest")
     assert values["word_length/weight"] == 8

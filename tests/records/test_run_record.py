@@ -57,6 +57,10 @@ LATER = {
     "setting_key": "2" * 64,
     "summary": SUMMARY,
     "data_fingerprint": "sha256:3",
+    "samples": 1000,
+    "validation_accuracy": 0.96,
+    "validation_baseline_accuracy": 0.97,
+    "validation_samples": 500,
 }
 
 
@@ -69,6 +73,16 @@ def test_every_field_is_kept_through_a_dictionary(values):
 
 def test_the_example_has_every_field():
     assert set(FULL | LATER) == {item.name for item in dataclasses.fields(RunRecord)}
+
+
+def test_accuracies_change_places():
+    record = RunRecord.from_dict(FULL | LATER)
+    assert record.measured_on("test") is record
+    choosing = record.measured_on("validation")
+    assert (choosing.accuracy, choosing.baseline_accuracy, choosing.samples) == (0.96, 0.97, 500)
+    assert choosing.drop == pytest.approx(0.01)
+    assert choosing.footprint_bits == record.footprint_bits
+    assert RunRecord.from_dict(FULL).measured_on("validation") is None
 
 
 def test_derived_values():

@@ -50,7 +50,7 @@ def test_the_table_of_a_quantized_run(record):
     assert "conv_snn on mnist_subset" in text
     heading = next(line for line in text.splitlines() if "32-bit" in line)
     assert cells(heading) == ["32-bit", "PTQ, nearest", "word length", "change"]
-    assert row(text, "accuracy") == ["accuracy", "97.50%", "97.12%", "-0.38 points"]
+    assert row(text, "test accuracy") == ["test accuracy", "97.50%", "97.12%", "-0.38 points"]
     assert row(text, "weight") == ["weight (bits)", "3,200,000", "800,000", "8", "4.0x"]
     assert row(text, "membrane") == ["membrane (bits)", "320,000", "300,000", "10/30", "1.1x"]
     assert row(text, "total") == ["total (bits)", "3,520,000", "1,100,000", "3.2x"]
@@ -104,14 +104,14 @@ def test_numbers_are_aligned_right(record):
 
 def test_a_gain_and_an_unknown_baseline(make_record):
     gain = make_record(accuracy=0.98, baseline_accuracy=0.975)
-    assert row(printed(print_footprint, gain), "accuracy")[-1] == "+0.50 points"
-    unknown = row(printed(print_footprint, make_record(scheme="itq")), "accuracy")
-    assert unknown == ["accuracy", "-", "97.00%", "-"]
+    assert row(printed(print_footprint, gain), "test accuracy")[-1] == "+0.50 points"
+    unknown = row(printed(print_footprint, make_record(scheme="itq")), "test accuracy")
+    assert unknown == ["test accuracy", "-", "97.00%", "-"]
 
 
 def test_the_table_of_a_32_bit_run_has_one_column(make_record):
     text = printed(print_footprint, make_record(scheme="none", bits=3200, accuracy=0.5))
-    assert row(text, "accuracy") == ["accuracy", "50.00%"]
+    assert row(text, "test accuracy") == ["test accuracy", "50.00%"]
     assert row(text, "total") == ["total (bits)", "3,200"]
     assert "change" not in text
 

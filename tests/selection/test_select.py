@@ -47,7 +47,7 @@ def test_a_selection_by_hand(make_record):
     assert [item.group.path for item in chosen.dropped] == ["003", "005"]
     assert chosen.winner is chosen.rows[0]
     assert chosen.reason == (
-        "002 has the best reward (0.9595) of 3 on the Pareto front: accuracy 97.20%, "
+        "002 has the best reward (0.9595) of 3 on the Pareto front: test accuracy 97.20%, "
         "footprint 400 bits, 8.0x smaller, 0.80 points below the 32-bit baseline."
     )
 
