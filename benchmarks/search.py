@@ -181,7 +181,7 @@ def draw_fronts(result, axes):
     axes.set_ylim(top - 12, top + 2)
     axes.set_xlim(2, 14)
     axes.set_xlabel("footprint (bits per value of the 32-bit network)")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel("validation accuracy (%)")
     axes.legend(fontsize=8)
 
 

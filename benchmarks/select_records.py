@@ -73,10 +73,15 @@ def record_of(index: int, random_numbers: random.Random) -> RunRecord:
     }
     config = config_of(scheme, rounding, lengths, seed)
     accuracy = 0.98 - 0.6 * 2.0 ** -min(lengths.values()) + random_numbers.gauss(0, 0.002)
+    validation = min(max(accuracy + random_numbers.gauss(0, 0.006), 0.0), 1.0)
     metrics = {f"{part}/{name}": random_numbers.random() for part in "abcd" for name in "xyz"}
     return RunRecord(
         accuracy=round(min(accuracy, 1.0), 7),
         baseline_accuracy=0.98 if scheme == "ptq" else None,
+        samples=1000,
+        validation_accuracy=round(validation, 7),
+        validation_baseline_accuracy=0.98 if scheme == "ptq" else None,
+        validation_samples=500,
         footprint_bits=sum(bits.values()),
         baseline_footprint_bits=sum(baseline.values()),
         training_footprint_bits=sum(bits.values()),
