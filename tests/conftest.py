@@ -2,13 +2,13 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 from qspinn.records import RunRecord, config_hash
@@ -25,19 +25,27 @@ if threading.current_thread() is threading.main_thread():
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def global_settings() -> tuple[bool, bool, bool, int]:
+    """What a run sets for the whole process."""
+    cudnn = torch.backends.cudnn
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return deterministic, cudnn.deterministic, cudnn.benchmark, torch.get_num_threads()
+
+
+# At the start, and not before a test: fixtures of a whole module may have run something by then.
+SETTINGS = global_settings()
+
+
 @pytest.fixture(autouse=True)
 def global_settings_are_put_back() -> Iterator[None]:
-    """A run sets how the whole process computes; other tests expect what they found."""
+    """Other tests expect what is there at the start."""
     environment = dict(os.environ)
-    torch = sys.modules.get("torch")  # tests of what needs no PyTorch start without
-    if torch is not None:
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-        threads = torch.get_num_threads()
     yield
-    if torch is not None:
+    deterministic, cudnn_deterministic, benchmark, threads = SETTINGS
+    if global_settings() != SETTINGS:
         torch.use_deterministic_algorithms(deterministic)
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+        torch.backends.cudnn.deterministic = cudnn_deterministic
+        torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(threads)
     os.environ.clear()
     os.environ.update(environment)
