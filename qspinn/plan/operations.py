@@ -145,8 +145,12 @@ def tensors_in(value: object) -> list[Tensor]:
 
 
 def address(value: Tensor) -> int:
-    """Where the numbers of a tensor lie; the same for all views of them."""
-    return value.untyped_storage().data_ptr()
+    """Which storage the numbers of a tensor lie in; the same for all views of them.
+
+    No other storage has it while a weak reference to this one is held, even when its memory has
+    been freed and is used again.
+    """
+    return value.untyped_storage()._cdata
 
 
 def is_whole(values: Tensor) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -59,9 +60,9 @@ class Watch(TorchDispatchMode):
         self.clock = 0
         self.spikes = torch.Generator().manual_seed(0)
         self.values: dict[int, Value] = {}
-        # Everything that was computed stays: what is known of a place would be taken for what is
-        # computed there later, and whether memory is used again differs from run to run.
-        self.storages: dict[int, torch.UntypedStorage] = {}
+        # So that nothing that is computed later is taken for what had been freed: whether memory is
+        # used again differs from run to run.
+        self.storages: dict[int, StorageWeakRef] = {}
         # Before the hooks of this watch are among them.
         self.strange = {id(child) for child in module.modules() if strangers_hooks(child)}
         self.kinds = {id(child): kind_of(child) for child in module.modules()}
@@ -101,7 +102,7 @@ class Watch(TorchDispatchMode):
         self.clock += 1
         with self._unwatched():
             taken, made = tensors_in((args, kwargs)), tensors_in(result)
-            self._keep(made)
+            self._remember(made)
             if func.is_view or _is_alias(func, taken, made):
                 self.tracker.view(self.frame, func, args, taken, made)
             else:
@@ -147,7 +148,7 @@ class Watch(TorchDispatchMode):
         if not any(size > 1 and stride == 0 for size, stride in strides):
             return value
         copied = value.clone(memory_format=torch.contiguous_format)
-        self._keep([copied])
+        self._remember([copied])
         self.tracker.forget(copied)
         known = self.values.get(address(value))
         if known is not None:
@@ -164,13 +165,14 @@ class Watch(TorchDispatchMode):
                 self.seen.state_shapes[path] = shapes
             if is_layer:
                 output = self._see_output(frame, module, output)
-            self._keep(tensors_in(output))
+            self._remember(tensors_in(output))
             self.tracker.child_output(self.frame, frame, tensors_in(output))
         return output
 
-    def _keep(self, tensors: list[Tensor]) -> None:
+    def _remember(self, tensors: list[Tensor]) -> None:
         for one in tensors:
-            self.storages.setdefault(address(one), one.untyped_storage())
+            if address(one) not in self.storages:
+                self.storages[address(one)] = StorageWeakRef(one.untyped_storage())
 
     def _see_input(self, path: str, module: nn.Module, given: list[Tensor]) -> None:
         seen, main, kind = self.seen, given[0], self.kinds[id(module)]
