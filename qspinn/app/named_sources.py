@@ -30,11 +30,12 @@ def named_sources(node: Any) -> dict[str, str]:
         node: Plain types, with ``_target_`` in them.
     """
     found: dict[str, str] = {}
+    places = _library_places()
     for target in dict.fromkeys(_targets(node)):
         module = inspect.getmodule(inspect.unwrap(get_object(target)))
         file = getattr(module, "__file__", None)
         if module is not None and file and str(file).endswith(".py"):
-            files = {module.__name__: Path(file), **_imported(module.__name__, Path(file))}
+            files = {module.__name__: Path(file), **_imported(module.__name__, Path(file), places)}
             for name, path in files.items():
                 found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
@@ -52,10 +53,9 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
-def _imported(name: str, file: Path) -> dict[str, Path]:
+def _imported(name: str, file: Path, places: set[Path]) -> dict[str, Path]:
     """The files of a module and of the modules that it imports, and so on; without libraries."""
     found: dict[str, Path] = {}
-    places = _library_places()
     waiting: list[tuple[str, Path | None]] = [(name, file)]
     while waiting:
         name, path = waiting.pop()

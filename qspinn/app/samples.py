@@ -13,8 +13,8 @@ from qspinn.records import RunRecord
 
 __all__ = ["SampleCounts", "samples_of"]
 
-_FIELDS = {"test": "samples", "validate": "validation_samples"}
-"""Stage of a trainer to the field of a record."""
+_FIELDS = {TrainerFn.TESTING: "samples", TrainerFn.VALIDATING: "validation_samples"}
+"""What a trainer does to the field of a record."""
 
 
 class SampleCounts(lightning.Callback):
@@ -31,8 +31,8 @@ class SampleCounts(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Begin anew."""
-        if stage in _FIELDS:
-            self.by_field[_FIELDS[stage]] = 0
+        if trainer.state.fn in _FIELDS:
+            self.by_field[_FIELDS[trainer.state.fn]] = 0
 
     def on_test_batch_end(
         self,
@@ -43,21 +43,11 @@ class SampleCounts(lightning.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch."""
-        self.by_field["samples"] += _size(batch)
-
-    def on_validation_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
         """Count a batch, unless it is one of a fit's validations."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self.by_field["validation_samples"] += _size(batch)
+        if trainer.state.fn in _FIELDS:
+            self.by_field[_FIELDS[trainer.state.fn]] += _size(batch)
+
+    on_validation_batch_end = on_test_batch_end
 
 
 def samples_of(record: RunRecord) -> dict[str, int]:

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from qspinn.records import RunRecord
-from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection, wilson_interval
+from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
 from qspinn.selection.significance import significance
 
 __all__ = [
     "choice_values",
-    "interval_of",
     "lowest_shown",
     "row_values",
     "selection_values",
@@ -109,7 +108,7 @@ def _group_values(group: Group) -> dict[str, Any]:
         "seeds": list(group.seeds),
         "accuracy": group.accuracy,
         "accuracy_std": group.accuracy_std,
-        "accuracy_interval": interval_of(group),
+        "accuracy_interval": group.interval,
         "samples": group.samples,
         "baseline_accuracy": group.baseline_accuracy,
         "drop": group.drop,
@@ -121,20 +120,13 @@ def _group_values(group: Group) -> dict[str, Any]:
     }
 
 
-def interval_of(group: Group) -> list[float] | None:
-    """The 95% confidence interval of the accuracy; None where nobody knows on how many samples."""
-    if group.samples is None:
-        return None
-    return list(wilson_interval(group.accuracy, group.samples))
-
-
 def _reported(group: Group) -> dict[str, Any]:
     """What was chosen, on test data."""
     reported = group.reported
     return {
         "accuracy": reported.accuracy,
         "accuracy_std": reported.accuracy_std,
-        "accuracy_interval": interval_of(reported),
+        "accuracy_interval": reported.interval,
         "baseline_accuracy": reported.baseline_accuracy,
         "samples": reported.samples,
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from qspinn.records import RunRecord, write_text
 from qspinn.report.cells import quantized_shares, shown_path, words
-from qspinn.report.data import choice_values, interval_of, lowest_shown
+from qspinn.report.data import choice_values, lowest_shown
 from qspinn.selection import Dropped, Row, Selection
 
 __all__ = ["MOST_POINTS", "page", "write_page"]
@@ -87,7 +87,7 @@ def _point(row: Row | Dropped) -> dict[str, Any]:
         "bits": group.footprint_bits,
         "accuracy": group.accuracy,
         "std": group.accuracy_std,
-        "interval": interval_of(group),
+        "interval": group.interval,
         "drop": group.drop,
         "reduction": group.reduction,
         "quantized": "-" if group.is_reference else quantized_shares(record),

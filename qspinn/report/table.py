@@ -117,13 +117,13 @@ def _cells(run: Run) -> dict[str, Any]:
             "quantized_parameters_share": record.parameters_share,
             "quantized_states_share": record.states_share,
         }
-        | ({} if run.reported is None else _choosing(run.record))
+        # What chose may know its baseline from a twin.
+        | (
+            {}
+            if run.reported is None
+            else {"validation_baseline_accuracy": run.record.baseline_accuracy}
+        )
     )
-
-
-def _choosing(record: RunRecord) -> dict[str, Any]:
-    """What chose, with the baseline that a twin has measured."""
-    return {"validation_baseline_accuracy": record.baseline_accuracy}
 
 
 def _counts(summary: Mapping[str, Any]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qspinn.records import RunRecord, setting_key_of
+from qspinn.selection.intervals import wilson_interval
 from qspinn.selection.runs import Run
 
 __all__ = ["Group", "group_runs"]
@@ -68,6 +69,11 @@ class Group:
         """Samples that each accuracy is the share of; None where it is not known, or differs."""
         found = {run.record.samples for run in self.runs}
         return found.pop() if len(found) == 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% confidence interval of the accuracy; None where `samples` is."""
+        return None if self.samples is None else wilson_interval(self.accuracy, self.samples)
 
     @property
     def reported(self) -> Group:

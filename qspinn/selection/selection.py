@@ -12,7 +12,7 @@ from qspinn.selection.baselines import fill_baselines
 from qspinn.selection.chosen_by import runs_chosen_by
 from qspinn.selection.groups import Group, group_runs
 from qspinn.selection.hypervolume import hypervolume
-from qspinn.selection.intervals import difference_margin, wilson_interval
+from qspinn.selection.intervals import difference_margin
 from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import pareto_front
 from qspinn.selection.reward import LinearReward, Reward
@@ -105,8 +105,7 @@ class Selection:
         if len(group.runs) > 1:
             text += f" (mean of {len(group.runs)} seeds)"
         if group.drop is not None:
-            side = "above" if group.drop < 0 else "below"
-            text += f", {abs(100 * group.drop):.2f} points {side} the 32-bit baseline"
+            text += _beside_baseline(group.drop)
         if group.is_reference:
             text += ". It is the 32-bit network itself: no quantised run is worth more"
         return text + "."
@@ -120,8 +119,7 @@ class Selection:
         text = f"On the test data, which chose nothing: accuracy {_with_interval(reported)}"
         drop = reported.drop
         if drop is not None and not reported.is_reference:
-            side = "above" if drop < 0 else "below"
-            text += f", {abs(100 * drop):.2f} points {side} the 32-bit baseline"
+            text += _beside_baseline(drop)
         return f"{text}."
 
 
@@ -196,10 +194,14 @@ def _chance(groups: Iterable[Group], target: Target) -> Iterator[str]:
 def _with_interval(group: Group) -> str:
     spread = "" if group.accuracy_std is None else f" ± {100 * group.accuracy_std:.2f}"
     text = f"{100 * group.accuracy:.2f}%{spread}"
-    if group.samples is None:
+    if group.interval is None:
         return text
-    low, high = wilson_interval(group.accuracy, group.samples)
+    low, high = group.interval
     return f"{text} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _beside_baseline(drop: float) -> str:
+    return f", {abs(100 * drop):.2f} points {'above' if drop < 0 else 'below'} the 32-bit baseline"
 
 
 def _distance(item: Dropped) -> tuple[float, float, float, float, str]:
