@@ -24,7 +24,7 @@ _METHODS = ("device_tensors", "use_fixed_point")
 _NEEDED = ("name", "role", "shape")
 _KEYS = (
     *_NEEDED,
-    *("channel_axis", "training_only", "word_length", "value", "low", "high", "constant"),
+    *("channel_axis", "training_only", "word_length", "value", "low", "high", "constant", "state"),
 )
 
 
@@ -59,7 +59,10 @@ class DeclaresTensors(Protocol):
             * ``low`` and ``high`` (numbers): the bounds of what it may ever hold,
               while it learns too;
             * ``constant`` (bool): ``value`` is a single number that never changes,
-              such as a threshold or a leak.
+              such as a threshold or a leak;
+            * ``state`` (bool): changes from time step to time step, so that a device
+              holds it in RAM; where it is missing, membrane potentials and traces do,
+              unless they are constant.
 
             After training a format is chosen on ``value``, or else to cover the
             bounds; in training to cover the bounds, or else on ``value``; for a
@@ -202,7 +205,14 @@ def _info(path: str, name: str, place: str, given: Mapping[str, Any]) -> TensorI
             "leave word_length out, or write role=None for what is no fixed-point number"
         )
     training_only = _flag(place, "training_only", given)
-    return TensorInfo(path, name, role, shape, axis, training_only, word_length)
+    is_constant, is_state = (_flag(place, key, given) for key in ("constant", "state"))
+    if is_constant and is_state:
+        raise ValueError(f"{place}: constant=True and state=True; write one of them")
+    return TensorInfo(
+        *(path, name, role, shape, axis, training_only, word_length),
+        is_state=False if is_constant else is_state,
+        is_constant=is_constant or None,
+    )
 
 
 def _shape(place: str, given: object) -> tuple[int, ...]:

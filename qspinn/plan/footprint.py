@@ -33,6 +33,8 @@ class FootprintItem:
         training_only: Held only by a device that learns.
         baseline_word_length: Bits per value in the baseline: 32, or as quantised
             where it is no fixed-point number.
+        is_state: Changes from time step to time step.
+        is_constant: Not even learning changes it.
     """
 
     path: str
@@ -41,6 +43,8 @@ class FootprintItem:
     word_length: int
     training_only: bool = False
     baseline_word_length: int = FLOAT_BITS
+    is_state: bool = False
+    is_constant: bool = False
 
     @property
     def bits(self) -> int:
@@ -62,6 +66,11 @@ class Footprint:
     same network in 32-bit, its batch norms folded as well; counters and labels
     have the same word length in both.
 
+    A device keeps in flash what does not change, and in RAM what does: to classify,
+    weights, biases, thresholds, leaks and labels are in flash, and states in RAM; to
+    learn, only what learning leaves alone (thresholds, leaks, declared constants) is
+    in flash.
+
     Attributes:
         items: The bits of each tensor.
         summary: What of it is quantised, and what is not and why.
@@ -79,6 +88,21 @@ class Footprint:
     def training_bits(self) -> int:
         """Bits that a device must hold to learn: inference, traces and the like besides."""
         return sum(item.bits for item in self.items)
+
+    @property
+    def flash_bits(self) -> int:
+        """Bits in flash of a device that classifies."""
+        return self.inference_bits - self.ram_bits
+
+    @property
+    def ram_bits(self) -> int:
+        """Bits in RAM of a device that classifies: states."""
+        return sum(i.bits for i in self.items if i.is_state and not i.training_only)
+
+    @property
+    def learning_ram_bits(self) -> int:
+        """Bits in RAM of a device that learns: all but constants."""
+        return sum(item.bits for item in self.items if not item.is_constant)
 
     @property
     def baseline_inference_bits(self) -> int:
@@ -177,6 +201,8 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
                     length,
                     info.for_training,
                     baseline,
+                    info.for_state,
+                    info.never_changes,
                 )
             )
         if layer.reset_word:
@@ -185,7 +211,7 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
             if state.path not in excluded:
                 held = quantized.get(state.path)
                 length = FLOAT_BITS if held is None else held.word_length
-                items.append(FootprintItem(path, "membrane", 1, length))
+                items.append(FootprintItem(path, "membrane", 1, length, is_constant=True))
     return Footprint(tuple(items), summary_of(inventory, plan))
 
 

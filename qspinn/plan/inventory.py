@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from qspinn.plan.roles import STATE_ROLES, TRAINING_ONLY_ROLES, Role
+from qspinn.plan.roles import CONSTANT_ROLES, STATE_ROLES, TRAINING_ONLY_ROLES, Role
 
 if TYPE_CHECKING:
     from qspinn.plan.neurons import Charge
@@ -35,6 +35,7 @@ class TensorInfo:
         is_state: Whether it changes from time step to time step; ``None`` where its
             role says so.
         tied_to: Path of the tensor that holds the same numbers, listed before it.
+        is_constant: Whether not even learning changes it; ``None`` where its role says so.
     """
 
     layer: str
@@ -46,6 +47,7 @@ class TensorInfo:
     word_length: int | None = None
     is_state: bool | None = None
     tied_to: str | None = None
+    is_constant: bool | None = None
 
     @property
     def for_state(self) -> bool:
@@ -58,6 +60,14 @@ class TensorInfo:
         return (
             self.role in TRAINING_ONLY_ROLES if self.training_only is None else self.training_only
         )
+
+    @property
+    def never_changes(self) -> bool:
+        """Whether not even learning changes it."""
+        if self.is_constant is not None:
+            return self.is_constant
+        of_a_rule = self.role is None and self.for_training and not self.for_state
+        return of_a_rule or self.role in CONSTANT_ROLES
 
     @property
     def path(self) -> str:

@@ -23,6 +23,7 @@ ROLE_MEANINGS: Final[dict[Role, str]] = {
 # passes through and is not held.
 TRAINING_ONLY_ROLES: Final[frozenset[Role]] = frozenset({"trace"})
 UNSTORED_ROLES: Final[frozenset[Role]] = frozenset({"input"})
+CONSTANT_ROLES: Final[frozenset[Role]] = frozenset({"threshold", "decay"})
 STATE_ROLES: Final[frozenset[Role]] = frozenset({"membrane", "trace"})
 
 

@@ -101,6 +101,18 @@ def _summary(name: str, value: Any) -> dict[str, Any]:
     return given
 
 
+def _fidelity(name: str, value: Any) -> dict[str, Any]:
+    given: dict[str, Any] = plain(name, mapping(name, value))
+    number(f"{name}.agreement", given.get("agreement"), 0.0, 1.0)
+    return given
+
+
+def _work(name: str, value: Any) -> dict[str, Any]:
+    given: dict[str, Any] = plain(name, mapping(name, value))
+    number(f"{name}.energy_nj", given.get("energy_nj"), 0.0)
+    return given
+
+
 _share = partial(number, low=0.0, high=1.0)
 _count = partial(integer, low=0)
 _positive = partial(integer, low=1)
@@ -133,6 +145,11 @@ FIELD_CHECKS: dict[str, Check] = {
     "word_lengths": _table(_lengths),
     "formats": _table(_format),
     "accumulator_word_lengths": _table(_positive),
+    "flash_bits": _optional(_count),
+    "ram_bits": _optional(_count),
+    "learning_ram_bits": _optional(_count),
+    "fidelity": _optional(_fidelity),
+    "work": _optional(_work),
     "summary": _optional(_summary),
     "data_fingerprint": _optional(text),
     "versions": _table(text),

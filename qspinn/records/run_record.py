@@ -30,6 +30,11 @@ LATER_FIELDS = (
     "validation_accuracy",
     "validation_baseline_accuracy",
     "validation_samples",
+    "flash_bits",
+    "ram_bits",
+    "learning_ram_bits",
+    "fidelity",
+    "work",
 )
 
 MEASURED_ON = ("validation", "test")
@@ -86,6 +91,15 @@ class RunRecord:
         validation_baseline_accuracy: Of the 32-bit twin on validation data; for `scheme="none"` it
             is `validation_accuracy` or None.
         validation_samples: Validation samples; None where it is not known.
+        flash_bits: What a device that classifies holds in flash: what does not change from step to
+            step; None in records of qspinn before it was stored.
+        ram_bits: What it holds in RAM: states; with `flash_bits` it adds up to `footprint_bits`.
+        learning_ram_bits: What a device that learns holds in RAM: all that learning changes, too.
+            The rest of `training_footprint_bits` is in flash.
+        fidelity: How far the network behaves as its 32-bit twin; see `docs/fidelity.md`. None where
+            it was not measured.
+        work: Operations and energy per sample; see `docs/energy.md`. None where it was not
+            measured.
         schema_version: Of this layout; only the current one is accepted.
 
     Raises:
@@ -123,6 +137,11 @@ class RunRecord:
     validation_accuracy: float | None = None
     validation_baseline_accuracy: float | None = None
     validation_samples: int | None = None
+    flash_bits: int | None = None
+    ram_bits: int | None = None
+    learning_ram_bits: int | None = None
+    fidelity: dict[str, Any] | None = None
+    work: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -170,6 +189,19 @@ class RunRecord:
         if self.training_footprint_bits < self.footprint_bits:
             expected = f"an integer of at least {self.footprint_bits}"
             raise fail("training_footprint_bits", self.training_footprint_bits, expected)
+        self._check_memories()
+
+    def _check_memories(self) -> None:
+        """Flash and RAM are the parts of a footprint."""
+        flash, ram, learning = self.flash_bits, self.ram_bits, self.learning_ram_bits
+        if (flash is None) is not (ram is None):
+            raise fail("ram_bits", ram, "an integer exactly where flash_bits is one")
+        if flash is not None and ram is not None and flash + ram != self.footprint_bits:
+            expected = f"what adds up with flash_bits to footprint_bits = {self.footprint_bits}"
+            raise fail("ram_bits", ram, expected)
+        if learning is not None and not (ram or 0) <= learning <= self.training_footprint_bits:
+            expected = f"an integer from ram_bits to {self.training_footprint_bits}"
+            raise fail("learning_ram_bits", learning, expected)
 
     def measured_on(self, data: str) -> RunRecord | None:
         """Return the record with the accuracies on validation data in the places of the others.
@@ -201,6 +233,16 @@ class RunRecord:
     def drop(self) -> float | None:
         """Accuracy lost against the 32-bit twin (negative: gained); None without a baseline."""
         return None if self.baseline_accuracy is None else self.baseline_accuracy - self.accuracy
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of samples that the 32-bit twin classifies alike; None where it is not known."""
+        return None if self.fidelity is None else self.fidelity["agreement"]
+
+    @property
+    def energy_nj(self) -> float | None:
+        """Nanojoules per sample, estimated from its operations; None where it is not known."""
+        return None if self.work is None else self.work["energy_nj"]
 
     @property
     def parameters_share(self) -> float | None:

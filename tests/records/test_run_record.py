@@ -61,6 +61,11 @@ LATER = {
     "validation_accuracy": 0.96,
     "validation_baseline_accuracy": 0.97,
     "validation_samples": 500,
+    "flash_bits": 800,
+    "ram_bits": 100,
+    "learning_ram_bits": 960,
+    "fidelity": {"agreement": 0.98},
+    "work": {"energy_nj": 12.5},
 }
 
 

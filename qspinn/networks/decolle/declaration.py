@@ -66,7 +66,7 @@ def device_tensors(layer: DecolleLayer) -> Sequence[Mapping[str, Any]]:
         declared.append(_tensor(name, ROLES[name], (), value=value, constant=True))
     if layer.is_last:
         scores = (layer.num_classes,)
-        declared.append(_tensor("scores", None, scores, word_length=SCORE_BITS))
+        declared.append(_tensor("scores", None, scores, word_length=SCORE_BITS, state=True))
     return declared
 
 

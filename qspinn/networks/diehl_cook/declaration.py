@@ -67,7 +67,7 @@ def device_tensors(
 
 def _counters(settings: DiehlCookSettings, neurons: int) -> list[dict[str, Any]]:
     """What is no fixed-point number: the same bits in every plan and in the baseline."""
-    shared: dict[str, Any] = {"role": None}
+    shared: dict[str, Any] = {"role": None, "state": True}
     counters = []
     if settings.refractory > 0:
         bits = math.ceil(math.log2(settings.refractory + 1))
@@ -79,8 +79,12 @@ def _counters(settings: DiehlCookSettings, neurons: int) -> list[dict[str, Any]]
         | shared
     )
     counters.append(
-        {"name": "learning_constants", "shape": (LEARNING_CONSTANTS,), "training_only": True}
-        | shared
+        {
+            "name": "learning_constants",
+            "role": None,
+            "shape": (LEARNING_CONSTANTS,),
+            "training_only": True,
+        }
     )
     return counters
 
