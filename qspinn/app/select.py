@@ -21,7 +21,7 @@ from qspinn.app.paths import from_start
 from qspinn.app.signals import ending_as_stopped, say_on_stop, stop_on_signals
 from qspinn.app.sources import WANDB, Sources, read_sources
 from qspinn.records import printable, printable_lines, shortened, write_json
-from qspinn.report import print_selection
+from qspinn.report import SHOW_ALL, print_selection
 from qspinn.report.data import selection_values, significance_curves
 from qspinn.selection import Reward, Selection, Target, check_chosen_by, select
 
@@ -137,14 +137,12 @@ def _switch(settings: Any, name: str) -> bool:
 
 def _target(settings: Any) -> Target:
     """The bounds; a key that was deleted is no bound."""
-    names = [item.name for item in fields(Target)]
-    known = ", ".join(names)
     if not isinstance(settings, dict):
-        raise ValueError(f"target={settings!r}: the keys are {known}; each may be null, for none")
-    try:
-        return Target(**{**dict.fromkeys(names), **settings})
-    except TypeError as error:
-        raise ValueError(f"target={settings!r}: the keys are {known} ({error})") from error
+        known = ", ".join(item.name for item in fields(Target))
+        raise ValueError(
+            f"target={settings!r}: the keys are {known}, part; each may be null, for none"
+        )
+    return Target.of(settings)
 
 
 def _reward(config: Any) -> Reward:
@@ -175,8 +173,12 @@ def _root_from_start(root: str) -> str:
 
 
 def _show(show: object) -> int | None:
-    if show is not None and (type(show) is not int or show < 0):
-        raise ValueError(f"show={show!r}: write a number of rows, or null for all")
+    if show == "all":
+        return SHOW_ALL
+    if show in (None, "few"):
+        return None
+    if type(show) is not int or show < 0:
+        raise ValueError(f"show={show!r}: write a number of rows, few or all")
     return show
 
 

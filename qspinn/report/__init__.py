@@ -1,8 +1,8 @@
 """What people read: tables in the terminal, plain text where the output is piped."""
 
 from qspinn.report.footprint import footprint_table, print_footprint
-from qspinn.report.selection import print_selection
+from qspinn.report.selection import SHOW_ALL, print_selection
 
 # The other modules are imported by name, where they are needed: matplotlib takes half a second.
 
-__all__ = ["footprint_table", "print_footprint", "print_selection"]
+__all__ = ["SHOW_ALL", "footprint_table", "print_footprint", "print_selection"]

@@ -16,6 +16,7 @@ from qspinn.records import RECORD_NAME, RunRecord, shortened
 from qspinn.selection import wilson_interval
 
 __all__ = [
+    "accuracy_cell",
     "add_row",
     "bits",
     "is_partly_quantized",
@@ -55,6 +56,15 @@ def measured(accuracy: float | None, samples: int | None, std: float | None = No
     """
     text = percent(accuracy) + ("" if std is None else f" ± {points(std)}")
     if accuracy is None or samples is None:
+        return text
+    low, high = wilson_interval(accuracy, samples)
+    return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def accuracy_cell(accuracy: float, samples: int | None, std: float | None) -> str:
+    """The same as short as it goes, in percent: `97.20 ±0.35 [95.6, 98.2]`."""
+    text = f"{100 * accuracy:.2f}" + ("" if std is None else f" ±{points(std)}")
+    if samples is None:
         return text
     low, high = wilson_interval(accuracy, samples)
     return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"

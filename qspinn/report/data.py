@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +10,9 @@ from typing import Any
 
 from qspinn.records import RunRecord
 from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
+from qspinn.selection.naming import CandidateNames
 from qspinn.selection.significance import significance
+from qspinn.selection.verdict import Step, verdict
 
 __all__ = [
     "choice_values",
@@ -48,13 +51,9 @@ def selection_values(
         skipped: A line for each record that could not be read.
         failed: A line for each run that failed.
     """
-    winner = selection.winner
+    winner, said = selection.winner, verdict(selection)
     return {
-        "target": {
-            "max_drop": selection.target.max_drop,
-            "min_accuracy": selection.target.min_accuracy,
-            "max_bits": selection.target.max_bits,
-        },
+        "target": dataclasses.asdict(selection.target),
         "reward": selection.reward,
         "chosen_by": selection.chosen_by,
         "reported": None if winner is None else _reported(winner.group),
@@ -62,12 +61,18 @@ def selection_values(
         "winner_summary": None if winner is None else winner.group.record.summary,
         "winner_formats": {} if winner is None else winner.group.record.formats,
         "reason": selection.reason,
+        "headline": said.headline,
+        "details": list(said.details),
+        "runner_up": None if said.runner_up is None else said.runner_up.group.path,
+        "larger": _step_values(said.larger),
+        "smaller": _step_values(said.smaller),
+        "common": selection.names.common,
         "hypervolume": selection.hypervolume,
         "hypervolume_reference": {"share": REFERENCE[0], "accuracy": REFERENCE[1]},
         "choices": choice_values(selection),
         "front": [row.group.path for row in selection.front],
-        "candidates": [row_values(row) for row in selection.rows],
-        "dropped": [row_values(item) for item in selection.dropped],
+        "candidates": [row_values(row, selection.names) for row in selection.rows],
+        "dropped": [row_values(item, selection.names) for item in selection.dropped],
         "notes": list(selection.notes),
         "skipped": list(skipped),
         "failed": list(failed),
@@ -86,9 +91,18 @@ def choice_values(selection: Selection) -> list[dict[str, Any]]:
     ]
 
 
-def row_values(row: Row | Dropped) -> dict[str, Any]:
+def _step_values(step: Step | None) -> dict[str, Any] | None:
+    """What one step would buy: path, bits and accuracy (a fraction) more."""
+    if step is None:
+        return None
+    return {"path": step.row.group.path, "bits": step.bits, "accuracy": step.accuracy}
+
+
+def row_values(row: Row | Dropped, names: CandidateNames) -> dict[str, Any]:
     """A candidate or what was dropped, as plain types; the records stay in their files."""
-    values = _group_values(row.group)
+    path = row.group.path
+    about = {"number": names.numbers[path], "name": names.names[path]}
+    values = about | _group_values(row.group)
     if isinstance(row, Row):
         return values | {"reward": row.reward, "dominated_by": row.dominated_by}
     return values | {"reasons": list(row.reasons)}
@@ -96,6 +110,7 @@ def row_values(row: Row | Dropped) -> dict[str, Any]:
 
 def _group_values(group: Group) -> dict[str, Any]:
     record = group.record
+    memory, learning = group.memory(), group.memory(learning=True)
     return {
         "path": group.path,
         "paths": [run.path for run in group.runs],
@@ -117,6 +132,12 @@ def _group_values(group: Group) -> dict[str, Any]:
         "footprint_bits": group.footprint_bits,
         "baseline_footprint_bits": group.baseline_footprint_bits,
         "reduction": group.reduction,
+        "flash_bits": memory["flash"],
+        "ram_bits": memory["ram"],
+        "learning_flash_bits": learning["flash"],
+        "learning_ram_bits": learning["ram"],
+        "energy_nj": group.energy_nj,
+        "agreement": group.agreement,
     }
 
 

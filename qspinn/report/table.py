@@ -53,9 +53,17 @@ OPTIONAL = (
     "validation_accuracy",
     "validation_baseline_accuracy",
     "validation_samples",
+    "flash_bits",
+    "ram_bits",
+    "learning_ram_bits",
+    "agreement",
+    "energy_nj",
 )
 SHARES = ("quantized_parameters_share", "quantized_states_share")
-RESULTS = (*SHARES, "state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons")
+RESULTS = (
+    *SHARES,
+    *("number", "name", "state", "mean_accuracy", "runs", "reward", "dominated_by", "reasons"),
+)
 """What follows from other columns, and what a selection found; not read back."""
 _COUNTS = {
     "parameters": ("quantized_parameters", "parameters"),
@@ -83,9 +91,15 @@ def write_table(selection: Selection, path: str | os.PathLike[str]) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, ["path", *NEEDED, *OPTIONAL[1:], *RESULTS], lineterminator="\n")
     writer.writeheader()
+    names = selection.names
     for row in selection.compared:
         group = row.group
-        results: dict[str, Any] = {"mean_accuracy": group.accuracy, "runs": len(group.runs)}
+        results: dict[str, Any] = {
+            "number": names.numbers[group.path],
+            "name": names.names[group.path],
+            "mean_accuracy": group.accuracy,
+            "runs": len(group.runs),
+        }
         if isinstance(row, Row):
             state = "front" if row.on_front else "dominated"
             results |= {"state": state, "reward": row.reward, "dominated_by": row.dominated_by}
@@ -215,9 +229,11 @@ def _record(given: Mapping[str, str]) -> RunRecord:
     for name in ("baseline_accuracy", "validation_accuracy", "validation_baseline_accuracy"):
         if name in given:
             values[name] = _number(given, name, float)
-    for name in ("samples", "validation_samples"):
-        if name in given:
-            values[name] = _number(given, name, int)
+    whole = ("samples", "validation_samples", "flash_bits", "ram_bits", "learning_ram_bits")
+    values |= {name: _number(given, name, int) for name in whole if name in given}
+    for column, name in (("agreement", "fidelity"), ("energy_nj", "work")):
+        if column in given:
+            values[name] = {column: _number(given, column, float)}
     values.setdefault("training_footprint_bits", values["footprint_bits"])
     for total in _BITS[:2]:
         name = f"{total}_by_role"

@@ -60,9 +60,7 @@ class Group:
     @cached_property
     def baseline_accuracy(self) -> float | None:
         """Mean of the runs' baselines; None where one is missing."""
-        given = [run.record.baseline_accuracy for run in self.runs]
-        known = [accuracy for accuracy in given if accuracy is not None]
-        return _mean(known) if len(known) == len(self.runs) else None
+        return _known_mean([run.record.baseline_accuracy for run in self.runs])
 
     @property
     def samples(self) -> int | None:
@@ -89,6 +87,34 @@ class Group:
     def baseline_footprint_bits(self) -> float:
         """Mean of the runs in bits: an int where they agree."""
         return _same_or_mean([run.record.baseline_footprint_bits for run in self.runs])
+
+    @cached_property
+    def energy_nj(self) -> float | None:
+        """Mean of the runs in nanojoules per sample; None where one is missing."""
+        return _known_mean([run.record.energy_nj for run in self.runs])
+
+    @cached_property
+    def agreement(self) -> float | None:
+        """Mean share of samples that the 32-bit twins classify alike; None where one is missing."""
+        return _known_mean([run.record.agreement for run in self.runs])
+
+    def memory(self, learning: bool = False) -> dict[str, float | None]:
+        """Bits in `flash` and in `ram`, means of the runs; None where one is missing.
+
+        Args:
+            learning: Of a device that learns, instead of one that classifies.
+        """
+        records = [run.record for run in self.runs]
+        if learning:
+            ram = [record.learning_ram_bits for record in records]
+            flash = [
+                None if bits is None else record.training_footprint_bits - bits
+                for record, bits in zip(records, ram, strict=True)
+            ]
+        else:
+            ram = [record.ram_bits for record in records]
+            flash = [record.flash_bits for record in records]
+        return {"flash": _known_mean(flash), "ram": _known_mean(ram)}
 
     @property
     def share(self) -> float:
@@ -160,6 +186,11 @@ def _footprints(group: Group) -> set[int]:
 
 def _mean(values: Sequence[float]) -> float:
     return values[0] if len(values) == 1 else statistics.fmean(values)
+
+
+def _known_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if len(known) == len(values) else None
 
 
 def _same_or_mean(values: Sequence[int]) -> float:

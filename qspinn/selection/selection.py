@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 
 from qspinn.selection.baselines import fill_baselines
@@ -14,7 +15,9 @@ from qspinn.selection.groups import Group, group_runs
 from qspinn.selection.hypervolume import hypervolume
 from qspinn.selection.intervals import difference_margin
 from qspinn.selection.mu import Choice, choices
+from qspinn.selection.naming import CandidateNames
 from qspinn.selection.pareto import pareto_front
+from qspinn.selection.phrases import accuracy_in_words, beside_baseline
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import Run, check_comparable
 from qspinn.selection.target import Dropped, Target, candidates
@@ -81,6 +84,11 @@ class Selection:
         """Everything that was compared: the candidates, best first, then what was dropped."""
         return (*self.rows, *self.dropped)
 
+    @cached_property
+    def names(self) -> CandidateNames:
+        """Numbers and names of all that were compared: the winner is number 1."""
+        return CandidateNames.of([row.group for row in self.compared])
+
     @property
     def winner(self) -> Row | None:
         """The candidate on the front with the best reward; None without candidates."""
@@ -99,13 +107,13 @@ class Selection:
         text = (
             f"{group.path} has the best reward ({self.winner.reward:.4f}) of "
             f"{len(self.front)} on the Pareto front: {self.chosen_by} accuracy "
-            f"{_with_interval(group)}, footprint {group.footprint_bits:,.0f} bits, "
+            f"{accuracy_in_words(group)}, footprint {group.footprint_bits:,.0f} bits, "
             f"{group.reduction:.1f}x smaller"
         )
         if len(group.runs) > 1:
             text += f" (mean of {len(group.runs)} seeds)"
         if group.drop is not None:
-            text += _beside_baseline(group.drop)
+            text += beside_baseline(group.drop)
         if group.is_reference:
             text += ". It is the 32-bit network itself: no quantised run is worth more"
         return text + "."
@@ -116,10 +124,10 @@ class Selection:
         if self.winner is None or self.chosen_by == "test":
             return ""
         reported = self.winner.group.reported
-        text = f"On the test data, which chose nothing: accuracy {_with_interval(reported)}"
+        text = f"On the test data, which chose nothing: accuracy {accuracy_in_words(reported)}"
         drop = reported.drop
         if drop is not None and not reported.is_reference:
-            text += _beside_baseline(drop)
+            text += beside_baseline(drop)
         return f"{text}."
 
 
@@ -191,22 +199,9 @@ def _chance(groups: Iterable[Group], target: Target) -> Iterator[str]:
         )
 
 
-def _with_interval(group: Group) -> str:
-    spread = "" if group.accuracy_std is None else f" ± {100 * group.accuracy_std:.2f}"
-    text = f"{100 * group.accuracy:.2f}%{spread}"
-    if group.interval is None:
-        return text
-    low, high = group.interval
-    return f"{text} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def _beside_baseline(drop: float) -> str:
-    return f", {abs(100 * drop):.2f} points {'above' if drop < 0 else 'below'} the 32-bit baseline"
-
-
 def _distance(item: Dropped) -> tuple[float, float, float, float, str]:
     group = item.group
-    nearness = item.missing_accuracy, item.excess_bits
+    nearness = item.missing_accuracy, item.excess_bits + item.excess_energy
     return *nearness, -group.accuracy, group.footprint_bits, group.path
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from qspinn.selection.groups import Group
+from qspinn.selection.parts import find_part
+from qspinn.selection.quantities import (
+    read_energy,
+    read_memory,
+    read_share,
+    shown_energy,
+    shown_memory,
+)
 
 __all__ = ["Candidates", "Dropped", "Target", "candidates"]
 
@@ -23,16 +32,61 @@ class Target:
             point). May be negative: then a gain is asked for.
         min_accuracy: Smallest accuracy, a fraction in [0, 1].
         max_bits: Largest inference footprint in bits.
+        flash: Bits that the device has in flash for the network.
+        ram: Bits that it has in RAM for it.
+        energy: Nanojoules that a sample may take.
+        learning: Whether the device learns, so that it holds what learning changes in RAM.
     """
 
     max_drop: float | None = 0.01
     min_accuracy: float | None = None
     max_bits: int | None = None
+    flash: int | None = None
+    ram: int | None = None
+    energy: float | None = None
+    learning: bool = False
 
     def __post_init__(self) -> None:
-        _check("max_drop", self.max_drop, -1.0, 1.0, "0.01 for one point")
-        _check("min_accuracy", self.min_accuracy, 0.0, 1.0, "0.97 for 97 %")
+        _check("max_drop", self.max_drop, -1.0, 1.0, "0.01 or 1% for one point")
+        _check("min_accuracy", self.min_accuracy, 0.0, 1.0, "0.97 or 97%")
         _check("max_bits", self.max_bits, 1, math.inf, "800000 for 100 kB")
+        _check("flash", self.flash, 1, math.inf, "64KiB")
+        _check("ram", self.ram, 1, math.inf, "16KiB")
+        _check("energy", self.energy, 0.0, math.inf, "5uJ")
+        if not isinstance(self.learning, bool):
+            raise ValueError(f"target.learning={self.learning!r}: write true or false")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Target:
+        """The target of values as people write them: `{"flash": "64KiB", "max_drop": "1%"}`.
+
+        Args:
+            values: By name; what is not there is no bound. `part` is the name of a device, whose
+                memories are the bounds that are not given otherwise.
+
+        Raises:
+            ValueError: An unknown name, or a value that cannot be.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in (*known, "part"):
+                raise ValueError(f"target.{name}: the keys are {', '.join(known)}, part")
+        bounds: dict[str, Any] = {**dict.fromkeys(known), "learning": False}
+        bounds |= {name: value for name, value in values.items() if name != "part"}
+        bounds["learning"] = bounds["learning"] or False
+        for name, read in _READ.items():
+            if bounds[name] is not None:
+                bounds[name] = read(f"target.{name}", bounds[name])
+        if values.get("part") is not None:
+            part = find_part(values["part"])
+            for name, has in (("flash", part.flash), ("ram", part.ram)):
+                bounds[name] = has if bounds[name] is None else bounds[name]
+        return cls(**bounds)
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether it says what a device has."""
+        return any(bound is not None for bound in (self.flash, self.ram, self.energy))
 
     def __str__(self) -> str:
         parts = []
@@ -44,7 +98,25 @@ class Target:
             parts.append(f"accuracy at least {100 * self.min_accuracy:g}%")
         if self.max_bits is not None:
             parts.append(f"footprint at most {self.max_bits:,} bits")
+        if self.flash is not None:
+            parts.append(f"flash at most {shown_memory(self.flash)}")
+        if self.ram is not None:
+            parts.append(f"RAM at most {shown_memory(self.ram)}")
+        if self.energy is not None:
+            parts.append(f"energy at most {shown_energy(self.energy)} per sample")
+        if self.learning and (self.flash is not None or self.ram is not None):
+            parts.append("on a device that learns")
         return ", ".join(parts) or "none"
+
+
+_READ: dict[str, Callable[[str, object], object]] = {
+    "max_drop": read_share,
+    "min_accuracy": read_share,
+    "flash": read_memory,
+    "ram": read_memory,
+    "energy": read_energy,
+}
+"""How bounds are read that people write with a unit."""
 
 
 def _check(name: str, value: object, low: float, high: float, example: str) -> None:
@@ -68,13 +140,16 @@ class Dropped:
         reasons: Each bound that is not kept, with by how much.
         missing_accuracy: What it would need on top, a fraction; infinite where the baseline or a
             finished training is missing, so that nothing can be said.
-        excess_bits: Bits above the largest footprint.
+        excess_bits: Bits above the largest footprint and above what flash and RAM hold; infinite
+            where it is not known.
+        excess_energy: Nanojoules above what a sample may take; infinite where it is not known.
     """
 
     group: Group
     reasons: tuple[str, ...]
     missing_accuracy: float
     excess_bits: float
+    excess_energy: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +178,26 @@ def candidates(groups: Iterable[Group], target: Target) -> Candidates:
 def _miss(group: Group, target: Target) -> Dropped | None:
     """What the group misses, or None when it meets the target."""
     reasons: list[str] = []
-    missing, excess, drop, status = 0.0, 0.0, group.drop, group.record.status
+    missing = _miss_accuracy(group, target, reasons)
+    excess = _miss_memory(group, target, reasons)
+    energy = 0.0
+    if target.energy is not None:
+        if group.energy_nj is None:
+            reasons.append(f"its energy is not known: {_RUN_AGAIN}")
+            energy = math.inf
+        elif group.energy_nj > target.energy:
+            energy = group.energy_nj - target.energy
+            shown = shown_energy(group.energy_nj), shown_energy(energy)
+            reasons.append(f"takes {shown[0]} per sample, {shown[1]} too many")
+    return Dropped(group, tuple(reasons), missing, excess, energy) if reasons else None
+
+
+_RUN_AGAIN = "its record does not hold it; run it again with this qspinn"
+
+
+def _miss_accuracy(group: Group, target: Target, reasons: list[str]) -> float:
+    """The accuracy that it would need on top; what it misses is added to the reasons."""
+    missing, drop, status = 0.0, group.drop, group.record.status
     if status != "completed":
         reasons.append(f"the run is {status}: its training did not reach the planned end")
         missing = math.inf
@@ -122,10 +216,28 @@ def _miss(group: Group, target: Target) -> Dropped | None:
         gap = target.min_accuracy - group.accuracy
         missing = max(missing, gap)
         reasons.append(f"accuracy {_points(group.accuracy)}%, {_points(gap)} points too low")
+    return missing
+
+
+def _miss_memory(group: Group, target: Target, reasons: list[str]) -> float:
+    """The bits that are too many; what it misses is added to the reasons."""
+    excess = 0.0
     if target.max_bits is not None and group.footprint_bits > target.max_bits:
         excess = group.footprint_bits - target.max_bits
         reasons.append(f"footprint {group.footprint_bits:,.0f} bits, {excess:,.0f} too many")
-    return Dropped(group, tuple(reasons), missing, excess) if reasons else None
+    memory = group.memory(target.learning)
+    for name, place, has in (("flash", "flash", target.flash), ("ram", "RAM", target.ram)):
+        if has is None:
+            continue
+        needed = memory[name]
+        if needed is None:
+            reasons.append(f"how much {place} it needs is not known: {_RUN_AGAIN}")
+            excess = math.inf
+        elif needed > has:
+            excess += needed - has
+            shown = shown_memory(needed), shown_memory(needed - has)
+            reasons.append(f"needs {shown[0]} of {place}, {shown[1]} too many")
+    return excess
 
 
 def _points(fraction: float) -> str:

@@ -211,7 +211,7 @@ def test_no_candidate_exits_with_1_and_names_the_nearest(outputs, run_select):
         (["runs=absent.csv"], "absent.csv cannot be read as a table"),
         (["runs=wandb:me"], "write wandb:entity/project"),
         (["output.dir=3"], "output.dir=3: write a path"),
-        (["show=-1"], "show=-1: write a number of rows"),
+        (["show=-1"], "show=-1: write a number of rows, few or all"),
         (["tagret.max_drop=0.1"], "Key 'tagret' is not in struct"),
         (["target.max_dorp=0.1"], "Key 'max_dorp' is not in struct"),
     ],

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from qspinn.report import print_footprint, print_selection
+from qspinn.report import SHOW_ALL, print_footprint, print_selection
 from qspinn.report.cells import bits, percent, points, portion, sorted_roles, times, words
 from qspinn.selection import LinearReward, Run, Target, select
 
@@ -179,12 +179,91 @@ def test_nothing_is_cut_and_a_pipe_gets_plain_text(selection):
     assert "dominated by" in text
 
 
-def test_a_terminal_gets_style_and_the_same_words(selection):
-    styled = printed(print_selection, selection, terminal=True)
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_a_terminal_gets_numbers_names_and_the_verdict(selection):
+    styled = printed(print_selection, selection, terminal=True, width=80)
     assert "\x1b[1m" in styled
-    unstyled = re.sub(r"\x1b\[[0-9;]*m", "", styled)
-    words_of = [line.split() for line in unstyled.splitlines()]
-    assert words_of == [line.split() for line in printed(print_selection, selection).splitlines()]
+    text = plain(styled)
+    assert row(text, "1 ") == ["1", "PTQ, bits 800", "97.50", "0.50", "800 bits", "4.0x", "0.9500"]
+    assert row(text, "2 ") == ["2", "32-bit", "98.00", "0.00", "400 B", "1.0x", "0.8800"]
+    assert "... and 1 dominated, 1 that miss the target (show=all lists all)" in text
+    assert text.count("outputs/") == 1
+    assert "Winner: outputs/a\n" in text
+    assert text.splitlines()[-1] == (
+        "PTQ, 8 bits, nearest, bits 800: 4.0x smaller, 0.50 points below 32-bit."
+    )
+    everything = plain(printed(print_selection, selection, terminal=True, width=80, show=SHOW_ALL))
+    assert row(everything, "3 ")[-2:] == ["0.9459", "#1"]
+    assert row(everything, "4 ")[:4] == ["4", "PTQ, bits 400", "90.00", "8.00"]
+    assert "show=all" not in everything
+
+
+@pytest.fixture
+def mixed_precision(make_record):
+    """Long names, long paths, standard deviations: the widest rows there are."""
+    runs = []
+    for index in range(40):
+        for seed in (0, 1):
+            record = make_record(
+                bits=800_000 + 1000 * index,
+                baseline_bits=3_200_000,
+                accuracy=0.9 + index / 1000 + seed / 100,
+                baseline_accuracy=0.97,
+                samples=500,
+                seed=seed,
+                scheme=("ptq", "itq")[index % 2],
+                rounding=("nearest", "stochastic")[index // 2 % 2],
+                word_lengths={"weight": 2 + index, "membrane": 3 + index, "theta": 4 + index},
+                setting_key=f"{index:064}",
+                flash_bits=700_000 + 1000 * index,
+                ram_bits=100_000,
+                fidelity={"agreement": 0.9},
+                work={"energy_nj": 1234.5},
+            )
+            runs.append(Run(f"outputs/{'long' * 30}/{index}/{seed}/record.json", record))
+    return runs
+
+
+@pytest.mark.parametrize("width", [80, 100, 140, 200])
+@pytest.mark.parametrize("show", [None, 3, SHOW_ALL])
+@pytest.mark.parametrize("target", [{}, {"max_drop": "1%"}, {"ram": "1MiB", "energy": "2uJ"}])
+def test_nothing_is_wider_than_the_terminal(mixed_precision, width, show, target):
+    selection = select(mixed_precision, Target.of(target))
+    text = plain(printed(print_selection, selection, terminal=True, width=width, show=show))
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    if show is SHOW_ALL:
+        joined = " ".join(text.split())
+        numbers = [n for n in range(1, 41) if f" {n} " in joined]
+        assert numbers == list(range(1, 41))
+
+
+def test_more_room_shows_more_columns(mixed_precision):
+    def heading(width, **target):
+        selection = select(mixed_precision, Target.of(target))
+        text = plain(printed(print_selection, selection, terminal=True, width=width))
+        return next(line.split() for line in text.splitlines() if line.split()[:1] == ["#"])
+
+    assert heading(80)[2:] == ["test", "%", "drop", "size", "smaller"]
+    assert heading(80, ram="1MiB")[2:] == ["test", "%", "drop", "flash", "RAM", "smaller"]
+    wide = ["reward", "alike", "energy", "flash", "RAM"]
+    assert heading(140)[2:] == ["test", "%", "drop", "size", "smaller", *wide]
+
+
+def test_a_long_front_is_cut_and_says_so(mixed_precision):
+    selection = select(mixed_precision, Target.of({}))
+    text = plain(printed(print_selection, selection, terminal=True, width=80))
+    assert "... and 20 on the front (show=all lists all)" in text
+
+
+def test_where_nothing_meets_the_target_the_nearest_are_shown(selection, mixed_precision):
+    missed = select(mixed_precision, Target.of({"flash": "1KiB"}))
+    text = plain(printed(print_selection, missed, terminal=True, width=80))
+    assert "... and 35 that miss the target (show=all lists all)" in text
+    assert "No candidate meets the target (flash at most 1.00 KiB)." in text.splitlines()[-1]
 
 
 def test_long_lists_are_shortened_and_say_so(make_record):
@@ -198,11 +277,13 @@ def test_long_lists_are_shortened_and_say_so(make_record):
     ]
     text = printed(print_selection, select(runs), show=10)
     assert "Dominated: 29\n" in text
-    assert "... and 19 more (show=null shows all)" in text
+    assert "... and 19 more (show=all shows all)" in text
     assert "Dropped: 25\n" in text
-    assert "... and 15 more (show=null shows all)" in text
-    whole = printed(print_selection, select(runs), show=None)
-    assert "more (show=null" not in whole
+    assert "... and 15 more (show=all shows all)" in text
+    few = printed(print_selection, select(runs))
+    assert "... and 9 more (show=all shows all)" in few
+    whole = printed(print_selection, select(runs), show=SHOW_ALL)
+    assert "more (show=all" not in whole
     assert len(re.findall(r"^\s+run\d\d ", whole, re.MULTILINE)) == 55 + 1  # and the choice
 
 

@@ -87,7 +87,7 @@ def test_the_order_is_kept(make_record):
         ({"max_drop": 1.5}, r"target\.max_drop=1\.5 is not a number in \[-1, 1\]; .* 0\.01"),
         ({"max_drop": "1%"}, r"target\.max_drop='1%'"),
         ({"max_drop": True}, r"target\.max_drop=True"),
-        ({"min_accuracy": 97}, r"target\.min_accuracy=97 .* 0\.97 for 97 %"),
+        ({"min_accuracy": 97}, r"target\.min_accuracy=97 .* 0\.97 or 97%"),
         ({"min_accuracy": math.nan}, r"target\.min_accuracy=nan"),
         ({"max_bits": 0}, r"target\.max_bits=0 is not a number of at least 1"),
     ],

@@ -1,0 +1,178 @@
+"""The answer in words: what was chosen, what comes next to it, and what one step would buy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qspinn.selection.groups import Group
+from qspinn.selection.phrases import accuracy_in_words, beside_baseline
+from qspinn.selection.quantities import shown_energy, shown_memory
+from qspinn.selection.selection import Row, Selection
+from qspinn.selection.target import Dropped
+
+__all__ = ["Step", "Verdict", "headline", "verdict"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A candidate beside the winner, and what it would change.
+
+    Attributes:
+        row: It, whether or not it meets the target.
+        bits: Footprint that it takes more (negative: less).
+        accuracy: Accuracy that it gains (negative: loses), a fraction.
+    """
+
+    row: Row | Dropped
+    bits: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a selection comes to.
+
+    Attributes:
+        headline: One sentence.
+        details: More sentences, the most important first.
+        runner_up: Second best of the candidates on the front; None where there is none.
+        larger: The smallest that is more accurate than the winner; None likewise.
+        smaller: The most accurate that is smaller.
+    """
+
+    headline: str
+    details: tuple[str, ...]
+    runner_up: Row | None = None
+    larger: Step | None = None
+    smaller: Step | None = None
+
+
+def verdict(selection: Selection) -> Verdict:
+    """Say what a selection comes to."""
+    winner = selection.winner
+    if winner is None:
+        nearest = selection.dropped[0]
+        return Verdict(
+            f"No candidate meets the target ({selection.target}).",
+            (
+                f"The nearest is {selection.names.titles[nearest.group.path]}: "
+                f"{'; '.join(nearest.reasons)}.",
+            ),
+        )
+    front = selection.front
+    runner_up = front[1] if len(front) > 1 else None
+    larger, smaller = _larger(selection, winner), _smaller(selection, winner)
+    details = [*_about(selection, winner.group)]
+    if runner_up is not None:
+        details.append(f"Runner-up: {_entry(selection, runner_up.group)}.")
+    details += _steps(selection, larger, smaller)
+    return Verdict(headline(selection), tuple(details), runner_up, larger, smaller)
+
+
+def headline(selection: Selection) -> str:
+    """The winner in one sentence: `PTQ, 3-bit weights, nearest: 10.3x smaller, 0.1 points ...`."""
+    winner = selection.winner
+    if winner is None:
+        return verdict(selection).headline
+    group = winner.group
+    title = selection.names.titles[group.path]
+    if group.is_reference:
+        return f"{title}: no quantised candidate is worth more."
+    reported = group.reported
+    data = "" if selection.chosen_by == "test" else " on the test data"
+    if reported.drop is None:
+        beside = f"accuracy {100 * reported.accuracy:.2f}%"
+    else:
+        beside = _points_beside(reported.drop)
+    return f"{title}: {group.reduction:.1f}x smaller, {beside}{data}."
+
+
+def _points_beside(drop: float) -> str:
+    side = "above" if drop < 0 else "below"
+    return f"{abs(100 * drop):.2f} points {side} 32-bit"
+
+
+def _about(selection: Selection, group: Group) -> Iterator[str]:
+    """Accuracies, memory, energy and behaviour of the winner."""
+    drop = "" if group.drop is None or group.is_reference else beside_baseline(group.drop)
+    seeds = f", mean of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
+    yield f"Chosen by {selection.chosen_by} accuracy: {accuracy_in_words(group)}{drop}{seeds}."
+    if selection.report:
+        yield selection.report
+    size = f"{shown_memory(group.footprint_bits)} instead of "
+    size += shown_memory(group.baseline_footprint_bits)
+    learning = selection.target.learning
+    memory = group.memory(learning)
+    if memory["flash"] is not None and memory["ram"] is not None:
+        flash, ram = shown_memory(memory["flash"]), shown_memory(memory["ram"])
+        size += f"; {'to learn, ' if learning else ''}{flash} in flash, {ram} in RAM"
+    yield f"Memory: {size}."
+    if group.energy_nj is not None:
+        yield f"Energy: {shown_energy(group.energy_nj)} per sample, estimated from operations."
+    if group.agreement is not None and not group.is_reference:
+        yield f"It classifies {100 * group.agreement:.1f}% of samples as its 32-bit twin does."
+
+
+def _entry(selection: Selection, group: Group) -> str:
+    drop = "" if group.drop is None else f", {_points_beside(group.drop)}"
+    return f"{selection.names.numbered(group.path)}: {group.reduction:.1f}x smaller{drop}"
+
+
+def _larger(selection: Selection, winner: Row) -> Step | None:
+    """The smallest candidate that is larger and more accurate, whether or not it fits."""
+    bits, accuracy = winner.group.footprint_bits, winner.group.accuracy
+    found = [
+        row
+        for row in _complete(selection)
+        if row.group.footprint_bits > bits and row.group.accuracy > accuracy
+    ]
+    if not found:
+        return None
+    best = min(found, key=lambda row: (row.group.footprint_bits, -row.group.accuracy))
+    return _step(winner, best)
+
+
+def _smaller(selection: Selection, winner: Row) -> Step | None:
+    """The most accurate candidate that is smaller, whether or not it meets the target."""
+    found = [
+        row
+        for row in _complete(selection)
+        if row.group.footprint_bits < winner.group.footprint_bits
+    ]
+    if not found:
+        return None
+    best = min(found, key=lambda row: (-row.group.accuracy, row.group.footprint_bits))
+    return _step(winner, best)
+
+
+def _complete(selection: Selection) -> Iterator[Row | Dropped]:
+    yield from (row for row in selection.compared if row.group.record.status == "completed")
+
+
+def _step(winner: Row, other: Row | Dropped) -> Step:
+    own, group = winner.group, other.group
+    return Step(other, group.footprint_bits - own.footprint_bits, group.accuracy - own.accuracy)
+
+
+def _steps(selection: Selection, larger: Step | None, smaller: Step | None) -> Iterator[str]:
+    if larger is None:
+        yield "Nothing larger is more accurate."
+    else:
+        yield (
+            f"One step larger: {100 * larger.accuracy:.2f} points more for "
+            f"{shown_memory(larger.bits)} more, {_named(selection, larger)}."
+        )
+    if smaller is not None:
+        change = "less" if smaller.accuracy <= 0 else "more"
+        yield (
+            f"One step smaller: {abs(100 * smaller.accuracy):.2f} points {change} for "
+            f"{shown_memory(-smaller.bits)} less, {_named(selection, smaller)}."
+        )
+
+
+def _named(selection: Selection, step: Step) -> str:
+    name = selection.names.numbered(step.row.group.path)
+    if isinstance(step.row, Row):
+        return name
+    return f"{name}, which misses the target ({'; '.join(step.row.reasons)})"
