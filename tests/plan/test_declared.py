@@ -131,6 +131,18 @@ class TestInspect:
         network = nn.Sequential(Declaring(WEIGHT), nn.Linear(4, 2))
         assert "input" not in inspect(network, spikes(5, 4)).layer("1").roles()
 
+    def test_a_constant_is_no_state(self) -> None:
+        entry = {"name": "a", "role": "membrane", "shape": (), "value": 1.0, "constant": True}
+        with pytest.raises(ValueError, match="constant=True and state=True; write one of them"):
+            declared_tensors("", Declaring(entry | {"state": True}))
+        (tensor,) = declared_tensors("", Declaring(entry))
+        assert not tensor.info.for_state
+        assert tensor.info.never_changes
+        (counter,) = declared_tensors(
+            "", Declaring({"name": "c", "role": None, "shape": (2,), "state": True})
+        )
+        assert counter.info.for_state
+
     def test_one_method_only_is_an_error(self) -> None:
         class Half(nn.Module):
             def device_tensors(self) -> Any:

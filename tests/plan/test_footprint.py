@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
+from qspinn.networks import DiehlCook
 from qspinn.plan import (
     Footprint,
     FootprintItem,
@@ -64,6 +65,38 @@ def test_two_layers_by_hand() -> None:
         "weight": 114 * 32,
     }
     assert found.reduction == 32 * values / 714
+
+
+def test_states_are_in_ram_and_the_rest_in_flash() -> None:
+    plan = QuantizationPlan.uniform(
+        8, roles={"weight": {"word_length": 4}, "membrane": {"word_length": 10}}
+    )
+    found = footprint(two_layers(), plan, X)
+    assert found.ram_bits == 120 + 50
+    assert found.flash_bits == 216 + 24 + 8 + 240 + 40 + 8 + 8
+    # A device that learns leaves thresholds and the leak alone.
+    assert found.learning_ram_bits == found.training_bits - 3 * 8
+
+
+def test_a_declared_network_in_flash_and_ram() -> None:
+    """4 inputs, 3 neurons: potentials, counters and spikes on their way are in RAM."""
+    network = DiehlCook((1, 2, 2), neurons=3, time_steps=5)
+    plan = QuantizationPlan.uniform(8, roles={"membrane": {"word_length": 12}})
+    found = footprint(network, plan)
+    bits = found.by_tensor
+    in_ram = bits["v"] + bits["refractory"] + bits["pending_spikes"]
+    assert found.ram_bits == in_ram
+    constants = ["threshold", "reset", "inhibition", "leak"]
+    in_flash = bits["weight"] + bits["theta"] + sum(bits[name] for name in constants)
+    assert found.flash_bits == in_flash == found.inference_bits - in_ram
+    learning = bits["trace_pre"] + bits["trace_post"] + bits["turns"]
+    assert found.learning_ram_bits == in_ram + bits["weight"] + bits["theta"] + learning
+
+
+def test_the_word_of_a_reset_is_in_flash() -> None:
+    node = neuron.IFNode(v_reset=-0.5, step_mode="m")
+    found = footprint(nn.Sequential(node), QuantizationPlan.uniform(8), spikes(3, 2, 5))
+    assert (found.ram_bits, found.flash_bits) == (5 * 8, 2 * 8)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
