@@ -63,6 +63,7 @@ class Selection:
             worth most, by ascending `mu`; whatever the reward is.
         notes: What a reader should know about baselines and seeds.
         chosen_by: The data that chose, `validation` or `test`.
+        mu: Weight of the footprint in the linear reward; None where the reward is another one.
     """
 
     rows: tuple[Row, ...]
@@ -73,6 +74,7 @@ class Selection:
     choices: tuple[Choice, ...] = ()
     notes: tuple[str, ...] = ()
     chosen_by: str = "test"
+    mu: float | None = None
 
     @property
     def front(self) -> tuple[Row, ...]:
@@ -182,6 +184,7 @@ def select(
         choices=tuple(choices(shares)),
         notes=(*choosing.notes, *notes, *more, *_chance(groups, target)),
         chosen_by=choosing.chosen_by,
+        mu=reward.mu if isinstance(reward, LinearReward) else None,
     )
 
 

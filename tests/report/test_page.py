@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from qspinn.records import write_record
 from qspinn.report.page import page, write_page
-from qspinn.selection import Run, Target, select
+from qspinn.selection import Dropped, LinearReward, Run, Target, select
 
 EVIL = "</script><img src=x onerror=\"document.title='evil'\">&amp;'`${1}"
 CURVES = [
@@ -122,6 +125,7 @@ def test_it_needs_nothing_from_elsewhere(selection):
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", text)
     assert "@DATA@" not in text
     assert "@SCRIPT@" not in text
+    assert "@STYLE@" not in text
     assert len(text) < 60_000
 
 
@@ -141,12 +145,22 @@ def test_all_points_the_front_and_the_winner_are_there(selection, opened):
     toggle(browser, "picture", "all")
     assert marks(browser) == 4
     assert texts(browser, "#below") == []
-    assert texts(browser, "#reason") == [selection.reason]
+    assert texts(browser, "#headline") == [
+        "mnist_subset, conv_snn, PTQ, 8 bits, nearest: 4.0x smaller, 0.00 points below 32\u2011bit."
+    ]
+    assert "Runner-up: #2 mnist_subset, conv_snn, 32-bit" in "".join(texts(browser, "#details li"))
     assert texts(browser, "#count") == ["4 of 4 shown"]
     assert len(texts(browser, "#plot .mark[tabindex]")) == 2
     assert len(texts(browser, "#plot .ring")) == 1
-    assert texts(browser, "#rows tr.winner td")[0] == "winner"
-    assert texts(browser, "#rows tr.winner td")[4:7] == ["2", "98.00% ± 0.71", "0.00"]
+    assert texts(browser, "#rows tr.winner td.name .why") == ["winner (2 seeds)"]
+    assert texts(browser, "#rows tr.winner td")[2:6] == [
+        "98.00% ± 0.71",
+        "0.00",
+        "800 bits",
+        "4.0x",
+    ]
+    assert texts(browser, "#heat tbody th") == ["net.w"]
+    assert texts(browser, "#heat tbody td") == ["8"]
     assert texts(browser, "#tensors td") == ["net.w", "weight", "Q0.7", "nearest", "saturate"]
     assert texts(browser, "#notes li")[-1] == "skipped: x/record.json: empty"
     assert len(texts(browser, "#curves svg")) == 1
@@ -157,7 +171,8 @@ def test_texts_of_records_stay_texts(selection, opened):
     browser = opened(selection)
     assert browser.title == "qspinn: selection"
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
-    assert EVIL in texts(browser, "#rows td")
+    names = texts(browser, "#rows td.name")
+    assert any(EVIL in name for name in names)
 
 
 def test_what_is_not_quantised_is_said_of_each_run(make_record, opened):
@@ -179,9 +194,9 @@ def test_what_is_not_quantised_is_said_of_each_run(make_record, opened):
     browser = opened(select(runs, Target()))
     assert texts(browser, "#summary li") == lines
     assert texts(browser, "#share")[0].startswith(lines[0])
-    column = "#rows tbody td:nth-child(10)"
-    assert sorted(texts(browser, column)) == ["-", "-", "99.9% / 40.0%"]
-    assert texts(browser, "#rows tr.winner td:nth-child(10)") == ["99.9% / 40.0%"]
+    column = "td[data-name=quantised]"
+    assert sorted(texts(browser, f"#rows {column}")) == ["-", "-", "99.9% / 40.0%"]
+    assert texts(browser, f"#rows tr.winner {column}") == ["99.9% / 40.0%"]
     hover(browser, "#plot .ptq[tabindex]")
     assert "99.9% / 40.0% (parameters / states)" in texts(browser, "#tip")[0]
 
@@ -203,7 +218,7 @@ def test_filters_change_what_is_shown_and_the_front(selection, opened):
     assert len(texts(browser, "#rows tbody tr")) == 2
     toggle(browser, "rounding", "truncate")
     toggle(browser, "scheme", "none")
-    assert "no run passes these filters" in texts(browser, "#plot text")
+    assert "no candidate passes these filters" in texts(browser, "#plot text")
 
 
 def test_hovering_and_the_keyboard_show_the_combination(selection, opened):
@@ -227,8 +242,9 @@ def test_columns_sort(selection, opened):
         "[...document.querySelectorAll('#rows th button')]"
         ".find(b => b.textContent.startsWith('footprint')).click()"
     )
-    assert texts(browser, "#rows tbody td:nth-child(8)") == ["400", "800", "1,000", "3,200"]
-    assert texts(browser, "#rows th[aria-sort=ascending]") == ["footprint (bits) ▲"]
+    sizes = texts(browser, "#rows tbody td[data-name=footprint]")
+    assert sizes == ["400 bits", "800 bits", "1,000 bits", "400 B"]
+    assert texts(browser, "#rows th[aria-sort=ascending]") == ["footprint ▲"]
 
 
 def test_five_thousand_points_are_drawn_at_once(make_record, opened):
@@ -249,5 +265,180 @@ def test_five_thousand_points_are_drawn_at_once(make_record, opened):
 def test_a_selection_without_a_winner(make_record, opened):
     browser = opened(select([Run("a", make_record(baseline_accuracy=0.99))]))
     assert marks(browser) == 1
-    assert "No run meets the target" in texts(browser, "#reason")[0]
+    assert "No candidate meets the target" in texts(browser, "#headline")[0]
+    assert "The nearest is PTQ, 8 bits, nearest" in texts(browser, "#details li")[0]
     assert texts(browser, "#plot .ring") == []
+
+
+@pytest.fixture
+def grid(make_record):
+    """Candidates of a device: more flash buys accuracy, and RAM differs."""
+    runs = []
+    for index, bits in enumerate(range(2, 14)):
+        for scheme in ("ptq", "itq"):
+            flash, ram = 3000 * bits, 500 * bits if scheme == "ptq" else 6000
+            entry = {"role": "weight", "rounding": "nearest", "overflow": "saturate"}
+            record = make_record(
+                bits=flash + ram,
+                baseline_bits=120_000,
+                flash_bits=flash,
+                ram_bits=ram,
+                accuracy=0.99 - 0.2 / bits**2 + (0.003 if scheme == "itq" else 0.0),
+                baseline_accuracy=0.985,
+                samples=1000,
+                scheme=scheme,
+                word_lengths={"weight": [bits]},
+                setting_key=f"{2 * index + (scheme == 'itq'):064}",
+                formats={
+                    f"layer{n}.weight": entry | {"format": f"Q0.{bits - 1 + n % 2}"}
+                    for n in range(3)
+                },
+            )
+            runs.append(Run(f"grid/{scheme}{bits}/record.json", record))
+    return runs
+
+
+def move(browser, name, value):
+    """Put a slider on the notch of a value, as dragging it does."""
+    browser.execute_script(
+        "const input = document.getElementById('slide-' + arguments[0]);"
+        "const found = [...Array(+input.max + 1).keys()].some(i => { input.value = i;"
+        " input.dispatchEvent(new Event('input'));"
+        " return bounds[arguments[0]] === arguments[1]; });"
+        "if (!found) throw new Error('no such notch');",
+        name,
+        value,
+    )
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"flash": 12_000},
+        {"ram": 2_000},
+        {"flash": 9_000, "ram": 6_000, "max_drop": 0.02},
+        {"max_drop": None, "mu": 1.0},
+        {"max_drop": 0.03, "mu": 0.0},
+        {"flash": 6_000, "max_drop": 0.0},
+    ],
+)
+def test_sliders_choose_as_a_selection_with_these_bounds_does(grid, opened, bounds):
+    browser = opened(select(grid, Target(max_drop=0.01), LinearReward(0.1)))
+    if bounds.get("max_drop") is not None:
+        # Where there are candidates, at tenths of a point.
+        notches = browser.execute_script(
+            "return data.points.map(p => Math.ceil(1000 * p.drop - 1e-6) / 1000)"
+        )
+        wanted = bounds["max_drop"]
+        bounds = bounds | {"max_drop": min(notches, key=lambda notch: abs(notch - wanted))}
+    for name, value in bounds.items():
+        move(browser, name, value)
+    given = {"max_drop": 0.01} | {key: value for key, value in bounds.items() if key != "mu"}
+    expected = select(grid, Target(**given), LinearReward(bounds.get("mu", 0.1)))
+    states = browser.execute_script(
+        "return Object.fromEntries(data.points.map(p => [p.path, p.state]))"
+    )
+    paths = {row.group.path.removesuffix("/record.json"): row for row in expected.compared}
+    assert states.keys() == paths.keys()
+    for path, row in paths.items():
+        state = "dropped" if isinstance(row, Dropped) else "front" if row.on_front else "dominated"
+        assert states[path] == state, path
+    chosen = browser.execute_script("return winner && winner.path")
+    (said,) = texts(browser, "#choice")
+    if expected.winner is None:
+        assert (chosen, said) == (None, "Nothing meets these bounds.")
+    else:
+        assert chosen == expected.winner.group.path.removesuffix("/record.json")
+        assert f"{expected.winner.group.reduction:.1f}x smaller" in said
+        assert texts(browser, "#rows tbody tr:first-child .why")[0].startswith("winner")
+    (command,) = texts(browser, "#command code")
+    for name in bounds:
+        assert ("reward.mu=" if name == "mu" else f"target.{name}=") in command
+    browser.execute_script("document.getElementById('reset').click()")
+    assert texts(browser, "#choice") == [""]
+    first = select(grid, Target(max_drop=0.01)).winner.group.path
+    assert f"{browser.execute_script('return winner.path')}/record.json" == first
+
+
+def test_the_command_of_the_sliders_can_be_read(grid, opened):
+    browser = opened(select(grid, Target(max_drop=0.01)))
+    move(browser, "flash", 12_000)
+    move(browser, "max_drop", None)
+    (command,) = texts(browser, "#command code")
+    overrides = dict(word.removeprefix("target.").split("=") for word in command.split()[3:])
+    assert overrides.pop("max_drop") == "null"
+    assert Target.of(overrides).flash == 12_000
+
+
+def test_a_reward_of_ones_own_has_no_sliders(grid, opened):
+    browser = opened(select(grid, Target(), lambda record: record.accuracy))
+    assert browser.execute_script("return document.getElementById('bounds').hidden")
+
+
+@pytest.mark.parametrize("width", [320, 400, 1000, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_window(grid, opened, browser, width, scheme):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        opened(select(grid, Target()))
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (back == "rgb(255, 255, 255)") is (scheme == "light")
+        table = "return document.getElementById('rows').getBoundingClientRect().right <= innerWidth"
+        assert browser.execute_script(table)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_every_control_has_a_name(grid, opened):
+    browser = opened(select(grid, Target()))
+    unnamed = browser.execute_script(
+        "const named = n => n.getAttribute('aria-label') || n.textContent.trim() ||"
+        " (n.labels && n.labels.length);"
+        "return [...document.querySelectorAll('input, button, a, svg[role], [tabindex]')]"
+        ".filter(n => !named(n)).map(n => n.outerHTML)"
+    )
+    assert unnamed == []
+    values = browser.execute_script(
+        "return [...document.querySelectorAll('input[type=range]')].map(n => n.ariaValueText)"
+    )
+    assert values == ["1.00 points", "any", "any", "0.1"]
+
+
+def test_layers_are_a_heat_map_of_the_front(grid, opened):
+    chosen = select(grid, Target())
+    browser = opened(chosen)
+    assert texts(browser, "#heat tbody th") == [f"layer{n}.weight" for n in range(3)]
+    assert len(texts(browser, "#heat thead th")) == 1 + len(chosen.front)
+    best = chosen.front[0].group.record.word_lengths["weight"][0]
+    first = texts(browser, "#heat tbody td:nth-child(2)")
+    assert first == [str(best), str(best + 1), str(best)]
+
+
+def test_rows_link_to_their_records(make_record, opened, tmp_path):
+    names = ["a", "b,=#%?", "c ä"]
+    runs = []
+    for index, name in enumerate(names):
+        record = make_record(bits=800 - index, accuracy=0.97 - index / 1000, baseline_accuracy=0.97)
+        path = write_record(record, tmp_path / name / "record.json")
+        runs.append(Run(str(path), record))
+    runs.append(Run("elsewhere/record.json", make_record(bits=700, baseline_accuracy=0.97)))
+    browser = opened(select(runs, Target(), group_seeds=False))
+    links = browser.execute_script(
+        "return [...document.querySelectorAll('#rows td.name a')].map(a => a.href)"
+    )
+    files = {Path(unquote(urlsplit(link).path)) for link in links}
+    assert files == {tmp_path / name / "record.json" for name in names}
+
+
+def test_many_rows_are_shown_on_request(make_record, opened):
+    browser = opened(select(many(make_record, 60), Target(max_drop=None)))
+    assert len(texts(browser, "#rows tbody tr")) == 25
+    assert texts(browser, "#more")[0].startswith("The first 25 of 60. ")
+    browser.execute_script("document.querySelector('#more button').click()")
+    assert len(texts(browser, "#rows tbody tr")) == 60
+    assert texts(browser, "#more") == [""]
