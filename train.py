@@ -16,8 +16,8 @@ from qspinn.app.orphans import announce_launcher
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def run(config: DictConfig) -> float:
-    """Run one job; a sweeper maximises the accuracy that it returns."""
+def run(config: DictConfig) -> float | tuple[float, ...]:
+    """Run one job; a sweeper goes by what it returns."""
     return main(config)
 
 

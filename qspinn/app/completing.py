@@ -32,6 +32,7 @@ _WITHOUT: dict[str, Any] = {
     "threads": None,
     "progress": "auto",
     "fresh": False,
+    "objective": "reward",
     "baselines": _BASELINES,
     "exploration": _EXPLORATION,
 }

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # What says how this launch goes and not what is computed: neither recorded nor hashed.
-LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration")
+LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration", "objective")
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qspinn.app.completing import complete
+from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import (
     ConfigurationError,
     RunError,
@@ -23,6 +23,7 @@ from qspinn.app.errors import (
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder_files import CHECKPOINTS
 from qspinn.app.limits import check_known_keys
+from qspinn.app.objective import check_objective, objective_of
 from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
 from qspinn.app.train import train
@@ -30,10 +31,10 @@ from qspinn.app.train import train
 __all__ = ["main"]
 
 
-def main(config: DictConfig) -> float:
-    """Run one job of a launch and return its accuracy, for a sweeper to choose by.
+def main(config: DictConfig) -> float | tuple[float, ...]:
+    """Run one job of a launch and return what its objective names, for a sweeper to choose by.
 
-    It is that on validation data; on test data only where nothing was held out.
+    Accuracies are those on validation data; on test data only where nothing was held out.
 
     A value that cannot be ends a single run with a message and exit code 2, a run that cannot go on
     with a message and 1. In a multirun the error is recorded in the job's folder and raised, so
@@ -76,19 +77,20 @@ def _is_one_after_another() -> bool:
     return str(HydraConfig.get().launcher.get("_target_", "")).endswith(".BasicLauncher")
 
 
-def run(config: DictConfig, output: Path) -> float:
+def run(config: DictConfig, output: Path) -> float | tuple[float, ...]:
     """Run what the configuration asks for.
 
     Raises:
         RunError: Code of the run has tried to end the program, which would look like success.
     """
+    objective = to_plain(config)["objective"]
+    check_objective(objective)
     try:
         if config.exploration.strategy is not None:
             from qspinn.app.strategies import explore_by_strategy
 
             return explore_by_strategy(config, output)
-        record = train(config, output)
-        return (record.measured_on("validation") or record).accuracy
+        return objective_of(train(config, output), objective)
     except Stopped:
         raise
     except SystemExit as error:

@@ -13,7 +13,7 @@ from qspinn.app.exploring import Candidate, check_workers, explore, report
 from qspinn.app.groups import Group, alone, find_groups, jointly
 from qspinn.app.searching import Mixture, Searched, bayesian, greedy, nsga2
 from qspinn.records import MEASURED_ON, RunRecord, write_json
-from qspinn.selection import Significance, pareto_front, significance
+from qspinn.selection import LinearReward, Significance, pareto_front, significance
 from qspinn.selection.proposing import Measured
 
 __all__ = ["STRATEGIES", "explore_by_strategy"]
@@ -29,19 +29,25 @@ def explore_by_strategy(config: DictConfig, output: Path) -> float:
     Started again, it goes on where it was stopped.
 
     Returns:
-        The best accuracy found, on the data that choose.
+        The best reward found (accuracy with ``objective=accuracy``), on the data that choose.
 
     Raises:
         ConfigurationError: A value that cannot be.
         RuntimeError: A candidate failed; the others have been evaluated.
     """
+    if config.objective not in ("reward", "accuracy"):
+        raise ConfigurationError(
+            f"objective={config.objective!r}: a search has many records, and returns the best "
+            "reward or accuracy among them; write objective=reward or objective=accuracy"
+        )
     explorer = Explorer(config, output)
     found = explorer.significance()
     if config.exploration.strategy != "significance":
         explorer.search(found)
     if explorer.failed:
         raise RuntimeError(f"{explorer.failed} candidates failed: see failure.json in {output}/*/*")
-    return max(record.accuracy for record in explorer.records)
+    worth = LinearReward() if config.objective == "reward" else lambda record: record.accuracy
+    return max(worth(record) for record in explorer.records)
 
 
 class Explorer:

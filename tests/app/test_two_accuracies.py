@@ -6,6 +6,7 @@ import torch
 from qspinn.app import launch
 from qspinn.app.building import build_parts
 from qspinn.app.completing import to_plain
+from qspinn.app.errors import ConfigurationError, RunError
 from qspinn.app.train import train
 from qspinn.app.wandb_summary import summary_of
 from qspinn.records import read_record
@@ -73,9 +74,55 @@ def test_nothing_is_measured_where_nothing_is_held_out(composed, tmp_path):
 def test_a_sweeper_gets_the_accuracy_that_chooses(composed, make_record, tmp_path, monkeypatch):
     given = make_record(accuracy=0.9, validation_accuracy=0.7)
     monkeypatch.setattr(launch, "train", lambda config, output: given)
-    assert launch.run(composed(), tmp_path) == 0.7
+    assert launch.run(composed(), tmp_path) == 0.7 - 0.1 * 800 / 3200
+    assert launch.run(composed("objective=accuracy"), tmp_path) == 0.7
     monkeypatch.setattr(launch, "train", lambda config, output: make_record(accuracy=0.9))
-    assert launch.run(composed(), tmp_path) == 0.9
+    assert launch.run(composed("objective=accuracy"), tmp_path) == 0.9
+
+
+def test_a_sweeper_gets_what_the_objective_names(composed, make_record, tmp_path, monkeypatch):
+    given = make_record(
+        accuracy=0.9,
+        validation_accuracy=0.7,
+        flash_bits=700,
+        ram_bits=100,
+        work={"energy_nj": 12.5},
+        fidelity={"agreement": 0.8},
+        metrics={"val/loss": 0.25, "test/loss": None},
+    )
+    monkeypatch.setattr(launch, "train", lambda config, output: given)
+
+    def returned(objective):
+        return launch.run(composed(f"objective={objective}"), tmp_path)
+
+    assert returned("[accuracy,footprint_bits]") == (0.7, 800.0)
+    assert returned("[accuracy]") == (0.7,)
+    assert returned("share") == 0.25
+    assert returned("[flash_bits,ram_bits,energy_nj,agreement,val/loss]") == (
+        *(700.0, 100.0, 12.5, 0.8, 0.25),
+    )
+    for objective, says in (
+        ("drop", "this run has not measured it; the record is kept"),
+        ("val/los", "the metrics of this run are test/loss, val/loss"),
+        ("test/loss", "it is not a finite number"),
+    ):
+        with pytest.raises(RunError, match=says):
+            returned(objective)
+
+
+@pytest.mark.parametrize("objective", ["acuracy", "null", "3", "[]", "[reward,1]"])
+def test_an_objective_that_cannot_be_ends_before_training(
+    composed, tmp_path, monkeypatch, objective
+):
+    monkeypatch.setattr(launch, "train", lambda config, output: pytest.fail("trained"))
+    with pytest.raises(ConfigurationError, match="objective="):
+        launch.run(composed(f"objective={objective}"), tmp_path)
+
+
+def test_the_objective_is_no_part_of_what_a_run_is(composed, tmp_path):
+    record = train(composed(ONE, "objective=accuracy"), tmp_path)
+    again = train(composed(ONE, "objective=[accuracy,share]"), tmp_path)
+    assert again == record
 
 
 def test_wandb_gets_a_reward_to_choose_by(make_record):
