@@ -24,8 +24,11 @@ RULES = {"synthetic_gesture": "Surrogate gradient", "synthetic_gesture_decolle":
 
 
 def overrides(seed: int) -> list[str]:
-    """Of ``train.py``; no pictures of activity, which would take as long as a test."""
-    return [f"seed={seed}", "callbacks.activity=null"]
+    """Of ``train.py``; no pictures of activity, which would take as long as a test.
+
+    Nothing is chosen here, so that no subject needs to be held out for it.
+    """
+    return [f"seed={seed}", "callbacks.activity=null", "data.val_subjects=0"]
 
 
 def introduction(rows: Rows) -> str:
@@ -36,8 +39,9 @@ def introduction(rows: Rows) -> str:
         "them say nothing about accuracies on DVS128 Gesture.\n\n"
         "605 training and 264 test samples of other subjects, eleven classes, 16 frames of 32x32 "
         f"pixels and both polarities; {SEEDS} seeds (of everything but the recordings). One test "
-        "sample is 0.38 points. The settings of DECOLLE were chosen on the test samples, by short "
-        "trainings with one seed: its 32-bit accuracy may flatter it a little.\n\n"
+        "sample is 0.38 points. No subject is held out for choosing (`data.val_subjects=0`): the "
+        "tables report every cell and choose none. The settings of DECOLLE were chosen on the "
+        "test samples, by short trainings with one seed: its 32-bit accuracy may flatter it a little.\n\n"
         f"{highlights(rows)}"
     )
 

@@ -351,6 +351,6 @@ def test_decolle_learns_from_whole_sequences_of_synthetic_gestures():
     parts = with_data(values["network"], data)
     network = instantiate(parts)
     assert values["learning"]["_target_"] == "qspinn.learning.LocalLearning"
-    assert (type(data).__name__, data.val_subjects) == ("SyntheticGesture", 0)
+    assert (type(data).__name__, data.val_subjects) == ("SyntheticGesture", 3)
     assert (network.input_shape, network.num_classes) == (data.input_shape, 11)
     assert network.burn_in < data.time_steps
