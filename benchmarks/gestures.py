@@ -41,7 +41,8 @@ def introduction(rows: Rows) -> str:
         f"pixels and both polarities; {SEEDS} seeds (of everything but the recordings). One test "
         "sample is 0.38 points. No subject is held out for choosing (`data.val_subjects=0`): the "
         "tables report every cell and choose none. The settings of DECOLLE were chosen on the "
-        "test samples, by short trainings with one seed: its 32-bit accuracy may flatter it a little.\n\n"
+        "test samples, by short trainings with one seed: its 32-bit accuracy may flatter it "
+        "a little.\n\n"
         f"{highlights(rows)}"
     )
 
