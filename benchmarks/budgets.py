@@ -121,10 +121,10 @@ def main() -> None:
         "`python train.py experiment=grid_quick exploration.workers=2`, then",
         "`python benchmarks/budgets.py`; one row is",
         "`python select.py runs=outputs/grid_quick/case=... target.part=NAME "
-        f"target.max_drop={MAX_DROP}`,",
-        "or with `target.flash=... target.ram=...` and `target.learning=true`. Chosen by the accuracy",
-        "on 500 validation images; one image is 0.2 points. That nothing better fits was checked by",
-        "trying all candidates. Steps are those of the verdict, whether or not they fit the device.",
+        f"target.max_drop={MAX_DROP}`, or with",
+        "`target.flash=... target.ram=...` and `target.learning=true`. Chosen by the accuracy on",
+        "500 validation images; one image is 0.2 points. That nothing better fits was checked by",
+        "trying all candidates. Steps are those of the verdict, whether or not they fit.",
         "",
     ]
     for name, runs in sorted(cases.items()):

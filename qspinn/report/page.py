@@ -25,7 +25,7 @@ __all__ = ["MOST_POINTS", "page", "write_page"]
 MOST_POINTS = 5000
 """Candidates that a page holds: the front, then the best. The page says how many are left out."""
 
-_SCRIPTS = ("choice.js", "sliders.js", "chart.js", "tables.js", "page.js")
+_SCRIPTS = ("choice.js", "sliders.js", "chart.js", "tables.js", "behaviour.js", "page.js")
 
 
 def page(

@@ -442,3 +442,53 @@ def test_many_rows_are_shown_on_request(make_record, opened):
     browser.execute_script("document.querySelector('#more button').click()")
     assert len(texts(browser, "#rows tbody tr")) == 60
     assert texts(browser, "#more") == [""]
+
+
+def test_behaviour_and_energy_of_the_winner(make_record, opened):
+    layer = {
+        "layer": EVIL,
+        "neurons": 12,
+        "rate": 0.05,
+        "reference_rate": 0.1,
+        "silent": 0.38,
+        "reference_silent": 0.04,
+        "saturated": 0.0,
+        "reference_saturated": 0.0,
+        "rate_distance": 0.05,
+        "agreement": 0.9,
+        "overlap": 0.5,
+        "first_step": 3,
+        "first_neuron": [1, 2],
+    }
+    drift = {
+        "samples": 64,
+        "agreement": 0.875,
+        "first_layer": EVIL,
+        "layers": [layer],
+        "warnings": ["layer a: 38% silent, 4% before; give membrane 2 bits more"],
+        "notes": ["layer b is not compared: it shows nothing"],
+    }
+    work = {"energy_nj": 1250.0, "lines": ["1.25 uJ per sample"]}
+    record = make_record(baseline_accuracy=0.97, fidelity=drift, work=work)
+    browser = opened(select([Run("a", record)]))
+    assert texts(browser, "#behaves") == [
+        "87.5% of 64 samples get the same class from both networks. "
+        f"The first layer to differ is {EVIL}. layer b is not compared: it shows nothing."
+    ]
+    assert texts(browser, "#warnings li") == drift["warnings"]
+    cells = ["12", "10.00% → 5.00%", "4.0% → 38.0%", "0.0% → 0.0%", "0.0500", "step 3, neuron 1,2"]
+    assert texts(browser, "#drift td") == [EVIL, *cells]
+    widths = browser.execute_script(
+        "return ['before', 'after'].map(n => +document.querySelector(`#rates .${n}`)"
+        ".getAttribute('width'))"
+    )
+    assert widths[0] == pytest.approx(2 * widths[1])
+    assert texts(browser, "#work li") == work["lines"]
+    assert "1.25 uJ" in texts(browser, "#rows td[data-name=energy]")
+    assert texts(browser, "#rows td[data-name=alike]") == ["87.5%"]
+
+
+def test_records_without_behaviour_leave_the_sections_out(selection, opened):
+    browser = opened(selection)
+    hidden = "return ['behaviour', 'energy'].map(id => document.getElementById(id).hidden)"
+    assert browser.execute_script(hidden) == [True, True]

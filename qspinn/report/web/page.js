@@ -68,6 +68,7 @@ function begin() {
   at("share").textContent = data.summary.length ? data.summary[0] + (data.summary.length > 1 ? "; what is not, and why, stands below the table" : "") : "";
   list("summary", "quantized", data.summary);
   drawHeat();
+  drawBehaviour(data.fidelity);
   list("work", "energy", data.work);
   const formats = Object.entries(data.formats);
   at("formats").hidden = !formats.length;
