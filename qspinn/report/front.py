@@ -24,12 +24,16 @@ CLOSE = 0.06  # of the axis: ticks at least so far apart
 MARGIN = 0.05  # of the accuracies shown, above them
 MOST_KINDS = 30
 """Of schemes and roundings with a mark of their own."""
+MOST_NUMBERS = 40
+"""Candidates on the front whose numbers are written beside them."""
 OTHER_COLOUR = "#888888"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def draw_front(selection: Selection) -> Figure:
-    """Draw what was compared: the front as a line, the winner ringed, error bars over seeds.
+    """Draw what was compared: the front as a line with the numbers of the candidates on it.
+
+    The winner is ringed, error bars are over seeds.
 
     Colours are schemes, marks are roundings; hollow marks are dominated or miss the target. The
     accuracies shown are those around the target: what lies far below is counted, not drawn.
@@ -53,6 +57,7 @@ def draw_front(selection: Selection) -> Figure:
     front = sorted((row.group.footprint_bits, 100 * row.group.accuracy) for row in selection.front)
     if front:
         axes.plot(*zip(*front, strict=True), color="#222222", lw=1.2, label="Pareto front")
+    _number(axes, selection)
     if selection.winner is not None:
         group = selection.winner.group
         place = (group.footprint_bits, 100 * group.accuracy)
@@ -62,6 +67,21 @@ def draw_front(selection: Selection) -> Figure:
     axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
+
+
+def _number(axes: Axes, selection: Selection) -> None:
+    """Write the numbers of the candidates beside the points of the front, unless they are many."""
+    for row in selection.front if len(selection.front) <= MOST_NUMBERS else ():
+        group = row.group
+        axes.annotate(
+            f"{selection.names.numbers[group.path]}",
+            (group.footprint_bits, 100 * group.accuracy),
+            xytext=(-7, 6),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            fontweight="bold",
+        )
 
 
 def _footprint_axis(axes: Axes, groups: list[Group]) -> None:
