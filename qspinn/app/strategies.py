@@ -14,6 +14,7 @@ from qspinn.app.groups import Group, alone, find_groups, jointly
 from qspinn.app.searching import Mixture, Searched, bayesian, greedy, nsga2
 from qspinn.records import MEASURED_ON, RunRecord, write_json
 from qspinn.selection import LinearReward, Significance, pareto_front, significance
+from qspinn.selection.naming import in_words
 from qspinn.selection.proposing import Measured
 
 __all__ = ["STRATEGIES", "explore_by_strategy"]
@@ -180,20 +181,24 @@ class Explorer:
         values = {
             "chosen_by": self.chosen_by,
             "evaluations_before": spent,
-            "alone": [_row(one) for one in self.alone],
-            "evaluated": [_row(one) for one in mixtures],
-            "front": [_row(one) for one in best],
+            "alone": [_row(number, one) for number, one in enumerate(self.alone, 1)],
+            "evaluated": [
+                _row(number, one) for number, one in enumerate(mixtures, len(self.alone) + 1)
+            ],
+            "front": [_row(known.index(one) + 1, one) for one in best],
         }
         path = write_json(values, self.output / "search.json")
         for one in best:
-            lengths = ", ".join(f"{name} {length}" for name, length in one.word_lengths.items())
             rest = "" if one in mixtures else ", the rest in 32-bit"
-            print(f"{one.bits:>12,} bits  {100 * one.accuracy:6.2f}%  {lengths}{rest}")
+            about = f"#{known.index(one) + 1} {in_words(one.word_lengths)}{rest}"
+            print(f"{one.bits:>12,} bits  {100 * one.accuracy:6.2f}%  {about}")
         print(f"search: {len(mixtures)} mixtures, {len(best)} on the front: {path}", flush=True)
 
 
-def _row(one: Measured) -> dict[str, object]:
+def _row(number: int, one: Measured) -> dict[str, object]:
     return {
+        "number": number,
+        "name": in_words(one.word_lengths),
         "word_lengths": one.word_lengths,
         "footprint_bits": one.bits,
         "accuracy": one.accuracy,

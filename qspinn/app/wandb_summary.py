@@ -7,6 +7,7 @@ from typing import Any
 
 from qspinn.records import RunRecord
 from qspinn.selection import LinearReward
+from qspinn.selection.naming import title_of
 
 __all__ = ["RECORD_KEY", "summary_of", "tags_of"]
 
@@ -51,6 +52,7 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
         "quantized": "\n".join(record.summary_lines) or None,
         "reward": reward(record if choosing is None else choosing),
         "reward_formula": str(reward),
+        "candidate": title_of(record),
         "scheme": record.scheme,
         "rounding": record.rounding,
         RECORD_KEY: json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":")),

@@ -9,8 +9,9 @@ from typing import Any
 
 from qspinn.records import RunRecord
 from qspinn.selection.groups import Group
+from qspinn.selection.runs import Run
 
-__all__ = ["CandidateNames"]
+__all__ = ["CandidateNames", "in_words", "title_of"]
 
 MOST_COMPARED = 5000
 """Candidates whose whole configurations are compared where their names are the same."""
@@ -152,6 +153,16 @@ class _Varying:
                 own[role] = special or tuple(given[role])
         is_all = len(own) == len(given) and own.keys() >= record.footprint_bits_by_role.keys()
         return _lengths_in_words(own, together=is_all)
+
+
+def title_of(record: RunRecord) -> str:
+    """What one run is called beside no other: `PTQ, 3-bit weights, 16-bit membranes, nearest`."""
+    return CandidateNames.of([Group((Run("", record),))]).titles[""]
+
+
+def in_words(word_lengths: Mapping[str, int]) -> str:
+    """Word lengths of a mixture: `4-bit weights and biases, 8-bit membranes`."""
+    return ", ".join(_lengths_in_words({name: (n,) for name, n in word_lengths.items()}, False))
 
 
 def _sorted(roles: Iterable[str]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import pytest
 
 from qspinn.selection import Group, Run
-from qspinn.selection.naming import CandidateNames
+from qspinn.selection.naming import CandidateNames, in_words, title_of
 
 
 def named(*records):
@@ -98,6 +98,14 @@ def test_other_settings_tell_apart_what_would_have_one_name(quantised):
     )
     assert list(names.names.values()) == ["4 bits, rate 0.1", "4 bits, rate 0.2", "8 bits"]
     assert names.titles["run0"] == "PTQ, 4 bits, nearest, rate 0.1"
+
+
+def test_a_run_and_a_mixture_by_themselves(make_record):
+    assert title_of(make_record(word_lengths={"weight": [4]})) == "PTQ, 4 bits, nearest"
+    assert title_of(make_record(scheme="none")) == "32-bit"
+    assert in_words({"weight": 4, "bias": 4, "membrane": 8}) == (
+        "4-bit weights and biases, 8-bit membranes"
+    )
 
 
 def test_data_and_network_where_they_differ(make_record):
