@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from qspinn.records import RunRecord
+from qspinn.records import RunRecord, work_metrics
 from qspinn.selection import LinearReward
 
 __all__ = ["RECORD_KEY", "summary_of", "tags_of"]
@@ -48,6 +48,8 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
         "reward_formula": str(reward),
         "scheme": record.scheme,
         "rounding": record.rounding,
+        "work": None if record.work is None else "\n".join(record.work.get("lines", [])) or None,
+        **work_metrics(record.work),
         RECORD_KEY: json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":")),
     }
     for role, lengths in record.word_lengths.items():
