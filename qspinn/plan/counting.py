@@ -33,6 +33,7 @@ from qspinn.plan.synapse_calls import (
     SeesProducts,
     first_tensor,
     is_code_of,
+    is_multi_step,
     norm_call,
     synapse_call,
 )
@@ -212,7 +213,7 @@ class _Batch:
         if state is None or state.shape is None or layer.charge is None:
             self.unknown(f"{_named(layer)}: the number of its neurons is not known")
             return
-        steps = len(x) if getattr(module, "step_mode", "s") == "m" else 1
+        steps = len(x) if is_multi_step(module) else 1
         samples, rest = divmod(x.numel(), max(1, steps * state.count))
         before = self._neurons.get(layer.path)
         if rest or (before is not None and before[0] != samples):

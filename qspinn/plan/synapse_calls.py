@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -17,7 +18,8 @@ from qspinn.plan.inventory import LayerInfo
 from qspinn.plan.neurons import nearly_binary
 from qspinn.plan.resolved import ResolvedTensor
 
-__all__ = ["Call", "SeesProducts", "first_tensor", "is_code_of", "norm_call", "synapse_call"]
+__all__ = ["Call", "SeesProducts", "first_tensor", "is_code_of"]
+__all__ += ["is_multi_step", "norm_call", "synapse_call"]
 
 _FLOAT_INPUT = 32
 _PRODUCTS = frozenset(
@@ -97,14 +99,14 @@ def synapse_call(
     factor, active = _active(layer, held, x.detach())
     operations, dense = effective_operations(module, active, output)
     shape = tuple(x.shape)
-    multi = _is_multi(module)
+    multi = is_multi_step(module)
     return Call(layer.path, "weight", factor, operations, dense, shape, output.numel(), multi)
 
 
 def norm_call(layer: LayerInfo, module: nn.Module, x: Tensor) -> Call:
     """What a batch norm did that is folded into nothing: one product and one sum per value."""
     size = x.numel()
-    shape, multi = tuple(x.shape), _is_multi(module)
+    shape, multi = tuple(x.shape), is_multi_step(module)
     return Call(layer.path, "running_var", _FLOAT_INPUT, size, size, shape, size, multi)
 
 
@@ -152,5 +154,6 @@ def _active(
     return "input", quantize(x.double(), held.format, rounding, held.overflow) != 0
 
 
-def _is_multi(module: nn.Module) -> bool:
-    return getattr(module, "step_mode", "s") == "m"
+def is_multi_step(module: nn.Module) -> bool:
+    """Whether the first axis of what a module takes is the time."""
+    return getattr(module, "step_mode", "s") == "m" or isinstance(module, base.MultiStepModule)
