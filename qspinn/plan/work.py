@@ -123,7 +123,9 @@ class Work:
             "time_steps": self.time_steps,
             "samples": self.samples,
             "energy_model": self.model.name,
-            "layers": {path: layer.to_dict() for path, layer in self.layers.items()},
+            "layers": {
+                path or "the module itself": layer.to_dict() for path, layer in self.layers.items()
+            },
             "lines": self.lines(),
         }
 
