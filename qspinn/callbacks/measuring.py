@@ -39,7 +39,6 @@ from qspinn.plan import (
     inspect,
     work_of,
 )
-from qspinn.plan.calling import Run
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 from qspinn.records import work_metrics
 
@@ -109,8 +108,11 @@ def measured_work(
             copied = copy_for(trainer, module)
             if plan is not None:
                 check_countable(copied, plan.inventory)
-            batches = _batches(trainer, copied, (validation, train), others)
-            return _counted(trainer, copied, plan, batches, forward, energy)
+            loaders = (validation, train)
+            batches = _batches(trainer, copied, loaders, others, SAMPLES)
+            # What the network is made of, a few samples show as well as many.
+            few = batches if plan is not None else _batches(trainer, copied, loaders, others, 2)
+            return _counted(trainer, copied, plan, (batches, few), forward, energy)
         except Exception as error:
             known = isinstance(error, WorkUnknownError)
             why = str(error) if known else f"{type(error).__name__}: {error}"
@@ -122,7 +124,7 @@ def _counted(
     trainer: Trainer,
     copied: LightningModule,
     plan: ResolvedPlan | None,
-    batches: Sequence[Any],
+    batches: tuple[Sequence[Any], Sequence[Any]],
     forward: Forward | None,
     energy: EnergyModel | None,
 ) -> Work:
@@ -135,13 +137,9 @@ def _counted(
         with trainer.precision_plugin.forward_context():
             forward_once(copied, batch, forward)
 
-    runs = [partial(run_one, batch) for batch in batches]
-    inventory = _inventory(copied, runs) if plan is None else plan.inventory
-    return work_of(inventory, plan, count_activity(copied, inventory, plan, runs), energy)
-
-
-def _inventory(module: LightningModule, runs: Sequence[Run]) -> Any:
-    return inspect(module, run=runs[0] if runs else None)
+    counted, few = ([partial(run_one, batch) for batch in part] for part in batches)
+    inventory = plan.inventory if plan else inspect(copied, run=few[0] if few else None)
+    return work_of(inventory, plan, count_activity(copied, inventory, plan, counted), energy)
 
 
 def _batches(
@@ -149,22 +147,22 @@ def _batches(
     module: LightningModule,
     loaders: Iterable[CombinedLoader | None],
     others: Sequence[Any],
+    samples: int,
 ) -> Sequence[Any]:
-    """Batches of :data:`SAMPLES` samples, as a step takes them."""
+    """Batches of so many samples, as a step takes them; of more where nobody knows how many."""
     for loader in loaders:
         if loader is not None and is_repeatable(loader):
-            few = list(_few_samples(loader))
+            few = list(_few_samples(loader, samples))
             if few:
                 return converted_batches(trainer, module, few, len(few))
     return others
 
 
-def _few_samples(loader: CombinedLoader) -> Iterator[Any]:
+def _few_samples(loader: CombinedLoader, missing: int) -> Iterator[Any]:
     """The first batches, the last one cut off where its samples surely come first in each tensor.
 
     That is so where torch itself stacked them.
     """
-    missing = SAMPLES
     stacked = all(
         isinstance(one, DataLoader) and one.collate_fn is default_collate
         for one in loader.flattened
@@ -176,7 +174,7 @@ def _few_samples(loader: CombinedLoader) -> Iterator[Any]:
             (size,) = sizes
             batch = tree_map(partial(_first, count=missing), batch)
         else:
-            size = _size(batch)
+            size = _size(batch) or missing
         yield batch
         missing -= size
         if missing <= 0:
@@ -188,8 +186,8 @@ def _first(values: Tensor, count: int) -> Tensor:
 
 
 def _size(batch: Any) -> int:
-    """The samples of a batch; all that are wanted where it does not say."""
+    """The samples of a batch; 0 where it does not say."""
     try:
         return int(extract_batch_size(batch))
     except Exception:
-        return SAMPLES
+        return 0
