@@ -141,6 +141,7 @@ def float_config(config: Mapping[str, Any]) -> dict[str, Any]:
         if node is not None and node.get("_target_") != CHECKPOINT["_target_"]
     }
     trainer = {name: v for name, v in values["trainer"].items() if name != "enable_checkpointing"}
+    values.pop("energy", None)  # nothing that is learned depends on it
     return values | {
         "trainer": trainer,
         "quantization": {"scheme": "none"},

@@ -29,6 +29,7 @@ _BASELINES = {"dir": None, "train_for_itq": False}
 _WITHOUT: dict[str, Any] = {
     "callbacks": {},
     "logger": {},
+    "energy": None,
     "threads": None,
     "progress": "auto",
     "fresh": False,
@@ -73,6 +74,7 @@ _MAPPINGS = {
     **{name: _NEEDED[name] for name in ("data", "network", "learning", "trainer", "quantization")},
     "callbacks": "callbacks=null for none, or callbacks=default",
     "logger": "logger=null for none, or logger=csv or wandb",
+    "energy": "energy=null for the usual figures, or energy=horowitz, and what differs",
     "baselines": "baselines.dir=FOLDER, or baselines=null for no store",
     "exploration": "exploration.strategy=significance, say, or exploration=null for one run",
 }

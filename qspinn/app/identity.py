@@ -29,7 +29,10 @@ LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration", "objective")
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of the configuration that is recorded."""
-    return {key: value for key, value in config.items() if key not in LAUNCH_KEYS}
+    kept = {key: value for key, value in config.items() if key not in LAUNCH_KEYS}
+    if kept.get("energy", kept) is None:  # as in configurations of qspinn before there was the key
+        del kept["energy"]
+    return kept
 
 
 def check_fresh(fresh: object) -> None:

@@ -43,7 +43,7 @@ from qspinn.app.samples import SampleCounts, samples_of
 from qspinn.callbacks.isolation import preserved_globals
 from qspinn.callbacks.random_state import RandomState
 from qspinn.plan import QuantizationPlan
-from qspinn.records import RunRecord, printable
+from qspinn.records import RunRecord, printable, work_metrics
 
 __all__ = ["Job"]
 
@@ -295,6 +295,7 @@ def log_summary(
         "footprint_bits": float(record.footprint_bits),
         "quantized_parameters_share": record.parameters_share,
         "quantized_states_share": record.states_share,
+        **work_metrics(record.work),
     }
     known = {name: value for name, value in summary.items() if value is not None}
     for logger in trainer.loggers:

@@ -68,6 +68,7 @@ class Outcome:
         plan: Its formats; None for the 32-bit network.
         accumulators: Layer path to the bits that its exact sums need.
         summary: What is quantised and what is not, as plain types; None: not known.
+        work: Operations and energy per sample, as plain types; None: not known.
     """
 
     accuracies: Accuracies
@@ -76,6 +77,7 @@ class Outcome:
     plan: ResolvedPlan | None
     accumulators: Mapping[str, int] = field(default_factory=dict)
     summary: Mapping[str, Any] | None = None
+    work: Mapping[str, Any] | None = None
 
 
 def make_record(
@@ -138,6 +140,7 @@ def make_record(
         baseline_key=baseline_key(recorded),
         setting_key=setting_key(recorded),
         summary=None if outcome.summary is None else dict(outcome.summary),
+        work=None if outcome.work is None else dict(outcome.work),
         data_fingerprint=owner.data,
     )
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import lightning
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from qspinn.app.checking import check_targets
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.outcome import Accuracies, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
-from qspinn.plan import QuantizationPlan, footprint_of, inspect, summary_of
+from qspinn.callbacks.measuring import MeasuresWork
+from qspinn.plan import EnergyModel, QuantizationPlan, Work, footprint_of, inspect, summary_of
 from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import SCHEMES
 
@@ -88,9 +90,10 @@ class NoQuantization:
 
     learns_in_32_bit = True
 
-    def __init__(self) -> None:
+    def __init__(self, energy: EnergyModel | None = None) -> None:
+        self.callback = MeasuresWork(energy=energy)
         self.callbacks_before: list[lightning.Callback] = []
-        self.callbacks_after: list[lightning.Callback] = []
+        self.callbacks_after: list[lightning.Callback] = [self.callback]
 
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
         """Accept everything: no plan is used."""
@@ -101,7 +104,8 @@ class NoQuantization:
         """The trained network is the baseline itself."""
         inventory = inspect(module, example)
         bits, summary = footprint_of(inventory, None), summary_of(inventory)
-        return Outcome(measured, measured, bits, None, summary=summary.to_dict())
+        work = _plain(self.callback.work)
+        return Outcome(measured, measured, bits, None, summary=summary.to_dict(), work=work)
 
     def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
         """There is no quantised network."""
@@ -192,7 +196,33 @@ def _quantized_outcome(
     plan = callback.resolved_plan
     accumulators = accumulator_word_lengths(plan, module)
     summary = plan.summary().to_dict()
-    return Outcome(accuracies, baseline, callback.footprint, plan, accumulators, summary)
+    return Outcome(
+        *(accuracies, baseline, callback.footprint, plan, accumulators, summary),
+        work=_plain(callback.work),
+    )
+
+
+def _plain(work: Work | None) -> dict[str, Any] | None:
+    return None if work is None else work.to_dict()
+
+
+def energy_from_config(node: Mapping[str, Any] | None) -> EnergyModel | None:
+    """Return what the group ``energy`` says that operations cost; None for the usual figures.
+
+    Raises:
+        ConfigurationError: A value that cannot be, or a class that makes something else.
+    """
+    if node is None:
+        return None
+    check_targets(node, "energy")
+    with naming("energy"):
+        made = instantiate(node)
+    if not isinstance(made, EnergyModel):
+        raise ConfigurationError(
+            f"energy._target_ makes a {type(made).__name__}: write qspinn.plan.EnergyModel, or a "
+            "subclass of it; or energy=null"
+        )
+    return made
 
 
 def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
@@ -231,15 +261,19 @@ def build_scheme(
         node = {name: quantization[name] for name in names if name in quantization}
         check_targets({"_target_": callback, **node}, "quantization")
     check_precision(config["trainer"].get("precision"), quantization)
+    energy = energy_from_config(config.get("energy"))
     if quantization["scheme"] == "none" or plan is None:
-        return NoQuantization()
+        return NoQuantization(energy)
     compile_steps = quantization["compile_steps"]
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
             batches = quantization["calibration_batches"]
-            return PostTraining(plan, batches, has_validation, compile_steps)
+            trained = PostTraining(plan, batches, has_validation, compile_steps)
+            trained.callback.energy = energy
+            return trained
         start, epochs = quantization["start_epoch"], config["trainer"].get("max_epochs")
         scheme = InTraining(plan, start, quantization["freeze_epoch"], compile_steps)
+        scheme.callback.energy = energy
         if epochs is not None and 0 < epochs <= start:
             raise ConfigurationError(
                 f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from qspinn.records import RunRecord
+from qspinn.records import RunRecord, work_metrics
 from qspinn.selection import LinearReward
 from qspinn.selection.naming import title_of
 
@@ -55,6 +55,8 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
         "candidate": title_of(record),
         "scheme": record.scheme,
         "rounding": record.rounding,
+        "work": None if record.work is None else "\n".join(record.work.get("lines", [])) or None,
+        **work_metrics(record.work),
         RECORD_KEY: json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":")),
     }
     for role, lengths in record.word_lengths.items():

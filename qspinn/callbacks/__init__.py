@@ -1,8 +1,15 @@
 """Lightning callbacks that quantise any spiking network."""
 
 from qspinn.callbacks.in_training import InTrainingQuantization
+from qspinn.callbacks.measuring import MeasuresWork
 from qspinn.callbacks.post_training import PostTrainingQuantization
 from qspinn.callbacks.random_state import RandomState
 from qspinn.callbacks.reset_states import ResetStates
 
-__all__ = ["InTrainingQuantization", "PostTrainingQuantization", "RandomState", "ResetStates"]
+__all__ = [
+    "InTrainingQuantization",
+    "MeasuresWork",
+    "PostTrainingQuantization",
+    "RandomState",
+    "ResetStates",
+]

@@ -18,6 +18,7 @@ from qspinn.callbacks.isolation import (
     preserved_globals,
     quiet_lightning,
 )
+from qspinn.callbacks.measuring import log_work, measured_work
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
@@ -96,7 +97,7 @@ class InTrainingQuantization(Quantization):
         """Checks the plan against the module before anything is trained."""
         check_single_device(trainer, "InTrainingQuantization")
         check_runnable(pl_module, self.forward, "InTrainingQuantization")
-        self._was_tried = False
+        self._was_tried, self.work = False, None
         if self._must_attach:
             detach(pl_module)
         elif not is_attached(pl_module):
@@ -185,6 +186,10 @@ class InTrainingQuantization(Quantization):
                 self.start_epoch,
                 trainer.current_epoch,
             )
+        else:
+            arguments = (self.resolved_plan, self.forward, self.energy)
+            self.work = measured_work(trainer, pl_module, *arguments)
+            log_work(trainer, self.work)
         reset_states(pl_module)
 
     def state_dict(self) -> dict[str, Any]:

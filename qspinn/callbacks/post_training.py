@@ -24,6 +24,7 @@ from qspinn.callbacks.isolation import (
     preserved_globals,
     quiet_lightning,
 )
+from qspinn.callbacks.measuring import measured_work
 from qspinn.callbacks.packages import overrides
 from qspinn.callbacks.side_evaluation import evaluated, try_to_validate
 from qspinn.callbacks.trainer_data import (
@@ -41,6 +42,7 @@ from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
 from qspinn.quantizers.saving import save_quantized
+from qspinn.records import work_metrics
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self._check_data(trainer, pl_module)
         self.plan.resolve(pl_module)
         self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
-        self.failure = None
+        self.failure, self.work = None, None
         self._was_tried, self._seen = False, []
 
     def on_train_batch_start(
@@ -210,6 +212,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             self.quantized_module, self.resolved_plan = quantized, resolved
             metrics = evaluated(trainer, quantized, validation, self.stages)
         self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
+        self.work = measured_work(trainer, quantized, resolved, self.forward, self.energy, batches)
 
     def _training_batches(
         self, trainer: Trainer, pl_module: LightningModule, train: CombinedLoader | None
@@ -290,5 +293,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             f"{self.prefix}footprint_bits": float(footprint.inference_bits),
             f"{self.prefix}reduction": footprint.reduction,
         }
+        work = work_metrics(None if self.work is None else self.work.to_dict())
+        logged |= {f"{self.prefix}{name}": value for name, value in work.items()}
         for logger in trainer.loggers:
             logger.log_metrics(logged, step=trainer.global_step)

@@ -7,7 +7,14 @@ from typing import Any
 
 from qspinn.callbacks.isolation import Forward
 from qspinn.callbacks.reset_states import ResetStates
-from qspinn.plan import Footprint, QuantizationPlan, ResolvedPlan, footprint_of
+from qspinn.plan import (
+    EnergyModel,
+    Footprint,
+    QuantizationPlan,
+    ResolvedPlan,
+    Work,
+    footprint_of,
+)
 from qspinn.plan.expected import as_plan
 
 
@@ -18,6 +25,9 @@ class Quantization(ResetStates):
         plan: What is quantised, and how.
         forward: How to run the module on a batch for calibration.
         resolved_plan: With the formats in use; ``None`` until there are any.
+        work: What the quantised network computes; ``None`` until the fit has ended, and where it
+            is not known.
+        energy: What operations cost; ``None``: the default. Set it before the fit.
     """
 
     def __init__(self, plan: QuantizationPlan | Mapping[str, Any], forward: Forward | None) -> None:
@@ -32,6 +42,8 @@ class Quantization(ResetStates):
             )
         self.forward = forward
         self.resolved_plan: ResolvedPlan | None = None
+        self.work: Work | None = None
+        self.energy: EnergyModel | None = None
         # Whether the plan was tried on the first batch of this fit.
         self._was_tried = False
 

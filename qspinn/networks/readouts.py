@@ -40,6 +40,7 @@ class Readout(nn.Module):
         self.neurons = neurons
         self.num_classes = num_classes
         self._quantizers: dict[str, Quantizer] = {}
+        self._report: Any = None
 
     def fit(self, responses: Tensor, labels: Tensor) -> None:
         """Learns from labelled responses, whatever it had learned before.
@@ -82,6 +83,24 @@ class Readout(nn.Module):
         """
         self._quantizers = dict(quantizers or {})
 
+    def report_work(self, report: Any) -> None:
+        """Reports from now on what it computes, by the protocol of `qspinn.plan`; None: nothing."""
+        self._report = report
+
+    def _tell(self, weight: str, responses: Tensor, sums_per_neuron: int) -> None:
+        """Each neuron that answered is part of so many sums, once for all time steps."""
+        if self._report is None or responses.numel() == 0:
+            return
+        counts = max(1, int(responses.max()).bit_length())
+        self._report.synapses(
+            weight,
+            int((responses != 0).sum()) * sums_per_neuron,
+            sizes=(self.neurons * sums_per_neuron, self.neurons, self.num_classes),
+            samples=len(responses),
+            # A count is multiplied by a weight, but only added up under a label.
+            factor=None if weight == "labels" else counts,
+        )
+
     def _fit(self, responses: Tensor, labels: Tensor) -> None:
         raise NotImplementedError(f"{type(self).__name__} must implement _fit")
 
@@ -119,6 +138,7 @@ class MaximumResponse(Readout):
 
     def forward(self, responses: Tensor) -> Tensor:
         """See :meth:`Readout.forward`."""
+        self._tell("labels", responses, 1)
         classes = torch.arange(self.num_classes, device=self.labels.device)
         is_of = (self.labels == classes[:, None]).to(torch.float64)
         return responses.to(torch.float64) @ (is_of / is_of.sum(1, keepdim=True).clamp_min(1)).T
@@ -156,6 +176,7 @@ class Proportion(Readout):
 
     def forward(self, responses: Tensor) -> Tensor:
         """See :meth:`Readout.forward`."""
+        self._tell("shares", responses, self.num_classes)
         return responses.to(torch.float64) @ self._held("shares").T
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
@@ -201,6 +222,7 @@ class Ridge(Readout):
 
     def forward(self, responses: Tensor) -> Tensor:
         """See :meth:`Readout.forward`."""
+        self._tell("weight", responses, self.num_classes)
         return responses.to(torch.float64) @ self._held("weight").T + self._held("bias")
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
@@ -273,6 +295,10 @@ class Readouts(nn.Module):
     def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
         """Rounds the tensors of the chosen one, see :meth:`Readout.use_fixed_point`."""
         self[self.chosen].use_fixed_point(quantizers)
+
+    def report_work(self, report: Any) -> None:
+        """Reports what the chosen one computes, see :meth:`Readout.report_work`."""
+        self[self.chosen].report_work(report)
 
 
 def _weight_of(name: str, value: Tensor) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """The plan: which tensor gets which fixed-point format, and what that costs in memory."""
 
+from qspinn.plan.activity import Activity, ReportsWork, WorkReport, WorkUnknownError
+from qspinn.plan.costing import work_of
+from qspinn.plan.counting import check_countable, count_activity
 from qspinn.plan.declared import (
     DeclaredTensor,
     DeclaresTensors,
@@ -8,6 +11,7 @@ from qspinn.plan.declared import (
     layers_of,
 )
 from qspinn.plan.dry_run import inspect, needs_forward_pass
+from qspinn.plan.energy import EnergyModel
 from qspinn.plan.footprint import Footprint, FootprintItem, footprint, footprint_of
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.neurons import charge_of, reset_states
@@ -16,21 +20,26 @@ from qspinn.plan.roles import ROLE_MEANINGS, ROLES, Role
 from qspinn.plan.rules import QuantizationPlan, Rule
 from qspinn.plan.settings import CALIBRATIONS, GRANULARITIES, TensorSettings
 from qspinn.plan.summary import Left, OffGrid, Share, Summary, summary_of
+from qspinn.plan.work import LayerWork, Work
 
 __all__ = [
     "CALIBRATIONS",
     "GRANULARITIES",
     "ROLES",
     "ROLE_MEANINGS",
+    "Activity",
     "DeclaredTensor",
     "DeclaresTensors",
+    "EnergyModel",
     "Footprint",
     "FootprintItem",
     "Inventory",
     "LayerInfo",
+    "LayerWork",
     "Left",
     "OffGrid",
     "QuantizationPlan",
+    "ReportsWork",
     "ResolvedPlan",
     "ResolvedTensor",
     "Role",
@@ -39,7 +48,12 @@ __all__ = [
     "Summary",
     "TensorInfo",
     "TensorSettings",
+    "Work",
+    "WorkReport",
+    "WorkUnknownError",
     "charge_of",
+    "check_countable",
+    "count_activity",
     "declared_tensors",
     "declares_tensors",
     "footprint",
@@ -50,4 +64,5 @@ __all__ = [
     "reset_states",
     "resolve",
     "summary_of",
+    "work_of",
 ]

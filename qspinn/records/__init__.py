@@ -29,6 +29,7 @@ from qspinn.records.store import (
     write_text,
 )
 from qspinn.records.validation import RecordError
+from qspinn.records.work_metrics import work_metrics
 
 __all__ = [
     "FAILURE_NAME",
@@ -57,6 +58,7 @@ __all__ = [
     "setting_key",
     "setting_key_of",
     "shortened",
+    "work_metrics",
     "write_bytes",
     "write_failure",
     "write_json",

@@ -5,8 +5,9 @@ A check sees one value and nothing else, so that who reads many records can chec
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import PurePath
@@ -107,10 +108,40 @@ def _fidelity(name: str, value: Any) -> dict[str, Any]:
     return given
 
 
+_LAYER_WORK = (
+    *("synaptic_operations", "dense_synaptic_operations", "multiplications", "additions"),
+    *("state_updates", "bits_moved", "energy_nj", "energy_compute_nj", "energy_memory_nj"),
+)
+_WORK = (*_LAYER_WORK, "float_energy_nj", "ann_energy_nj", "ann_float_energy_nj", "time_steps")
+
+
 def _work(name: str, value: Any) -> dict[str, Any]:
-    given: dict[str, Any] = plain(name, mapping(name, value))
-    number(f"{name}.energy_nj", given.get("energy_nj"), 0.0)
+    """Energy per sample in nJ, and the numbers and lines that say how it comes about."""
+    given: dict[str, Any] = {"energy_nj": None, **plain(name, mapping(name, value))}
+    _check_numbers(name, given, _WORK)
+    if "samples" in given:
+        integer(f"{name}.samples", given["samples"], 1)
+    for path, layer in mapping(f"{name}.layers", given.get("layers", {})).items():
+        place = f"{name}.layers.{path}"
+        _check_numbers(place, mapping(place, layer), _LAYER_WORK)
+    lines = given.get("lines", [])
+    if not isinstance(lines, list):
+        raise fail(f"{name}.lines", lines, "a list of texts")
+    for index, line in enumerate(lines):
+        text(f"{name}.lines[{index}]", line)
+    arithmetic, memory = given.get("energy_compute_nj"), given.get("energy_memory_nj")
+    if arithmetic is not None and memory is not None:
+        total, energy = arithmetic + memory, given["energy_nj"]
+        if not math.isclose(total, energy, rel_tol=1e-6, abs_tol=1e-9):
+            expected = f"the sum of energy_compute_nj and energy_memory_nj, {total!r}"
+            raise fail(f"{name}.energy_nj", energy, expected)
     return given
+
+
+def _check_numbers(name: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in known:
+        if key in given:
+            number(f"{name}.{key}", given[key], 0.0)
 
 
 _share = partial(number, low=0.0, high=1.0)

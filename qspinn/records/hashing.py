@@ -13,7 +13,7 @@ __all__ = ["QUANTIZATION_KEYS", "WHERE_KEYS", "baseline_key", "config_hash", "se
 
 # Keys that say where a run happens and what it reports, and change nothing that is measured.
 WHERE_KEYS = ("hydra", "launcher", "logger", "paths", "data.root", "data.download")
-QUANTIZATION_KEYS = ("quantization",)
+QUANTIZATION_KEYS = ("quantization", "energy")
 
 
 def config_hash(config: Mapping[str, Any], exclude: Iterable[str] = WHERE_KEYS) -> str:
@@ -33,8 +33,9 @@ def baseline_key(config: Mapping[str, Any], exclude: Iterable[str] = WHERE_KEYS)
     """Hash of the configuration with everything about quantisation removed.
 
     Runs with the same key (seed, data, network, learning and trainer alike) share their 32-bit
-    baseline, so an ITQ run finds the accuracy of its float twin by it. Removed are the group
-    `quantization` and any object whose `_target_` is one of the quantisation callbacks.
+    baseline, so an ITQ run finds the accuracy of its float twin by it. Removed are the groups
+    `quantization` and `energy`, and any object whose `_target_` is one of the quantisation
+    callbacks.
     """
     kept = _without_callbacks(plain("config", mapping("config", config)))
     return _digest(kept, exclude, *QUANTIZATION_KEYS)

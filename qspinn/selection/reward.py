@@ -1,4 +1,4 @@
-"""What a run is worth: one number from its accuracy and its footprint."""
+"""What a run is worth: one number from its accuracy, its footprint and its energy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qspinn.records import RunRecord
 
-__all__ = ["LinearReward", "Reward"]
+__all__ = ["EnergyReward", "LinearReward", "Reward"]
 
 Reward = Callable[[RunRecord], float]
 """Any callable that gives a finite number for a record; the highest wins."""
@@ -26,12 +26,7 @@ class LinearReward:
     mu: float = 0.1
 
     def __post_init__(self) -> None:
-        mu: object = self.mu
-        number = isinstance(mu, (int, float)) and not isinstance(mu, bool)
-        if not (number and 0 <= self.mu < math.inf):
-            raise ValueError(
-                f"reward.mu={mu!r} is not a finite number of at least 0; write for example 0.1"
-            )
+        _check_weight("mu", self.mu)
 
     def __call__(self, record: RunRecord) -> float:
         """The reward of a record."""
@@ -39,3 +34,50 @@ class LinearReward:
 
     def __str__(self) -> str:
         return f"accuracy - {self.mu:g} * footprint / baseline footprint"
+
+
+@dataclass(frozen=True)
+class EnergyReward:
+    """`accuracy - mu * footprint / baseline_footprint - nu * energy / float_energy`.
+
+    The energies are those of a sample, as estimated in the record's `work`: of the network, and of
+    the same network with the same spikes in float32.
+
+    Attributes:
+        mu: The accuracy that one would give up to save the whole 32-bit footprint.
+        nu: The same of the whole energy in float32.
+
+    Raises:
+        ValueError: A weight that cannot be; when called, a record without these energies.
+    """
+
+    mu: float = 0.1
+    nu: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_weight("mu", self.mu)
+        _check_weight("nu", self.nu)
+
+    def __call__(self, record: RunRecord) -> float:
+        """The reward of a record."""
+        work = record.work or {}
+        in_float = work.get("float_energy_nj")
+        if not in_float:
+            raise ValueError(
+                f"EnergyReward: the run of {record.network} with scheme {record.scheme} and seed "
+                f"{record.seed} has no energy in its record (work.float_energy_nj), because it is "
+                "older, or because its work could not be counted; run it again, leave it out of "
+                "runs=, or write reward._target_=qspinn.selection.LinearReward"
+            )
+        return LinearReward(self.mu)(record) - self.nu * work["energy_nj"] / float(in_float)
+
+    def __str__(self) -> str:
+        return f"{LinearReward(self.mu)} - {self.nu:g} * energy / float energy"
+
+
+def _check_weight(name: str, weight: object) -> None:
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not (number and 0 <= weight < math.inf):  # type: ignore[operator]
+        raise ValueError(
+            f"reward.{name}={weight!r} is not a finite number of at least 0; write for example 0.1"
+        )

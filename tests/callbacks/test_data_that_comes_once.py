@@ -146,7 +146,8 @@ def test_calibration_data_takes_the_place_of_the_training_data(tmp_path: Path) -
         stock = trainer(tmp_path, callback, max_epochs=1)
         stock.fit(module(), DataLoader(Socket(), batch_size=4), loader(NAME, 6, seed=1))
         expected = [float(images.max()) for images, _ in list(data)[:2]]
-        assert seen[-2:] == expected
+        # At the end two batches of validation show how much the network computes.
+        assert seen[-4:-2] == expected
 
 
 @pytest.mark.parametrize("given", [torch.rand(2), {"x": torch.rand(2)}, "train", 3, (1, 2)])

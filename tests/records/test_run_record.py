@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from qspinn.records import SCHEMA_VERSION, RecordError, RunRecord, finite_or_none
+from qspinn.records import (
+    SCHEMA_VERSION,
+    RecordError,
+    RunRecord,
+    finite_or_none,
+    work_metrics,
+)
 
 FULL = {
     "accuracy": 0.975,
@@ -239,3 +245,39 @@ def test_records_need_the_standard_library_only(repository):
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_work_may_say_more_and_holds_together():
+    layer = {"synaptic_operations": 1.5, "energy_nj": 2.0}
+    work = {
+        **{"energy_nj": 3.0, "energy_compute_nj": 1.0, "energy_memory_nj": 2.0, "samples": 64},
+        **{"layers": {"a": layer, "a.b": layer}, "lines": ["one"], "another": "text"},
+    }
+    record = RunRecord.from_dict(FULL | {"work": work})
+    assert (record.work, record.energy_nj) == (work, 3.0)
+    assert work_metrics(record.work)["work/energy_nj"] == 3.0
+    assert work_metrics(record.work).keys() == {
+        *("work/energy_nj", "work/energy_compute_nj", "work/energy_memory_nj", "work/samples")
+    }
+    assert work_metrics(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"energy_nj": -1.0}, "work.energy_nj"),
+        ({"energy_nj": None}, "work.energy_nj"),
+        ({"ann_energy_nj": "3"}, "work.ann_energy_nj"),
+        ({"samples": 0}, "work.samples"),
+        ({"time_steps": True}, "work.time_steps"),
+        ({"layers": []}, "work.layers"),
+        ({"layers": {"a": {"bits_moved": -1}}}, "work.layers.a.bits_moved"),
+        ({"layers": {"a": 3}}, "work.layers.a"),
+        ({"lines": "one"}, "work.lines"),
+        ({"lines": ["\n"]}, r"work.lines\[0\]"),
+        ({"energy_compute_nj": 1.0, "energy_memory_nj": 1.0}, "work.energy_nj"),
+    ],
+)
+def test_work_that_cannot_be_is_refused(wrong, field):
+    with pytest.raises(RecordError, match=f"field '{field}'"):
+        RunRecord.from_dict(FULL | {"work": {"energy_nj": 12.5, **wrong}})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qspinn.selection import LinearReward, MixedRunsError, Run, Target, select
+from qspinn.selection import EnergyReward, LinearReward, MixedRunsError, Run, Target, select
 
 ANY = Target(max_drop=None)
 
@@ -174,3 +174,28 @@ def test_selecting_imports_no_torch(repository):
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_the_reward_that_weighs_the_energy(make_record):
+    work = {"energy_nj": 25.0, "float_energy_nj": 100.0}
+    record = make_record(bits=800, baseline_bits=3200, accuracy=0.9, work=work)
+    reward = EnergyReward(mu=0.2, nu=0.4)
+    assert reward(record) == pytest.approx(0.9 - 0.2 / 4 - 0.4 / 4)
+    assert str(reward) == (
+        "accuracy - 0.2 * footprint / baseline footprint - 0.4 * energy / float energy"
+    )
+    chosen = select([Run("a", record)], ANY, reward)
+    assert chosen.winner.reward == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("work", [None, {"energy_nj": 25.0}])
+def test_a_record_without_energies_is_no_record_for_it(make_record, work):
+    with pytest.raises(ValueError, match=r"EnergyReward: the run of .* has no energy"):
+        EnergyReward()(make_record(work=work))
+
+
+@pytest.mark.parametrize("name", ["mu", "nu"])
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf, "0.1", None, True])
+def test_weights_of_it_that_cannot_be_are_refused(name, weight):
+    with pytest.raises(ValueError, match=rf"reward\.{name}="):
+        EnergyReward(**{name: weight})

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from qspinn.networks.decolle.fixed_point import (
     FixedPoint,
     straight_through,
 )
+from qspinn.networks.decolle.reporting import ReportsSteps
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 
 
@@ -37,7 +37,7 @@ class LayerStep(NamedTuple):
     membrane: Tensor
 
 
-class DecolleLayer(base.MemoryModule):
+class DecolleLayer(ReportsSteps):
     """Neurons whose inputs leave traces, and a readout that nothing trains.
 
     With input x (spikes, as a rule), weights W, biases b and the leaks k of the three states, one
@@ -150,8 +150,9 @@ class DecolleLayer(base.MemoryModule):
         seen = F.dropout(spikes, share) if self.training and share > 0.0 else spikes
         return LayerStep(spikes, self.read(seen), membrane)
 
-    def read(self, spikes: Tensor) -> Tensor:
-        """The readout ``[N, classes]`` of spikes ``[N, *]``, or of sums of them."""
+    def read(self, spikes: Tensor, steps: int = 1) -> Tensor:
+        """The readout ``[N, classes]`` of spikes ``[N, *]``, or of their sums over some steps."""
+        self._tell_readout(spikes, steps)
         readout, dtype = self.readout, spikes.dtype
         if self._fixed is not None:
             readout = self._fixed.stored("readout", readout, training=False)
@@ -208,6 +209,7 @@ class DecolleLayer(base.MemoryModule):
             x = x.reshape(len(x), *self.shape.traces)
         if self.q is None or self.p is None:
             self._begin(x)
+        self._tell_traces(len(x))
         assert self.q is not None
         assert self.p is not None
         if self._fixed is not None and not self.whole_inputs:
@@ -217,6 +219,7 @@ class DecolleLayer(base.MemoryModule):
         return self.p
 
     def _begin(self, x: Tensor) -> None:
+        self._tell_sequence(len(x))
         dtype = self.weight.dtype
         self.q = torch.zeros(x.shape, dtype=dtype, device=x.device)
         self.p = torch.zeros_like(self.q)
@@ -235,6 +238,7 @@ class DecolleLayer(base.MemoryModule):
 
     def _current(self, p: Tensor) -> Tensor:
         """``W p + b``, ``[N, *shape.neurons]``; in fixed point the exact sum."""
+        self._tell_sums(p)
         with torch.autocast(p.device.type, enabled=False) if self._fixed else nullcontext():
             weight, bias = self._weights()
             if self.shape.kernel_size is None:
@@ -264,6 +268,7 @@ class DecolleLayer(base.MemoryModule):
         """Spikes after pooling and potentials, and updates the refractory states."""
         r = self.r
         assert r is not None
+        self._tell_neurons(len(r))
         u = current - r.to(current.dtype)
         if self._fixed is not None:
             rounded = self._fixed.state("u", u)

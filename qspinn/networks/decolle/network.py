@@ -132,7 +132,7 @@ class Decolle(nn.Module, base.StepModule):
                 for layer in self.layers:
                     spikes = layer(spikes)
                 sums = sums + spikes if t >= self.burn_in else sums
-        return last.read(sums) / counted
+        return last.read(sums, counted) / counted
 
     def step(self, x: Tensor) -> list[LayerStep]:
         """One step of all layers, each of which gets its input without a gradient.

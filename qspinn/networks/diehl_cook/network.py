@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
 from qspinn.fixed_point import PerChannelFormat, Quantizer, quantize, stored_draws
@@ -28,6 +27,7 @@ from qspinn.networks.diehl_cook.encoding import (
     training_keys,
 )
 from qspinn.networks.diehl_cook.number_types import FixedNumbers, Numbers
+from qspinn.networks.diehl_cook.reporting import ReportsPresentations
 from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
 from qspinn.networks.diehl_cook.torch_arithmetic import Arithmetic, arithmetic
 
@@ -54,7 +54,7 @@ class Presentation:
     underflows: int
 
 
-class DiehlCook(base.MemoryModule):
+class DiehlCook(ReportsPresentations):
     """Poisson-coded inputs, and neurons that learn by STDP and inhibit each other.
 
     Every neuron is a leaky integrator with an adaptive threshold: it fires at
@@ -194,6 +194,8 @@ class DiehlCook(base.MemoryModule):
             self._hold("theta", theta)
             self.presentations += count
             self._revision += 1
+        else:
+            self._tell_presented(count, self.time_steps, result)
         return Presentation(
             result.spike_counts, result.spikes, result.input_spikes, result.updates,
             result.underflows,
@@ -220,12 +222,14 @@ class DiehlCook(base.MemoryModule):
         if self.state is None:
             delay = self.settings.inhibition_delay
             self.state = NeuronState.fresh(len(x), self.neurons, delay, rules.dtype, x.device)
+            self._tell_sequence(len(x))
         if weight.is_floating_point():
             current = x.to(weight.dtype) @ weight
         else:  # exact: codes have at most 24 bits
             current = (x.to(torch.float64) @ weight.to(torch.float64)).to(torch.int64)
         keys = StepKeys.of(self.seed.to(x.device) + torch.arange(len(x), device=x.device))
         _, spikes, self.state = advance(self.state, current, total, self.settings, rules, keys)
+        self._tell(len(x), 1, x, spikes)
         return spikes.to(x.dtype)
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
@@ -249,10 +253,8 @@ class DiehlCook(base.MemoryModule):
             names = (*constants(self.settings, self.stdp), *bounds(self.settings, self.stdp))
             for name in set(quantizers) - set(names):
                 raise ValueError(f"a quantizer of {name!r}: write one of {', '.join(names)}")
-            filled: dict[str, Quantizer] = {}
-            for name in names:
-                filled[name] = quantizers.get(name) or wide(name, self.settings, self.stdp)
-            self._quantizers = filled
+            settings, stdp = self.settings, self.stdp
+            self._quantizers = {n: quantizers.get(n) or wide(n, settings, stdp) for n in names}
             try:
                 self._numbers()
             except ValueError:
