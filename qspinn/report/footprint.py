@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -75,20 +77,24 @@ def _add_footprint(table: Table, record: RunRecord, quantized: bool) -> None:
 
 
 def print_footprint(record: RunRecord, console: Console | None = None) -> None:
-    """Print `footprint_table(record)`, and below it what is quantised and what is not.
+    """Print `footprint_table(record)`, below it what is quantised and what is not, and the work.
 
     Plain text without escapes where output is piped.
     """
     console = console or Console(highlight=False)
     print_wide(console, footprint_table(record))
     print_summary(record, console)
+    _print_lines(console, [] if record.work is None else record.work.get("lines", []))
 
 
 def print_summary(record: RunRecord, console: Console) -> None:
     """Print what is quantised of a network; nothing for a 32-bit one."""
     if record.scheme != "none":
-        lines = record.summary_lines
-        for line in lines[:MOST_LINES]:
-            print_line(console, f"  {line}")
-        if len(lines) > MOST_LINES:
-            print_line(console, f"  ... and {len(lines) - MOST_LINES:,} more in the record")
+        _print_lines(console, record.summary_lines)
+
+
+def _print_lines(console: Console, lines: Sequence[str]) -> None:
+    for line in lines[:MOST_LINES]:
+        print_line(console, f"  {line}")
+    if len(lines) > MOST_LINES:
+        print_line(console, f"  ... and {len(lines) - MOST_LINES:,} more in the record")
