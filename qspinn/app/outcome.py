@@ -69,6 +69,7 @@ class Outcome:
         accumulators: Layer path to the bits that its exact sums need.
         summary: What is quantised and what is not, as plain types; None: not known.
         work: Operations and energy per sample, as plain types; None: not known.
+        fidelity: How far the network behaves as its 32-bit twin, as plain types; None: not known.
     """
 
     accuracies: Accuracies
@@ -78,6 +79,7 @@ class Outcome:
     accumulators: Mapping[str, int] = field(default_factory=dict)
     summary: Mapping[str, Any] | None = None
     work: Mapping[str, Any] | None = None
+    fidelity: Mapping[str, Any] | None = None
 
 
 def make_record(
@@ -142,6 +144,7 @@ def make_record(
         summary=None if outcome.summary is None else dict(outcome.summary),
         work=None if outcome.work is None else dict(outcome.work),
         data_fingerprint=owner.data,
+        fidelity=None if outcome.fidelity is None else dict(outcome.fidelity),
     )
 
 

@@ -14,6 +14,7 @@ from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.outcome import Accuracies, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.callbacks.measuring import MeasuresWork
+from qspinn.metrics import Drift
 from qspinn.plan import EnergyModel, QuantizationPlan, Work, footprint_of, inspect, summary_of
 from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import SCHEMES
@@ -41,8 +42,12 @@ EXACT_PRECISIONS = (
 )
 
 _CALLBACK_KEYS = {
-    "qspinn.callbacks.PostTrainingQuantization": ("calibration_batches", "compile_steps"),
-    "qspinn.callbacks.InTrainingQuantization": ("start_epoch", "freeze_epoch", "compile_steps"),
+    "qspinn.callbacks.PostTrainingQuantization": (
+        *("calibration_batches", "compile_steps", "fidelity_samples"),
+    ),
+    "qspinn.callbacks.InTrainingQuantization": (
+        *("start_epoch", "freeze_epoch", "compile_steps", "fidelity_samples"),
+    ),
 }
 
 
@@ -122,11 +127,16 @@ class PostTraining:
         calibration_batches: int,
         has_validation: bool,
         compile_steps: bool,
+        fidelity_samples: int,
     ) -> None:
         self.plan = plan
         stages = ("validate", "test") if has_validation else ("test",)
         self.callback = PostTrainingQuantization(
-            plan, calibration_batches, stages=stages, compile_steps=compile_steps
+            plan,
+            calibration_batches,
+            stages=stages,
+            compile_steps=compile_steps,
+            fidelity_samples=fidelity_samples,
         )
         self.callbacks_before: list[lightning.Callback] = []
         self.callbacks_after: list[lightning.Callback] = [self.callback]
@@ -162,10 +172,15 @@ class InTraining:
         start_epoch: int,
         freeze_epoch: int | None,
         compile_steps: bool,
+        fidelity_samples: int,
     ) -> None:
         self.plan = plan
         self.callback = InTrainingQuantization(
-            plan, start_epoch, freeze_epoch, compile_steps=compile_steps
+            plan,
+            start_epoch,
+            freeze_epoch,
+            compile_steps=compile_steps,
+            fidelity_samples=fidelity_samples,
         )
         self.callbacks_before: list[lightning.Callback] = [self.callback]
         self.callbacks_after: list[lightning.Callback] = []
@@ -199,11 +214,12 @@ def _quantized_outcome(
     return Outcome(
         *(accuracies, baseline, callback.footprint, plan, accumulators, summary),
         work=_plain(callback.work),
+        fidelity=_plain(callback.fidelity),
     )
 
 
-def _plain(work: Work | None) -> dict[str, Any] | None:
-    return None if work is None else work.to_dict()
+def _plain(measured: Work | Drift | None) -> dict[str, Any] | None:
+    return None if measured is None else measured.to_dict()
 
 
 def energy_from_config(node: Mapping[str, Any] | None) -> EnergyModel | None:
@@ -264,15 +280,15 @@ def build_scheme(
     energy = energy_from_config(config.get("energy"))
     if quantization["scheme"] == "none" or plan is None:
         return NoQuantization(energy)
-    compile_steps = quantization["compile_steps"]
+    shared = (quantization["compile_steps"], quantization["fidelity_samples"])
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
             batches = quantization["calibration_batches"]
-            trained = PostTraining(plan, batches, has_validation, compile_steps)
+            trained = PostTraining(plan, batches, has_validation, *shared)
             trained.callback.energy = energy
             return trained
         start, epochs = quantization["start_epoch"], config["trainer"].get("max_epochs")
-        scheme = InTraining(plan, start, quantization["freeze_epoch"], compile_steps)
+        scheme = InTraining(plan, start, quantization["freeze_epoch"], *shared)
         scheme.callback.energy = energy
         if epochs is not None and 0 < epochs <= start:
             raise ConfigurationError(

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from qspinn.callbacks.arguments import check_arguments
 from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.evaluating import QuantizesEvaluations
+from qspinn.callbacks.fidelity import check_samples, fidelity_of, log_fidelity
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
     Forward,
@@ -38,6 +39,7 @@ from qspinn.callbacks.trainer_data import (
     validation_loader,
 )
 from qspinn.callbacks.trial import tried
+from qspinn.metrics import Drift
 from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
@@ -73,6 +75,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         resolved_plan: With the formats that were chosen.
         footprint: Of the quantised copy.
         metrics: Its metrics, e.g. ``{"ptq/val_accuracy": 0.98}``.
+        fidelity: How far it behaves as the trained module; ``None``: not measured.
         failure: What failed when the fit had ended, if anything; it is logged, too.
 
     Example:
@@ -88,6 +91,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         forward: Forward | None = None,
         compile_steps: bool = False,
         calibration_data: Iterable[Any] | None = None,
+        fidelity_samples: int = 64,
     ) -> None:
         """Prepares for the end of the fit.
 
@@ -104,6 +108,9 @@ class PostTrainingQuantization(QuantizesEvaluations):
                 anew.
             calibration_data: Batches to choose formats on (a list or a DataLoader), in
                 place of the training data.
+            fidelity_samples: Validation samples (or training samples, where there are
+                none) on which the quantised copy is compared with the trained module,
+                layer by layer; 0: it is not.
 
         Raises:
             TypeError: ``calibration_data`` or a plan that is something else.
@@ -114,6 +121,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self.stages = tuple(stages)
         self.prefix = prefix
         self.quantized_module: LightningModule | None = None
+        self.fidelity_samples = check_samples(fidelity_samples, "PostTrainingQuantization")
+        self.fidelity: Drift | None = None
         self.metrics: dict[str, float] = {}
         self.failure: Exception | None = None
         # The first training batches, where they cannot be had again.
@@ -133,7 +142,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self._check_data(trainer, pl_module)
         self.plan.resolve(pl_module)
         self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
-        self.failure, self.work = None, None
+        self.failure, self.work, self.fidelity = None, None, None
         self._was_tried, self._seen = False, []
 
     def on_train_batch_start(
@@ -213,6 +222,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
             metrics = evaluated(trainer, quantized, validation, self.stages)
         self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
         self.work = measured_work(trainer, quantized, resolved, self.forward, self.energy, batches)
+        of = (trainer, pl_module, quantized, resolved, self.fidelity_samples, self.forward)
+        self.fidelity = fidelity_of("PostTrainingQuantization", *of)
 
     def _training_batches(
         self, trainer: Trainer, pl_module: LightningModule, train: CombinedLoader | None
@@ -297,3 +308,4 @@ class PostTrainingQuantization(QuantizesEvaluations):
         logged |= {f"{self.prefix}{name}": value for name, value in work.items()}
         for logger in trainer.loggers:
             logger.log_metrics(logged, step=trainer.global_step)
+        log_fidelity(trainer, self.fidelity, f"{self.prefix}fidelity/")

@@ -1,0 +1,117 @@
+"""What a layer of neurons does differently from a reference."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qspinn.metrics.firing_fidelity import FiringFidelity
+
+SATURATED = 0.95
+"""A neuron is saturated that fires at this share of all steps, or more."""
+
+_NEVER = torch.iinfo(torch.int64).max
+
+
+class FiringDrift(FiringFidelity):
+    """Spikes of a layer against those of a reference, neuron by neuron.
+
+    Besides what :class:`FiringFidelity` gives, and each of the first three of the reference as
+    well, as ``reference_...``:
+
+    * ``rate``: spikes per neuron and time step, in [0, 1];
+    * ``silent``: share of neurons that never fired, in any sample;
+    * ``saturated``: share of neurons that fired at ``SATURATED`` of all steps of all samples, or
+      more;
+    * ``rate_distance``: earth mover's (Wasserstein-1) distance between the two distributions of the
+      neurons' rates. For n neurons each it is ``mean |r_(i) - r'_(i)|`` over the sorted rates
+      (Villani, Topics in Optimal Transportation, 2003, remark 2.19), so 0 where neurons have only
+      swapped their parts;
+    * ``first``: first time step at which any neuron differs in any sample, times the number of
+      neurons, plus the flat index of the first neuron that differs then; -1 where none does;
+    * ``membrane_distance``: ``sqrt(mean((v - v')^2)) / threshold``; NaN without potentials.
+
+    All counts are whole numbers, so the result does not depend on how samples are put into batches.
+    """
+
+    spikes: Tensor
+    expected: Tensor
+    steps: Tensor
+    first: Tensor
+    squares: Tensor
+    potentials: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # One counter per neuron; a scalar until the first batch says how many there are.
+        for name in ("spikes", "expected", "steps", "potentials"):
+            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("first", default=torch.tensor(_NEVER), dist_reduce_fx="min")
+        self.add_state("squares", default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    @property
+    def neurons(self) -> tuple[int, ...]:
+        """The axes of the layer."""
+        return tuple(self.spikes.shape)
+
+    def update(
+        self,
+        spikes: Tensor,
+        reference: Tensor,
+        potentials: Tensor | None = None,
+        reference_potentials: Tensor | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        """Adds spikes and the reference's, ``[T, N, *]`` with neurons ``*``, 0 or 1.
+
+        Args:
+            spikes: Of the layer.
+            reference: Of the reference.
+            potentials: ``[T, N, *]``; compared where the reference's and the threshold are given
+                as well.
+            reference_potentials: Likewise.
+            threshold: At which the neurons fire.
+
+        Raises:
+            ValueError: Different shapes, fewer than three axes, or other neurons than before.
+        """
+        if spikes.ndim < 3:
+            raise ValueError(f"spikes {list(spikes.shape)}: expected [T, N, *]")
+        if self.steps > 0 and spikes.shape[2:] != self.spikes.shape:
+            raise ValueError(
+                f"spikes of neurons {list(spikes.shape[2:])}, before of {list(self.spikes.shape)}"
+            )
+        super().update(spikes, reference)
+        fired, expected = spikes != 0, reference != 0
+        self.spikes = self.spikes + fired.sum((0, 1))
+        self.expected = self.expected + expected.sum((0, 1))
+        self.steps = self.steps + spikes.shape[0] * spikes.shape[1]
+        differs = (fired != expected).any(1).flatten()
+        if differs.any():
+            self.first = torch.minimum(self.first, differs.int().argmax())
+        if potentials is not None and reference_potentials is not None and threshold:
+            apart = (potentials.float() - reference_potentials.float()) / threshold
+            self.squares = self.squares + apart.square().sum()
+            self.potentials = self.potentials + apart.numel()
+
+    def compute(self) -> dict[str, Tensor]:
+        """All that is listed above, ``[]``: ``first`` int64, the rest float32."""
+        ranked = (counts.flatten().sort().values for counts in (self.spikes, self.expected))
+        distance = torch.sub(*ranked).abs().float().mean() / self.steps
+        never = self.first == _NEVER
+        return {
+            **super().compute(),
+            **self._of("", self.spikes),
+            **self._of("reference_", self.expected),
+            "rate_distance": distance,
+            "first": torch.where(never, -1, self.first),
+            "membrane_distance": (self.squares / self.potentials).sqrt(),
+        }
+
+    def _of(self, prefix: str, counts: Tensor) -> dict[str, Tensor]:
+        percent = round(100 * SATURATED)  # in whole numbers, which do not miss the limit by an ulp
+        return {
+            f"{prefix}rate": counts.sum() / (self.steps * counts.numel()),
+            f"{prefix}silent": (counts == 0).float().mean(),
+            f"{prefix}saturated": (100 * counts >= percent * self.steps).float().mean(),
+        }
