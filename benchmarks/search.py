@@ -63,8 +63,13 @@ def point_of(record):
 
 
 def composed(case, folder, strategy, workers):
+    return composed_of(CASES[case], folder, strategy, workers)
+
+
+def composed_of(case, folder, strategy, workers):
+    """The configuration of a case that need not be one of those that are listed."""
     assert qspinn.app.train
-    chosen, roles = CASES[case]
+    chosen, roles = case
     names, swept = (json.dumps(list(values)).replace(" ", "") for values in (roles, SWEPT))
     overrides = [
         "experiment=search",
