@@ -34,7 +34,9 @@ class DeclaresTensors(Protocol):
 
     A plan sees such a module as one layer, whatever it consists of. It may also
     have ``accumulator_word_lengths() -> Mapping[str, int]``, which says how many
-    bits its exact sums need, by names of its choice.
+    bits its exact sums need, by names of its choice, and ``report_work(report)``,
+    which says how much it computes (:class:`~qspinn.plan.activity.ReportsWork`):
+    without that, the work and energy of its network are not known.
     """
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:

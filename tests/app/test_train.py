@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.identity import LAUNCH_KEYS
+from qspinn.app.identity import LAUNCH_KEYS, identity
 from qspinn.app.train import train
 from qspinn.records import comparable, config_hash, read_record
 
@@ -51,7 +51,8 @@ def test_a_ptq_run_leaves_what_the_readme_promises(composed, tmp_path, capsys):
     assert (tmp_path / record.checkpoint).is_file()
     saved = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"))
     assert saved["trainer"]["max_epochs"] == 3
-    assert record.config == {k: v for k, v in saved.items() if k not in LAUNCH_KEYS}
+    assert record.config == identity(saved)
+    assert not record.config.keys() & set(LAUNCH_KEYS)
     assert record.config_hash == config_hash(record.config)
     assert [row["epoch"] for row in rows_of(tmp_path)] == ["0", "1", "2", "3"]
     assert all(row["train/loss"] and row["val/accuracy"] for row in rows_of(tmp_path)[:3])
