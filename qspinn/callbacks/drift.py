@@ -83,7 +83,9 @@ def _compare(
     runner: _Runner, both: tuple[nn.Module, nn.Module], part: Any, samples: int, meter: DriftMeter
 ) -> int:
     """Runs both on a part of a batch, and returns how many samples may be run next."""
-    (expected, twin), (firing, scores) = (runner.run(module, part) for module in both)
+    with preserved_globals():  # a random input coding draws the same spikes for both
+        expected, twin = runner.run(both[0], part)
+    firing, scores = runner.run(both[1], part)
     outputs = class_scores(scores, samples), class_scores(twin, samples)
     meter.update(firing, expected, *outputs, samples=samples)
     values = sum(one.values for one in expected.values())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import encoding, functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -406,6 +406,21 @@ def test_equal_networks_do_not_drift() -> None:
     assert (found.agreement, found.first_layer, found.warnings) == (1.0, None, ())
     assert all(isinstance(one, LayerDrift) and one.agreement == 1 for one in found.layers)
     assert all(one.rate > 0 for one in found.layers)
+
+
+def test_a_random_input_coding_gives_both_the_same_spikes() -> None:
+    network, _ = small_pair()
+
+    def coded(module: nn.Module, batch: Any) -> Tensor:
+        return module.stack(encoding.PoissonEncoder()(batch[0].expand(STEPS, *batch[0].shape) / 4))
+
+    found = measure_drift(network, copy.deepcopy(network), [(validation_images(),)], coded, 6)
+
+    assert found.first_layer is None
+    assert all(one.rate > 0 for one in found.layers)
+    before = capture_random_states()
+    measure_drift(network, copy.deepcopy(network), [(validation_images(),)], coded, 6)
+    assert_same(capture_random_states(), before)
 
 
 def test_copies_step_without_the_compiler_that_the_original_keeps() -> None:
