@@ -311,6 +311,7 @@ def test_batches_that_only_its_own_step_understands_give_spikes_alone(tmp_path: 
     found = callback.fidelity
     assert (found.samples, found.agreement) == (6, None)
     assert "no class scores" in found.notes[0]
+    assert "its own step was run (TypeError: a batch that begins with a dict)" in found.notes[1]
     reference, _ = spikes_of(module, validation_images())
     spikes, _ = spikes_of(callback.quantized_module, validation_images())
     for one in found.layers:
