@@ -98,8 +98,11 @@ def _memories(record: RunRecord) -> Iterator[str]:
 
 
 def _energy(record: RunRecord) -> Iterator[str]:
-    if record.energy_nj is not None:
-        yield f"energy per sample, estimated from its operations: {record.energy_nj:,.4g} nJ"
+    if record.work is None:
+        return
+    fallback = f"energy per sample, estimated: {record.energy_nj:,.4g} nJ"
+    for line in record.work.get("lines", [fallback]):
+        yield from _wrapped(line, "")
 
 
 def _behaviour(record: RunRecord) -> Iterator[str]:

@@ -95,7 +95,16 @@ def test_what_was_quantised_and_what_it_costs(record):
     assert cells(record, "total") == ["total", "3,520", "1,100", "3.2x"]
     assert cells(record, "to classify") == ["to classify", "800", "300"]
     assert cells(record, "to learn") == ["to learn", "300", "1,200"]
-    assert "estimated from its operations: 1,234 nJ" in shown
+    assert "energy per sample, estimated: 1,234 nJ" in shown
+
+
+def test_the_lines_of_the_work_are_those_of_the_record(make_record):
+    lines = [
+        f"{word} synaptic operations and much else of which there is no end" * 3 for word in "ab"
+    ]
+    shown = joined(make_record(work={"energy_nj": 3.5, "lines": lines}))
+    assert all(line in shown for line in lines)
+    assert "3.5 nJ" not in shown
 
 
 def test_how_it_behaves(record):
