@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from pathlib import Path
@@ -22,6 +23,7 @@ from qspinn.app.errors import (
 )
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder_files import CHECKPOINTS
+from qspinn.app.gate import CandidateStopped
 from qspinn.app.limits import check_known_keys
 from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
@@ -89,6 +91,9 @@ def run(config: DictConfig, output: Path) -> float:
             return explore_by_strategy(config, output)
         record = train(config, output)
         return (record.measured_on("validation") or record).accuracy
+    except CandidateStopped as stop:  # what a sweeper of Hydra's would be told of it
+        accuracy = stop.report.validation_accuracy
+        return math.nan if accuracy is None else accuracy
     except Stopped:
         raise
     except SystemExit as error:

@@ -2,7 +2,15 @@
 
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.post_training import PostTrainingQuantization
+from qspinn.callbacks.pruning import Pruning, optuna_judge
 from qspinn.callbacks.random_state import RandomState
 from qspinn.callbacks.reset_states import ResetStates
 
-__all__ = ["InTrainingQuantization", "PostTrainingQuantization", "RandomState", "ResetStates"]
+__all__ = [
+    "InTrainingQuantization",
+    "PostTrainingQuantization",
+    "Pruning",
+    "RandomState",
+    "ResetStates",
+    "optuna_judge",
+]

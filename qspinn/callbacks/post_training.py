@@ -25,10 +25,11 @@ from qspinn.callbacks.isolation import (
     quiet_lightning,
 )
 from qspinn.callbacks.packages import overrides
-from qspinn.callbacks.side_evaluation import evaluated, try_to_validate
+from qspinn.callbacks.side_evaluation import AfterStage, evaluated, try_to_validate
 from qspinn.callbacks.trainer_data import (
     back_on_device,
     converted_batches,
+    drawn,
     first_batches,
     is_repeatable,
     kept_on_cpu,
@@ -86,6 +87,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
         forward: Forward | None = None,
         compile_steps: bool = False,
         calibration_data: Iterable[Any] | None = None,
+        after_stage: AfterStage | None = None,
+        samples: int | None = None,
     ) -> None:
         """Prepares for the end of the fit.
 
@@ -102,6 +105,10 @@ class PostTrainingQuantization(QuantizesEvaluations):
                 anew.
             calibration_data: Batches to choose formats on (a list or a DataLoader), in
                 place of the training data.
+            after_stage: Asked after each stage, as ``after_stage(stage, metrics)``: where
+                it returns ``False``, those that are left are left out.
+            samples: Validation samples, drawn at random, that a copy is shown first; what
+                they give is the stage ``"samples"`` of ``after_stage``.
 
         Raises:
             TypeError: ``calibration_data`` or a plan that is something else.
@@ -111,6 +118,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
         super().__init__(plan, forward, calibration_batches, calibration_data, compile_steps)
         self.stages = tuple(stages)
         self.prefix = prefix
+        self.after_stage = after_stage
+        self.samples = samples
         self.quantized_module: LightningModule | None = None
         self.metrics: dict[str, float] = {}
         self.failure: Exception | None = None
@@ -208,8 +217,21 @@ class PostTrainingQuantization(QuantizesEvaluations):
             attach_quietly(quantized, resolved, self.compile_steps)
             quantized.eval()
             self.quantized_module, self.resolved_plan = quantized, resolved
-            metrics = evaluated(trainer, quantized, validation, self.stages)
+            stages = self.stages if self._is_worth_it(trainer, quantized, validation) else ()
+            metrics = evaluated(trainer, quantized, validation, stages, self.after_stage)
         self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
+
+    def _is_worth_it(
+        self, trainer: Trainer, quantized: LightningModule, validation: CombinedLoader | None
+    ) -> bool:
+        """Whether ``after_stage`` wants to know more than a few samples show."""
+        if self.after_stage is None or self.samples is None or validation is None:
+            return True
+        few = drawn(trainer, validation, self.samples)
+        if few is None:
+            return True
+        found = evaluated(trainer, independent_copy(quantized), few, ("validate",))
+        return self.after_stage("samples", found)
 
     def _training_batches(
         self, trainer: Trainer, pl_module: LightningModule, train: CombinedLoader | None

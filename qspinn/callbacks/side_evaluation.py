@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -21,12 +21,16 @@ log = logging.getLogger(__name__)
 
 Results = Sequence[Mapping[str, float]]
 
+AfterStage = Callable[[str, Mapping[str, float]], bool]
+"""Takes a stage and its metrics; returns whether the stages that are left are worth it."""
+
 
 def evaluated(
     trainer: Trainer,
     module: LightningModule,
     validation: CombinedLoader | None,
     stages: Sequence[str],
+    after_stage: AfterStage | None = None,
 ) -> dict[str, float]:
     """The metrics of a quantised copy.
 
@@ -35,6 +39,7 @@ def evaluated(
         module: The copy.
         validation: Fresh, from :func:`~qspinn.callbacks.trainer_data.validation_loader`.
         stages: ``"validate"``, ``"test"``, both or nothing.
+        after_stage: Asked after each of them, if there is one.
     """
     metrics: dict[str, float] = {}
     for stage in stages:
@@ -51,8 +56,10 @@ def evaluated(
             limit_val_batches=trainer.limit_val_batches,
             limit_test_batches=trainer.limit_test_batches,
         )
+        found: dict[str, float] = {}
         for result in _run(stage, side, trainer, module, validation):
-            metrics |= result
+            found |= result
+        metrics |= found
         if not counter.batches:
             log.warning(
                 "PostTrainingQuantization: the data to %s on gave no batch after the training "
@@ -60,6 +67,8 @@ def evaluated(
                 "network; evaluate callback.quantized_module on other data",
                 stage,
             )
+        elif after_stage is not None and not after_stage(stage, found):
+            break
     return metrics
 
 

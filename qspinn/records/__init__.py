@@ -6,6 +6,7 @@ library, so that reading records starts at once.
 
 from qspinn.records.failure import FAILURE_NAME, RunFailure, read_failure, write_failure
 from qspinn.records.files import read_regular
+from qspinn.records.gate import GATE_NAME, GateReport, read_gate_report, write_gate_report
 from qspinn.records.hashing import baseline_key, config_hash, setting_key
 from qspinn.records.json_text import parse_json
 from qspinn.records.printable import printable, printable_lines, shortened
@@ -32,11 +33,13 @@ from qspinn.records.validation import RecordError
 
 __all__ = [
     "FAILURE_NAME",
+    "GATE_NAME",
     "MEASURED_ON",
     "RECORD_NAME",
     "SCHEMA_VERSION",
     "SCHEMES",
     "STATUSES",
+    "GateReport",
     "RecordError",
     "RecordReader",
     "RunFailure",
@@ -52,6 +55,7 @@ __all__ = [
     "printable",
     "printable_lines",
     "read_failure",
+    "read_gate_report",
     "read_record",
     "read_regular",
     "setting_key",
@@ -59,6 +63,7 @@ __all__ = [
     "shortened",
     "write_bytes",
     "write_failure",
+    "write_gate_report",
     "write_json",
     "write_record",
     "write_text",
