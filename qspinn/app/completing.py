@@ -48,6 +48,7 @@ _WITHOUT_IN_GROUP: dict[str, dict[str, Any]] = {
         "start_epoch": 0,
         "freeze_epoch": None,
         "compile_steps": False,
+        "fidelity_samples": 64,
     },
 }
 # What has to be said, and how.

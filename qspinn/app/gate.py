@@ -7,7 +7,7 @@ Validation data decide, and nothing else: a candidate that is stopped is never t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from qspinn.app.metrics_table import MetricsTable
 from qspinn.app.outcome import VALIDATION_ACCURACY
 from qspinn.app.siblings import Siblings, read_siblings
 from qspinn.callbacks.pruning import Judge, Pruning
+from qspinn.metrics import Drift
 from qspinn.plan import Footprint
 from qspinn.records import (
     GateReport,
@@ -60,6 +61,7 @@ class Gate:
 
     Attributes:
         report: Why the run was stopped; None: it was not.
+        drift: Gives the drift against the 32-bit network, once it is known.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Gate:
         self.report: GateReport | None = None
         self.share = 1.0
         self.curve: dict[float, float] = {}
+        self.drift: Callable[[], Drift | None] = lambda: None
         self._standing: Standing | None = None
         self._siblings = Siblings()
         self._twin: dict[float, float] = {}
@@ -120,6 +123,8 @@ class Gate:
             metrics: That it gave.
         """
         accuracy = metrics.get(VALIDATION_ACCURACY)
+        if stage == "drift":
+            return self._agrees(metrics)
         if self._standing is None or accuracy is None or stage == "test":
             return True
         if stage == "samples":
@@ -131,6 +136,22 @@ class Gate:
             reason = self._standing.misses_target(accuracy)
             reason = reason or self._standing.dominated(self.share, accuracy)
             self._stop("validation", reason, accuracy)
+        return self.report is None
+
+    def _agrees(self, metrics: Mapping[str, float]) -> bool:
+        """Judge by the drift; no label is looked at."""
+        agreement, drift = metrics.get("agreement"), self.drift()
+        if self._standing is None or agreement is None or drift is None:
+            return True
+        reason = self._standing.misses_target(
+            self._standing.most_agreeing(agreement, drift.samples)
+        )
+        if reason is not None:
+            place = (
+                "" if drift.first_layer is None else f", and differs from {drift.first_layer} on"
+            )
+            said = f"agrees with the 32-bit network on {100 * agreement:.0f}% of {drift.samples}"
+            self._stop("drift", f"{said} samples{place}: {reason}")
         return self.report is None
 
     def judge(self, progress: float, accuracy: float) -> str | None:
@@ -190,6 +211,7 @@ class Gate:
             setting_key=setting_key(recorded),
             seed=self.config["seed"],
             data_fingerprint=owner.data,
+            drift=None if (drift := self.drift()) is None else drift.to_dict(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 

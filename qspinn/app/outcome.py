@@ -68,6 +68,7 @@ class Outcome:
         plan: Its formats; None for the 32-bit network.
         accumulators: Layer path to the bits that its exact sums need.
         summary: What is quantised and what is not, as plain types; None: not known.
+        fidelity: How far the network behaves as its 32-bit twin, as plain types; None: not known.
     """
 
     accuracies: Accuracies
@@ -76,6 +77,7 @@ class Outcome:
     plan: ResolvedPlan | None
     accumulators: Mapping[str, int] = field(default_factory=dict)
     summary: Mapping[str, Any] | None = None
+    fidelity: Mapping[str, Any] | None = None
 
 
 def make_record(
@@ -139,6 +141,7 @@ def make_record(
         setting_key=setting_key(recorded),
         summary=None if outcome.summary is None else dict(outcome.summary),
         data_fingerprint=owner.data,
+        fidelity=None if outcome.fidelity is None else dict(outcome.fidelity),
     )
 
 

@@ -40,8 +40,12 @@ EXACT_PRECISIONS = (
 )
 
 _CALLBACK_KEYS = {
-    "qspinn.callbacks.PostTrainingQuantization": ("calibration_batches", "compile_steps"),
-    "qspinn.callbacks.InTrainingQuantization": ("start_epoch", "freeze_epoch", "compile_steps"),
+    "qspinn.callbacks.PostTrainingQuantization": (
+        *("calibration_batches", "compile_steps", "fidelity_samples"),
+    ),
+    "qspinn.callbacks.InTrainingQuantization": (
+        *("start_epoch", "freeze_epoch", "compile_steps", "fidelity_samples"),
+    ),
 }
 
 
@@ -125,11 +129,16 @@ class PostTraining:
         calibration_batches: int,
         has_validation: bool,
         compile_steps: bool,
+        fidelity_samples: int,
     ) -> None:
         self.plan = plan
         stages = ("validate", "test") if has_validation else ("test",)
         self.callback = PostTrainingQuantization(
-            plan, calibration_batches, stages=stages, compile_steps=compile_steps
+            plan,
+            calibration_batches,
+            stages=stages,
+            compile_steps=compile_steps,
+            fidelity_samples=fidelity_samples,
         )
         self.callbacks_before: list[lightning.Callback] = []
         self.callbacks_after: list[lightning.Callback] = [self.callback]
@@ -142,6 +151,7 @@ class PostTraining:
         """Ask after each stage of the evaluation."""
         self.callback.after_stage = gate.after_stage
         self.callback.samples = gate.settings.samples
+        gate.drift = lambda: self.callback.fidelity
         self.callbacks_after.append(Gatekeeper(gate))
 
     def outcome(
@@ -171,10 +181,15 @@ class InTraining:
         start_epoch: int,
         freeze_epoch: int | None,
         compile_steps: bool,
+        fidelity_samples: int,
     ) -> None:
         self.plan = plan
         self.callback = InTrainingQuantization(
-            plan, start_epoch, freeze_epoch, compile_steps=compile_steps
+            plan,
+            start_epoch,
+            freeze_epoch,
+            compile_steps=compile_steps,
+            fidelity_samples=fidelity_samples,
         )
         self.callbacks_before: list[lightning.Callback] = [self.callback]
         self.callbacks_after: list[lightning.Callback] = []
@@ -209,7 +224,8 @@ def _quantized_outcome(
     plan = callback.resolved_plan
     accumulators = accumulator_word_lengths(plan, module)
     summary = plan.summary().to_dict()
-    return Outcome(accuracies, baseline, callback.footprint, plan, accumulators, summary)
+    fidelity = None if callback.fidelity is None else callback.fidelity.to_dict()
+    return Outcome(accuracies, baseline, callback.footprint, plan, accumulators, summary, fidelity)
 
 
 def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
@@ -250,13 +266,13 @@ def build_scheme(
     check_precision(config["trainer"].get("precision"), quantization)
     if quantization["scheme"] == "none" or plan is None:
         return NoQuantization()
-    compile_steps = quantization["compile_steps"]
+    shared = (quantization["compile_steps"], quantization["fidelity_samples"])
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
             batches = quantization["calibration_batches"]
-            return PostTraining(plan, batches, has_validation, compile_steps)
+            return PostTraining(plan, batches, has_validation, *shared)
         start, epochs = quantization["start_epoch"], config["trainer"].get("max_epochs")
-        scheme = InTraining(plan, start, quantization["freeze_epoch"], compile_steps)
+        scheme = InTraining(plan, start, quantization["freeze_epoch"], *shared)
         if epochs is not None and 0 < epochs <= start:
             raise ConfigurationError(
                 f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "

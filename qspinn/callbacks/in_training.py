@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.changing import has_declared, with_declared_anew, with_new_inputs
+from qspinn.callbacks.fidelity import check_samples, fidelity_of, log_fidelity
 from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
@@ -20,6 +21,7 @@ from qspinn.callbacks.isolation import (
 )
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
+from qspinn.metrics import Drift
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
 from qspinn.quantizers import detach, is_attached, plan_of
 from qspinn.quantizers.attach import attach_quietly, reattach
@@ -53,6 +55,8 @@ class InTrainingQuantization(Quantization):
         plan: What is quantised, and how.
         resolved_plan: With the formats in use; ``None`` until quantisation starts.
         footprint: Of the quantised network; ``None`` until then.
+        fidelity: How far it behaves as its own float parameters do without quantizers,
+            measured and logged (``itq/fidelity/...``) when the fit ends; ``None``: not.
 
     Example:
         >>> trainer = Trainer(callbacks=[InTrainingQuantization(plan)])  # doctest: +SKIP
@@ -65,6 +69,7 @@ class InTrainingQuantization(Quantization):
         freeze_epoch: int | None = None,
         forward: Forward | None = None,
         compile_steps: bool = False,
+        fidelity_samples: int = 64,
     ) -> None:
         """Prepares for training.
 
@@ -79,14 +84,18 @@ class InTrainingQuantization(Quantization):
             compile_steps: Whether neurons step compiled, see
                 :func:`qspinn.quantizers.attach`; each change of a format is compiled
                 anew.
+            fidelity_samples: Validation samples (or training samples, where there are
+                none) on which ``fidelity`` is measured; 0: it is not.
 
         Raises:
-            ValueError: An epoch that cannot be.
+            ValueError: An epoch or a number of samples that cannot be.
         """
         super().__init__(plan, forward)
         self.compile_steps = compile_steps
         self.start_epoch = _epoch("start_epoch", start_epoch)
         self.freeze_epoch = None if freeze_epoch is None else _epoch("freeze_epoch", freeze_epoch)
+        self.fidelity_samples = check_samples(fidelity_samples, "InTrainingQuantization")
+        self.fidelity: Drift | None = None
         self._must_attach = False
         self._following = Following()
         # Layers whose failure to follow was told.
@@ -96,7 +105,7 @@ class InTrainingQuantization(Quantization):
         """Checks the plan against the module before anything is trained."""
         check_single_device(trainer, "InTrainingQuantization")
         check_runnable(pl_module, self.forward, "InTrainingQuantization")
-        self._was_tried = False
+        self._was_tried, self.fidelity = False, None
         if self._must_attach:
             detach(pl_module)
         elif not is_attached(pl_module):
@@ -177,7 +186,7 @@ class InTrainingQuantization(Quantization):
         self._before_evaluation(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says so where the training was too short to quantise anything."""
+        """Compares the network with its 32-bit twin, or says that nothing is quantised."""
         if self.resolved_plan is None:
             log.warning(
                 "InTrainingQuantization: start_epoch=%d was never reached (%d epochs were "
@@ -185,6 +194,10 @@ class InTrainingQuantization(Quantization):
                 self.start_epoch,
                 trainer.current_epoch,
             )
+        elif is_attached(pl_module):
+            of = (trainer, pl_module, pl_module, self.resolved_plan, self.fidelity_samples)
+            self.fidelity = fidelity_of("InTrainingQuantization", *of, self.forward)
+            log_fidelity(trainer, self.fidelity, "itq/fidelity/")
         reset_states(pl_module)
 
     def state_dict(self) -> dict[str, Any]:

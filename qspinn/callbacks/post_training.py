@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from qspinn.callbacks.arguments import check_arguments
 from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.evaluating import QuantizesEvaluations
+from qspinn.callbacks.fidelity import check_samples, fidelity_of, log_fidelity
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
     Forward,
@@ -25,11 +26,15 @@ from qspinn.callbacks.isolation import (
     quiet_lightning,
 )
 from qspinn.callbacks.packages import overrides
-from qspinn.callbacks.side_evaluation import AfterStage, evaluated, try_to_validate
+from qspinn.callbacks.side_evaluation import (
+    AfterStage,
+    evaluated,
+    looks_worth_it,
+    try_to_validate,
+)
 from qspinn.callbacks.trainer_data import (
     back_on_device,
     converted_batches,
-    drawn,
     first_batches,
     is_repeatable,
     kept_on_cpu,
@@ -38,6 +43,7 @@ from qspinn.callbacks.trainer_data import (
     validation_loader,
 )
 from qspinn.callbacks.trial import tried
+from qspinn.metrics import Drift
 from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
@@ -72,6 +78,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         resolved_plan: With the formats that were chosen.
         footprint: Of the quantised copy.
         metrics: Its metrics, e.g. ``{"ptq/val_accuracy": 0.98}``.
+        fidelity: How far it behaves as the trained module; ``None``: not measured.
         failure: What failed when the fit had ended, if anything; it is logged, too.
 
     Example:
@@ -89,6 +96,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         calibration_data: Iterable[Any] | None = None,
         after_stage: AfterStage | None = None,
         samples: int | None = None,
+        fidelity_samples: int = 64,
     ) -> None:
         """Prepares for the end of the fit.
 
@@ -106,9 +114,13 @@ class PostTrainingQuantization(QuantizesEvaluations):
             calibration_data: Batches to choose formats on (a list or a DataLoader), in
                 place of the training data.
             after_stage: Asked after each stage, as ``after_stage(stage, metrics)``: where
-                it returns ``False``, those that are left are left out.
-            samples: Validation samples, drawn at random, that a copy is shown first; what
-                they give is the stage ``"samples"`` of ``after_stage``.
+                it returns ``False``, those that are left are left out. ``"drift"`` comes
+                first, with the metrics of ``fidelity``.
+            samples: Validation samples, drawn at random, that a copy is shown then: the
+                stage ``"samples"``.
+            fidelity_samples: Validation samples (or training samples, where there are
+                none) on which the quantised copy is compared with the trained module,
+                layer by layer; 0: it is not.
 
         Raises:
             TypeError: ``calibration_data`` or a plan that is something else.
@@ -121,6 +133,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self.after_stage = after_stage
         self.samples = samples
         self.quantized_module: LightningModule | None = None
+        self.fidelity_samples = check_samples(fidelity_samples, "PostTrainingQuantization")
+        self.fidelity: Drift | None = None
         self.metrics: dict[str, float] = {}
         self.failure: Exception | None = None
         # The first training batches, where they cannot be had again.
@@ -140,7 +154,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self._check_data(trainer, pl_module)
         self.plan.resolve(pl_module)
         self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
-        self.failure = None
+        self.failure, self.fidelity = None, None
         self._was_tried, self._seen = False, []
 
     def on_train_batch_start(
@@ -217,21 +231,14 @@ class PostTrainingQuantization(QuantizesEvaluations):
             attach_quietly(quantized, resolved, self.compile_steps)
             quantized.eval()
             self.quantized_module, self.resolved_plan = quantized, resolved
-            stages = self.stages if self._is_worth_it(trainer, quantized, validation) else ()
+        of = (trainer, pl_module, quantized, resolved, self.fidelity_samples, self.forward)
+        self.fidelity = fidelity_of("PostTrainingQuantization", *of)
+        with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
+            looks = (self.after_stage, self.fidelity, self.fidelity_samples, self.samples)
+            is_worth_it = looks_worth_it(trainer, quantized, validation, *looks)
+            stages = self.stages if is_worth_it else ()
             metrics = evaluated(trainer, quantized, validation, stages, self.after_stage)
         self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
-
-    def _is_worth_it(
-        self, trainer: Trainer, quantized: LightningModule, validation: CombinedLoader | None
-    ) -> bool:
-        """Whether ``after_stage`` wants to know more than a few samples show."""
-        if self.after_stage is None or self.samples is None or validation is None:
-            return True
-        few = drawn(trainer, validation, self.samples)
-        if few is None:
-            return True
-        found = evaluated(trainer, independent_copy(quantized), few, ("validate",))
-        return self.after_stage("samples", found)
 
     def _training_batches(
         self, trainer: Trainer, pl_module: LightningModule, train: CombinedLoader | None
@@ -314,3 +321,4 @@ class PostTrainingQuantization(QuantizesEvaluations):
         }
         for logger in trainer.loggers:
             logger.log_metrics(logged, step=trainer.global_step)
+        log_fidelity(trainer, self.fidelity, f"{self.prefix}fidelity/")

@@ -13,13 +13,21 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from qspinn.callbacks.isolation import independent_copy, side_trainer
 from qspinn.callbacks.reset_states import ResetStates
-from qspinn.callbacks.trainer_data import is_repeatable, once_only, with_validation_data
+from qspinn.callbacks.trainer_data import (
+    drawn,
+    is_repeatable,
+    once_only,
+    with_validation_data,
+)
+from qspinn.metrics import Drift
 from qspinn.plan import reset_states
 from qspinn.quantizers.class_swap import substituted
 
 log = logging.getLogger(__name__)
 
 Results = Sequence[Mapping[str, float]]
+
+VALIDATE = ("validate",)
 
 AfterStage = Callable[[str, Mapping[str, float]], bool]
 """Takes a stage and its metrics; returns whether the stages that are left are worth it."""
@@ -70,6 +78,39 @@ def evaluated(
         elif after_stage is not None and not after_stage(stage, found):
             break
     return metrics
+
+
+def looks_worth_it(
+    trainer: Trainer,
+    quantized: LightningModule,
+    validation: CombinedLoader | None,
+    after_stage: AfterStage | None,
+    drift: Drift | None,
+    drift_samples: int,
+    samples: int | None,
+) -> bool:
+    """Whether ``after_stage`` wants to know more than a few samples of a copy show.
+
+    It is asked about samples that are drawn at random from more, or not at all.
+
+    Args:
+        trainer: The trainer of the module that ``quantized`` is a copy of.
+        quantized: The copy.
+        validation: The trainer's validation data.
+        after_stage: Asked after ``"drift"`` and after ``"samples"``.
+        drift: Against the trained module.
+        drift_samples: Samples that it was measured on.
+        samples: Samples to validate on then; ``None``: none.
+    """
+    if after_stage is None or validation is None:
+        return True
+    if drift is not None and drawn(trainer, validation, drift_samples) is not None:
+        if not after_stage("drift", drift.metrics()):
+            return False
+    few = None if samples is None else drawn(trainer, validation, samples)
+    if few is None:
+        return True
+    return after_stage("samples", evaluated(trainer, independent_copy(quantized), few, VALIDATE))
 
 
 def try_to_validate(

@@ -44,7 +44,7 @@ def drawn(
     Args:
         trainer: The trainer.
         loader: From :func:`validation_loader`.
-        count: Samples.
+        count: Samples, 1 or more.
         seed: Of the draw; no other random number is drawn.
 
     Returns:
@@ -55,7 +55,7 @@ def drawn(
     if not isinstance(one, DataLoader) or isinstance(one.dataset, IterableDataset):
         return None
     size = len(one.dataset)  # type: ignore[arg-type]
-    if size <= count or not _is_repeatable(one):
+    if not 0 < count < size or not _is_repeatable(one):
         return None
     indices = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
     few = DataLoader(

@@ -30,6 +30,14 @@ def compile_swaps(swaps: Iterable[tuple[nn.Module, type, object]]) -> None:
         )
 
 
+def step_uncompiled(module: nn.Module) -> None:
+    """Lets all quantised neurons step without a compiler from now on: to the same numbers."""
+    for child in module.modules():
+        quantizer = getattr(child, "_quantizer", None)
+        if isinstance(child, QuantizedNode) and isinstance(quantizer, NeuronQuantizer):
+            quantizer.compiled = False
+
+
 def _is_compilable(node: nn.Module, quantizer: NeuronQuantizer) -> bool:
     state = quantizer.states.get("v")
     if state is None or quantizer.threshold is None:

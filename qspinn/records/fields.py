@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
+from qspinn.records.fidelity_field import check_fidelity
 from qspinn.records.validation import fail, integer, mapping, names, number, plain, text
 
 __all__ = ["FIELD_CHECKS", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "Check"]
@@ -101,12 +102,6 @@ def _summary(name: str, value: Any) -> dict[str, Any]:
     return given
 
 
-def _fidelity(name: str, value: Any) -> dict[str, Any]:
-    given: dict[str, Any] = plain(name, mapping(name, value))
-    number(f"{name}.agreement", given.get("agreement"), 0.0, 1.0)
-    return given
-
-
 def _work(name: str, value: Any) -> dict[str, Any]:
     given: dict[str, Any] = plain(name, mapping(name, value))
     number(f"{name}.energy_nj", given.get("energy_nj"), 0.0)
@@ -148,7 +143,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "flash_bits": _optional(_count),
     "ram_bits": _optional(_count),
     "learning_ram_bits": _optional(_count),
-    "fidelity": _optional(_fidelity),
+    "fidelity": _optional(check_fidelity),
     "work": _optional(_work),
     "summary": _optional(_summary),
     "data_fingerprint": _optional(text),

@@ -19,8 +19,9 @@ __all__ = ["GATE_NAME", "GATE_STAGES", "GateReport", "read_gate_report", "write_
 
 GATE_SCHEMA_VERSION = 1
 
-GATE_STAGES = ("start", "samples", "training", "validation")
-"""Before anything was computed, on a few samples, while it was trained, on all validation data."""
+GATE_STAGES = ("start", "drift", "samples", "training", "validation")
+"""Before anything was computed; by its drift on a few samples; by its accuracy on a few samples;
+while it was trained; by its accuracy on all validation data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class GateReport:
         stage: When it was stopped, one of `GATE_STAGES`; None exactly where it was not.
         share: Its footprint over that of the 32-bit network, in (0, 1] mostly.
         validation_accuracy: On all validation data; None where it did not come to that.
+        drift: Against the 32-bit network on a few samples; None: not measured.
         curve: Progress of its training, as a decimal number in (0, 1], to validation accuracy.
         settings: Of the gate.
         config_hash: Of its configuration, as in its record.
@@ -52,6 +54,7 @@ class GateReport:
     seed: int
     created: str
     validation_accuracy: float | None = None
+    drift: dict[str, Any] | None = None
     curve: dict[str, float] = field(default_factory=dict)
     data_fingerprint: str | None = None
 
@@ -72,6 +75,8 @@ class GateReport:
                 raise fail("curve", progress, "keys that are numbers in [0, 1]") from error
         object.__setattr__(self, "settings", plain("settings", mapping("settings", self.settings)))
         object.__setattr__(self, "curve", plain("curve", self.curve))
+        if self.drift is not None:
+            object.__setattr__(self, "drift", plain("drift", mapping("drift", self.drift)))
         for name in ("config_hash", "baseline_key", "setting_key", "created"):
             text(name, getattr(self, name))
         integer("seed", self.seed)

@@ -12,7 +12,7 @@ from qspinn.selection.hypervolume import REFERENCE, hypervolume
 from qspinn.selection.intervals import difference_margin, wilson_interval
 from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import dominates, pareto_front
-from qspinn.selection.reward import LinearReward, Reward
+from qspinn.selection.reward import FaithfulReward, LinearReward, Reward
 from qspinn.selection.runs import MixedRunsError, Run, check_comparable
 from qspinn.selection.selection import Row, Selection, select
 from qspinn.selection.significance import Significance, SweepPoint, significance
@@ -23,6 +23,7 @@ __all__ = [
     "Candidates",
     "Choice",
     "Dropped",
+    "FaithfulReward",
     "Group",
     "LinearReward",
     "MixedRunsError",

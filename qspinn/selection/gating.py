@@ -169,6 +169,18 @@ class Standing:
                 high = middle - 1
         return low / self.samples
 
+    def most_agreeing(self, agreement: float, count: int) -> float:
+        """The most that the accuracy can be of a network that seldom agrees with its 32-bit twin.
+
+        It is right where both are, and at best wherever the twin is wrong: its accuracy is at most
+        the agreement plus the errors of the twin.
+
+        Args:
+            agreement: Share of the first samples that both put into the same class.
+            count: How many these were; they have to be drawn at random.
+        """
+        return min(1.0, self.most_after(agreement, count) + 1 - self.baseline)
+
     def falls_behind(
         self,
         share: float,

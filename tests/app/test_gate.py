@@ -78,7 +78,8 @@ def test_what_it_stops(of, tmp_path, steps, capsys, scheme):
     with pytest.raises(CandidateStopped, match=r"are needed|has to end with"):
         train(of(*settings, HOPELESS), folder)
     report = read_gate_report(folder / "gate.json")
-    assert report.stage == ("training" if scheme == "itq" else "samples")
+    assert report.stage == ("training" if scheme == "itq" else "drift")
+    assert (report.drift is not None) is (scheme == "ptq")
     assert not (folder / "record.json").exists()
     assert not (folder / "failure.json").exists()
     if scheme == "itq":
@@ -179,7 +180,7 @@ def test_a_setting_that_was_stopped_is_not_tried_with_other_seeds(of, tmp_path, 
         train(of(GATE, HOPELESS, "seed=0"), grid / "0")
     train(of("seed=1", ANYTHING), tmp_path / "elsewhere")  # trains the 32-bit network of seed 1
     steps.clear()
-    with pytest.raises(CandidateStopped, match=r"^seed 0 reaches"):
+    with pytest.raises(CandidateStopped, match=r"^seed 0 agrees"):
         train(of(GATE, HOPELESS, "seed=1"), grid / "1")
     assert steps == []
     other = evaluate(

@@ -248,3 +248,10 @@ def test_it_imports_nothing_heavy_and_starts_at_once(repository):
         assert done.stdout.strip() == "set()"
     # About 0.25 s on a free machine; importing torch alone takes longer than this bound.
     assert min(seconds) < 1.0
+
+
+def test_a_reward_that_needs_what_a_record_lacks_says_so(outputs, run_select):
+    code, _, err = run_select("reward._target_=qspinn.selection.FaithfulReward")
+    assert code == 1
+    assert err.startswith("select.py: FaithfulReward: the run of conv_snn with scheme ")
+    assert "fidelity_samples=0" in err

@@ -141,7 +141,7 @@ def test_calibration_data_takes_the_place_of_the_training_data(tmp_path: Path) -
             one(batch[0])
 
         callback = PostTrainingQuantization(
-            PLAN, calibration_batches=2, forward=forward, calibration_data=data
+            PLAN, calibration_batches=2, forward=forward, calibration_data=data, fidelity_samples=0
         )
         stock = trainer(tmp_path, callback, max_epochs=1)
         stock.fit(module(), DataLoader(Socket(), batch_size=4), loader(NAME, 6, seed=1))

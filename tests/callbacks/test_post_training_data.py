@@ -43,7 +43,7 @@ def test_calibrates_on_as_many_batches_as_are_trained_on(tmp_path: Path) -> None
             one(batch[0])
 
         fitted = module()
-        callback = ptq(calibration_batches=2, forward=forward)
+        callback = ptq(calibration_batches=2, forward=forward, fidelity_samples=0)
         stock = trainer(tmp_path, callback, limit_train_batches=limit)
         stock.fit(fitted, loader(NAME), loader(NAME, 6, seed=1))
         assert len(seen) == expected

@@ -182,15 +182,19 @@ def test_stages_that_are_left_out(tmp_path: Path) -> None:
             return loader(NAME, 6, seed=2)
 
     found = {}
-    for stops in ("none", "validate", "samples"):
+    for stops in ("none", "validate", "samples", "drift"):
         asked.clear()
-        callback = ptq(stages=("validate", "test"), after_stage=after_stage, samples=4)
+        some = {"samples": 4, "fidelity_samples": 5}
+        callback = ptq(stages=("validate", "test"), after_stage=after_stage, **some)
         simple_fit(trainer(tmp_path, callback), module(kind=Tested))
         assert callback.failure is None
         found[stops] = [stage for stage, _ in asked], callback.metrics
-    assert found["none"][0] == ["samples", "validate", "test"]
-    assert found["validate"][0] == ["samples", "validate"]
-    assert found["samples"] == (["samples"], {})
+    assert found["none"][0] == ["drift", "samples", "validate", "test"]
+    assert found["validate"][0] == ["drift", "samples", "validate"]
+    assert found["samples"] == (["drift", "samples"], {})
+    assert found["drift"] == (["drift"], {})
+    assert asked[0][1]["agreement"] == callback.fidelity.agreement
+    assert callback.fidelity.samples == 5
     everything, validated = found["none"][1], found["validate"][1]
     assert {name: everything[name] for name in validated} == validated
     assert set(everything) - set(validated) == {"ptq/test_accuracy", "ptq/test_loss"}

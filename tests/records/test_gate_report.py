@@ -26,6 +26,7 @@ VALUES = {
     "setting_key": "c" * 64,
     "seed": 3,
     "data_fingerprint": None,
+    "drift": {"agreement": 0.5, "layers": []},
     "created": "2026-01-01T00:00:00+00:00",
 }
 
@@ -60,6 +61,7 @@ def test_it_is_an_outcome_where_there_is_no_other(tmp_path):
         ({"seed": 0.5}, "field 'seed'"),
         ({"config_hash": ""}, "field 'config_hash'"),
         ({"data_fingerprint": 5}, "field 'data_fingerprint'"),
+        ({"drift": 3}, "field 'drift'"),
         ({"settings": []}, "field 'settings'"),
         ({"schema_version": 9}, "schema_version is not 1"),
         ({"more": 1}, "unknown field 'more'"),

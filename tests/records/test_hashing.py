@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qspinn.records import RecordError, baseline_key, config_hash
+from qspinn.records import RecordError, baseline_key, config_hash, setting_key
 
 CONFIG = {
     "seed": 0,
@@ -48,6 +48,12 @@ def test_where_it_runs_does_not_matter():
     other["data"] = CONFIG["data"] | {"root": "/there"}
     assert config_hash(other) == config_hash(CONFIG)
     assert config_hash(other, exclude=()) != config_hash(CONFIG, exclude=())
+
+
+def test_how_many_samples_show_the_behaviour_does_not_matter():
+    measured = CONFIG["quantization"] | {"fidelity_samples": 64}
+    assert config_hash(CONFIG | {"quantization": measured}) == config_hash(CONFIG)
+    assert setting_key(CONFIG | {"quantization": measured}) == setting_key(CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,68 @@ def test_a_summary_that_contradicts_itself(change, says):
         RunRecord.from_dict(FULL | {"summary": SUMMARY | change})
 
 
+LAYER = {
+    "layer": "net.1",
+    "neurons": 12,
+    **dict.fromkeys(("rate", "silent", "saturated", "rate_distance", "agreement", "overlap"), 0.5),
+    **dict.fromkeys(("reference_rate", "reference_silent", "reference_saturated"), 0.25),
+    "first_step": 2,
+    "first_neuron": [3, 0],
+    "membrane_distance": 1.5,
+    "role": "membrane",
+}
+FIDELITY = {
+    "samples": 64,
+    "agreement": 0.98,
+    "first_layer": "net.1",
+    "layers": [LAYER],
+    "warnings": ["layer net.1: 50% silent"],
+    "notes": [],
+}
+EQUAL = {"first_step": None, "first_neuron": None, "membrane_distance": None}
+
+
+@pytest.mark.parametrize(
+    "fidelity",
+    [
+        FIDELITY,
+        FIDELITY | {"layers": [LAYER | EQUAL], "first_layer": None},
+        FIDELITY | {"layers": [LAYER | {"layer": ""}], "first_layer": ""},
+        {"agreement": None, "notes": ["no class scores"]},
+    ],
+)
+def test_a_fidelity_is_kept(fidelity):
+    record = RunRecord.from_dict(FULL | {"fidelity": fidelity})
+    assert record.to_dict()["fidelity"] == fidelity
+    assert record.agreement == fidelity["agreement"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"agreement": 1.01}, r"fidelity\.agreement.*\[0, 1\]"),
+        ({"samples": 0}, r"fidelity\.samples.*at least 1"),
+        ({"first_layer": 3}, r"fidelity\.first_layer"),
+        ({"warnings": "none"}, r"fidelity\.warnings.*a list"),
+        ({"notes": [""]}, r"fidelity\.notes\[0\]"),
+        ({"layers": {"net.1": LAYER}}, r"fidelity\.layers.*a list"),
+        ({"layers": [LAYER, 3]}, r"fidelity\.layers\[1\].*a mapping"),
+        ({"layers": [LAYER | {"silent": -0.1}]}, r"fidelity\.layers\[0\]\.silent"),
+        ({"layers": [LAYER | {"layer": None}]}, r"fidelity\.layers\[0\]\.layer"),
+        ({"layers": [LAYER | {"first_step": None}]}, r"first_neuron.*exactly where"),
+        ({"layers": [LAYER | {"first_neuron": [-1]}]}, r"first_neuron\[0\]"),
+        ({"layers": [LAYER | {"first_step": 1.5}]}, r"layers\[0\]\.first_step"),
+        ({"layers": [LAYER | {"membrane_distance": -1}]}, r"membrane_distance"),
+    ],
+)
+def test_a_fidelity_that_cannot_be(change, says):
+    with pytest.raises(RecordError, match=says):
+        RunRecord.from_dict(FULL | {"fidelity": FIDELITY | change})
+    without = {key: value for key, value in FIDELITY.items() if key != "agreement"}
+    with pytest.raises(RecordError, match=r"fidelity\.agreement.*a number"):
+        RunRecord.from_dict(FULL | {"fidelity": without})
+
+
 def test_word_lengths_are_normalized():
     given = {"weight": 8, "bias": (16, 8, 16)}
     record = RunRecord.from_dict(FULL | {"word_lengths": given})

@@ -135,6 +135,18 @@ def test_all_samples_say_it_all():
     assert Standing(GateRules(), 0.9, 500).most_after(0.8, 900) == 0.8
 
 
+def test_one_that_seldom_agrees():
+    standing = Standing(GateRules(), 0.9, 500)
+    assert standing.most_agreeing(0.5, 500) == pytest.approx(0.6)
+    assert standing.most_agreeing(0.95, 500) == 1.0
+    assert standing.most_agreeing(0.5, 64) > 0.6
+    # Right where both are, and wherever the twin is wrong: there is no more.
+    twin = [True] * 450 + [False] * 50
+    answers = [i < 200 or i >= 450 for i in range(500)]
+    agreement = sum(t and a for t, a in zip(twin, answers, strict=True)) / 500
+    assert standing.most_agreeing(agreement, 500) == pytest.approx(sum(answers) / 500)
+
+
 def test_a_training_falls_behind():
     standing = Standing(GateRules(behind=2), 0.9, 10_000)
     others = [(0.2, {0.5: 0.8, 1.0: 0.9}), (0.4, {0.5: 0.85}), (0.9, {0.5: 0.99})]

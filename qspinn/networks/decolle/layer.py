@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -84,7 +84,10 @@ class DecolleLayer(base.MemoryModule):
         readout: G, ``[classes, features]``; a buffer.
         q, p: States, ``[N, *shape.traces]``; None before a sequence.
         r: State, ``[N, *shape.neurons]``.
+        spike_watcher: None, or what is called with the spikes ``[1, N, *]`` of each step.
     """
+
+    spike_watcher: Callable[[Tensor], None] | None = None
 
     def __init__(
         self,
@@ -272,6 +275,8 @@ class DecolleLayer(base.MemoryModule):
         pool = self.shape.pool
         passed = F.max_pool2d(u, pool) if pool > 1 else u
         spikes: Tensor = self.surrogate(passed - threshold)
+        if self.spike_watcher is not None:
+            self.spike_watcher(spikes.detach()[None])
         with torch.no_grad():
             self.r = self._refractory(r, u >= threshold)
         return spikes, u

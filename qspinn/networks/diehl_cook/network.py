@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,30 +27,12 @@ from qspinn.networks.diehl_cook.encoding import (
     training_keys,
 )
 from qspinn.networks.diehl_cook.number_types import FixedNumbers, Numbers
+from qspinn.networks.diehl_cook.presentation import Presentation
 from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
 from qspinn.networks.diehl_cook.torch_arithmetic import Arithmetic, arithmetic
 
 FIRST_WEIGHTS = 0.3
 """Weights start uniform in [0, FIRST_WEIGHTS), before they are normalised."""
-
-
-@dataclass
-class Presentation:
-    """What came of showing images to the network.
-
-    Attributes:
-        spike_counts: Spikes of each neuron to each image, int32 ``[M, neurons]``.
-        spikes: All of them, bool ``[T, M, neurons]``, where they were asked for.
-        input_spikes: Spikes of all inputs.
-        updates: Changes of synapses that were tried.
-        underflows: Those that rounding swallowed: the weight stayed what it was.
-    """
-
-    spike_counts: Tensor
-    spikes: Tensor | None
-    input_spikes: int
-    updates: int
-    underflows: int
 
 
 class DiehlCook(base.MemoryModule):
@@ -87,12 +68,15 @@ class DiehlCook(base.MemoryModule):
         presentations: How many images it has learned from, ``[]``.
         turns: How often the weights to each neuron were updated, ``[neurons]``.
         seed: Of all random draws, ``[]``; from torch's generator.
+        spike_watcher: None, or what is called with all spikes ``[T, M, neurons]`` of each
+            presentation and each call.
 
     Raises:
         ValueError: A value outside what is listed here.
     """
 
     name = "diehl_cook"
+    spike_watcher: Callable[[Tensor], None] | None = None
 
     def __init__(
         self,
@@ -181,12 +165,12 @@ class DiehlCook(base.MemoryModule):
             keys = content_keys(seed, probabilities)
         numbers = self._numbers()
         weight, theta = self._held("weight"), self._held("theta")
-        settings, stdp = self.settings, self.stdp
+        settings, stdp, watcher = self.settings, self.stdp, self.spike_watcher
         if learning:
             weight = arithmetic(numbers, device).bounded(weight)
         job = Job(
             probabilities, keys, weight, theta, self.turns, seed, settings, stdp, numbers,
-            self.time_steps, learning, record,
+            self.time_steps, learning, record or watcher is not None,
         )  # fmt: skip
         result = RUNNERS[choose(self.backend, device)](job)
         if learning:
@@ -194,9 +178,11 @@ class DiehlCook(base.MemoryModule):
             self._hold("theta", theta)
             self.presentations += count
             self._revision += 1
+        if watcher is not None and result.spikes is not None:
+            watcher(result.spikes)
         return Presentation(
-            result.spike_counts, result.spikes, result.input_spikes, result.updates,
-            result.underflows,
+            result.spike_counts, result.spikes if record else None, result.input_spikes,
+            result.updates, result.underflows,
         )  # fmt: skip
 
     def single_step_forward(self, x: Tensor) -> Tensor:
@@ -226,6 +212,8 @@ class DiehlCook(base.MemoryModule):
             current = (x.to(torch.float64) @ weight.to(torch.float64)).to(torch.int64)
         keys = StepKeys.of(self.seed.to(x.device) + torch.arange(len(x), device=x.device))
         _, spikes, self.state = advance(self.state, current, total, self.settings, rules, keys)
+        if self.spike_watcher is not None:
+            self.spike_watcher(spikes[None])
         return spikes.to(x.dtype)
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor
 
+from qspinn.metrics import record_firing
 from qspinn.networks import Decolle, DecolleSettings, LayerStep
 
 LIVELY = DecolleSettings(tau_membrane=3.0, tau_synapse=2.0, weight_gain=2.0)
@@ -300,3 +301,36 @@ def test_another_shape_says_which_is_taken(shape: tuple[int, ...]) -> None:
 def test_sequences_shorter_than_the_burn_in_are_refused() -> None:
     with pytest.raises(ValueError, match=r"has T=3 steps: write network\.burn_in below that"):
         network()(torch.rand(1, 3, 2, 8, 8))
+
+
+class TestWatchers:
+    @pytest.mark.parametrize("mode", ["m", "s"])
+    def test_whoever_watches_gets_the_spikes_that_are_passed_on(self, mode: str) -> None:
+        net = network()
+        alone = scores(net, images(), mode)
+        passed: list[Tensor] = []
+        handle = net.layers[0].register_forward_hook(lambda _, __, out: passed.append(out))
+        with record_firing(net) as firing:
+            watched = scores(net, images(), mode)
+        handle.remove()
+
+        assert torch.equal(watched, alone)
+        assert list(firing) == ["layers.0", "layers.1", "layers.2"]
+        expected = passed[0] if mode == "m" else torch.stack(passed)
+        assert torch.equal(firing["layers.0"].spikes, expected != 0)
+        assert [tuple(one.spikes.shape) for one in firing.values()] == [
+            (8, 3, 4, 4, 4),
+            (8, 3, 5, 4, 4),
+            (8, 3, 7),
+        ]
+        assert all(one.spikes.any() for one in firing.values())
+        assert all(layer.spike_watcher is None for layer in net.layers)
+
+    def test_a_step_of_learning_shows_them_too(self) -> None:
+        net = network()
+        with record_firing(net) as firing:
+            taken = [net.step(x) for x in net.encoded(images())]
+        functional.reset_net(net)
+
+        expected = torch.stack([step[1].spikes for step in taken])
+        assert torch.equal(firing["layers.1"].spikes, expected != 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qspinn.fixed_point import PerChannelFormat
 from qspinn.networks import STDP, DiehlCook, DiehlCookSettings
-from qspinn.networks.diehl_cook.network import Presentation
+from qspinn.networks.diehl_cook.presentation import Presentation
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
 from tests.networks.diehl_cook.cases import ROUNDINGS, images, quantizers

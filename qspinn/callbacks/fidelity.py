@@ -1,0 +1,145 @@
+"""What the quantisation callbacks say of how far their network behaves as its 32-bit twin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities import CombinedLoader
+
+from qspinn.callbacks.drift import measure_drift, roles_to_widen, ways_to_run
+from qspinn.callbacks.isolation import Forward, copy_for, preserved_globals, quiet_lightning
+from qspinn.callbacks.trainer_data import (
+    converted_batches,
+    drawn,
+    is_repeatable,
+    preserved_generators,
+    training_loader,
+    validation_loader,
+)
+from qspinn.metrics import Drift
+from qspinn.plan import ResolvedPlan
+from qspinn.quantizers import detach, is_attached
+from qspinn.quantizers.compiling import step_uncompiled
+
+log = logging.getLogger(__name__)
+
+
+def check_samples(samples: object, owner: str) -> int:
+    """A number of samples, 0 or more.
+
+    Raises:
+        ValueError: Something else.
+    """
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
+        raise ValueError(
+            f"{owner}: fidelity_samples={samples!r}; write a number of samples, or 0 to leave out "
+            "the comparison with the 32-bit network"
+        )
+    return samples
+
+
+def fidelity_of(
+    owner: str,
+    trainer: Trainer,
+    module: LightningModule,
+    quantized: LightningModule,
+    plan: ResolvedPlan,
+    samples: int,
+    forward: Forward | None = None,
+) -> Drift | None:
+    """How far ``quantized`` behaves as its 32-bit twin; warns of layers that fell silent.
+
+    It is measured on validation data, or on training data where there are none that can be had
+    again. Nothing else is changed, and nothing is raised: what keeps it from being measured is
+    told as a warning.
+
+    Args:
+        owner: The callback, for the log.
+        trainer: The trainer, whose fit has ended.
+        module: Its module: the twin, or the quantised network itself.
+        quantized: The quantised network.
+        plan: With the formats that it has.
+        samples: At most so many; 0: nothing is measured.
+        forward: How to run the module on a batch.
+
+    Returns:
+        None where it was not measured.
+    """
+    if samples == 0:
+        return None
+    try:
+        loaders = _loaders(trainer)
+        with preserved_globals(), quiet_lightning(), preserved_generators(*loaders):
+            found = _measured(trainer, module, quantized, plan, samples, forward)
+    except Exception as error:
+        log.warning(
+            "%s: how far the quantised network behaves as its 32-bit twin could not be measured: "
+            "%s: %s",
+            owner,
+            type(error).__name__,
+            error,
+        )
+        return None
+    if found is None:
+        log.warning(
+            "%s: how far the quantised network behaves as its 32-bit twin was not measured: "
+            "there are no validation or training data that can be had again after the fit",
+            owner,
+        )
+        return None
+    for sentence in (*found.warnings, *found.notes):
+        log.warning("%s: %s", owner, sentence)
+    return found
+
+
+def log_fidelity(trainer: Trainer, fidelity: Drift | None, prefix: str) -> None:
+    """Hands it to the trainer's loggers, each name behind ``prefix``."""
+    logged = {} if fidelity is None else fidelity.metrics()
+    for logger in trainer.loggers if logged else ():
+        logger.log_metrics(
+            {f"{prefix}{name}": value for name, value in logged.items()}, step=trainer.global_step
+        )
+
+
+def _measured(
+    trainer: Trainer,
+    module: LightningModule,
+    quantized: LightningModule,
+    plan: ResolvedPlan,
+    samples: int,
+    forward: Forward | None,
+) -> Drift | None:
+    batches = next(_sources(trainer, module, samples), None)
+    if batches is None:
+        return None
+    reference, copied = copy_for(trainer, module), copy_for(trainer, quantized)
+    if is_attached(reference):
+        detach(reference)
+    # A compiler would begin anew at the sizes of these batches.
+    step_uncompiled(copied)
+    ways, roles = ways_to_run(forward), roles_to_widen(plan)
+    with trainer.precision_plugin.forward_context():
+        return measure_drift(reference, copied, batches, ways, samples, roles)
+
+
+def _loaders(trainer: Trainer) -> tuple[CombinedLoader | None, ...]:
+    return validation_loader(trainer), training_loader(trainer)
+
+
+def _sources(trainer: Trainer, module: LightningModule, samples: int) -> Iterator[Iterable[Any]]:
+    """Batches of validation data and of training data, of whichever can be had again.
+
+    They are drawn at random where that can be: the first ones may all be of one class.
+    """
+    for loader in _loaders(trainer):
+        if loader is not None and is_repeatable(loader):
+            few = drawn(trainer, loader, samples)
+            yield _converted(trainer, module, loader if few is None else few)
+
+
+def _converted(trainer: Trainer, module: LightningModule, loader: CombinedLoader) -> Iterator[Any]:
+    for batch, _, _ in loader:
+        yield from converted_batches(trainer, module, [batch], 1)
