@@ -104,9 +104,9 @@ def looks_worth_it(
     """
     if after_stage is None or validation is None:
         return True
-    if drift is not None and drawn(trainer, validation, drift_samples) is not None:
-        if not after_stage("drift", drift.metrics()):
-            return False
+    is_random = drawn(trainer, validation, drift_samples) is not None
+    if drift is not None and is_random and not after_stage("drift", drift.metrics()):
+        return False
     few = None if samples is None else drawn(trainer, validation, samples)
     if few is None:
         return True
