@@ -16,8 +16,15 @@ from qspinn.app.strategies import explore_by_strategy
 from qspinn.app.sweep import in_order
 from qspinn.app.train import train
 from qspinn.learning import SupervisedLearning
-from qspinn.records import comparable, read_gate_report, write_gate_report
+from qspinn.records import (
+    GateReport,
+    comparable,
+    read_gate_report,
+    write_gate_report,
+    write_record,
+)
 from qspinn.selection import select
+from tests.app.conftest import TINY
 
 GATE = "exploration.gate.enabled=true"
 # No network gains 100 points: whatever is asked, the answer is that the target is missed.
@@ -303,3 +310,42 @@ def test_callbacks_of_the_user_are_kept(of, tmp_path, monkeypatch):
     with pytest.raises(CandidateStopped):
         train(of(GATE, HOPELESS), tmp_path / "one")
     assert all(isinstance(one, CandidateStopped) for one in seen)
+
+
+def test_select_counts_what_was_stopped(tmp_path, run_select, make_record):
+    write_record(make_record(bits=800, baseline_accuracy=0.98), tmp_path / "grid/a/record.json")
+    report = {
+        "stage": "training",
+        "share": 0.1,
+        "settings": {},
+        "config_hash": "a",
+        "baseline_key": "b",
+        "setting_key": "c",
+        "seed": 0,
+        "created": "2026-01-01",
+    }
+    for name, why in (("a", "of old"), ("b", "far behind"), ("c", "as far behind")):
+        write_gate_report(GateReport(stopped=why, **report), tmp_path / "grid" / name / "gate.json")
+    passed = GateReport(**{**report, "stage": None, "stopped": None})
+    write_gate_report(passed, tmp_path / "grid" / "d" / "gate.json")
+    code, out, err = run_select("runs=grid")
+    assert code == 0
+    assert out.startswith("Records: 1 read, 0 skipped, 2 stopped early\n")
+    assert (
+        err == "stopped: 2 candidates by exploration.gate, such as grid/b/gate.json: far behind\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_grid_in_processes(launch, tmp_path):
+    arguments = (
+        *("-m", "launcher=workers", f"hydra.sweep.dir={tmp_path / 'grid'}", GATE, HOPELESS),
+        *(f"baselines.dir={tmp_path / 'store'}", *TINY, "exploration.workers=2"),
+        *("quantization.word_length=4,5", "seed=0,1"),
+    )
+    done = launch(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "0 done, 0 failed, 4 stopped early" in done.stdout
+    basic = launch(*(one for one in arguments if not one.startswith(("launcher", "exploration.w"))))
+    assert basic.returncode == 0, basic.stderr
+    assert basic.stdout.count("stopped before: ") == 4
