@@ -15,7 +15,7 @@ from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.app.ownership import Owner, seal
 from qspinn.data.atomic import atomic_file
 
-__all__ = ["AtomicCheckpointIO", "EpochCheckpoint"]
+__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "epochs_of"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -130,3 +130,9 @@ class EpochCheckpoint(ModelCheckpoint):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 checkpoint[ROWS_KEY] = logger.rows()
+
+
+def epochs_of(checkpoint: Path) -> int:
+    """Return how many epochs had been trained when a checkpoint was written."""
+    loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return int(loaded["epoch"]) + 1

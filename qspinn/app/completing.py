@@ -24,6 +24,7 @@ _EXPLORATION = {
     "word_lengths": [2, 3, 4, 6, 8, 12],
     "max_drop": 0.01,
     "evaluations": 60,
+    "gate": None,
 }
 _BASELINES = {"dir": None, "train_for_itq": False}
 _WITHOUT: dict[str, Any] = {

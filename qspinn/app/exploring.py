@@ -16,6 +16,7 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.failures import ProcessDied, record_failure
 from qspinn.app.folder import RunFolder
 from qspinn.app.folder_lock import holder_of
+from qspinn.app.gate import CandidateStopped
 from qspinn.app.identity import check_fresh
 from qspinn.app.paths import start_folder, started_in
 from qspinn.app.train import train
@@ -52,15 +53,27 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of a candidate: its record, or the error that lies in ``failure.json``."""
+    """What came of a candidate.
+
+    Attributes:
+        candidate: The candidate.
+        record: Its record; None where there is none.
+        error: The one that lies in ``failure.json``; None: it did not fail.
+        seconds: That it took.
+        stopped: Why the gate has stopped it; None: it did not.
+    """
 
     candidate: Candidate
     record: RunRecord | None
     error: str | None
     seconds: float
+    stopped: str | None = None
 
     def __str__(self) -> str:
-        came = f"failed: {self.error}" if self.record is None else _accuracy(self.record)
+        if self.record is not None:
+            came = _accuracy(self.record)
+        else:
+            came = f"failed: {self.error}" if self.stopped is None else f"stopped: {self.stopped}"
         return f"{self.candidate.folder.name}  {came}  {self.seconds:.1f} s"
 
 
@@ -126,15 +139,17 @@ def evaluate(candidate: Candidate) -> Evaluation | Taken:
     if not candidate.waits and holder_of(candidate.folder) is not None:
         return Taken()
     started = time.monotonic()
-    record = error = None
+    record = error = stopped = None
     with started_in(candidate.start):
         try:
             folder = RunFolder(candidate.folder)
             with folder.held(held_config(candidate.config)):
                 record, error = _evaluated(candidate, folder)
+        except CandidateStopped as stop:
+            stopped = str(stop)
         except Exception as caught:
             error = record_failure(candidate.config, candidate.folder, caught).message
-    return Evaluation(candidate, record, error, time.monotonic() - started)
+    return Evaluation(candidate, record, error, time.monotonic() - started, stopped)
 
 
 def _evaluated(candidate: Candidate, folder: RunFolder) -> tuple[RunRecord | None, str | None]:
@@ -147,6 +162,8 @@ def _evaluated(candidate: Candidate, folder: RunFolder) -> tuple[RunRecord | Non
     ):
         try:
             return train(candidate.config, candidate.folder), None
+        except CandidateStopped:
+            raise
         except Exception as caught:
             return None, record_failure(candidate.config, candidate.folder, caught).message
 

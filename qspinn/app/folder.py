@@ -33,6 +33,7 @@ from qspinn.app.saved_config import read_saved_config, write_saved_config
 from qspinn.data.atomic import atomic_file
 from qspinn.records import (
     FAILURE_NAME,
+    GATE_NAME,
     RECORD_NAME,
     RecordError,
     RunFailure,
@@ -71,6 +72,7 @@ class RunFolder:
             ) from error
         self.record = self.path / RECORD_NAME
         self.failure = self.path / FAILURE_NAME
+        self.gate = self.path / GATE_NAME
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
         self.output = self.path / "output.txt"

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from qspinn.app.ownership import FolderError, is_sealed, open_regular
 from qspinn.app.saved_config import is_saved_config
-from qspinn.records import FAILURE_NAME, RECORD_NAME, RecordError, read_failure, read_record
+from qspinn.records import (
+    FAILURE_NAME,
+    GATE_NAME,
+    RECORD_NAME,
+    RecordError,
+    read_failure,
+    read_gate_report,
+    read_record,
+)
 
 __all__ = [
     "CHECKPOINTS",
@@ -176,6 +184,7 @@ def _is_wandb_id(path: Path) -> bool:
 _PROOFS: dict[str, Callable[[Path], bool]] = {
     RECORD_NAME: _reads_as(read_record),
     FAILURE_NAME: _reads_as(read_failure),
+    GATE_NAME: _reads_as(read_gate_report),
     "config.yaml": is_saved_config,
     "metrics.csv": _starts_with(b"epoch,step\n", b"epoch,step,"),
     "output.txt": _is_output,

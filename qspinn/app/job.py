@@ -13,7 +13,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
+from torch import Tensor, nn
 
 from qspinn.app.baselines import Baseline, BaselineStore
 from qspinn.app.building import (
@@ -26,12 +26,13 @@ from qspinn.app.building import (
     first_test_batch,
     has_validation,
 )
-from qspinn.app.checkpoints import EpochCheckpoint
+from qspinn.app.checkpoints import EpochCheckpoint, epochs_of
 from qspinn.app.data_fingerprint import DataState, data_state
 from qspinn.app.diverging import DivergenceGuard
 from qspinn.app.errors import ConfigurationError, RunError, naming
 from qspinn.app.fit_errors import in_a_sentence
 from qspinn.app.folder import RunFolder
+from qspinn.app.gate import CandidateStopped, Gate
 from qspinn.app.identity import identity, owner_of
 from qspinn.app.limits import check_data_fits
 from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
@@ -42,7 +43,7 @@ from qspinn.app.quantization import Scheme, build_scheme
 from qspinn.app.samples import SampleCounts, samples_of
 from qspinn.callbacks.isolation import preserved_globals
 from qspinn.callbacks.random_state import RandomState
-from qspinn.plan import QuantizationPlan
+from qspinn.plan import QuantizationPlan, footprint
 from qspinn.records import RunRecord, printable, work_metrics
 
 __all__ = ["Job"]
@@ -58,6 +59,7 @@ class Job:
         store: Where 32-bit trainings are kept and taken from; None: the run trains its own.
         train_baseline: Whether a run that does not start from a 32-bit training sees to it that
             the store has the one that it is compared with.
+        gate: Stops the run where it cannot be chosen any more; None: it is evaluated in full.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Job:
         plan: QuantizationPlan | None,
         store: BaselineStore | None = None,
         train_baseline: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
         self.plan = plan
         self.store = store
         self.train_baseline = train_baseline
+        self.gate = gate
         self.timer = Timer()
         self.seconds: dict[str, float] = {}
         self.data = DataState(None)
@@ -84,6 +88,7 @@ class Job:
 
         Raises:
             ConfigurationError: A value that cannot be; nothing has been trained then.
+            CandidateStopped: The gate has seen enough.
         """
         return self._execute()[0]
 
@@ -101,6 +106,8 @@ class Job:
             scheme = build_scheme(self.config, self.plan, has_validation(self.config, parts.data))
             with isolate_rng(), naming("quantization"):
                 scheme.check(parts.module, example)
+            if self.gate is not None:
+                scheme.watch(self.gate)
             table = MetricsTable(self.folder.path)
             self.guard = DivergenceGuard(parts.network, not scheme.learns_in_32_bit)
             trainer = self._trainer(scheme, table)
@@ -109,6 +116,8 @@ class Job:
         if baseline is None:  # refused before anything is written
             checkpoint = self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         self.folder.save_config(self.config, self.data.fingerprint)
+        if self.gate is not None:
+            self._begin_gate(self.gate, baseline, parts, example)
         self._log_config(trainer)
         if baseline is None:
             measured = self._learn(trainer, parts, table, checkpoint)
@@ -132,7 +141,18 @@ class Job:
             self.data.fingerprint,
         )
         log_summary(trainer, record, self.folder, scheme.handed_over(parts.module))
+        if self.gate is not None:
+            self.gate.finish(record.validation_accuracy)
         return record, measured
+
+    def _begin_gate(
+        self, gate: Gate, baseline: Baseline | None, parts: Parts, example: Tensor
+    ) -> None:
+        """Let the gate see what is known beforehand; its 32-bit twin is trained if need be."""
+        with self._phase("gate"), isolate_rng():
+            bits = footprint(parts.module, self.plan, example)
+        twin = baseline or self._baseline()
+        gate.begin(bits, twin, self.data.fingerprint)
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -258,6 +278,8 @@ class Job:
             trainer.fit(
                 parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True
             )
+        except CandidateStopped:
+            raise
         except Exception as error:
             guard = self.guard
             if guard.has_learned and not isinstance(error, RunError):
@@ -272,12 +294,6 @@ class Job:
 def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, dict[str, float]]:
     """Run a configuration without quantisation: what the store of baselines keeps."""
     return Job(config, folder, plan=None)._execute()
-
-
-def epochs_of(checkpoint: Path) -> int:
-    """Return how many epochs had been trained when a checkpoint was written."""
-    loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return int(loaded["epoch"]) + 1
 
 
 def log_summary(

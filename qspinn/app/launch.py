@@ -22,8 +22,9 @@ from qspinn.app.errors import (
 )
 from qspinn.app.failures import record_failure, transportable
 from qspinn.app.folder_files import CHECKPOINTS
+from qspinn.app.gate import CandidateStopped
 from qspinn.app.limits import check_known_keys
-from qspinn.app.objective import check_objective, objective_of
+from qspinn.app.objective import check_objective, objective_of, objective_of_stopped
 from qspinn.app.orphans import end_with_launcher
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
 from qspinn.app.train import train
@@ -91,6 +92,8 @@ def run(config: DictConfig, output: Path) -> float | tuple[float, ...]:
 
             return explore_by_strategy(config, output)
         return objective_of(train(config, output), objective)
+    except CandidateStopped as stop:  # what a sweeper of Hydra's is told of it
+        return objective_of_stopped(stop.report.validation_accuracy, objective)
     except Stopped:
         raise
     except SystemExit as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from qspinn.app.errors import ConfigurationError, RunError
 from qspinn.records import RunRecord
 from qspinn.selection import LinearReward
 
-__all__ = ["check_objective", "objective_of"]
+__all__ = ["check_objective", "objective_of", "objective_of_stopped"]
 
 _VALUES: dict[str, Callable[[RunRecord], float | None]] = {
     "reward": LinearReward(),
@@ -64,6 +65,18 @@ def objective_of(record: RunRecord, objective: object) -> float | tuple[float, .
     names = check_objective(objective)
     choosing = record.measured_on("validation") or record
     values = tuple(_value(choosing, name) for name in names)
+    return values[0] if isinstance(objective, str) else values
+
+
+def objective_of_stopped(accuracy: float | None, objective: object) -> float | tuple[float, ...]:
+    """The same of a run that was stopped before it had a record: what is not known is NaN.
+
+    Args:
+        accuracy: On validation data, so far; None: not known.
+        objective: A name, or a list of names.
+    """
+    known = {} if accuracy is None else {"accuracy": accuracy}
+    values = tuple(known.get(name, math.nan) for name in check_objective(objective))
     return values[0] if isinstance(objective, str) else values
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from qspinn.app.checking import check_targets
 from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.gate import Gate, GatedTraining, Gatekeeper
 from qspinn.app.outcome import Accuracies, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.callbacks.measuring import MeasuresWork
@@ -81,6 +82,9 @@ class Scheme(Protocol):
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
         """Raise ValueError where the plan does not fit the module."""
 
+    def watch(self, gate: Gate) -> None:
+        """Let a gate judge the network; before a trainer is made."""
+
     def outcome(
         self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
     ) -> Outcome:
@@ -102,6 +106,9 @@ class NoQuantization:
 
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
         """Accept everything: no plan is used."""
+
+    def watch(self, gate: Gate) -> None:
+        """There is nothing to choose."""
 
     def outcome(
         self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
@@ -144,6 +151,13 @@ class PostTraining:
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
         """Resolve the plan, and see that the network spikes."""
         self.plan.resolve(module, example).check_neurons()
+
+    def watch(self, gate: Gate) -> None:
+        """Ask after each stage of the evaluation."""
+        self.callback.after_stage = gate.after_stage
+        self.callback.samples = gate.settings.samples
+        gate.drift = lambda: self.callback.fidelity
+        self.callbacks_after.append(Gatekeeper(gate))
 
     def outcome(
         self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
@@ -188,6 +202,10 @@ class InTraining:
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
         """Resolve the plan, and see that the network spikes."""
         self.plan.resolve(module, example).check_neurons()
+
+    def watch(self, gate: Gate) -> None:
+        """Ask while it learns."""
+        self.callbacks_after.append(GatedTraining(gate))
 
     def outcome(
         self, measured: Accuracies, module: lightning.LightningModule, example: Tensor

@@ -58,9 +58,17 @@ def run_selection(config: DictConfig) -> Selection:
             print(f"skipped: {problem}", file=sys.stderr)
         for problem in found.failed:
             print(f"failed: {problem}", file=sys.stderr)
+        if found.stopped:
+            print(
+                f"stopped: {len(found.stopped)} candidates by exploration.gate, such as "
+                f"{found.stopped[0]}",
+                file=sys.stderr,
+            )
         counts = f"{len(found.runs)} read, {len(found.skipped)} skipped"
         if found.failed:
             counts += f", {len(found.failed)} failed"
+        if found.stopped:
+            counts += f", {len(found.stopped)} stopped early"
         if not found.runs:
             raise ValueError(f"no usable record.json below {', '.join(roots)} ({counts})")
         print(f"Records: {counts}")

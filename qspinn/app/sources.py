@@ -8,11 +8,13 @@ from os.path import basename, isdir
 
 from qspinn.records import (
     FAILURE_NAME,
+    GATE_NAME,
     RecordError,
     RecordReader,
     find_outcomes,
     printable,
     read_failure,
+    read_gate_report,
     shortened,
 )
 from qspinn.selection import Run
@@ -31,11 +33,13 @@ class Sources:
         skipped: For each record that cannot be used a line that names it and says why.
         failed: For each run that ended with an error and left no record a line that names it and
             says what the error was.
+        stopped: For each run that the gate has stopped a line that names it and says why.
     """
 
     runs: list[Run] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
 
 
 def read_sources(roots: Sequence[str]) -> Sources:
@@ -86,6 +90,10 @@ def _read_files(roots: Sequence[str], found: Sources) -> None:
                 failure = read_failure(path)
                 message = failure.message.strip().partition("\n")[0]
                 found.failed.append(_line(f"{path}: {failure.error}: {message}"))
+            elif basename(path) == GATE_NAME:
+                report = read_gate_report(path)
+                if report.stopped is not None:
+                    found.stopped.append(_line(f"{path}: {report.stopped}"))
             else:
                 found.runs.append(Run(printable(path), reader.read(path)))
         except RecordError as error:

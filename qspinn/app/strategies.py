@@ -8,8 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, check_workers, explore, report
+from qspinn.app.gate_settings import gate_settings
 from qspinn.app.groups import Group, alone, find_groups, jointly
 from qspinn.app.searching import Mixture, Searched, bayesian, greedy, nsga2
 from qspinn.records import MEASURED_ON, RunRecord, write_json
@@ -69,6 +71,11 @@ class Explorer:
         if config.quantization.scheme == "none":
             raise ConfigurationError(
                 "quantization.scheme='none': there is no precision to explore; write ptq or itq"
+            )
+        if gate_settings(to_plain(complete(config))["exploration"]) is not None:
+            raise ConfigurationError(
+                f"exploration.gate.enabled=true with exploration.strategy={settings.strategy}: a "
+                "search needs the accuracy of every candidate that it asks for; write false"
             )
         self.config = config
         self.output = output

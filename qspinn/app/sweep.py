@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -15,8 +16,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from qspinn.app.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError, print_error
 from qspinn.app.exploring import Candidate, Evaluation, check_workers, explore, report
+from qspinn.app.gate_settings import gate_settings
 from qspinn.app.launched import split
 from qspinn.app.limits import check_known_keys
 from qspinn.app.workers import WorkersCannotStart
@@ -50,6 +53,7 @@ def sweep(
     (jobs,) = BasicSweeper.split_arguments(composer.parser.parse_overrides(arguments), None)
     try:
         candidates = [composer.candidate(number, list(job)) for number, job in enumerate(jobs)]
+        candidates = in_order(candidates)
     except (OmegaConfBaseException, ConfigurationError) as error:
         # A job that refers to what another override has deleted.
         print_error(error)
@@ -64,14 +68,42 @@ def sweep(
     except WorkersCannotStart as error:
         print_error(error)
         raise SystemExit(1) from None
-    failed = [evaluation for evaluation in done if evaluation.record is None]
+    failed = [one for one in done if one.record is None and one.stopped is None]
+    stopped = sum(one.stopped is not None for one in done)
     seconds = time.monotonic() - started
-    print(f"{len(done) - len(failed)} done, {len(failed)} failed, {seconds:.0f} s", flush=True)
+    counts = f"{len(done) - len(failed) - stopped} done, {len(failed)} failed"
+    counts += f", {stopped} stopped early" if stopped else ""
+    print(f"{counts}, {seconds:.0f} s", flush=True)
     if failed:
         for evaluation in failed:
             print_error(evaluation)
         raise SystemExit(1)
     return done
+
+
+def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return candidates in the order in which a gate learns most from the first ones.
+
+    PTQ, which trains nothing, before ITQ; few bits before many; and stochastic rounding, with which
+    networks of few bits learn best (Gupta et al., ICML 2015), before the others. The first seed
+    goes ahead, for the settings that it stops are not tried with the others. Without a gate the
+    order stays.
+    """
+    settings = [gate_settings(to_plain(complete(one.config))["exploration"]) for one in candidates]
+    if not any(settings):
+        return list(candidates)
+
+    def place(candidate: Candidate) -> tuple[int, bool, int, bool]:
+        quantization = candidate.config.quantization
+        seed, length = candidate.config.seed, quantization.word_length
+        return (
+            seed if isinstance(seed, int) else 0,  # what cannot be is refused by the job itself
+            quantization.scheme == "itq",
+            length if isinstance(length, int) else 0,
+            quantization.rounding != "stochastic",
+        )
+
+    return sorted(candidates, key=place)
 
 
 class Composer:

@@ -20,6 +20,8 @@ from qspinn.app.data_fingerprint import data_state
 from qspinn.app.environment import from_environment
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder import RunFolder
+from qspinn.app.gate import CandidateStopped, Gate
+from qspinn.app.gate_settings import gate_settings
 from qspinn.app.identity import check_fresh
 from qspinn.app.job import Job
 from qspinn.app.limits import check_limits
@@ -27,7 +29,7 @@ from qspinn.app.naming import changes, job_folder
 from qspinn.app.new_folder import new_folder
 from qspinn.app.quantization import plan_from_config
 from qspinn.app.trainer_limits import check_trainer_arguments
-from qspinn.records import RunRecord, write_record
+from qspinn.records import RecordError, RunRecord, read_gate_report, write_record
 from qspinn.report import print_footprint
 
 __all__ = ["train"]
@@ -62,6 +64,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
 
     Raises:
         ConfigurationError: A value that cannot be, before anything is trained.
+        CandidateStopped: The gate has seen enough; ``gate.json`` says of what.
     """
     values = to_plain(complete(config))
     check_targets(values)
@@ -72,6 +75,12 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     plan = plan_from_config(values["quantization"])
     store = store_from_config(values["baselines"])
     train_for_itq = values["baselines"]["train_for_itq"]
+    settings = gate_settings(values["exploration"])
+    if settings is not None and store is None:
+        raise ConfigurationError(
+            "exploration.gate.enabled=true compares with the 32-bit training: write "
+            "baselines.dir=FOLDER for a store that holds it"
+        )
     check_fresh(values["fresh"])
     folder = RunFolder(output)
     with folder.held(values) as is_new:
@@ -84,12 +93,24 @@ def train(config: DictConfig, output: Path) -> RunRecord:
             print(f"{folder.record} is the record of this run already (fresh=true runs it again)")
         else:
             with quiet_lightning(), closing_wandb(values["logger"]):
-                record = Job(values, folder, plan, store, train_for_itq).execute()
+                is_quantized = values["quantization"]["scheme"] != "none"
+                gate = Gate(settings, values, folder) if settings and is_quantized else None
+                record = Job(values, folder, plan, store, train_for_itq, gate).execute()
             write_record(record, folder.record)
             print(f"record: {folder.record}")
         folder.failure.unlink(missing_ok=True)
+        forget_stop(folder)
     print_footprint(record)
     return record
+
+
+def forget_stop(folder: RunFolder) -> None:
+    """Delete what says that a run was stopped which was then evaluated in full."""
+    try:
+        if read_gate_report(folder.gate).stopped is not None:
+            folder.gate.unlink(missing_ok=True)
+    except RecordError:
+        return
 
 
 def fingerprint_of(values: Mapping[str, Any]) -> str | None:
@@ -116,6 +137,9 @@ def closing_wandb(loggers: object) -> Iterator[None]:
 
     try:
         yield
+    except CandidateStopped:
+        finish_wandb(0)
+        raise
     except BaseException:
         finish_wandb(1)
         raise

@@ -13,6 +13,7 @@ from qspinn.callbacks.drift import measure_drift, roles_to_widen, ways_to_run
 from qspinn.callbacks.isolation import Forward, copy_for, preserved_globals, quiet_lightning
 from qspinn.callbacks.trainer_data import (
     converted_batches,
+    drawn,
     is_repeatable,
     preserved_generators,
     training_loader,
@@ -111,7 +112,7 @@ def _measured(
     samples: int,
     forward: Forward | None,
 ) -> Drift | None:
-    batches = next(_sources(trainer, module), None)
+    batches = next(_sources(trainer, module, samples), None)
     if batches is None:
         return None
     reference, copied = copy_for(trainer, module), copy_for(trainer, quantized)
@@ -128,11 +129,15 @@ def _loaders(trainer: Trainer) -> tuple[CombinedLoader | None, ...]:
     return validation_loader(trainer), training_loader(trainer)
 
 
-def _sources(trainer: Trainer, module: LightningModule) -> Iterator[Iterable[Any]]:
-    """Batches of validation data and of training data, of whichever can be had again."""
+def _sources(trainer: Trainer, module: LightningModule, samples: int) -> Iterator[Iterable[Any]]:
+    """Batches of validation data and of training data, of whichever can be had again.
+
+    They are drawn at random where that can be: the first ones may all be of one class.
+    """
     for loader in _loaders(trainer):
         if loader is not None and is_repeatable(loader):
-            yield _converted(trainer, module, loader)
+            few = drawn(trainer, loader, samples)
+            yield _converted(trainer, module, loader if few is None else few)
 
 
 def _converted(trainer: Trainer, module: LightningModule, loader: CombinedLoader) -> Iterator[Any]:

@@ -27,7 +27,12 @@ from qspinn.callbacks.isolation import (
 )
 from qspinn.callbacks.measuring import measured_work
 from qspinn.callbacks.packages import overrides
-from qspinn.callbacks.side_evaluation import evaluated, try_to_validate
+from qspinn.callbacks.side_evaluation import (
+    AfterStage,
+    evaluated,
+    looks_worth_it,
+    try_to_validate,
+)
 from qspinn.callbacks.trainer_data import (
     back_on_device,
     converted_batches,
@@ -91,6 +96,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
         forward: Forward | None = None,
         compile_steps: bool = False,
         calibration_data: Iterable[Any] | None = None,
+        after_stage: AfterStage | None = None,
+        samples: int | None = None,
         fidelity_samples: int = 64,
     ) -> None:
         """Prepares for the end of the fit.
@@ -108,6 +115,11 @@ class PostTrainingQuantization(QuantizesEvaluations):
                 anew.
             calibration_data: Batches to choose formats on (a list or a DataLoader), in
                 place of the training data.
+            after_stage: Asked after each stage, as ``after_stage(stage, metrics)``: where
+                it returns ``False``, those that are left are left out. ``"drift"`` comes
+                first, with the metrics of ``fidelity``.
+            samples: Validation samples, drawn at random, that a copy is shown then: the
+                stage ``"samples"``.
             fidelity_samples: Validation samples (or training samples, where there are
                 none) on which the quantised copy is compared with the trained module,
                 layer by layer; 0: it is not.
@@ -120,6 +132,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
         super().__init__(plan, forward, calibration_batches, calibration_data, compile_steps)
         self.stages = tuple(stages)
         self.prefix = prefix
+        self.after_stage = after_stage
+        self.samples = samples
         self.quantized_module: LightningModule | None = None
         self.fidelity_samples = check_samples(fidelity_samples, "PostTrainingQuantization")
         self.fidelity: Drift | None = None
@@ -219,11 +233,15 @@ class PostTrainingQuantization(QuantizesEvaluations):
             attach_quietly(quantized, resolved, self.compile_steps)
             quantized.eval()
             self.quantized_module, self.resolved_plan = quantized, resolved
-            metrics = evaluated(trainer, quantized, validation, self.stages)
-        self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
-        self.work = measured_work(trainer, quantized, resolved, self.forward, self.energy, batches)
         of = (trainer, pl_module, quantized, resolved, self.fidelity_samples, self.forward)
         self.fidelity = fidelity_of("PostTrainingQuantization", *of)
+        with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
+            looks = (self.after_stage, self.fidelity, self.fidelity_samples, self.samples)
+            is_worth_it = looks_worth_it(trainer, quantized, validation, *looks)
+            stages = self.stages if is_worth_it else ()
+            metrics = evaluated(trainer, quantized, validation, stages, self.after_stage)
+        self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
+        self.work = measured_work(trainer, quantized, resolved, self.forward, self.energy, batches)
 
     def _training_batches(
         self, trainer: Trainer, pl_module: LightningModule, train: CombinedLoader | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -13,7 +13,13 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from qspinn.callbacks.isolation import independent_copy, side_trainer
 from qspinn.callbacks.reset_states import ResetStates
-from qspinn.callbacks.trainer_data import is_repeatable, once_only, with_validation_data
+from qspinn.callbacks.trainer_data import (
+    drawn,
+    is_repeatable,
+    once_only,
+    with_validation_data,
+)
+from qspinn.metrics import Drift
 from qspinn.plan import reset_states
 from qspinn.quantizers.class_swap import substituted
 
@@ -21,12 +27,18 @@ log = logging.getLogger(__name__)
 
 Results = Sequence[Mapping[str, float]]
 
+VALIDATE = ("validate",)
+
+AfterStage = Callable[[str, Mapping[str, float]], bool]
+"""Takes a stage and its metrics; returns whether the stages that are left are worth it."""
+
 
 def evaluated(
     trainer: Trainer,
     module: LightningModule,
     validation: CombinedLoader | None,
     stages: Sequence[str],
+    after_stage: AfterStage | None = None,
 ) -> dict[str, float]:
     """The metrics of a quantised copy.
 
@@ -35,6 +47,7 @@ def evaluated(
         module: The copy.
         validation: Fresh, from :func:`~qspinn.callbacks.trainer_data.validation_loader`.
         stages: ``"validate"``, ``"test"``, both or nothing.
+        after_stage: Asked after each of them, if there is one.
     """
     metrics: dict[str, float] = {}
     for stage in stages:
@@ -51,8 +64,10 @@ def evaluated(
             limit_val_batches=trainer.limit_val_batches,
             limit_test_batches=trainer.limit_test_batches,
         )
+        found: dict[str, float] = {}
         for result in _run(stage, side, trainer, module, validation):
-            metrics |= result
+            found |= result
+        metrics |= found
         if not counter.batches:
             log.warning(
                 "PostTrainingQuantization: the data to %s on gave no batch after the training "
@@ -60,7 +75,42 @@ def evaluated(
                 "network; evaluate callback.quantized_module on other data",
                 stage,
             )
+        elif after_stage is not None and not after_stage(stage, found):
+            break
     return metrics
+
+
+def looks_worth_it(
+    trainer: Trainer,
+    quantized: LightningModule,
+    validation: CombinedLoader | None,
+    after_stage: AfterStage | None,
+    drift: Drift | None,
+    drift_samples: int,
+    samples: int | None,
+) -> bool:
+    """Whether ``after_stage`` wants to know more than a few samples of a copy show.
+
+    It is asked about samples that are drawn at random from more, or not at all.
+
+    Args:
+        trainer: The trainer of the module that ``quantized`` is a copy of.
+        quantized: The copy.
+        validation: The trainer's validation data.
+        after_stage: Asked after ``"drift"`` and after ``"samples"``.
+        drift: Against the trained module.
+        drift_samples: Samples that it was measured on.
+        samples: Samples to validate on then; ``None``: none.
+    """
+    if after_stage is None or validation is None:
+        return True
+    is_random = drawn(trainer, validation, drift_samples) is not None
+    if drift is not None and is_random and not after_stage("drift", drift.metrics()):
+        return False
+    few = None if samples is None else drawn(trainer, validation, samples)
+    if few is None:
+        return True
+    return after_stage("samples", evaluated(trainer, independent_copy(quantized), few, VALIDATE))
 
 
 def try_to_validate(

@@ -12,7 +12,7 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import CombinedLoader
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from qspinn.callbacks.isolation import own_batch
 from qspinn.callbacks.packages import counterpart, overrides
@@ -32,6 +32,39 @@ def validation_loader(trainer: Trainer) -> CombinedLoader | None:
     if trainer.enable_validation:
         loop.setup_data()  # does nothing where it is set up
     return _fresh(loop._combined_loader)
+
+
+def drawn(
+    trainer: Trainer, loader: CombinedLoader, count: int, seed: int = 0
+) -> CombinedLoader | None:
+    """A loader of samples drawn at random from the data of another one, always the same.
+
+    Not the first ones, for data may be sorted by class.
+
+    Args:
+        trainer: The trainer.
+        loader: From :func:`validation_loader`.
+        count: Samples, 1 or more.
+        seed: Of the draw; no other random number is drawn.
+
+    Returns:
+        ``None`` where the data are no more than that, or none to draw from: a stream, or several
+        loaders.
+    """
+    one = loader.flattened[0] if len(loader.flattened) == 1 else None
+    if not isinstance(one, DataLoader) or isinstance(one.dataset, IterableDataset):
+        return None
+    size = len(one.dataset)  # type: ignore[arg-type]
+    if not 0 < count < size or not _is_repeatable(one):
+        return None
+    indices = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
+    few = DataLoader(
+        Subset(one.dataset, sorted(indices.tolist())),
+        batch_size=one.batch_size or count,
+        collate_fn=one.collate_fn,
+    )
+    combined: type[CombinedLoader] = counterpart(trainer, "utilities.CombinedLoader")
+    return combined(few, "sequential")
 
 
 def first_batches(

@@ -6,6 +6,7 @@ library, so that reading records starts at once.
 
 from qspinn.records.failure import FAILURE_NAME, RunFailure, read_failure, write_failure
 from qspinn.records.files import read_regular
+from qspinn.records.gate import GATE_NAME, GateReport, read_gate_report, write_gate_report
 from qspinn.records.hashing import baseline_key, config_hash, setting_key
 from qspinn.records.json_text import parse_json
 from qspinn.records.printable import printable, printable_lines, shortened
@@ -33,11 +34,13 @@ from qspinn.records.work_metrics import work_metrics
 
 __all__ = [
     "FAILURE_NAME",
+    "GATE_NAME",
     "MEASURED_ON",
     "RECORD_NAME",
     "SCHEMA_VERSION",
     "SCHEMES",
     "STATUSES",
+    "GateReport",
     "RecordError",
     "RecordReader",
     "RunFailure",
@@ -53,6 +56,7 @@ __all__ = [
     "printable",
     "printable_lines",
     "read_failure",
+    "read_gate_report",
     "read_record",
     "read_regular",
     "setting_key",
@@ -61,6 +65,7 @@ __all__ = [
     "work_metrics",
     "write_bytes",
     "write_failure",
+    "write_gate_report",
     "write_json",
     "write_record",
     "write_text",

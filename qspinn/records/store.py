@@ -26,6 +26,9 @@ __all__ = [
 
 RECORD_NAME = "record.json"
 FAILURE_NAME = "failure.json"
+GATE_NAME = "gate.json"
+# What says how a run ended, in the order in which it counts.
+_OUTCOMES = (RECORD_NAME, FAILURE_NAME, GATE_NAME)
 _TIMES = ("seconds", "created")
 # Folders of a run that hold no further runs.
 _INSIDE = ("checkpoints", "wandb", ".hydra")
@@ -94,7 +97,7 @@ def find_records(
         FileNotFoundError: A root is no file, no folder, and matches nothing as a glob.
     """
     for path in find_outcomes(roots):
-        if os.path.basename(path) != FAILURE_NAME:
+        if os.path.basename(path) not in (FAILURE_NAME, GATE_NAME):
             yield Path(path)
 
 
@@ -102,7 +105,7 @@ def find_outcomes(
     roots: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     trouble: Callable[[str, OSError], None] | None = None,
 ) -> Iterator[str]:
-    """Like `find_records`, and `failure.json` of the folders that have one and no record.
+    """Like `find_records`, and `failure.json` or else `gate.json` of folders without a record.
 
     Args:
         roots: As above.
@@ -141,9 +144,9 @@ def _below(path: str, trouble: Callable[[str, OSError], None] | None) -> Iterato
             if trouble is not None:
                 trouble(folder, error)
             continue
-        files = {entry.name: entry for entry in found if entry.name in (RECORD_NAME, FAILURE_NAME)}
+        files = {entry.name: entry for entry in found if entry.name in _OUTCOMES}
         files = {name: entry for name, entry in files.items() if not is_folder(entry, True)}
-        outcome = files.get(RECORD_NAME) or files.get(FAILURE_NAME)
+        outcome = next((files[name] for name in _OUTCOMES if name in files), None)
         if outcome is not None:
             yield outcome.path, outcome.is_symlink()
         skipped = _INSIDE if outcome is not None else ()
