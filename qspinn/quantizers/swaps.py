@@ -7,6 +7,7 @@ from spikingjelly.activation_based import neuron as spiking
 from torch import nn
 
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.float_class import float_class
 from qspinn.plan.neurons import fires_exactly
 from qspinn.plan.overrides import is_overridden
 from qspinn.plan.roles import STATE_ROLES
@@ -56,9 +57,10 @@ def submodule(module: nn.Module, layer: LayerInfo) -> nn.Module:
         raise ValueError(
             f"attach: the module has no layer {layer.path!r}; resolve the plan against this module"
         ) from None
-    if type(child).__name__ != layer.type_name:
+    name = float_class(child).__name__
+    if name != layer.type_name:
         raise ValueError(
-            f"attach: {layer.path} is a {type(child).__name__}, the plan was resolved against a "
+            f"attach: {layer.path} is a {name}, the plan was resolved against a "
             f"{layer.type_name}; resolve the plan against this module"
         )
     return child

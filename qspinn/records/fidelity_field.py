@@ -54,7 +54,9 @@ def _layer(name: str, value: object) -> None:
     layer = mapping(name, value)
     _path(f"{name}.layer", layer.get("layer"))
     for share in _SHARES:
-        number(f"{name}.{share}", layer.get(share), 0.0, 1.0)
+        value = layer.get(share)
+        if type(value) is not float or not 0.0 <= value <= 1.0:
+            number(f"{name}.{share}", value, 0.0, 1.0)
     step, neuron = layer.get("first_step"), layer.get("first_neuron")
     if (step is None) is not (neuron is None):
         raise fail(f"{name}.first_neuron", neuron, "an index exactly where first_step is a step")

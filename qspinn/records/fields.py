@@ -135,8 +135,9 @@ def _work(name: str, value: Any) -> dict[str, Any]:
 
 def _check_numbers(name: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in known:
-        if key in given:
-            number(f"{name}.{key}", given[key], 0.0)
+        value = given.get(key, 0.0)
+        if type(value) is not float or not 0.0 <= value < math.inf:
+            number(f"{name}.{key}", value, 0.0)
 
 
 _share = partial(number, low=0.0, high=1.0)

@@ -90,6 +90,8 @@ def _is_shown(value: str) -> bool:
 
 def mapping(field: str, value: object) -> Mapping[str, Any]:
     """`value` as a mapping whose keys are non-empty strings."""
+    if type(value) is dict and all(type(key) is str and key and key.isascii() for key in value):
+        return value  # as nearly all are: the names below take most of the time
     if not isinstance(value, Mapping):
         raise fail(field, value, "a mapping")
     for key in value:

@@ -21,6 +21,7 @@ from qspinn.quantizers import (
     is_attached,
     quantized_parameters,
 )
+from qspinn.quantizers.attach import reattach
 from tests.plan.declaring import LABELS, WEIGHT, Declaring, NeuronLike
 
 
@@ -244,3 +245,38 @@ class TestAccumulators:
         assert accumulator_word_lengths(plan, network) == {"c": 11}
         attach(network, plan)
         assert accumulator_word_lengths(plan, network) == {"a.current": 11, "c": 11}
+
+
+class NeuronLikeInFixedPoint(Declaring):
+    """A declared module between whose calls nothing is computed."""
+
+    def __init__(self) -> None:
+        super().__init__({**WEIGHT, "value": torch.rand(4, 3)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., :3]
+
+
+class TestNewFormats:
+    def test_beside_a_module_that_keeps_its_own(self) -> None:
+        """Other layers get new formats; what a declared module was told stays as it is."""
+        network = nn.Sequential(
+            NeuronLikeInFixedPoint(), nn.Linear(3, 2), neuron.IFNode(step_mode="m")
+        )
+        x = (torch.rand(4, 2, 4) > 0.5).float()
+        plan = QuantizationPlan.uniform(8)
+        first = calibrate(network, plan.resolve(network, x), x)
+        attach(network, first)
+        told = network[0].told
+        finer = QuantizationPlan.uniform(
+            8, rules=[{"layers": "1", "role": "weight", "format": "Q1.20"}]
+        )
+        float_network = detach(copy.deepcopy(network))
+        second = calibrate(float_network, finer.resolve(float_network, x), x)
+        reattach(network, second)
+        assert network[0].told is told
+        assert is_attached(network)
+        step = 2.0**-20
+        weight = quantized_parameters(network)["1.weight"].double()
+        assert torch.equal((weight / step).round() * step, weight)
+        assert not torch.equal((weight * 128).round() / 128, weight)
