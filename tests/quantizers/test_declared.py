@@ -277,6 +277,6 @@ class TestNewFormats:
         assert network[0].told is told
         assert is_attached(network)
         step = 2.0**-20
-        weight = quantized_parameters(network)["1.weight"].double()
+        weight = dict(quantized_parameters(network))["1.weight"].double()
         assert torch.equal((weight / step).round() * step, weight)
         assert not torch.equal((weight * 128).round() / 128, weight)
