@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning import LightningModule
@@ -18,6 +19,7 @@ from qspinn.callbacks.isolation import (
     silenced,
 )
 from qspinn.metrics import Drift, DriftMeter, Firing, record_firing
+from qspinn.metrics.drift import one_line
 from qspinn.plan import ResolvedPlan, reset_states
 from qspinn.plan.neurons import evaluation_mode
 
@@ -76,14 +78,17 @@ def measure_drift(
                 size = _compare(runner, (reference, quantized), part, stop - start, meter)
                 left -= stop - start
                 start = stop
-    return meter.compute()
+    found = meter.compute()
+    return replace(found, notes=(*found.notes, *runner.notes))
 
 
 def _compare(
     runner: _Runner, both: tuple[nn.Module, nn.Module], part: Any, samples: int, meter: DriftMeter
 ) -> int:
     """Runs both on a part of a batch, and returns how many samples may be run next."""
-    (expected, twin), (firing, scores) = (runner.run(module, part) for module in both)
+    with preserved_globals():  # a random input coding draws the same spikes for both
+        expected, twin = runner.run(both[0], part)
+    firing, scores = runner.run(both[1], part)
     outputs = class_scores(scores, samples), class_scores(twin, samples)
     meter.update(firing, expected, *outputs, samples=samples)
     values = sum(one.values for one in expected.values())
@@ -95,16 +100,21 @@ class _Runner:
 
     def __init__(self, ways: Sequence[Way]) -> None:
         self.ways = list(ways)
+        self.notes: list[str] = []
 
     def run(self, module: nn.Module, batch: Any) -> tuple[dict[str, Firing], Any]:
         """Which neurons fired, by layer, and what came out."""
         while True:
             try:
                 return self._run(module, batch)
-            except Exception:
+            except Exception as error:
                 if len(self.ways) == 1:
                     raise
                 del self.ways[0]
+                self.notes.append(
+                    "calling the module on a batch fails, so its own step was run "
+                    f"({type(error).__name__}: {one_line(str(error))})"
+                )
 
     def _run(self, module: nn.Module, batch: Any) -> tuple[dict[str, Firing], Any]:
         reset_states(module)

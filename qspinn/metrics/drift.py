@@ -19,6 +19,9 @@ RISE = 0.1
 BITS_MORE = 2
 """What a warning advises to add to a word length."""
 
+LONGEST = 200
+"""Characters of an error in a note."""
+
 DIGITS = 7
 """Decimal places of a measured number."""
 
@@ -242,7 +245,7 @@ class DriftMeter:
             except KeyError:
                 self._left_out[path] = "the quantised network shows no spikes of it"
             except (RuntimeError, ValueError) as error:
-                self._left_out[path] = str(error)
+                self._left_out[path] = one_line(str(error))
 
     def compute(self) -> Drift:
         """The drift so far.
@@ -285,6 +288,13 @@ class DriftMeter:
             reference.potentials,
             reference.threshold,
         )
+
+
+def one_line(text: str) -> str:
+    """A text of unknown origin, such as an error's, as a short line without control characters."""
+    line = " ".join(text.split())
+    shown = "".join(one if one.isprintable() else "?" for one in line)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
 
 
 def _check_share(name: str, value: float) -> None:

@@ -95,23 +95,26 @@ class FiringDrift(FiringFidelity):
             self.potentials = self.potentials + apart.numel()
 
     def compute(self) -> dict[str, Tensor]:
-        """All that is listed above, ``[]``: ``first`` int64, the rest float32."""
-        ranked = (counts.flatten().sort().values for counts in (self.spikes, self.expected))
-        distance = torch.sub(*ranked).abs().float().mean() / self.steps
+        """All that is listed above, ``[]``: ``first`` int64, the rest floating-point."""
+        # In float64, which not all devices have: a mean of shares must not leave [0, 1].
+        spikes, expected = self.spikes.cpu(), self.expected.cpu()
+        ranked = (counts.flatten().sort().values for counts in (spikes, expected))
+        distance = torch.sub(*ranked).abs().double().mean() / self.steps.cpu()
         never = self.first == _NEVER
         return {
             **super().compute(),
-            **self._of("", self.spikes),
-            **self._of("reference_", self.expected),
+            **self._of("", spikes),
+            **self._of("reference_", expected),
             "rate_distance": distance,
             "first": torch.where(never, -1, self.first),
             "membrane_distance": (self.squares / self.potentials).sqrt(),
         }
 
     def _of(self, prefix: str, counts: Tensor) -> dict[str, Tensor]:
+        steps = self.steps.cpu()
         percent = round(100 * SATURATED)  # in whole numbers, which do not miss the limit by an ulp
         return {
-            f"{prefix}rate": counts.sum() / (self.steps * counts.numel()),
-            f"{prefix}silent": (counts == 0).float().mean(),
-            f"{prefix}saturated": (100 * counts >= percent * self.steps).float().mean(),
+            f"{prefix}rate": counts.sum() / (steps * counts.numel()),
+            f"{prefix}silent": (counts == 0).double().mean(),
+            f"{prefix}saturated": (100 * counts >= percent * steps).double().mean(),
         }

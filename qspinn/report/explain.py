@@ -98,8 +98,11 @@ def _memories(record: RunRecord) -> Iterator[str]:
 
 
 def _energy(record: RunRecord) -> Iterator[str]:
-    if record.energy_nj is not None:
-        yield f"energy per sample, estimated from its operations: {record.energy_nj:,.4g} nJ"
+    if record.work is None:
+        return
+    fallback = f"energy per sample, estimated: {record.energy_nj:,.4g} nJ"
+    for line in record.work.get("lines", [fallback]):
+        yield from _wrapped(line, "")
 
 
 def _behaviour(record: RunRecord) -> Iterator[str]:
@@ -126,9 +129,9 @@ def _behaviour(record: RunRecord) -> Iterator[str]:
 
 
 def _in_short(found: Mapping[str, Any]) -> str:
-    samples = f"{found['samples']:,} samples" if "samples" in found else "samples"
-    agreement, first = found["agreement"], found.get("first_layer")
-    share = "an unknown share" if agreement is None else f"{100 * agreement:.1f}%"
+    agreement, count, first = found["agreement"], found.get("samples"), found.get("first_layer")
+    share = "an unknown share" if agreement is None else measured(agreement, count)
+    samples = "the samples" if count is None else f"{count:,} samples"
     said = f"{share} of {samples} get the class that they get in 32-bit"
     if first is not None:
         return f"{said}; the first layer whose spikes differ is {first or 'the network itself'}"

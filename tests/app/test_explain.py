@@ -39,7 +39,7 @@ def test_a_folder_or_its_record_is_explained(explain, outputs):
         code, out, err = explain(f"run={path}")
         assert (code, err) == (0, "")
         assert out.startswith("net_a on mnist_subset")
-        assert "50.0% of samples" in out
+        assert "50.00% of the samples" in out
         assert "\x1b" not in out
         assert max(map(len, out.splitlines())) <= 80
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import encoding, functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -311,6 +311,7 @@ def test_batches_that_only_its_own_step_understands_give_spikes_alone(tmp_path: 
     found = callback.fidelity
     assert (found.samples, found.agreement) == (6, None)
     assert "no class scores" in found.notes[0]
+    assert "its own step was run (TypeError: a batch that begins with a dict)" in found.notes[1]
     reference, _ = spikes_of(module, validation_images())
     spikes, _ = spikes_of(callback.quantized_module, validation_images())
     for one in found.layers:
@@ -406,6 +407,21 @@ def test_equal_networks_do_not_drift() -> None:
     assert (found.agreement, found.first_layer, found.warnings) == (1.0, None, ())
     assert all(isinstance(one, LayerDrift) and one.agreement == 1 for one in found.layers)
     assert all(one.rate > 0 for one in found.layers)
+
+
+def test_a_random_input_coding_gives_both_the_same_spikes() -> None:
+    network, _ = small_pair()
+
+    def coded(module: nn.Module, batch: Any) -> Tensor:
+        return module.stack(encoding.PoissonEncoder()(batch[0].expand(STEPS, *batch[0].shape) / 4))
+
+    found = measure_drift(network, copy.deepcopy(network), [(validation_images(),)], coded, 6)
+
+    assert found.first_layer is None
+    assert all(one.rate > 0 for one in found.layers)
+    before = capture_random_states()
+    measure_drift(network, copy.deepcopy(network), [(validation_images(),)], coded, 6)
+    assert_same(capture_random_states(), before)
 
 
 def test_copies_step_without_the_compiler_that_the_original_keeps() -> None:

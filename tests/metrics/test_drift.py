@@ -10,6 +10,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 from qspinn.metrics import Drift, DriftMeter, Firing, FiringDrift, LayerDrift, record_firing
+from qspinn.metrics.drift import one_line
 from tests.reference.drift import drift, earth_movers
 
 
@@ -218,6 +219,11 @@ def test_the_dictionary_is_of_plain_types() -> None:
     assert written["layers"][0]["rate"] == found.layers[0].rate
     assert found.metrics()["a/silent"] == found.layers[0].silent
     assert "a/role" not in found.metrics()
+
+
+def test_errors_become_lines_that_a_record_takes() -> None:
+    assert one_line("a\n  b\x1b[2J") == "a b?[2J"
+    assert one_line("x" * 1000) == "x" * 200 + "..."
 
 
 def test_what_cannot_be_is_refused() -> None:

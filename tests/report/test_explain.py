@@ -95,12 +95,21 @@ def test_what_was_quantised_and_what_it_costs(record):
     assert cells(record, "total") == ["total", "3,520", "1,100", "3.2x"]
     assert cells(record, "to classify") == ["to classify", "800", "300"]
     assert cells(record, "to learn") == ["to learn", "300", "1,200"]
-    assert "estimated from its operations: 1,234 nJ" in shown
+    assert "energy per sample, estimated: 1,234 nJ" in shown
+
+
+def test_the_lines_of_the_work_are_those_of_the_record(make_record):
+    lines = [
+        f"{word} synaptic operations and much else of which there is no end" * 3 for word in "ab"
+    ]
+    shown = joined(make_record(work={"energy_nj": 3.5, "lines": lines}))
+    assert all(line in shown for line in lines)
+    assert "3.5 nJ" not in shown
 
 
 def test_how_it_behaves(record):
     shown = joined(record)
-    assert "98.4% of 64 samples get the class that they get in 32-bit" in shown
+    assert "98.44% [91.7, 99.7] of 64 samples get the class that they get in 32-bit" in shown
     assert "the first layer whose spikes differ is network.blocks.0.neuron" in shown
     assert f"warning: {WARNING}" in shown
     (row,) = [line.split() for line in text(record).splitlines() if "blocks.0.neuron  " in line]
@@ -128,7 +137,7 @@ def test_a_32_bit_network_has_one_column(make_record):
 @pytest.mark.parametrize(
     ("fidelity", "says"),
     [
-        ({"agreement": None, "notes": ["no class scores"]}, "an unknown share of samples"),
+        ({"agreement": None, "notes": ["no class scores"]}, "an unknown share of the samples"),
         ({"agreement": None, "notes": ["no class scores"]}, "note: no class scores"),
         ({"agreement": 1.0, "samples": 8, "layers": [LAYER]}, "no layer's spikes differ"),
         ({"agreement": 1.0, "first_layer": ""}, "differ is the network itself"),
