@@ -40,6 +40,7 @@ CASES = {
 ARMS = {
     "full": ("exploration.gate.enabled=false",),
     "gate": ("exploration.gate.enabled=true",),
+    "chance1": ("exploration.gate.enabled=true", "exploration.gate.chance=1"),
     "bold": ("exploration.gate.enabled=true", "exploration.gate.chance=0"),
 }
 GRID = [
