@@ -20,7 +20,7 @@ from qspinn.callbacks.trainer_data import (
     with_validation_data,
 )
 from qspinn.metrics import Drift
-from qspinn.plan import reset_states
+from qspinn.plan import needs_forward_pass, reset_states
 from qspinn.quantizers.class_swap import substituted
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ def looks_worth_it(
 ) -> bool:
     """Whether ``after_stage`` wants to know more than a few samples of a copy show.
 
-    It is asked about samples that are drawn at random from more, or not at all.
+    It is asked about samples that are drawn at random from more, or not at all. A module that
+    learns by itself is not validated on some first.
 
     Args:
         trainer: The trainer of the module that ``quantized`` is a copy of.
@@ -108,7 +109,8 @@ def looks_worth_it(
     if drift is not None and is_random and not after_stage("drift", drift.metrics()):
         return False
     few = None if samples is None else drawn(trainer, validation, samples)
-    if few is None:
+    # What learns by itself fits its readout before it is validated, which takes the longest.
+    if few is None or not needs_forward_pass(quantized):
         return True
     return after_stage("samples", evaluated(trainer, independent_copy(quantized), few, VALIDATE))
 
