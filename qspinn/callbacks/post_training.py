@@ -233,11 +233,12 @@ class PostTrainingQuantization(QuantizesEvaluations):
             attach_quietly(quantized, resolved, self.compile_steps)
             quantized.eval()
             self.quantized_module, self.resolved_plan = quantized, resolved
-        of = (trainer, pl_module, quantized, resolved, self.fidelity_samples, self.forward)
-        self.fidelity = fidelity_of("PostTrainingQuantization", *of)
-        with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
+            of = (trainer, pl_module, quantized, resolved, self.fidelity_samples, self.forward)
+            self.fidelity = fidelity_of("PostTrainingQuantization", *of)
             looks = (self.after_stage, self.fidelity, self.fidelity_samples, self.samples)
-            is_worth_it = looks_worth_it(trainer, quantized, validation, *looks)
+            # What is looked at first draws nothing from what the evaluation draws.
+            with preserved_globals(), preserved_generators(train, validation):
+                is_worth_it = looks_worth_it(trainer, quantized, validation, *looks)
             stages = self.stages if is_worth_it else ()
             metrics = evaluated(trainer, quantized, validation, stages, self.after_stage)
         self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
