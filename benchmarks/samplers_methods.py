@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from qspinn.app.searching import Searched, bayesian, greedy, nsga2  # noqa: E402
+from qspinn.app.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
 from qspinn.selection import Significance, SweepPoint, proposing  # noqa: E402
 from qspinn.selection.proposing import Measured  # noqa: E402
 
@@ -35,8 +35,8 @@ def swept_of(problem):
 
 
 def guided(problem, strategy, budget, seed):
-    """As ``exploration.strategy``: the significance sweep counts among the evaluations."""
-    found, alone = swept_of(problem)
+    """As ``exploration.strategy``: a significance sweep counts among the evaluations."""
+    found, alone = ([], []) if strategy == "gp" else swept_of(problem)
     searched = Searched(
         lambda mixtures: [problem.evaluate(mixture) for mixture in mixtures],
         budget - len(alone),
@@ -44,6 +44,8 @@ def guided(problem, strategy, budget, seed):
     )
     if strategy == "bayesian":
         bayesian(searched, found, problem.levels, alone, problem.baseline)
+    elif strategy == "gp":
+        gp(searched, problem.names, problem.levels, seed)
     elif strategy == "greedy":
         greedy(searched, found, problem.levels)
     else:
@@ -202,6 +204,7 @@ def _sampler(name, seed, starts):
 METHODS = {
     "`bayesian`": (guided, "bayesian"),
     "`bayesian`, plain kernel": (with_plain_kernel, "bayesian"),
+    "`gp`": (guided, "gp"),
     "`greedy`": (guided, "greedy"),
     "`nsga2`": (guided, "nsga2"),
     "GPSampler, told of the significance": (sampled_with_significance, "GP"),
@@ -217,8 +220,11 @@ METHODS = {
 
 
 def depends_on_budget(method):
-    """Whether a search with a larger budget begins otherwise."""
-    return METHODS[method][0] in (guided, with_plain_kernel)
+    """Whether a search has to be run for each budget.
+
+    `gp` hands out more together while more is left, and nothing else: it is run with the largest.
+    """
+    return METHODS[method][0] in (guided, with_plain_kernel) and METHODS[method][1] != "gp"
 
 
 def search(problem, method, budget, seed):

@@ -13,7 +13,8 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.exploring import Candidate, check_workers, explore, report
 from qspinn.app.gate_settings import gate_settings
 from qspinn.app.groups import Group, alone, find_groups, jointly
-from qspinn.app.searching import Mixture, Searched, bayesian, greedy, nsga2
+from qspinn.app.searching import Mixture, Searched, bayesian, gp, greedy, nsga2
+from qspinn.plan.roles import UNSTORED_ROLES
 from qspinn.records import MEASURED_ON, RunRecord, write_json
 from qspinn.selection import LinearReward, Significance, pareto_front, significance
 from qspinn.selection.naming import in_words
@@ -21,7 +22,7 @@ from qspinn.selection.proposing import Measured
 
 __all__ = ["STRATEGIES", "explore_by_strategy"]
 
-STRATEGIES = ("significance", "greedy", "nsga2", "bayesian")
+STRATEGIES = ("significance", "greedy", "nsga2", "bayesian", "gp")
 LONGEST = 24
 
 
@@ -44,9 +45,12 @@ def explore_by_strategy(config: DictConfig, output: Path) -> float:
             "reward or accuracy among them; write objective=reward or objective=accuracy"
         )
     explorer = Explorer(config, output)
-    found = explorer.significance()
-    if config.exploration.strategy != "significance":
-        explorer.search(found)
+    if config.exploration.strategy == "gp":
+        explorer.search_without_significance()
+    else:
+        found = explorer.significance()
+        if config.exploration.strategy != "significance":
+            explorer.search(found)
     if explorer.failed:
         raise RuntimeError(f"{explorer.failed} candidates failed: see failure.json in {output}/*/*")
     worth = LinearReward() if config.objective == "reward" else lambda record: record.accuracy
@@ -149,20 +153,34 @@ class Explorer:
                 f"{len(self.word_lengths)} word lengths, each alone, take {spent} of them; write "
                 "more, or fewer word lengths"
             )
-        levels = range(min(self.word_lengths), max(self.word_lengths) + 1)
+        searched = self._searched(named, settings.evaluations - spent)
+        self._spend(searched, _renamed(groups))
+        self._write(searched, spent)
+
+    def search_without_significance(self) -> None:
+        """Search mixtures with all evaluations, and write ``search.json``."""
+        evaluations = self.config.exploration.evaluations
+        if evaluations < 1:
+            raise ConfigurationError(f"exploration.evaluations={evaluations}: write 1 or more")
+        stored = [group for group in self.groups if group.role not in UNSTORED_ROLES]
+        searched = self._searched(stored, evaluations)
+        gp(searched, [group.name for group in stored], self._levels(), self.config.seed)
+        self._write(searched, 0)
+
+    def _levels(self) -> Sequence[int]:
+        return range(min(self.word_lengths), max(self.word_lengths) + 1)
+
+    def _searched(self, groups: Sequence[Group], evaluations: int) -> Searched:
         folder = self.output / "mixed"
 
         def evaluate(mixtures: Sequence[Mixture]) -> list[RunRecord | None]:
-            return self.evaluate([jointly(self.config, folder, named, m) for m in mixtures])
+            return self.evaluate([jointly(self.config, folder, groups, m) for m in mixtures])
 
-        searched = Searched(evaluate, settings.evaluations - spent, {})
-        self._spend(searched, _renamed(groups), levels)
-        self._write(searched, spent)
+        return Searched(evaluate, evaluations, {})
 
-    def _spend(
-        self, searched: Searched, found: Sequence[Significance], levels: Sequence[int]
-    ) -> None:
+    def _spend(self, searched: Searched, found: Sequence[Significance]) -> None:
         """Search as the strategy says."""
+        levels = self._levels()
         known = {one.name for one in found}
         strategy = self.config.exploration.strategy
         if strategy == "bayesian":

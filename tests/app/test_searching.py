@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.searching import Searched, bayesian, greedy, nsga2
-from qspinn.selection import SweepPoint, dominates
+from qspinn.app.searching import Searched, bayesian, gp, greedy, nsga2
+from qspinn.selection import SweepPoint, dominates, hypervolume
 from qspinn.selection.proposing import Measured
 from qspinn.selection.significance import Significance
 
@@ -69,6 +69,10 @@ def optuna():
 
 def points_of(searched):
     return {(record.footprint_bits, record.accuracy) for record in searched.found.values()}
+
+
+def volume_of(points):
+    return hypervolume(points, (32 * sum(VALUES.values()), 0.0))
 
 
 def test_the_budget_is_kept_and_nothing_is_evaluated_twice(evaluated, optuna):
@@ -152,6 +156,47 @@ def test_mixtures_that_failed_are_not_tried_again():
     assert set(searched.found.values()) == {None}
 
 
+def test_a_search_without_significance_keeps_the_budget_and_repeats_nothing(evaluated, optuna):
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 25, {})
+    gp(searched, NAMES, LEVELS, seed=3)
+    assert len(asked) == len(searched.found) == 25
+    assert searched.left == 0
+    again = Searched(evaluate, 25, {})
+    gp(again, NAMES, LEVELS, seed=3)
+    assert list(again.found) == list(searched.found)
+
+
+def test_a_search_without_significance_finds_almost_the_best_front(evaluated, optuna):
+    """A tenth of all mixtures, against the hypervolume of all."""
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 34, {})
+    gp(searched, NAMES, LEVELS, seed=2)
+    every = [dict(zip(NAMES, each, strict=True)) for each in itertools.product(LEVELS, repeat=3)]
+    assert len(asked) * 10 <= len(every)
+    best = volume_of((record.footprint_bits, record.accuracy) for record in evaluate(every))
+    assert volume_of(points_of(searched)) >= 0.99 * best
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_significance_as_well_a_search_ends_with_the_last(evaluated, optuna, seed):
+    """Where all that is left is proposed by nobody, it is drawn."""
+    evaluate, asked = evaluated
+    searched = Searched(evaluate, 100, {})
+    gp(searched, NAMES[:2], range(2, 6), seed)
+    assert len(asked) == 16
+    assert searched.left == 84
+
+
+def test_without_significance_as_well_nothing_that_failed_is_tried_again(optuna):
+    asked = []
+    searched = Searched(lambda mixtures: [asked.append(m) for m in mixtures], 20, {})
+    gp(searched, NAMES, LEVELS, seed=0)
+    assert len(asked) == 20
+    assert len({tuple(sorted(mixture.items())) for mixture in asked}) == 20
+    assert set(searched.found.values()) == {None}
+
+
 def test_mixtures_that_fail_are_left_out(make_record, optuna):
     searched = Searched(lambda mixtures: [None for _ in mixtures], 10, {})
     nsga2(searched, NAMES, LEVELS, seed=0)
@@ -159,8 +204,9 @@ def test_mixtures_that_fail_are_left_out(make_record, optuna):
     assert set(searched.found.values()) == {None}
 
 
-def test_without_optuna_it_says_what_to_install(evaluated, monkeypatch):
+@pytest.mark.parametrize("strategy", [gp, nsga2])
+def test_without_optuna_it_says_what_to_install(evaluated, monkeypatch, strategy):
     evaluate, _ = evaluated
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigurationError, match=r"nsga2 needs Optuna: pip install"):
-        nsga2(Searched(evaluate, 5, {}), NAMES, LEVELS, seed=0)
+    with pytest.raises(ConfigurationError, match=rf"{strategy.__name__} needs Optuna: pip install"):
+        strategy(Searched(evaluate, 5, {}), NAMES, LEVELS, seed=0)

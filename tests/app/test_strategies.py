@@ -43,26 +43,27 @@ def test_significance_leaves_a_table_a_picture_and_records(composed, tmp_path, c
     assert "alone" in str(next(iter(find_records(tmp_path / "out"))))
 
 
-@pytest.mark.parametrize("strategy", ["bayesian", "nsga2"])
-def test_a_search_leaves_its_front(composed, tmp_path, strategy):
-    if strategy == "nsga2":
+@pytest.mark.parametrize(("strategy", "swept"), [("bayesian", 12), ("gp", 0), ("nsga2", 12)])
+def test_a_search_leaves_its_front(composed, tmp_path, strategy, swept):
+    if strategy != "bayesian":
         pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
     config = composed(
         *CHEAP,
         "experiment=search",
         f"exploration.strategy={strategy}",
         "exploration.word_lengths=[3,5]",
-        "exploration.evaluations=18",
+        f"exploration.evaluations={swept + 6}",
         f"baselines.dir={tmp_path / 'store'}",
     )
     explore_by_strategy(config, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "search.json").read_text())
-    assert found["evaluations_before"] == 12
+    assert found["evaluations_before"] == swept
     assert len(found["evaluated"]) == 6
     alone = [row["word_lengths"] for row in found["alone"]]
-    assert len(alone) == 12
-    assert {"weight": 3} in alone
-    assert {"weight": 5} in alone
+    assert len(alone) == swept
+    assert not swept or {"weight": 3} in alone
+    assert not swept or {"weight": 5} in alone
+    assert (tmp_path / "out" / "significance.json").exists() == bool(swept)
     known = [*found["alone"], *found["evaluated"]]
     points = [(row["footprint_bits"], row["accuracy"]) for row in known]
     for row in known:  # the front is of all that was evaluated
@@ -75,14 +76,14 @@ def test_a_search_leaves_its_front(composed, tmp_path, strategy):
         assert row["word_lengths"].keys() == {"weight", "bias", "membrane", "threshold", "decay"}
 
 
-@pytest.mark.parametrize("strategy", ["significance", "bayesian", "greedy", "nsga2"])
+@pytest.mark.parametrize("strategy", ["significance", "bayesian", "gp", "greedy", "nsga2"])
 def test_what_is_found_does_not_depend_on_test_figures(
     composed, make_record, tmp_path, monkeypatch, strategy
 ):
     """Made-up candidates: validation accuracies by their sizes, test accuracies by chance."""
     import qspinn.app.strategies as strategies
 
-    if strategy == "nsga2":
+    if strategy in ("gp", "nsga2"):
         pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
 
     def evaluated_by(chance):
@@ -122,7 +123,7 @@ def test_what_is_found_does_not_depend_on_test_figures(
         returned = explore_by_strategy(config, out)
         found.append([returned, *(file.read_text() for file in sorted(out.glob("*.json")))])
     assert found[0] == found[1]
-    assert len(found[0]) == (2 if strategy == "significance" else 3)
+    assert len(found[0]) == (2 if strategy in ("significance", "gp") else 3)
 
 
 def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatch):
@@ -175,6 +176,7 @@ def test_layers_have_precisions_of_their_own(composed, tmp_path):
         (["exploration.word_lengths=8"], "word_lengths=8: write a list"),
         (["exploration.word_lengths=[0,8]"], "word_lengths=.*from 1 to 24"),
         (["exploration.workers=0"], "workers=0: write a number of processes"),
+        (["exploration.strategy=gp", "exploration.evaluations=0"], "=0: write 1 or more"),
         (["quantization.scheme=none"], "no precision to explore"),
         (["exploration.by=luck"], "by='luck': write validation or test"),
         (["trainer.limit_val_batches=0"], "nothing is held out of the training data; write"),
