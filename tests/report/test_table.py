@@ -52,6 +52,27 @@ def test_a_selection_reads_back_as_the_same_selection(runs, tmp_path):
     assert write_table(again, tmp_path / "again.csv").read_bytes() == path.read_bytes()
 
 
+def test_what_a_device_holds_reads_back(make_record, tmp_path):
+    target = Target.of({"flash": "700bit", "ram": "200bit", "energy": "2nJ"})
+    measured = {
+        "flash_bits": 650,
+        "ram_bits": 150,
+        "learning_ram_bits": 780,
+        "fidelity": {"agreement": 0.9},
+        "work": {"energy_nj": 1.5},
+    }
+    runs = [Run("a", make_record(**measured)), Run("b", make_record(setting_key="1" * 64))]
+    path = write_table(select(runs, target), tmp_path / "selection.csv")
+    found = {run.path: run.record for run in read_table(path)}
+    for name, value in measured.items():
+        assert getattr(found["a"], name) == value
+        assert getattr(found["b"], name) is None
+    again = select([Run(path, record) for path, record in found.items()], target)
+    assert again.winner.group.path == "a"
+    with open(path, newline="", encoding="utf-8") as file:
+        assert [row["number"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
 def test_the_columns_say_what_became_of_each_run(runs, tmp_path):
     path = write_table(select(runs, Target(max_drop=0.02)), tmp_path / "selection.csv")
     with open(path, newline="", encoding="utf-8") as file:
