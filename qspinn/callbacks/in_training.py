@@ -192,26 +192,22 @@ class InTrainingQuantization(Quantization):
             log.warning(
                 "InTrainingQuantization: start_epoch=%d was never reached (%d epochs were "
                 "trained), so nothing is quantised",
-                self.start_epoch,
-                trainer.current_epoch,
+                *(self.start_epoch, trainer.current_epoch),
             )
         elif is_attached(pl_module):
-            arguments = (self.resolved_plan, self.forward, self.energy)
-            self.work = measured_work(trainer, pl_module, *arguments)
+            of, plan = (trainer, pl_module), self.resolved_plan
+            self.work = measured_work(*of, plan, self.forward, self.energy)
             log_work(trainer, self.work)
-            of = (trainer, pl_module, pl_module, self.resolved_plan, self.fidelity_samples)
-            self.fidelity = fidelity_of("InTrainingQuantization", *of, self.forward)
+            name, samples = "InTrainingQuantization", self.fidelity_samples
+            self.fidelity = fidelity_of(name, *of, pl_module, plan, samples, self.forward)
             log_fidelity(trainer, self.fidelity, "itq/fidelity/")
         reset_states(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """The plan and the formats in use, as plain types."""
-        resolved = self.resolved_plan
-        return {
-            "plan": self.plan.to_dict(),
-            "resolved_plan": None if resolved is None else resolved.to_dict(),
-            "following": self._following.state_dict(),
-        }
+        plan = None if self.resolved_plan is None else self.resolved_plan.to_dict()
+        following = self._following.state_dict()
+        return {"plan": self.plan.to_dict(), "resolved_plan": plan, "following": following}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the formats of a checkpoint; they are attached before the next use.
