@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -144,15 +145,15 @@ def fixed_numbers(
         fire_shift=compared - bits["v"],
         theta_shift=compared - bits["theta"],
         threshold=code["threshold"] << (compared - bits["threshold"]),
-        theta_plus=round(settings.theta_plus * 2.0 ** (bits["theta"] + THETA_BITS)),
-        theta_keep=round(math.exp(-time_steps / settings.theta_tau) * (1 << THETA_BITS)),
+        theta_plus=_nearest(settings.theta_plus, bits["theta"] + THETA_BITS),
+        theta_keep=_nearest(math.exp(-time_steps / settings.theta_tau), THETA_BITS),
         spare=spare,
         fine=fine,
         weight_max=_codes(stdp.weight_max, weight_bits, down=True),
         weight_sum=_codes(stdp.weight_sum or 0.0, weight_bits + fine + GAIN_BITS),
         rate_pre=_codes(stdp.rate_pre, weight_bits - bits["trace_post"] + spare),
         rate_post=_codes(stdp.rate_post, weight_bits - bits["trace_pre"] + spare),
-        trace_target=round(stdp.trace_target * 2.0 ** bits["trace_pre"]),
+        trace_target=_nearest(stdp.trace_target, bits["trace_pre"]),
         keep_pre=(1 << bits["leak_pre"]) - code["leak_pre"],
         keep_post=(1 << bits["leak_post"]) - code["leak_post"],
         leak_bits_pre=bits["leak_pre"],
@@ -301,6 +302,11 @@ def _code(quantizer: Quantizer, value: float) -> int:
 
 def _reset_code(quantizer: Quantizer, value: float) -> int:
     return _code(Quantized(quantizer.path, quantizer.format), value)
+
+
+def _nearest(value: float, bits: int) -> int:
+    """The nearest code; halves go up, and not to even as Python's `round` takes them."""
+    return math.floor(Fraction(value) * Fraction(2) ** bits + Fraction(1, 2))
 
 
 def _codes(value: float, bits: np.ndarray, down: bool = False) -> np.ndarray:

@@ -112,6 +112,15 @@ def test_constants_at_their_ends(changes: Any, rounding: str | None) -> None:
     agree(network, None if rounding is None else quantizers(network, 10, rounding))
 
 
+@pytest.mark.parametrize("changes", [
+    {"trace_target": 2.0**-14}, {"trace_target": 5 * 2.0**-14}, {"theta_plus": 2.0**-40},
+])  # fmt: skip
+def test_constants_that_lie_between_two_codes(changes: Any) -> None:
+    """Halves go up, also where the code above is odd."""
+    network = lively(**changes)
+    agree(network, quantizers(network, 8, "nearest", trace_pre=13, theta=15))
+
+
 def test_weights_of_few_bits_beside_numbers_of_24() -> None:
     network = lively()
     assert agree(network, quantizers(network, 24, "stochastic", weight=3))[1] > 20
