@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 
 from qspinn.callbacks.drift import measure_drift, roles_to_widen, ways_to_run
-from qspinn.callbacks.isolation import Forward, copy_for, preserved_globals, quiet_lightning
+from qspinn.callbacks.isolation import Forward, copy_for, quiet_lightning, seeded_globals
 from qspinn.callbacks.trainer_data import (
     converted_batches,
     drawn,
@@ -72,7 +72,7 @@ def fidelity_of(
         return None
     try:
         loaders = _loaders(trainer)
-        with preserved_globals(), quiet_lightning(), preserved_generators(*loaders):
+        with seeded_globals(), quiet_lightning(), preserved_generators(*loaders):
             found = _measured(trainer, module, quantized, plan, samples, forward)
     except Exception as error:
         log.warning(

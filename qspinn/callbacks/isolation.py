@@ -6,11 +6,13 @@ import copy
 import inspect
 import logging
 import os
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from torch.utils._python_dispatch import _disable_current_modes
@@ -52,6 +54,19 @@ def preserved_globals() -> Iterator[None]:
         restore_random_states(random_states)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+@contextmanager
+def seeded_globals(seed: int = 0) -> Iterator[None]:
+    """The same, and what is drawn inside does not depend on what was drawn before.
+
+    So a training that was broken off after its last epoch measures what an unbroken one does.
+    """
+    with preserved_globals():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 (the global state is what strangers draw from)
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from qspinn.callbacks.isolation import (
     Forward,
     copy_for,
     forward_once,
-    preserved_globals,
     quiet_lightning,
+    seeded_globals,
 )
 from qspinn.callbacks.trainer_data import (
     converted_batches,
@@ -103,7 +103,7 @@ def measured_work(
         others: Batches to take where the trainer's data can be iterated only once.
     """
     train, validation = training_loader(trainer), validation_loader(trainer)
-    with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
+    with seeded_globals(), quiet_lightning(), preserved_generators(train, validation):
         try:
             copied = copy_for(trainer, module)
             if plan is not None:

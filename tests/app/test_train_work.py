@@ -12,7 +12,7 @@ from qspinn.app.identity import identity
 from qspinn.app.train import train
 from qspinn.app.wandb_summary import summary_of
 from qspinn.plan import EnergyModel
-from qspinn.records import baseline_key, read_record
+from qspinn.records import baseline_key, comparable, read_record
 from qspinn.selection import EnergyReward
 from tests.app.test_train import NEURONS
 
@@ -111,3 +111,19 @@ def test_no_energy_is_the_configuration_that_there_was_before(composed):
         quantization.energy_from_config(to_plain(composed("energy=horowitz"))["energy"]),
         EnergyModel,
     )
+
+
+def test_a_run_broken_off_after_its_last_epoch_measures_the_same(composed, tmp_path):
+    """What was drawn in the training before has no part in it."""
+    config = composed(
+        "quantization.scheme=itq",
+        "quantization.rounding=stochastic",
+        "quantization.word_length=4",
+        "trainer.max_epochs=1",
+        "baselines.dir=null",
+    )
+    first = train(config, tmp_path)
+    (tmp_path / "record.json").unlink()
+    assert comparable(train(config, tmp_path)) == comparable(first)
+    assert first.work is not None
+    assert first.fidelity is not None
