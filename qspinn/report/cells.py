@@ -14,6 +14,7 @@ from rich.text import Text
 
 from qspinn.records import RECORD_NAME, RunRecord, shortened
 from qspinn.selection import wilson_interval
+from qspinn.selection.naming import sorted_roles
 
 __all__ = [
     "accuracy_cell",
@@ -35,7 +36,6 @@ __all__ = [
     "words",
 ]
 
-_ROLES = ("weight", "bias", "membrane", "threshold", "theta", "trace", "decay")
 _ANY_WIDTH = 100_000
 LONGEST_DRAWN = 80
 LONGEST_LINE = 10_000
@@ -108,12 +108,6 @@ def shown_path(path: str) -> str:
     """The folder of a run: every record file has the same name."""
     folder, file = os.path.split(path)
     return folder if folder and file == RECORD_NAME else path
-
-
-def sorted_roles(roles: Iterable[str]) -> list[str]:
-    """Roles in the order of the vocabulary, unknown ones at the end by name."""
-    order = {role: index for index, role in enumerate(_ROLES)}
-    return sorted(roles, key=lambda role: (order.get(role, len(order)), role))
 
 
 def picture_text(text: str) -> str:

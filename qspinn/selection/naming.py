@@ -11,7 +11,7 @@ from qspinn.records import RunRecord
 from qspinn.selection.groups import Group
 from qspinn.selection.runs import Run
 
-__all__ = ["CandidateNames", "in_words", "title_of"]
+__all__ = ["CandidateNames", "in_words", "sorted_roles", "title_of"]
 
 MOST_COMPARED = 5000
 """Candidates whose whole configurations are compared where their names are the same."""
@@ -54,12 +54,11 @@ class CandidateNames:
         """
         varying = _Varying.among(groups)
         names = {group.path: varying.name(group) for group in groups}
-        if len(groups) <= MOST_COMPARED:
-            names |= _told_apart(groups, names)
-        titles = {
-            group.path: names[group.path].replace(varying.name(group), varying.title(group), 1)
-            for group in groups
-        }
+        titles = {group.path: varying.title(group) for group in groups}
+        added = _told_apart(groups, names) if len(groups) <= MOST_COMPARED else {}
+        for path, more in added.items():
+            names[path] = ", ".join(filter(None, [names[path], more]))
+            titles[path] = f"{titles[path]}, {more}"
         numbers = {group.path: number for number, group in enumerate(groups, 1)}
         return cls(names, titles, numbers, varying.common)
 
@@ -102,12 +101,12 @@ class _Varying:
             for role, given in record.word_lengths.items():
                 found[role].add(tuple(given))
                 holders[role] += 1
-        roles = _sorted(
+        roles = sorted_roles(
             role
             for role, lengths in found.items()
             if len(lengths) > 1 or holders[role] < len(quantized)
         )
-        constant = {role: next(iter(found[role])) for role in _sorted(found) if role not in roles}
+        constant = {r: next(iter(found[r])) for r in sorted_roles(found) if r not in roles}
         parts = [_SCHEMES[next(iter(schemes))]] if len(schemes) == 1 else []
         parts += _lengths_in_words(constant, together=not roles)
         parts += [next(iter(roundings)) or ""] if len(roundings) == 1 else []
@@ -115,7 +114,7 @@ class _Varying:
             data=len(about) > 1,
             scheme=len(schemes) > 1 or len(quantized) < len(groups),
             rounding=len(roundings) > 1,
-            roles=roles,
+            roles=tuple(roles),
             constant_lengths=constant,
             always={role: frozenset.intersection(*map(frozenset, found[role])) for role in roles},
             common=", ".join(filter(None, parts)),
@@ -165,9 +164,10 @@ def in_words(word_lengths: Mapping[str, int]) -> str:
     return ", ".join(_lengths_in_words({name: (n,) for name, n in word_lengths.items()}, False))
 
 
-def _sorted(roles: Iterable[str]) -> tuple[str, ...]:
+def sorted_roles(roles: Iterable[str]) -> list[str]:
+    """Roles in the order of the vocabulary, unknown ones at the end by name."""
     order = {role: index for index, role in enumerate(_ORDER)}
-    return tuple(sorted(roles, key=lambda role: (order.get(role, len(order)), role)))
+    return sorted(roles, key=lambda role: (order.get(role, len(order)), role))
 
 
 def _lengths_in_words(lengths: Mapping[str, Lengths], together: bool) -> list[str]:
@@ -192,12 +192,12 @@ def _lengths_in_words(lengths: Mapping[str, Lengths], together: bool) -> list[st
 
 
 def _told_apart(groups: Sequence[Group], names: Mapping[str, str]) -> dict[str, str]:
-    """Longer names for those that have the same: with keys of the configuration that differ."""
+    """What to add to names that are the same: keys of the configuration that differ."""
     same: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         same[names[group.path]].append(group)
-    longer = {}
-    for name, members in same.items():
+    added = {}
+    for members in same.values():
         if len(members) == 1:
             continue
         settings = [dict(_leaves(member.record.config)) for member in members]
@@ -206,8 +206,9 @@ def _told_apart(groups: Sequence[Group], names: Mapping[str, str]) -> dict[str, 
         shown = _short([key for key in differing if not _is_named(key)][:MOST_KEYS])
         for member, one in zip(members, settings, strict=True):
             more = [f"{short} {_shown(one.get(key))}" for key, short in shown.items()]
-            longer[member.path] = ", ".join(filter(None, [name, *more]))
-    return longer
+            if more:
+                added[member.path] = ", ".join(more)
+    return added
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

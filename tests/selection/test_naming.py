@@ -108,6 +108,12 @@ def test_a_run_and_a_mixture_by_themselves(make_record):
     )
 
 
+def test_settings_that_differ_stand_behind_what_all_have_in_common(quantised):
+    names = named(*(quantised(weight=4, config={"seed": 0, "rate": r}) for r in (0.1, 0.2)))
+    assert list(names.names.values()) == ["rate 0.1", "rate 0.2"]
+    assert names.titles["run0"] == "PTQ, 4 bits, nearest, rate 0.1"
+
+
 def test_data_and_network_where_they_differ(make_record):
     names = named(
         make_record(word_lengths={"weight": 4}), make_record(word_lengths={"weight": 4}, data="b")
