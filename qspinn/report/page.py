@@ -90,7 +90,6 @@ def _about(selection: Selection) -> dict[str, Any]:
         "mu": selection.mu,
         "turns": turns,
         "reward": selection.reward,
-        "reason": selection.reason,
         "headline": said.headline,
         "details": list(said.details),
         "common": selection.names.common if len(selection.compared) > 1 else "",

@@ -11,7 +11,7 @@ from qspinn.selection.quantities import shown_energy, shown_memory
 from qspinn.selection.selection import Row, Selection
 from qspinn.selection.target import Dropped
 
-__all__ = ["Step", "Verdict", "headline", "verdict"]
+__all__ = ["Step", "Verdict", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,11 @@ def verdict(selection: Selection) -> Verdict:
     if runner_up is not None:
         details.append(f"Runner-up: {_entry(selection, runner_up.group)}.")
     details += _steps(selection, larger, smaller)
-    return Verdict(headline(selection), tuple(details), runner_up, larger, smaller)
+    return Verdict(_headline(selection, winner.group), tuple(details), runner_up, larger, smaller)
 
 
-def headline(selection: Selection) -> str:
+def _headline(selection: Selection, group: Group) -> str:
     """The winner in one sentence: `PTQ, 3-bit weights, nearest: 10.3x smaller, 0.1 points ...`."""
-    winner = selection.winner
-    if winner is None:
-        return verdict(selection).headline
-    group = winner.group
     title = selection.names.titles[group.path]
     if group.is_reference:
         return f"{title}: no quantised candidate is worth more."
