@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-from spikingjelly.activation_based import base
 from torch import Tensor
 from torch.nn import functional as F
 
 from qspinn.networks.decolle.settings import LayerShape
+from qspinn.networks.reporting import ReportsWork
 
 TRACE_ADDITIONS = 2
 """Of ``p + k (q - p)``."""
@@ -18,7 +17,7 @@ REFRACTORY_ADDITIONS = 4
 """Of ``u - r``, of its comparison with the threshold, and of ``r - k r + refractory``."""
 
 
-class ReportsSteps(base.MemoryModule):
+class ReportsSteps(ReportsWork):
     """Says what steps compute, where somebody asks.
 
     Traces are no spikes: each one that is not 0 is multiplied by the weights of all the sums that
@@ -29,15 +28,6 @@ class ReportsSteps(base.MemoryModule):
     shape: LayerShape
     num_classes: int
     is_last: bool
-    _report: Any = None
-
-    def report_work(self, report: Any) -> None:
-        """Reports from now on; nothing more, for None."""
-        self._report = report
-
-    def _tell_sequence(self, samples: int) -> None:
-        if self._report is not None:
-            self._report.sequence(samples)
 
     def _tell_traces(self, samples: int) -> None:
         if self._report is not None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
 from qspinn.networks.diehl_cook.backends import Result
 from qspinn.networks.diehl_cook.settings import DiehlCookSettings
+from qspinn.networks.reporting import ReportsWork
 
 CHARGE_ADDITIONS = 2
 """Of a potential in a step: the current, and the comparison with its threshold."""
 
 
-class ReportsPresentations(base.MemoryModule):
+class ReportsPresentations(ReportsWork):
     """Says what presentations without learning compute, where somebody asks.
 
     Each spike of an input is added to the current of every neuron, and each spike of a neuron
@@ -25,15 +23,6 @@ class ReportsPresentations(base.MemoryModule):
     settings: DiehlCookSettings
     weight: nn.Parameter
     neurons: int
-    _report: Any = None
-
-    def report_work(self, report: Any) -> None:
-        """Reports from now on; nothing more, for None."""
-        self._report = report
-
-    def _tell_sequence(self, samples: int) -> None:
-        if self._report is not None:
-            self._report.sequence(samples)
 
     def _tell_presented(self, samples: int, steps: int, result: Result) -> None:
         self._tell_sequence(samples)
