@@ -1,6 +1,7 @@
 """What the gate saves, and what it loses: a full grid against gated ones.
 
-    python benchmarks/gate.py --data FOLDER [--cases NAME ...] [--arms full gate bold] [--reuse]
+    python benchmarks/gate.py --data FOLDER [--cases NAME ...] [--arms full gate bold]
+                              [--seeds 0 1 2] [--reuse]
 
 Every candidate of a grid is evaluated without the gate and with it, one right after the other in
 one process, so that a busy machine is as busy for both. Each grid has a folder of its own, and a
@@ -11,6 +12,7 @@ Writes docs/results/gate.{md,json} with --report.
 """
 
 import argparse
+import itertools
 import json
 import math
 import platform
@@ -51,10 +53,13 @@ GRID = [
 ]
 
 
-def candidates_of(case, arm, folder, data):
+SEED = "-seed"  # between the setting and the seed in the name of a candidate
+
+
+def candidates_of(case, arm, seeds, folder, data):
     made = []
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for scheme, length, rounding in GRID:
+        for seed, (scheme, length, rounding) in itertools.product(seeds, GRID):
             overrides = [
                 *CASES[case],
                 *ARMS[arm],
@@ -65,20 +70,27 @@ def candidates_of(case, arm, folder, data):
                 f"quantization.scheme={scheme}",
                 f"quantization.word_length={length}",
                 f"quantization.rounding={rounding}",
+                f"seed={seed}",
             ]
-            place = folder / case / arm / "grid" / f"{scheme}-{rounding}-{length}"
+            name = f"{scheme}-{rounding}-{length}{SEED}{seed}"
+            place = folder / case / arm / "grid" / name
             made.append(Candidate(compose("train", overrides), place))
     # In the order of the gate, for all, so that like stands beside like.
     return made
 
 
-def ordered(case, arms, folder, data):
+def setting_of(path):
+    """The name of a candidate without its seed."""
+    return Path(path).parent.name.split(SEED)[0]
+
+
+def ordered(case, arms, seeds, folder, data):
     """The candidates of each arm, in the order that the gate has them in."""
-    gated = in_order(candidates_of(case, "gate", folder, data))
+    gated = in_order(candidates_of(case, "gate", seeds, folder, data))
     names = [one.folder.name for one in gated]
     found = {}
     for arm in arms:
-        by_name = {one.folder.name: one for one in candidates_of(case, arm, folder, data)}
+        by_name = {one.folder.name: one for one in candidates_of(case, arm, seeds, folder, data)}
         found[arm] = [by_name[name] for name in names]
     return found
 
@@ -104,12 +116,12 @@ def warm_up(folder):
                 evaluate(Candidate(compose("train", [*overrides, "fresh=true"]), place))
 
 
-def run(case, arms, reuse, folder, data):
+def run(case, arms, seeds, reuse, folder, data):
     """Evaluate the candidates that are not done, the arms by turns."""
     done_file = folder / case / "times.jsonl"
     done_file.parent.mkdir(parents=True, exist_ok=True)
     done = {(line["arm"], line["name"]) for line in lines_of(done_file)}
-    found = ordered(case, arms, folder, data)
+    found = ordered(case, arms, seeds, folder, data)
     for index, row in enumerate(zip(*found.values(), strict=True)):
         turn = list(zip(found, row, strict=True))
         turn = turn[index % len(turn) :] + turn[: index % len(turn)]  # nobody is always first
@@ -134,7 +146,7 @@ def run(case, arms, reuse, folder, data):
             if came.error is not None:
                 raise SystemExit(f"{candidate.folder}: {came.error}")
             write(line, done_file)
-            print(f"{case} {index + 1}/{len(GRID)} {arm}: {came}", flush=True)
+            print(f"{case} {index + 1}/{len(GRID) * len(seeds)} {arm}: {came}", flush=True)
 
 
 def lines_of(file):
@@ -168,11 +180,11 @@ def outcome_of(case, arm, folder):
     group = selection.winner.group
     return {
         "evaluated": len(runs),
-        "selected": Path(group.path).parent.name,
+        "selected": setting_of(group.path),
         "validation_accuracy": group.accuracy,
         "test_accuracy": group.reported.accuracy,
         "footprint_bits": group.footprint_bits,
-        "front": sorted(Path(row.group.path).parent.name for row in selection.front),
+        "front": sorted(setting_of(row.group.path) for row in selection.front),
         "hypervolume": selection.hypervolume,
         "test_hypervolume": test_hypervolume(selection),
         "reward": selection.winner.reward,
@@ -220,9 +232,10 @@ def table(found):
         "on test data |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    full = found["full"]
     for arm, one in found.items():
         lines.append(
-            f"| {arm} | {one['evaluated']} of {len(GRID)} | {one['cpu']:.0f} s | "
+            f"| {arm} | {one['evaluated']} of {full['evaluated']} | {one['cpu']:.0f} s | "
             f"{one['faster_cpu']:.2f}x | "
             f"{one['selected']}{'' if one['same_model'] else ' (another)'} | "
             f"{100 * one['validation_accuracy']:.2f}% / {100 * one['test_accuracy']:.2f}% | "
@@ -238,6 +251,7 @@ def main():
     parser.add_argument("--data", help="data.root of the cases on the full MNIST")
     parser.add_argument("--folder", type=Path, default=Path("outputs/gate"))
     parser.add_argument("--arms", nargs="+", default=["full", "gate"], choices=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--reuse", action="store_true")
     parser.add_argument("--report", type=Path, help="a folder for gate.json and tables.md")
     arguments = parser.parse_args()
@@ -245,7 +259,7 @@ def main():
     if arguments.report is None:
         warm_up(folder)
         for case in arguments.cases:
-            run(case, arguments.arms, arguments.reuse, folder, arguments.data)
+            run(case, arguments.arms, arguments.seeds, arguments.reuse, folder, arguments.data)
     found = {case: compared(case, folder) for case in arguments.cases}
     text = "\n".join(
         line for case, one in found.items() for line in (f"## {case}", "", *table(one), "")
