@@ -23,7 +23,8 @@ from qspinn.fixed_point.format import (
     covering_integer_bits,
     parse_format,
 )
-from qspinn.fixed_point.held import Quantizer, stored_draws
+from qspinn.fixed_point.held import Quantizer, stored_constant, stored_draws
+from qspinn.fixed_point.noise import Draws
 from qspinn.fixed_point.quantize import OVERFLOWS, quantize, quantize_
 from qspinn.fixed_point.rounding import ROUNDINGS
 
@@ -32,6 +33,7 @@ __all__ = [
     "MAX_WORD_LENGTH",
     "OVERFLOWS",
     "ROUNDINGS",
+    "Draws",
     "FixedPointFormat",
     "Format",
     "PerChannelFormat",
@@ -42,6 +44,7 @@ __all__ = [
     "parse_format",
     "quantize",
     "quantize_",
+    "stored_constant",
     "stored_draws",
     "to_integers",
 ]

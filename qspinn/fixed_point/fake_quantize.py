@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qspinn.fixed_point.format import Format
+from qspinn.fixed_point.noise import Chance
 from qspinn.fixed_point.quantize import (
     as_supported,
     check_modes,
@@ -27,7 +28,7 @@ def fake_quantize(
     fmt: Format,
     rounding: str = "nearest",
     overflow: str = "saturate",
-    generator: torch.Generator | None = None,
+    generator: Chance = None,
     returning: bool = False,
 ) -> Tensor:
     """`quantize` for training: the same numbers, and a gradient that passes straight through.
@@ -66,7 +67,7 @@ def fake_quantize(
 
 
 def _values_and_passes(
-    x: Tensor, fmt: Format, rounding: str, overflow: str, generator: torch.Generator | None
+    x: Tensor, fmt: Format, rounding: str, overflow: str, generator: Chance
 ) -> tuple[Tensor, Tensor]:
     """The quantised values, and where the gradient passes."""
     grid = Grid.of(fmt, x)
@@ -78,9 +79,7 @@ def _values_and_passes(
     return codes_to_values_(limit_codes_(codes, grid), grid), passes
 
 
-def _traced(
-    x: Tensor, fmt: Format, rounding: str, overflow: str, generator: torch.Generator | None
-) -> Tensor:
+def _traced(x: Tensor, fmt: Format, rounding: str, overflow: str, generator: Chance) -> Tensor:
     """Fake quantisation out of differentiable operations, for `torch.compile`.
 
     torch 2.11 computes wrong gradients, silently, for compiled autograd functions that work in
@@ -101,7 +100,7 @@ class _StraightThrough(torch.autograd.Function):
         fmt: Format,
         rounding: str,
         overflow: str,
-        generator: torch.Generator | None,
+        generator: Chance,
         returning: bool,
     ) -> Tensor:
         values, passes = _values_and_passes(x, fmt, rounding, overflow, generator)

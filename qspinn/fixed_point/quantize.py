@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from qspinn.fixed_point.format import FixedPointFormat, Format, PerChannelFormat
+from qspinn.fixed_point.noise import Chance
 from qspinn.fixed_point.rounding import ROUNDINGS, Grid, round_to_codes
 
 __all__ = ["OVERFLOWS", "quantize", "quantize_"]
@@ -38,7 +39,7 @@ def quantize(
     fmt: Format,
     rounding: str = "nearest",
     overflow: str = "saturate",
-    generator: torch.Generator | None = None,
+    generator: Chance = None,
 ) -> Tensor:
     """`x` rounded to the grid of a fixed-point format and brought into its range.
 
@@ -53,9 +54,9 @@ def quantize(
             `toward_zero`; `nearest_even`.
         overflow: `saturate`, to the nearest end of the range, or `wrap`, modulo 2^word_length codes
             after rounding, as two's complement does.
-        generator: source of u; None is the global generator of torch. The same seed gives the same
-            result for the same shape, dtype and device. `torch.compile` cannot trace a generator:
-            give none there.
+        generator: source of the key that decides u; None is the global generator of torch. The same
+            seed gives the same result for the same shape, on any device. `torch.compile` cannot
+            trace a generator: give none there.
 
     Returns:
         A new tensor of the shape of `x`.
@@ -76,7 +77,7 @@ def quantize_(
     fmt: Format,
     rounding: str = "nearest",
     overflow: str = "saturate",
-    generator: torch.Generator | None = None,
+    generator: Chance = None,
 ) -> Tensor:
     """`quantize` in place: overwrites `x` and returns it.
 
@@ -156,7 +157,7 @@ def codes_to_values_(codes: Tensor, grid: Grid) -> Tensor:
 
 
 def wrapped_codes(
-    x: Tensor, grid: Grid, rounding: str, generator: torch.Generator | None, in_place: bool
+    x: Tensor, grid: Grid, rounding: str, generator: Chance, in_place: bool
 ) -> Tensor:
     """Codes of `x`, rounded and then wrapped into the range; infinities saturate, NaN stays.
 
@@ -195,7 +196,7 @@ def _quantized(
     fmt: Format,
     rounding: str,
     overflow: str,
-    generator: torch.Generator | None,
+    generator: Chance,
     in_place: bool,
 ) -> Tensor:
     grid = Grid.of(fmt, x)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from qspinn.fixed_point.format import Format, PerChannelFormat
+from qspinn.fixed_point.noise import Chance, noise_like
 
 __all__ = ["ROUNDINGS", "Grid", "round_to_codes"]
 
@@ -83,7 +84,7 @@ def _scaled(x: Tensor, scale: float | Tensor, in_place: bool) -> Tensor:
     return x.mul_(scale) if in_place else torch.mul(x, scale)
 
 
-def _truncate(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool) -> Tensor:
+def _truncate(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
     """floor(x / step)."""
     if not grid.coarse:
         return _scaled(x, grid.scale, in_place).floor_()
@@ -96,7 +97,7 @@ def _truncate(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place
     return _scaled(x, scale, in_place).floor_()
 
 
-def _nearest(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool) -> Tensor:
+def _nearest(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
     """floor(x / step + 1/2), as ceil(floor(2 x / step) / 2).
 
     The sum x / step + 1/2 is not exact: in float32, 0.49999997 + 0.5 is 1, and odd integers above
@@ -106,33 +107,26 @@ def _nearest(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place:
     return _scaled(x, 2.0 * grid.scale, in_place).floor_().mul_(0.5).ceil_()
 
 
-def _stochastic(x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool) -> Tensor:
-    """floor(x / step + u), as floor(x / step) + (u < frac(x / step)), u uniform in [0, 1).
-
-    The noise is drawn in the logical order of the elements, whatever their layout in memory.
-    """
+def _stochastic(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+    """floor(x / step + u), as floor(x / step) + (u >= 1 - frac(x / step)), u uniform in [0, 1)."""
     fraction = _scaled(x, grid.scale, in_place)
     whole = torch.floor(fraction)
     fraction.sub_(whole)  # NaN at infinities: the comparison below is then False
-    noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    return torch.lt(noise, fraction, out=fraction).add_(whole)
+    noise = noise_like(x, generator)
+    return torch.ge(noise, fraction.neg_().add_(1.0), out=fraction).add_(whole)
 
 
-def _toward_zero(
-    x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool
-) -> Tensor:
+def _toward_zero(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
     """trunc(x / step)."""
     return _scaled(x, grid.scale, in_place).trunc_()
 
 
-def _nearest_even(
-    x: Tensor, grid: Grid, generator: torch.Generator | None, in_place: bool
-) -> Tensor:
+def _nearest_even(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
     """The whole number nearest to x / step; of two equally near, the even one."""
     return _scaled(x, grid.scale, in_place).round_()
 
 
-_Rounding = Callable[[Tensor, Grid, torch.Generator | None, bool], Tensor]
+_Rounding = Callable[[Tensor, Grid, Chance, bool], Tensor]
 
 _ROUNDING_FUNCTIONS: dict[str, _Rounding] = {
     "truncate": _truncate,
@@ -147,7 +141,7 @@ ROUNDINGS: tuple[str, ...] = tuple(_ROUNDING_FUNCTIONS)
 
 
 def round_to_codes(
-    x: Tensor, grid: Grid, rounding: str, generator: torch.Generator | None, in_place: bool
+    x: Tensor, grid: Grid, rounding: str, generator: Chance, in_place: bool
 ) -> Tensor:
     """``x / step`` rounded to whole numbers, not limited to the range.
 
@@ -155,7 +149,7 @@ def round_to_codes(
         x: values, any shape, float32 or float64.
         grid: the grid to round to.
         rounding: one of `ROUNDINGS`.
-        generator: source of the noise of `stochastic`; None is the global one of torch.
+        generator: source of the noise of `stochastic`, see `noise_like`.
         in_place: whether to overwrite `x` (and return it).
 
     Returns:

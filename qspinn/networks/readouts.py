@@ -113,7 +113,7 @@ class Readout(nn.Module):
         to = self._quantizers.get(name)
         if to is None:
             return value
-        generator = stored_draws(to, value.device)
+        generator = stored_draws(to)
         return quantize(value, to.format, to.rounding, to.overflow, generator)
 
 

@@ -1,47 +1,21 @@
 """How a quantised neuron charges, fires and resets: exact, with one rounding.
 
 Each function computes the exact value before rounding, as integer hardware
-would; :mod:`qspinn.fixed_point.exactness` says which float type that takes.
+would; :mod:`qspinn.steps.exactness` says which float type that takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qspinn.plan.neurons import Charge
-
-
-def integrate(x: Tensor, v: Tensor) -> Tensor:
-    """IF: ``v + x``, before rounding.
-
-    Args:
-        x: Input current ``[N, *]``.
-        v: Membrane potential ``[N, *]``.
-    """
-    return v + x
-
-
-def leak(
-    x: Tensor, v: Tensor, decay: float | Tensor, v_reset: float | None, decay_input: bool
-) -> Tensor:
-    """LIF as SpikingJelly defines it, before rounding.
-
-    ``v + k (x - (v - v_reset))`` with input decay, else ``v + x - k (v - v_reset)``.
-
-    Args:
-        x: Input current ``[N, *]``.
-        v: Membrane potential ``[N, *]``.
-        decay: ``k = 1/tau``, in (0, 1].
-        v_reset: Potential that the leak pulls towards; ``None`` means 0.
-        decay_input: Whether the current decays too.
-    """
-    above_rest = v - v_reset if v_reset else v
-    if decay_input:
-        return v + decay * (x - above_rest)
-    return v + x - decay * above_rest
+from qspinn.steps import neurons
+from qspinn.steps.lowering import FilterNumbers, LeakyNumbers
+from qspinn.steps.traces import filtered
 
 
 def exact_charge(
@@ -65,15 +39,16 @@ def exact_charge(
         dtype: Float type that holds every intermediate result exactly.
     """
     x, v = widened((x, v), dtype)
-    if charge == "if" or decay is None:
-        return integrate(x, v)
-    return leak(x, v, _like(decay, x), v_reset, decay_input)
+    step = neurons.integrate
+    if charge != "if" and decay is not None:
+        step = neurons.leak if decay_input else neurons.leak_only
+    n = LeakyNumbers(leak=_like(decay, x), rest=v_reset or 0.0)
+    exact: Tensor = step(v, x, None, n)
+    return exact
 
 
 def exact_filter(x: Tensor, trace: Tensor, decay: float | Tensor) -> Tensor:
-    """The trace of a synapse filter as SpikingJelly defines it, before rounding, in float64.
-
-    ``trace - (1 - x) k trace + x``.
+    """The trace of a synapse filter, before rounding, in float64.
 
     Args:
         x: Input ``[N, *]``, spikes as a rule.
@@ -81,7 +56,8 @@ def exact_filter(x: Tensor, trace: Tensor, decay: float | Tensor) -> Tensor:
         decay: ``k = 1/tau``, in (0, 1].
     """
     x, trace = x.double(), trace.double()
-    return trace - (1.0 - x) * trace * _like(decay, x) + x
+    exact: Tensor = filtered(trace, x, None, FilterNumbers(leak=_like(decay, x)))
+    return exact
 
 
 def fire_and_reset(
@@ -108,9 +84,8 @@ def fire_and_reset(
         spike = snapped(spike)
     fired = spike.detach() if detach_reset else spike
     if v_reset is None:
-        return spike, h - fired * threshold
-    kept = h * (1.0 - fired)
-    return spike, kept + fired * v_reset if v_reset else kept
+        return spike, neurons.reset_by(h, fired, threshold)
+    return spike, neurons.reset_to(h, fired, v_reset)
 
 
 def snapped(spike: Tensor) -> Tensor:
@@ -119,7 +94,7 @@ def snapped(spike: Tensor) -> Tensor:
     return spike + rest
 
 
-def _like(constant: float | Tensor, value: Tensor) -> float | Tensor:
+def _like(constant: Any, value: Tensor) -> Any:
     """A constant in the type of ``value``, which holds every number of its grid."""
     return constant.to(value.dtype) if isinstance(constant, Tensor) else constant
 

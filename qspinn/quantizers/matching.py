@@ -26,6 +26,7 @@ from qspinn.quantizers.neuron_formats import (
     threshold_format,
     threshold_to_hold,
 )
+from qspinn.steps.neurons import reset_by, reset_to
 
 Tensors = dict[str, ResolvedTensor]
 
@@ -149,8 +150,8 @@ class SpikeMatcher:
         spikes = (potentials >= threshold).double()
         reset = reset_of(self._node)
         if reset is None:
-            return spikes, potentials - spikes * threshold
-        return spikes, torch.where(spikes > 0, reset, potentials)
+            return spikes, reset_by(potentials, spikes, threshold)
+        return spikes, reset_to(potentials, spikes > 0, reset)
 
 
 def spike_matchers(module: nn.Module, plan: ResolvedPlan) -> dict[str, SpikeMatcher]:

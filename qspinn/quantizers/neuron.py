@@ -141,7 +141,7 @@ class QuantizedSimpleNode(Swapped):
         if isinstance(node.v, Tensor):
             node.v = quantizer.entered("v", node.v, node.v)
         else:
-            quantizer.begin_sequence(x.device)
+            quantizer.begin_sequence()
             node.v = quantizer.initial("v", float(node.v), torch.full_like(x, float(node.v)))
         constants = _constants(quantizer, node)
         if quantizer.snaps:
@@ -168,7 +168,7 @@ class QuantizedReadout(Swapped):
 
     def forward(self, x_seq: Tensor) -> Any:
         """All time steps of ``x_seq`` ``[T, N, *]``."""
-        self._quantizer.begin_sequence(x_seq.device)
+        self._quantizer.begin_sequence()
         read: Any = super().forward(x_seq)  # type: ignore[misc]
         if isinstance(read, list):
             return [self._quantizer.spikes_like(v, x_seq) for v in read]
@@ -198,7 +198,7 @@ def _materialized(
     named = zip(node._memories, states, made, strict=True)
     if not begins and not shapes_changed:
         return tuple(quantizer.entered(name, given, state) for name, given, state in named)
-    quantizer.begin_sequence(inputs[0].device)
+    quantizer.begin_sequence()
     return tuple(quantizer.initial(name, value, state) for name, value, state in named)
 
 

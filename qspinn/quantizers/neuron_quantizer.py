@@ -184,11 +184,11 @@ class NeuronQuantizer:
             spike_dtype=self.spike_dtype if x.dtype == torch.float64 else None,
         )
 
-    def begin_sequence(self, device: torch.device) -> None:
+    def begin_sequence(self) -> None:
         """Restarts the random numbers of stochastic rounding."""
         self.sequences += 1
         for quantizer in self.states.values():
-            quantizer.restart(device)
+            quantizer.restart()
 
 
 def is_values(state: object) -> bool:

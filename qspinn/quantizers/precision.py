@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat
-from qspinn.fixed_point.exactness import (
+from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan.expected import check_resolved
+from qspinn.plan.neuron_constants import leak_of
+from qspinn.quantizers.declared import declared_accumulators
+from qspinn.quantizers.neuron import NeuronQuantizer
+from qspinn.steps.exactness import (
     FLOAT32_BITS,
     accumulator_bits,
     accumulator_grid,
@@ -19,11 +24,6 @@ from qspinn.fixed_point.exactness import (
     filter_bits,
     fraction_bits_of,
 )
-from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
-from qspinn.plan.expected import check_resolved
-from qspinn.plan.neuron_constants import leak_of
-from qspinn.quantizers.declared import declared_accumulators
-from qspinn.quantizers.neuron import NeuronQuantizer
 
 
 def accumulator_word_lengths(plan: ResolvedPlan, module: nn.Module | None = None) -> dict[str, int]:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point.exactness import product_dtype
 from qspinn.plan.synapses import channel_axis
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.folding import (
@@ -23,6 +22,7 @@ from qspinn.quantizers.folding import (
 from qspinn.quantizers.neuron import sequence_number
 from qspinn.quantizers.observer import Sees
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+from qspinn.steps.exactness import product_dtype
 
 
 @dataclass
@@ -61,7 +61,7 @@ class SynapseQuantizer:
         sequence = -1 if self.clock is None else sequence_number(self.clock)
         if sequence == -1 or sequence != self._sequence:
             self._sequence = sequence
-            self.input.restart(x.device)
+            self.input.restart()
         return self.input.state(x)
 
     def parameters(self, layer: nn.Module) -> tuple[Tensor, Tensor | None]:

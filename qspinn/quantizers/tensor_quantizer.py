@@ -3,41 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format, fake_quantize, quantize, stored_draws
+from qspinn.fixed_point import Draws, Format, fake_quantize, quantize, stored_constant, stored_draws
 from qspinn.plan import ResolvedTensor
-
-
-class RandomSource:
-    """A random generator per device, seeded anew for each sequence.
-
-    Neuron layers draw from one of their own, so that the single-step and the
-    multi-step mode draw the same numbers in the same order. The seed comes from
-    torch's global generator, so that ``seed_everything`` decides.
-    """
-
-    def __init__(self) -> None:
-        """Starts without a generator."""
-        self._generators: dict[torch.device, torch.Generator] = {}
-
-    def restart(self, device: torch.device) -> None:
-        """Begins a new sequence on ``device``."""
-        seed = int(torch.randint(2**62, ()).item())
-        self.generator(device).manual_seed(seed)
-
-    def generator(self, device: torch.device) -> torch.Generator:
-        """The generator of ``device``."""
-        if device not in self._generators:
-            self._generators[device] = torch.Generator(device)
-        return self._generators[device]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Generators do not pickle, and a new sequence seeds them anyway."""
-        return {"_generators": {}}
 
 
 @dataclass
@@ -55,7 +25,7 @@ class TensorQuantizer:
     format: Format
     rounding: str
     overflow: str
-    random: RandomSource = field(default_factory=RandomSource, repr=False, compare=False)
+    _draws: Draws | None = field(default=None, repr=False, compare=False)
     _constants: dict[float, float] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -70,20 +40,18 @@ class TensorQuantizer:
         path = tensor.info.tied_to or tensor.path
         return cls(path, tensor.format, tensor.rounding, tensor.overflow)
 
-    def generator(self, device: torch.device) -> torch.Generator | None:
-        """The random numbers of a state, where its rounding needs any."""
-        return self.random.generator(device) if self.rounding == "stochastic" else None
+    def restart(self) -> None:
+        """Begins a new sequence of random numbers, where the rounding needs any.
 
-    def restart(self, device: torch.device) -> None:
-        """Begins a new sequence of random numbers, where the rounding needs any."""
+        Each tensor draws from a source of its own, so that the single-step and the multi-step mode
+        draw the same.
+        """
         if self.rounding == "stochastic":
-            self.random.restart(device)
+            self._draws = Draws.seeded()
 
     def state(self, value: Tensor) -> Tensor:
         """A state at one time step: stochastic rounding draws anew at each."""
-        return fake_quantize(
-            value, self.format, self.rounding, self.overflow, self.generator(value.device)
-        )
+        return fake_quantize(value, self.format, self.rounding, self.overflow, self._draws)
 
     def stored_in_training(self, value: Tensor) -> Tensor:
         """As :meth:`stored`, with the gradient everywhere, where the value saturates too."""
@@ -99,7 +67,7 @@ class TensorQuantizer:
 
         While training, a value that saturates gets the gradient that leads it back.
         """
-        generator = None if training else stored_draws(self, value.device)
+        generator = None if training else stored_draws(self)
         return fake_quantize(
             value, self.format, self.rounding, self.overflow, generator, returning=training
         )
@@ -107,6 +75,6 @@ class TensorQuantizer:
     def constant(self, value: float) -> float:
         """A single stored number, such as a threshold, in exact arithmetic."""
         if value not in self._constants:
-            single = torch.tensor(value, dtype=torch.float64)
-            self._constants[value] = float(self.stored(single, training=False))
+            kept = stored_constant(value, self.format, self.rounding, self.overflow)
+            self._constants[value] = kept
         return self._constants[value]

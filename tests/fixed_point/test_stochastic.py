@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, fake_quantize, quantize
+from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, fake_quantize, quantize, rounding
 from tests.fixed_point.strategies import OVERFLOWS, identical
 
 FMT = FixedPointFormat(2, 3)
@@ -107,13 +107,9 @@ def test_without_a_generator_the_global_one_is_used() -> None:
 @pytest.mark.parametrize("noise", [0.0, 1.0 - 2.0**-24])
 def test_extreme_draws(monkeypatch: pytest.MonkeyPatch, noise: float, overflow: str) -> None:
     """A draw of exactly 0 happens once in 2^24: even then a number of the format stays."""
-
-    def constant(shape: torch.Size, *, dtype: torch.dtype, **_: object) -> torch.Tensor:
-        return torch.full(shape, noise, dtype=dtype)
-
-    monkeypatch.setattr(torch, "rand", constant)
+    monkeypatch.setattr(rounding, "noise_like", lambda x, chance: torch.full_like(x, noise))
     grid = torch.arange(FMT.code_min, FMT.code_max + 1) * FMT.step
     assert identical(quantize(grid, FMT, "stochastic", overflow), grid)
     between = grid[:-1] + FMT.step / 2
-    wanted = grid[1:] if noise == 0 else grid[:-1]
+    wanted = grid[:-1] if noise == 0 else grid[1:]
     assert identical(quantize(between, FMT, "stochastic", overflow), wanted)

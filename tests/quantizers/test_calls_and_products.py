@@ -10,9 +10,9 @@ import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
-from qspinn.fixed_point.exactness import product_dtype
 from qspinn.plan import QuantizationPlan, footprint
 from qspinn.quantizers import attach, calibrate
+from qspinn.steps.exactness import product_dtype
 
 
 class Keywords(nn.Module):

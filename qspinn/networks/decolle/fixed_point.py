@@ -6,12 +6,28 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import Format, PerChannelFormat, Quantizer, quantize, stored_draws
-from qspinn.fixed_point.exactness import FLOAT32_BITS, bits_for, dtype_for, finest, magnitude
+from qspinn.fixed_point import (
+    Draws,
+    Format,
+    PerChannelFormat,
+    Quantizer,
+    quantize,
+    stored_constant,
+    stored_draws,
+)
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
+from qspinn.steps.exactness import (
+    FLOAT32_BITS,
+    bits_for,
+    dtype_for,
+    finest,
+    magnitude,
+    product_dtype,
+)
 
 PARAMETERS = ("weight", "bias", "readout")
 STATES = ("input", "q", "p", "r", "u")
@@ -43,7 +59,7 @@ class FixedPoint:
         self.constants = {
             name: self._constant(name, value) for name, value in settings.constants.items()
         }
-        self._generators: dict[tuple[str, torch.device], torch.Generator] = {}
+        self._draws: dict[str, Draws] = {}
         self._check(settings)
         self.dtypes = {
             "q": self._leaky_dtype("q", "leak_q", "input", input_max),
@@ -54,7 +70,7 @@ class FixedPoint:
         for name, bits in self.worst_bits.items():
             dtype_for(bits, self._path(name))
 
-    def begin_sequence(self, device: torch.device) -> None:
+    def begin_sequence(self) -> None:
         """Seeds the random numbers of states from torch's generator, as ``seed_everything`` does.
 
         Each state has numbers of its own, so that both step modes draw the same.
@@ -62,8 +78,7 @@ class FixedPoint:
         for name in STATES:
             quantizer = self.quantizers.get(name)
             if quantizer is not None and quantizer.rounding == "stochastic":
-                generator = self._generators.setdefault((name, device), torch.Generator(device))
-                generator.manual_seed(int(torch.randint(2**62, ()).item()))
+                self._draws[name] = Draws.seeded()
 
     def largest(self, name: str) -> float:
         """The largest number that a state can hold."""
@@ -74,9 +89,14 @@ class FixedPoint:
         quantizer = self.quantizers.get(name)
         if quantizer is None:
             return value.detach().to(torch.float32)
-        generator = self._generators.get((name, value.device))
-        kept = quantize(value, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
+        draws = self._draws.get(name)
+        kept = quantize(value, quantizer.format, quantizer.rounding, quantizer.overflow, draws)
         return kept.to(torch.float32) if code_bits(quantizer.format) <= FLOAT32_BITS else kept
+
+    def potential(self, u: Tensor) -> Tensor:
+        """Potentials on their grid; gradients pass straight through."""
+        rounded = self.state("u", u)
+        return rounded + straight_through(u).to(rounded.dtype)
 
     def stored(self, name: str, value: Tensor, training: bool) -> Tensor:
         """A parameter on its grid; gradients pass straight through.
@@ -91,19 +111,18 @@ class FixedPoint:
         quantizer = self.quantizers.get(name)
         if quantizer is None:
             return value
-        generator = None if training else stored_draws(quantizer, value.device)
+        generator = None if training else stored_draws(quantizer)
         exact = value.double() if code_bits(quantizer.format) > FLOAT32_BITS else value
         kept = quantize(exact, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
         return kept + straight_through(exact)
 
     def potential_dtype(self, weight: Tensor, bias: Tensor) -> torch.dtype:
-        """The float type in which the potentials are exact with these weights.
+        """The float type in which the potentials are exact with these weights."""
+        return product_dtype(self._potential_dtype(weight, bias), weight.device)
 
-        On a GPU always float64: convolutions in float32 may be computed in TF32 or by Winograd's
-        algorithm, which round.
-        """
+    def _potential_dtype(self, weight: Tensor, bias: Tensor) -> torch.dtype:
         held = [self.quantizers.get(name) for name in ("weight", "bias", "p", "r")]
-        if weight.is_cuda or any(one is None for one in held):
+        if any(one is None for one in held):
             return torch.float64
         if self.worst_bits["u"] <= FLOAT32_BITS:  # whatever the weights are
             return torch.float32
@@ -115,9 +134,10 @@ class FixedPoint:
 
     def readout_dtype(self, weight: Tensor) -> torch.dtype:
         """The float type in which a readout is exact."""
-        if weight.is_cuda or "readout" not in self.quantizers:
+        if "readout" not in self.quantizers:
             return torch.float64
-        return dtype_for(self.worst_bits["readout"], self._path("readout"))
+        dtype = dtype_for(self.worst_bits["readout"], self._path("readout"))
+        return product_dtype(dtype, weight.device)
 
     def _potential_grid(self) -> int:
         held = {name: finest(self.quantizers[name].format) for name in ("weight", "bias", "p", "r")}
@@ -157,10 +177,10 @@ class FixedPoint:
 
     def _constant(self, name: str, value: float) -> float:
         """A single stored number, in exact arithmetic."""
-        single = torch.tensor(value, dtype=torch.float64)
         if name not in self.quantizers:
-            return float(single.float())
-        return float(self.stored(name, single, training=False))
+            return float(np.float32(value))
+        held = self.quantizers[name]
+        return stored_constant(value, held.format, held.rounding, held.overflow)
 
     def _path(self, name: str) -> str:
         return self.quantizers[name].path if name in self.quantizers else name

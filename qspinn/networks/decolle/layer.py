@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,14 +14,11 @@ from torch.nn import functional as F
 
 from qspinn.fixed_point import Quantizer
 from qspinn.networks.decolle.declaration import accumulator_bits, device_tensors
-from qspinn.networks.decolle.fixed_point import (
-    PARAMETERS,
-    STATES,
-    FixedPoint,
-    straight_through,
-)
+from qspinn.networks.decolle.fixed_point import PARAMETERS, STATES, FixedPoint
 from qspinn.networks.decolle.reporting import ReportsSteps
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
+from qspinn.steps.lowering import FollowingNumbers, PotentialNumbers
+from qspinn.steps.traces import following, potential, refractory
 
 
 class LayerStep(NamedTuple):
@@ -228,16 +226,22 @@ class DecolleLayer(ReportsSteps):
         self.p = torch.zeros_like(self.q)
         self.r = torch.zeros((len(x), *self.shape.neurons), dtype=dtype, device=x.device)
         if self._fixed is not None:
-            self._fixed.begin_sequence(x.device)
+            self._fixed.begin_sequence()
 
     def _moved(self, name: str, state: Tensor, target: Tensor) -> Tensor:
         """A trace after one step towards ``target``."""
         leak = self._constants[f"leak_{name}"]
-        if self._fixed is None:
-            return state * (1.0 - leak) + target * leak
-        dtype = self._fixed.dtypes[name]
-        moved = state.to(dtype) * (1.0 - leak) + target.to(dtype) * leak
-        return self._fixed.state(name, moved)
+        n = FollowingNumbers(self._keeps(name), 1.0 - leak, leak)
+        moved: Tensor = following(self._exact(name, state), self._exact(name, target), None, n)
+        return moved
+
+    def _keeps(self, name: str) -> Callable[[Tensor], Tensor] | None:
+        """What puts a state on its grid, in fixed point."""
+        return None if self._fixed is None else functools.partial(self._fixed.state, name)
+
+    def _exact(self, name: str, value: Tensor) -> Tensor:
+        """A value in the type in which the next state is exact."""
+        return value if self._fixed is None else value.to(self._fixed.dtypes[name])
 
     def _current(self, p: Tensor) -> Tensor:
         """``W p + b``, ``[N, *shape.neurons]``; in fixed point the exact sum."""
@@ -272,10 +276,8 @@ class DecolleLayer(ReportsSteps):
         r = self.r
         assert r is not None
         self._tell_neurons(len(r))
-        u = current - r.to(current.dtype)
-        if self._fixed is not None:
-            rounded = self._fixed.state("u", u)
-            u = rounded + straight_through(u).to(rounded.dtype)
+        keeps = None if self._fixed is None else self._fixed.potential
+        u: Tensor = potential(current, r.to(current.dtype), None, PotentialNumbers(keeps))
         threshold = self._constants["threshold"]
         pool = self.shape.pool
         passed = F.max_pool2d(u, pool) if pool > 1 else u
@@ -288,7 +290,6 @@ class DecolleLayer(ReportsSteps):
 
     def _refractory(self, r: Tensor, fired: Tensor) -> Tensor:
         leak, added = self._constants["leak_r"], self._constants["refractory"]
-        if self._fixed is None:
-            return r * (1.0 - leak) + fired * added
-        dtype = self._fixed.dtypes["r"]
-        return self._fixed.state("r", r.to(dtype) * (1.0 - leak) + fired.to(dtype) * added)
+        n = FollowingNumbers(self._keeps("r"), 1.0 - leak, added)
+        after: Tensor = refractory(self._exact("r", r), self._exact("r", fired), None, n)
+        return after

@@ -2,6 +2,6 @@
 
 from qspinn.networks.diehl_cook.network import DiehlCook
 from qspinn.networks.diehl_cook.presentation import Presentation
-from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
+from qspinn.stdp.settings import STDP, DiehlCookSettings
 
 __all__ = ["STDP", "DiehlCook", "DiehlCookSettings", "Presentation"]

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from qspinn.networks.diehl_cook.constants import bounds, constants
-from qspinn.networks.diehl_cook.number_types import FixedNumbers
-from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
+from qspinn.stdp.constants import bounds, constants
+from qspinn.stdp.numbers import Numbers
+from qspinn.stdp.settings import STDP, DiehlCookSettings
 
 ROLES = {
     "threshold": "threshold",
@@ -89,14 +89,15 @@ def _counters(settings: DiehlCookSettings, neurons: int) -> list[dict[str, Any]]
     return counters
 
 
-def accumulator_bits(numbers: FixedNumbers, inputs: int) -> dict[str, int]:
+def accumulator_bits(numbers: Numbers, inputs: int) -> dict[str, int]:
     """Bits of the exact sums in the worst case, sign included.
 
     ``current``: all inputs spike at once with the largest weights. ``charge``: leak, current and
     inhibition on their common grid.
     """
-    current = inputs * int(numbers.weight.high)
-    charge = max(abs(numbers.v.low), numbers.v.high) << numbers.charge_shift
-    charge += current << int(numbers.current_shift.max())
-    charge += numbers.inhibition
+    neuron = numbers.neuron
+    current = inputs * int(numbers.weight.to.high)
+    charge = max(abs(neuron.v.low), neuron.v.high) << neuron.down
+    charge += current << int(neuron.current_up.max())
+    charge += int(neuron.inhibition)
     return {"current": current.bit_length(), "charge": charge.bit_length() + 1}

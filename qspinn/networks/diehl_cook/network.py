@@ -10,26 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.fixed_point import PerChannelFormat, Quantizer, quantize, stored_draws
-from qspinn.networks.diehl_cook.backends import BACKENDS, RUNNERS, Job, choose
-from qspinn.networks.diehl_cook.constants import (
-    bounds,
-    constants,
-    fixed_numbers,
-    float_numbers,
-    wide,
-)
 from qspinn.networks.diehl_cook.declaration import accumulator_bits, device_tensors
-from qspinn.networks.diehl_cook.dynamics import NeuronState, StepKeys, advance
-from qspinn.networks.diehl_cook.encoding import (
-    content_keys,
-    spike_probabilities,
-    training_keys,
-)
-from qspinn.networks.diehl_cook.number_types import FixedNumbers, Numbers
 from qspinn.networks.diehl_cook.presentation import Presentation
 from qspinn.networks.diehl_cook.reporting import ReportsPresentations
-from qspinn.networks.diehl_cook.settings import STDP, DiehlCookSettings
-from qspinn.networks.diehl_cook.torch_arithmetic import Arithmetic, arithmetic
+from qspinn.stdp.arithmetic import Arithmetic
+from qspinn.stdp.backends import BACKENDS, RUNNERS, choose
+from qspinn.stdp.constants import bounds, constants, fixed_numbers, float_numbers, wide
+from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
+from qspinn.stdp.encoding import content_keys, spike_probabilities, training_keys
+from qspinn.stdp.job import Job
+from qspinn.stdp.numbers import Numbers
+from qspinn.stdp.settings import STDP, DiehlCookSettings
 
 FIRST_WEIGHTS = 0.3
 """Weights start uniform in [0, FIRST_WEIGHTS), before they are normalised."""
@@ -167,7 +158,7 @@ class DiehlCook(ReportsPresentations):
         weight, theta = self._held("weight"), self._held("theta")
         settings, stdp, watcher = self.settings, self.stdp, self.spike_watcher
         if learning:
-            weight = arithmetic(numbers, device).bounded(weight)
+            weight = Arithmetic(numbers, device).bounded(weight)
         job = Job(
             probabilities, keys, weight, theta, self.turns, seed, settings, stdp, numbers,
             self.time_steps, learning, record or watcher is not None,
@@ -189,13 +180,13 @@ class DiehlCook(ReportsPresentations):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """One step: spikes ``[N, inputs]`` to spikes ``[N, neurons]``, 0 or 1."""
-        rules = arithmetic(self._numbers(), x.device)
+        rules = Arithmetic(self._numbers(), x.device)
         theta = self._held("theta")
         return self._stepped(x, rules, self._held("weight"), rules.threshold(theta))
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         """All steps: spikes ``[T, N, inputs]`` to spikes ``[T, N, neurons]``."""
-        rules = arithmetic(self._numbers(), x_seq.device)
+        rules = Arithmetic(self._numbers(), x_seq.device)
         weight, total = self._held("weight"), rules.threshold(self._held("theta"))
         return torch.stack([self._stepped(x, rules, weight, total) for x in x_seq])
 
@@ -254,9 +245,7 @@ class DiehlCook(ReportsPresentations):
     def accumulator_word_lengths(self) -> Mapping[str, int]:
         """Bits that exact sums need, sign included."""
         numbers = self._numbers()
-        if not isinstance(numbers, FixedNumbers):
-            return {}
-        return accumulator_bits(numbers, self.inputs)
+        return {} if numbers.is_float else accumulator_bits(numbers, self.inputs)
 
     def _numbers(self) -> Numbers:
         """What is computed with; kept, since a single step would take less time than to make it."""
@@ -265,10 +254,10 @@ class DiehlCook(ReportsPresentations):
         formats = tuple((q.path, q.format, q.rounding, q.overflow) for q in held.values())
         of = (self.settings, self.stdp, *sizes, *held, *formats)
         if self._kept_numbers is None or self._kept_numbers[0] != of:
-            numbers: Numbers = (
+            numbers = (
                 fixed_numbers(self.settings, self.stdp, *sizes, held)
                 if held
-                else float_numbers(self.settings, self.stdp, self.time_steps)
+                else float_numbers(self.settings, self.stdp, self.time_steps, self.neurons)
             )
             self._kept_numbers = of, numbers
         return self._kept_numbers[1]
@@ -289,7 +278,7 @@ class DiehlCook(ReportsPresentations):
         lowest, highest = (float(end) for end in codes.aminmax())
         if all(end == 0 for end in off) and fmt.code_min <= lowest and highest <= fmt.code_max:
             return codes.to(torch.int32).to(torch.int64)  # in two steps, which takes half the time
-        draws = stored_draws(quantizer, value.device)
+        draws = stored_draws(quantizer)
         on_grid = quantize(value.double(), fmt, quantizer.rounding, quantizer.overflow, draws)
         return (on_grid * scale).round_().to(torch.int64)
 

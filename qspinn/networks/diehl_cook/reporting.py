@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from qspinn.networks.diehl_cook.backends import Result
-from qspinn.networks.diehl_cook.settings import DiehlCookSettings
 from qspinn.networks.reporting import ReportsWork
+from qspinn.stdp.job import Result
+from qspinn.stdp.settings import DiehlCookSettings
 
 CHARGE_ADDITIONS = 2
 """Of a potential in a step: the current, and the comparison with its threshold."""

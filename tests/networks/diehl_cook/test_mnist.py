@@ -9,11 +9,11 @@ import torch
 
 from qspinn.data.idx import read_idx
 from qspinn.networks import STDP, DiehlCook
-from qspinn.networks.diehl_cook.constants import Quantized
 from qspinn.networks.readouts import Proportion
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
-from tests.networks.diehl_cook.cases import quantizers
+from qspinn.stdp.constants import Quantized
+from tests.stdp.cases import quantizers
 
 NEURONS, IMAGES = 100, 10_000
 

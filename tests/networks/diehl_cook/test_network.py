@@ -13,11 +13,11 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from qspinn.networks import STDP, DiehlCook, DiehlCookSettings
-from qspinn.networks.diehl_cook import kernel
-from qspinn.networks.diehl_cook.encoding import content_keys, poisson_spikes, spike_probabilities
 from qspinn.plan import QuantizationPlan, footprint
 from qspinn.quantizers import attach, calibrate, detach
-from tests.networks.diehl_cook.cases import images, lively, quantizers
+from qspinn.stdp import kernel
+from qspinn.stdp.encoding import content_keys, poisson_spikes, spike_probabilities
+from tests.stdp.cases import images, lively, quantizers
 
 FLOAT_OR_FIXED = pytest.mark.parametrize("rounding", [None, "nearest", "stochastic"])
 

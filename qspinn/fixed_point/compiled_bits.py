@@ -1,0 +1,54 @@
+"""The random bits of :mod:`qspinn.fixed_point.random_bits`, compiled by numba: of uint64."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from qspinn.fixed_point import random_bits as bits_of_torch
+from qspinn.fixed_point.rebound import rebound
+
+__all__ = ["U64", "fill_float32", "fill_float64", "random_bits"]
+
+U64 = np.uint64
+WORD = (1 << 64) - 1
+
+
+@njit(inline="always")
+def _right(z, bits):  # type: ignore[no-untyped-def]
+    return z >> U64(bits)
+
+
+@njit(inline="always")
+def _word(number):  # type: ignore[no-untyped-def]
+    return U64(number)
+
+
+random_bits = rebound(
+    bits_of_torch,
+    {
+        "right": _right,
+        "word": _word,
+        "signed": None,
+        "root": None,
+        "ONE": U64(1),
+        **{name: U64(getattr(bits_of_torch, name) & WORD) for name in ("GOLDEN", "MIX_1", "MIX_2")},
+    },
+    njit(inline="always"),
+)
+
+_draw = random_bits.draw
+
+
+@njit(cache=True, nogil=True)
+def fill_float32(key, out):  # type: ignore[no-untyped-def]
+    """Fills float32 ``[n]`` with numbers in [0, 1), of the highest 24 bits of draws 0 to n - 1."""
+    for n in range(out.shape[0]):
+        out[n] = np.float32(np.int32(_draw(key, n) >> U64(40))) * np.float32(2.0**-24)
+
+
+@njit(cache=True, nogil=True)
+def fill_float64(key, out):  # type: ignore[no-untyped-def]
+    """Fills float64 ``[n]`` with numbers in [0, 1), of the highest 53 bits of draws 0 to n - 1."""
+    for n in range(out.shape[0]):
+        out[n] = np.float64(np.int64(_draw(key, n) >> U64(11))) * 2.0**-53

@@ -1,0 +1,28 @@
+"""Functions with other words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import FunctionType, ModuleType, SimpleNamespace
+from typing import Any
+
+
+def rebound(
+    source: ModuleType, words: Mapping[str, Any], compiled: Callable[[Any], Any]
+) -> SimpleNamespace:
+    """The functions of a module, compiled, with other meanings of the names that they use.
+
+    Args:
+        source: Its functions may call each other and `words`.
+        words: Name -> what a compiled function finds under it. A function of `source` with such a
+            name is left out.
+        compiled: What compiles a function.
+    """
+    names = {**vars(source), **words}
+    made = {
+        name: compiled(FunctionType(one.__code__, names, name, one.__defaults__))
+        for name, one in vars(source).items()
+        if isinstance(one, FunctionType) and one.__module__ == source.__name__ and name not in words
+    }
+    names.update(made)
+    return SimpleNamespace(**made)

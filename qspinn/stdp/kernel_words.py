@@ -1,0 +1,66 @@
+"""What the event-driven kernel computes with, in float32 and in whole numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+import qspinn.steps.targets.numba  # noqa: F401  (lets compiled functions call steps)
+from qspinn.fixed_point.compiled_bits import U64, random_bits
+from qspinn.stdp.numbers import NarrowNeuronNumbers
+from qspinn.steps.neurons import adaptive_threshold
+
+GOLDEN = U64(0x9E3779B97F4A7C15)
+draw, spread, stream = random_bits.draw, random_bits.spread, random_bits.stream
+
+
+def is_float(numbers: Any) -> bool:
+    """Whether numba knows a tuple of numbers as one of real numbers."""
+    return any(isinstance(one, types.Float) for one in numbers.types)
+
+
+def by_type(
+    stub: Callable[..., Any],
+    floating: Callable[..., Any],
+    fixed: Callable[..., Any],
+    narrow: Callable[..., Any] | None = None,
+    inline: Literal["never", "always"] = "never",
+) -> None:
+    """Lets the kernel call ``stub``; the type of its first argument decides which form is meant.
+
+    A call hands the numbers on one by one: what runs once per step or per neuron is better inlined.
+    """
+
+    def choose(numbers: Any, *others: Any) -> Callable[..., Any]:
+        if narrow and numbers.instance_class is NarrowNeuronNumbers:
+            return narrow
+        return floating if is_float(numbers) else fixed
+
+    choose.__signature__ = inspect.signature(stub)  # type: ignore[attr-defined]  # numba compares
+    overload(stub, jit_options={"error_model": "numpy"}, inline=inline)(choose)
+
+
+@njit(inline="always")
+def winner(key, t, count):  # type: ignore[no-untyped-def]
+    """Which of ``count`` neurons spikes in step t."""
+    if count == 1:
+        return np.int64(0)
+    return np.int64(((draw(key, t) >> U64(32)) * U64(count)) >> U64(32))
+
+
+def threshold(n, theta):  # type: ignore[no-untyped-def]
+    """What a potential must reach; n: of neurons."""
+
+
+def _threshold_fixed(n, theta):  # type: ignore[no-untyped-def]
+    exact = adaptive_threshold(theta, n)
+    lowest = -((-exact) >> n.fire_up)  # the lowest code of a potential that is not below
+    return min(lowest, n.v.high + 1)  # which no potential reaches, and its type can hold
+
+
+by_type(threshold, lambda n, theta: adaptive_threshold(theta, n), _threshold_fixed, inline="always")

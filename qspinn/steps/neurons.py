@@ -1,0 +1,105 @@
+"""One time step of neurons: charge, fire, reset.
+
+`n` holds the constants of a layer, and the shifts between grids that codes need, see
+:mod:`qspinn.steps.lowering`. In real numbers shifts are not looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qspinn.steps.roundings import kept
+from qspinn.steps.words import chosen, up
+
+
+def integrate(v: Any, x: Any, random: Any, n: Any) -> Any:
+    """IF: ``Q(v + x)``.
+
+    Args:
+        v: Potential.
+        x: Input current.
+        random: Draws of stochastic rounding.
+        n: ``v_up, x_up, down, v``.
+    """
+    return kept(up(v, n.v_up) + up(x, n.x_up), n.down, n.v, random)
+
+
+def leak(v: Any, x: Any, random: Any, n: Any) -> Any:
+    """LIF, the current decays too: ``Q(v + k (x - (v - rest)))``, k = 1 / tau.
+
+    As ``LIFNode(decay_input=True)`` of SpikingJelly defines it.
+
+    Args:
+        v: Potential.
+        x: Input current.
+        random: Draws of stochastic rounding.
+        n: ``leak, rest, v_up, x_up, rest_up, down, v``.
+    """
+    above = v - n.rest if n.rest else v
+    exact = up(v, n.v_up) + n.leak * (up(x, n.x_up) - up(above, n.rest_up))
+    return kept(exact, n.down, n.v, random)
+
+
+def leak_only(v: Any, x: Any, random: Any, n: Any) -> Any:
+    """LIF, the current does not decay: ``Q(v + x - k (v - rest))``.
+
+    As ``LIFNode(decay_input=False)`` of SpikingJelly defines it; see `leak`.
+    """
+    above = v - n.rest if n.rest else v
+    exact = up(v, n.v_up) + up(x, n.x_up) - up(n.leak * above, n.rest_up)
+    return kept(exact, n.down, n.v, random)
+
+
+def reset_to(h: Any, spike: Any, reset: Any) -> Any:
+    """Hard reset: `reset` after a spike, else the potential."""
+    return chosen(spike, reset, h)
+
+
+def reset_by(h: Any, spike: Any, threshold: Any) -> Any:
+    """Soft reset: the threshold less after a spike.
+
+    It stays on the grid and in its range where the threshold is not negative.
+    """
+    return h - spike * threshold
+
+
+def adaptive_charge(
+    v: Any, current: Any, lowered: Any, ready: Any, current_up: Any, random: Any, n: Any
+) -> Any:
+    """Charge of a neuron with an adaptive threshold: ``Q(v keep + current - lowered)``.
+
+    (Diehl & Cook, Frontiers in Computational Neuroscience 9:99, 2015, in the discrete form of
+    BindsNET's ``DiehlAndCookNodes``.)
+
+    Args:
+        v: Potential above rest.
+        current: Sum of the weights of the inputs that spike.
+        lowered: Inhibition by other neurons, on the grid of the exact sum.
+        ready: Whether the neuron is not refractory; else only its leak counts.
+        current_up: From the grid of weights to that of the exact sum.
+        random: Draws of stochastic rounding.
+        n: ``keep, v_up, down, v``.
+    """
+    drive = up(current, current_up) - lowered
+    exact = up(v * n.keep, n.v_up) + chosen(ready, drive, 0)
+    return kept(exact, n.down, n.v, random)
+
+
+def adaptive_threshold(theta: Any, n: Any) -> Any:
+    """What a potential must reach: ``threshold + theta``, on the finest of three grids."""
+    return n.threshold + up(theta, n.theta_up)
+
+
+def reaches(v: Any, total: Any, n: Any) -> Any:
+    """Whether a neuron fires: ``v >= total``."""
+    return up(v, n.fire_up) >= total
+
+
+def raised(theta: Any, random: Any, n: Any) -> Any:
+    """Theta of a neuron that reached its threshold: ``Q(theta + plus)``."""
+    return kept(up(theta, n.bits) + n.plus, n.bits, n.to, random)
+
+
+def decayed(theta: Any, random: Any, n: Any) -> Any:
+    """Theta after a presentation: ``Q(theta keep)``."""
+    return kept(theta * n.keep, n.bits, n.to, random)
