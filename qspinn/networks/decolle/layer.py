@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qspinn.fixed_point import Quantizer
-from qspinn.networks.decolle.declaration import accumulator_bits, device_tensors
+from qspinn.networks.decolle.declaration import DeclaresLayer, accumulator_bits
 from qspinn.networks.decolle.fixed_point import PARAMETERS, STATES, FixedPoint
-from qspinn.networks.decolle.reporting import ReportsSteps
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 from qspinn.steps.lowering import FollowingNumbers, PotentialNumbers
 from qspinn.steps.traces import following, potential, refractory
@@ -35,7 +34,7 @@ class LayerStep(NamedTuple):
     membrane: Tensor
 
 
-class DecolleLayer(ReportsSteps):
+class DecolleLayer(DeclaresLayer):
     """Neurons whose inputs leave traces, and a readout that nothing trains.
 
     With input x (spikes, as a rule), weights W, biases b and the leaks k of the three states, one
@@ -170,10 +169,6 @@ class DecolleLayer(ReportsSteps):
         traces = torch.stack([self._advance_traces(x) for x in x_seq])
         currents = self._current(traces.flatten(0, 1)).unflatten(0, traces.shape[:2])
         return torch.stack([self._fire(current)[0] for current in currents])
-
-    def device_tensors(self) -> Sequence[Mapping[str, Any]]:
-        """What a device would hold, by the protocol of `qspinn.plan`."""
-        return device_tensors(self)
 
     def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
         """Computes in fixed point from now on, or in float again.

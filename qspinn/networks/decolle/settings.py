@@ -20,8 +20,9 @@ class DecolleSettings:
     surrogate counts.
 
     Args:
-        tau_membrane: Time constant of the membrane traces P, ms.
-        tau_synapse: Of the synaptic traces Q, ms.
+        tau_membrane: Time constant of the membrane traces P, ms. The authors' code, which learns
+            from event cameras, has 32.8 here.
+        tau_synapse: Of the synaptic traces Q, ms; there 12.
         tau_refractory: Of the refractory state R, ms.
         time_step: Length of one step, ms.
         refractory: What a spike adds to R, which lowers the potential; 0: no refractoriness.
@@ -41,15 +42,15 @@ class DecolleSettings:
         ValueError: A value outside what is listed here.
     """
 
-    tau_membrane: float = 32.8
-    tau_synapse: float = 12.0
+    tau_membrane: float = 4.0
+    tau_synapse: float = 2.0
     tau_refractory: float = 2.32
     time_step: float = 1.0
     refractory: float = 1.0
     threshold: float = 0.0
     surrogate: str = "rectangle"
     surrogate_alpha: float = 1.0
-    weight_gain: float = 1.0
+    weight_gain: float = 3.0
     readout_gain: float = 1.0
     readout_dropout: float = 0.0
 

@@ -9,10 +9,10 @@ import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import triton.language as tl  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from qspinn.fixed_point import random_bits as bits_of_torch
+from qspinn.fixed_point.rebound import rebound
 from qspinn.steps import neurons as neuron_steps
 from qspinn.steps import roundings as rounding_steps
 from qspinn.steps import words
-from qspinn.fixed_point.rebound import rebound
 
 __all__ = ["neurons", "random_bits"]
 
