@@ -41,14 +41,14 @@ _draw = random_bits.draw
 
 
 @njit(cache=True, nogil=True)
-def fill_float32(key, out):  # type: ignore[no-untyped-def]
-    """Fills float32 ``[n]`` with numbers in [0, 1), of the highest 24 bits of draws 0 to n - 1."""
+def fill_float32(key, first, out):  # type: ignore[no-untyped-def]
+    """Fills float32 ``[n]`` with numbers in [0, 1), of the highest 24 bits of each draw."""
     for n in range(out.shape[0]):
-        out[n] = np.float32(np.int32(_draw(key, n) >> U64(40))) * np.float32(2.0**-24)
+        out[n] = np.float32(np.int32(_draw(key, first + n) >> U64(40))) * np.float32(2.0**-24)
 
 
 @njit(cache=True, nogil=True)
-def fill_float64(key, out):  # type: ignore[no-untyped-def]
-    """Fills float64 ``[n]`` with numbers in [0, 1), of the highest 53 bits of draws 0 to n - 1."""
+def fill_float64(key, first, out):  # type: ignore[no-untyped-def]
+    """Fills float64 ``[n]`` with numbers in [0, 1), of the highest 53 bits of each draw."""
     for n in range(out.shape[0]):
-        out[n] = np.float64(np.int64(_draw(key, n) >> U64(11))) * 2.0**-53
+        out[n] = np.float64(np.int64(_draw(key, first + n) >> U64(11))) * 2.0**-53

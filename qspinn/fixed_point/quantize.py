@@ -43,15 +43,15 @@ def quantize(
 ) -> Tensor:
     """`x` rounded to the grid of a fixed-point format and brought into its range.
 
-    With `saturate` and a rounding other than `stochastic`, nothing is allocated but the result
-    (and, per channel, one scale per channel).
+    With `saturate` and a rounding other than `stochastic` and `nearest_away`, nothing is allocated
+    but the result (and, per channel, one scale per channel).
 
     Args:
         x: values, any shape; float32 or float64, or float16/bfloat16 (the result is then float32).
         fmt: the format; per channel, its axis must have as many slices as the format channels.
         rounding: `truncate`, floor(x / step); `nearest`, floor(x / step + 1/2); `stochastic`,
             floor(x / step + u) with a new u, uniform in [0, 1), for each element at each call;
-            `toward_zero`; `nearest_even`.
+            `toward_zero`; `nearest_even`; `nearest_away`, halves away from zero.
         overflow: `saturate`, to the nearest end of the range, or `wrap`, modulo 2^word_length codes
             after rounding, as two's complement does.
         generator: source of the key that decides u; None is the global generator of torch. The same

@@ -1,4 +1,4 @@
-"""From real numbers to whole codes: the five roundings, each exact to the last bit.
+"""From real numbers to whole codes: the six roundings, each exact to the last bit.
 
 Every function takes values `x` and a `Grid` and gives ``round(x / step)``, not yet limited to the
 range of the format: whole numbers in floating point, or an infinity where ``x / step`` is too large
@@ -108,12 +108,12 @@ def _nearest(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor
 
 
 def _stochastic(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
-    """floor(x / step + u), as floor(x / step) + (u >= 1 - frac(x / step)), u uniform in [0, 1)."""
+    """floor(x / step + u), as floor(x / step) + (frac(x / step) >= 1 - u), u uniform in [0, 1)."""
     fraction = _scaled(x, grid.scale, in_place)
     whole = torch.floor(fraction)
     fraction.sub_(whole)  # NaN at infinities: the comparison below is then False
-    noise = noise_like(x, generator)
-    return torch.ge(noise, fraction.neg_().add_(1.0), out=fraction).add_(whole)
+    needed = noise_like(x, generator).neg_().add_(1.0)  # exact, which 1 - fraction need not be
+    return torch.ge(fraction, needed, out=fraction).add_(whole)
 
 
 def _toward_zero(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
@@ -126,6 +126,12 @@ def _nearest_even(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> T
     return _scaled(x, grid.scale, in_place).round_()
 
 
+def _nearest_away(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+    """The whole number nearest to x / step; of two equally near, the one further from 0."""
+    away = _nearest(x.abs(), grid, generator, in_place=True)
+    return torch.copysign(away, x, out=x if in_place else away)
+
+
 _Rounding = Callable[[Tensor, Grid, Chance, bool], Tensor]
 
 _ROUNDING_FUNCTIONS: dict[str, _Rounding] = {
@@ -134,6 +140,7 @@ _ROUNDING_FUNCTIONS: dict[str, _Rounding] = {
     "stochastic": _stochastic,
     "toward_zero": _toward_zero,
     "nearest_even": _nearest_even,
+    "nearest_away": _nearest_away,
 }
 
 ROUNDINGS: tuple[str, ...] = tuple(_ROUNDING_FUNCTIONS)

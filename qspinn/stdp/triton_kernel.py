@@ -34,7 +34,7 @@ def _neuron_numbers(constants, MODE: tl.constexpr, WRAP: tl.constexpr):  # type:
     return NeuronNumbers(
         tl.load(constants), tl.load(constants + 1), tl.load(constants + 2),
         tl.load(constants + 3), tl.load(constants + 4), tl.load(constants + 5),
-        tl.load(constants + 6), tl.load(constants + 7), to, None,  # type: ignore[arg-type]
+        tl.load(constants + 6), tl.load(constants + 7), to, 0,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

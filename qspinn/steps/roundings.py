@@ -1,4 +1,4 @@
-"""From exact sums to codes: the five roundings of whole numbers, and both overflows.
+"""From exact sums to codes: the six roundings of whole numbers, and both overflows.
 
 The same numbers as :mod:`qspinn.fixed_point.quantize` gives for real ones.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 from qspinn.steps.words import (
     NEAREST,
+    NEAREST_AWAY,
     NEAREST_EVEN,
     STOCHASTIC,
     TOWARD_ZERO,
@@ -37,6 +38,8 @@ def shifted(x: Any, bits: Any, mode: int, random: Any) -> Any:
         x = chosen(x < 0, x + rest, x)
     elif mode == NEAREST_EVEN:
         x = x + (rest >> 1) + ((x >> bits) & rest & 1)
+    elif mode == NEAREST_AWAY:
+        x = x + ((rest + 1) >> 1) - chosen(x < 0, rest & 1, 0)
     return x >> bits
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from qspinn.fixed_point.rounding import ROUNDINGS
 
 MODES = {name: mode for mode, name in enumerate(ROUNDINGS)}
-TRUNCATE, NEAREST, STOCHASTIC, TOWARD_ZERO, NEAREST_EVEN = (
-    MODES[name] for name in ("truncate", "nearest", "stochastic", "toward_zero", "nearest_even")
-)
+TRUNCATE, NEAREST, STOCHASTIC = MODES["truncate"], MODES["nearest"], MODES["stochastic"]
+TOWARD_ZERO, NEAREST_EVEN = MODES["toward_zero"], MODES["nearest_even"]
+NEAREST_AWAY = MODES["nearest_away"]
 
 
 class Rounding(NamedTuple):

@@ -99,7 +99,9 @@ def test_a_broken_run_goes_on(composed, tmp_path, launch_killed, scheme):
     assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("rounding", ["truncate", "nearest", "toward_zero", "nearest_even"])
+@pytest.mark.parametrize(
+    "rounding", ["truncate", "nearest", "toward_zero", "nearest_even", "nearest_away"]
+)
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
 def test_every_rounding_and_overflow_trains(composed, tmp_path, rounding, overflow):
     config = composed(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat
 
-DETERMINISTIC = ("truncate", "nearest", "toward_zero", "nearest_even")
+DETERMINISTIC = ("truncate", "nearest", "toward_zero", "nearest_even", "nearest_away")
 OVERFLOWS = ("saturate", "wrap")
 LARGEST = torch.finfo(torch.float32).max
 SPECIAL = (0.0, -0.0, math.inf, -math.inf, math.nan, LARGEST, -LARGEST)

@@ -19,6 +19,7 @@ from qspinn.fixed_point import (
     fake_quantize,
     quantize,
 )
+from qspinn.fixed_point.noise import noise_like
 from tests.fixed_point.strategies import (
     DETERMINISTIC,
     OVERFLOWS,
@@ -87,6 +88,7 @@ def test_per_channel(case: tuple[PerChannelFormat, Tensor], rounding: str, overf
         ("nearest", [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]),
         ("toward_zero", [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]),
         ("nearest_even", [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]),
+        ("nearest_away", [0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]),
     ],
 )
 def test_ends_by_hand(rounding: str, wanted: list[float]) -> None:
@@ -108,7 +110,7 @@ def test_stochastic_gradient_follows_the_number_drawn() -> None:
     """Half a step above the largest number, half of the draws saturate."""
     x = torch.full((1000,), FMT.max + FMT.step / 2)
     gradient = value_and_gradient(x, FMT, "stochastic", "saturate", seeded())[1]
-    upper = torch.rand(1000, generator=seeded()) < 0.5
+    upper = noise_like(x, seeded()) >= 0.5
     assert torch.equal(gradient, (~upper).float())
 
 

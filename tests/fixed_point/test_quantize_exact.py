@@ -126,6 +126,7 @@ def test_halves_are_exact_in_float32(
         ("nearest", [-2.0, -1.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0]),
         ("toward_zero", [-2.0, -1.0, 0.0, 0.0, 0.0, 1.0, 2.0, 2.0]),
         ("nearest_even", [-2.0, -2.0, 0.0, 0.0, 0.0, 2.0, 2.0, 3.0]),
+        ("nearest_away", [-2.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 3.0]),
     ],
 )
 def test_halves_by_hand(rounding: str, wanted: list[float]) -> None:

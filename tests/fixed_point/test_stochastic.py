@@ -96,7 +96,7 @@ def test_without_a_generator_the_global_one_is_used() -> None:
         before = torch.get_rng_state()
         quantize(x, FMT, "stochastic", generator=generator())
         assert torch.equal(before, torch.get_rng_state()), "an own generator leaves the global one"
-        for rounding in ("truncate", "nearest", "toward_zero", "nearest_even"):
+        for rounding in ("truncate", "nearest", "toward_zero", "nearest_even", "nearest_away"):
             quantize(x, FMT, rounding)
         assert torch.equal(before, torch.get_rng_state()), "only stochastic draws"
     finally:

@@ -23,7 +23,7 @@ from tests.reference.integer_network import (
     max_pooled,
 )
 
-DETERMINISTIC = ("truncate", "nearest", "toward_zero", "nearest_even")
+DETERMINISTIC = ("truncate", "nearest", "toward_zero", "nearest_even", "nearest_away")
 GRID = 12
 """Float parameters and pixels are multiples of 2^-12, so that references are exact."""
 

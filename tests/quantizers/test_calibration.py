@@ -20,7 +20,7 @@ from qspinn.quantizers import attach, calibrate, choose_channel_format, choose_f
 from tests.quantizers.networks import made, membrane, pixels, plan, resolved
 from tests.reference.fixed_point import quantized
 
-DETERMINISTIC = ("truncate", "nearest", "toward_zero", "nearest_even")
+DETERMINISTIC = ("truncate", "nearest", "toward_zero", "nearest_even", "nearest_away")
 WIDTHS = range(-20, 20)
 
 

@@ -20,7 +20,7 @@ from tests.reference.integer_network import Codes, Neurons, Word, limited, store
 
 STEPS = 8
 TRACE, DECAY = "Q3.6", "UQ0.5"
-ROUNDINGS = ("truncate", "nearest", "toward_zero", "nearest_even")
+ROUNDINGS = ("truncate", "nearest", "toward_zero", "nearest_even", "nearest_away")
 
 
 def spikes(*shape: int, seed: int = 0) -> Tensor:

@@ -26,7 +26,7 @@ from tests.quantizers.networks import (
     sequential,
 )
 
-ROUNDINGS = ("truncate", "nearest", "stochastic", "toward_zero", "nearest_even")
+ROUNDINGS = ("truncate", "nearest", "stochastic", "toward_zero", "nearest_even", "nearest_away")
 
 
 def watched(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:

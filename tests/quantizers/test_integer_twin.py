@@ -82,7 +82,9 @@ def test_equals_twin_at_length(case: Case) -> None:
 
 
 @pytest.mark.parametrize("step_mode", ["s", "m"])
-@pytest.mark.parametrize("rounding", ["truncate", "nearest", "toward_zero", "nearest_even"])
+@pytest.mark.parametrize(
+    "rounding", ["truncate", "nearest", "toward_zero", "nearest_even", "nearest_away"]
+)
 @pytest.mark.parametrize("reset", [0.0, -0.25, None])
 @pytest.mark.parametrize("neuron", ["if", "lif", "plif"])
 def test_the_common_cases_spike_and_equal_the_twin(

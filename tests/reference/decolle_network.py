@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,30 +34,29 @@ class Held:
     def fraction_bits(self) -> int:
         return self.word.fraction_bits
 
-    def kept(self, codes: Codes, fraction_bits: int, noise: Callable[[], Any]) -> Codes:
+    def kept(
+        self, codes: Codes, fraction_bits: int, noise: Callable[[tuple[int, ...]], Any]
+    ) -> Codes:
         """Codes on the grid of ``fraction_bits``, rounded once and limited."""
         places = fraction_bits - self.fraction_bits
         if self.rounding != "stochastic":
             return limited(shifted(codes, places, self.rounding), self.word, self.overflow)
-        drawn = noise()
         if places <= 0:
             return limited(codes << -places, self.word, self.overflow)
-        floor = codes >> places
-        # As Python's integers, which the padding of a convolution need not be: 2^53 outgrows int64.
-        rest = np.vectorize(int, otypes=[object])(codes - (floor << places))
-        # noise < rest / 2^places, both sides times 2^53: a float in [0, 1) is a multiple of 2^-53.
-        scaled = np.vectorize(lambda u: int(Fraction(u) * (1 << 53)), otypes=[object])(drawn)
-        up = (scaled << places) < (rest << 53)
-        return limited(floor + up.astype(object), self.word, self.overflow)
+        # As Python's integers, which the padding of a convolution need not be.
+        exact = np.vectorize(int, otypes=[object])(codes)
+        return limited(
+            (exact + (noise(codes.shape) >> (64 - places))) >> places, self.word, self.overflow
+        )
 
 
-def stored_code(value: float, held: Held, noise: float | None = None) -> int:
+def stored_code(value: float, held: Held, noise: Fraction | None = None) -> int:
     """The code of one stored number."""
     exact = Fraction(value) * Fraction(2) ** held.fraction_bits
     if held.rounding == "stochastic":
         assert noise is not None
         floor = exact.numerator // exact.denominator
-        code = floor + (Fraction(noise) < exact - floor)
+        code = floor + (exact - floor >= 1 - noise)
     else:
         # In halves of 2^-60 of a step, so that ties and signs survive.
         scaled = exact * (1 << 60)
@@ -78,7 +78,7 @@ class DecolleTwin:
         constants: name -> code and fraction bits, of ``threshold``, ``refractory``, ``leak_q``,
             ``leak_p`` and ``leak_r``.
         neurons: shape of the potentials.
-        noise: where random numbers come from.
+        noise: gives the random words, of a shape, that a state is rounded with.
         stride, pool: of a convolution.
     """
 
@@ -102,7 +102,7 @@ class DecolleTwin:
             rest = np.zeros((len(x), *self.neurons), dtype=object)
             self.states = {"q": zero, "p": zero, "r": rest}
         if "input" in self.held:
-            x = self.held["input"].kept(x, input_fractions, lambda: self.noise("input"))
+            x = self.held["input"].kept(x, input_fractions, partial(self.noise, "input"))
             input_fractions = self.held["input"].fraction_bits
         old = self.states["q"]
         self.states["p"] = self._leaky("p", "leak_p", old, self.held["q"].fraction_bits)
@@ -121,7 +121,7 @@ class DecolleTwin:
         tail = (1,) * (total.ndim - 2)
         total = total + (self.bias.astype(object) << places).reshape(1, -1, *tail)
         total = total - (self.states["r"] << (grid - r_held.fraction_bits))
-        u = u_held.kept(total, grid, lambda: self.noise("u"))
+        u = u_held.kept(total, grid, partial(self.noise, "u"))
         self.states["u"] = u
         fired = self._at_least(u)
         self.states["r"] = self._refractory(fired)
@@ -132,7 +132,7 @@ class DecolleTwin:
         grid = max(held.fraction_bits, target_fractions)
         state = self.states[name] << (grid - held.fraction_bits)
         total = state * ((1 << k_bits) - k) + (target << (grid - target_fractions)) * k
-        return held.kept(total, grid + k_bits, lambda: self.noise(name))
+        return held.kept(total, grid + k_bits, partial(self.noise, name))
 
     def _refractory(self, fired: Codes) -> Codes:
         held, (k, k_bits) = self.held["r"], self.constants["leak_r"]
@@ -140,7 +140,7 @@ class DecolleTwin:
         grid = max(held.fraction_bits + k_bits, added_bits)
         total = self.states["r"] * ((1 << k_bits) - k) << (grid - held.fraction_bits - k_bits)
         total = total + fired.astype(object) * (added << (grid - added_bits))
-        return held.kept(total, grid, lambda: self.noise("r"))
+        return held.kept(total, grid, partial(self.noise, "r"))
 
     def _at_least(self, u: Codes) -> Codes:
         threshold, bits = self.constants["threshold"]

@@ -33,6 +33,8 @@ def rounded(steps: Fraction, rounding: str) -> int:
         return below + 1 if steps < 0 and rest > 0 else below
     if rounding == "nearest":
         return below + 1 if rest >= HALF else below
+    if rounding == "nearest_away":
+        return below + 1 if rest > HALF or (rest == HALF and steps > 0) else below
     if rounding == "nearest_even":
         if rest == HALF:
             return below if below % 2 == 0 else below + 1

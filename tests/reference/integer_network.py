@@ -48,6 +48,8 @@ def shifted(codes: Codes, places: int, rounding: str) -> Codes:
         return floor + ((codes < 0) & (rest > 0))
     if rounding == "nearest":
         return (codes + half) >> places
+    if rounding == "nearest_away":
+        return floor + ((rest > half) | ((rest == half) & (codes > 0)))
     if rounding == "nearest_even":
         return floor + ((rest > half) | ((rest == half) & (floor & 1 == 1)))
     raise AssertionError(rounding)

@@ -29,6 +29,11 @@ def nth(seed: int, n: int) -> int:
     return scrambled((seed + (n + 1) * GAMMA) & MASK)
 
 
+def words(key: int, first: int, count: int) -> list[int]:
+    """So many draws of a key, from one on."""
+    return [nth(key, n) for n in range(first, first + count)]
+
+
 def stream(key: int, purpose: int) -> int:
     """The key of one of the streams of a key."""
     return scrambled((key & MASK) ^ scrambled(purpose + 1))

@@ -18,7 +18,7 @@ from qspinn.stdp.constants import Quantized, bounds, constants, wide
 from tests.reference import splitmix
 from tests.reference.plastic_network import FloatNetwork, PlasticNetwork, Word
 
-ROUNDINGS = ("truncate", "nearest", "toward_zero", "nearest_even", "stochastic")
+ROUNDINGS = ("truncate", "nearest", "toward_zero", "nearest_even", "nearest_away", "stochastic")
 INPUTS, NEURONS, STEPS = 6, 4, 30
 
 # Six inputs make few and large currents: a threshold that they reach, and inhibition to match.

@@ -15,6 +15,7 @@ from qspinn.stdp.kernel_memory import fits_int32, types_of
 from qspinn.stdp.numbers import NeuronNumbers, TraceNumbers
 from qspinn.steps.words import (
     NEAREST,
+    NEAREST_AWAY,
     NEAREST_EVEN,
     STOCHASTIC,
     TOWARD_ZERO,
@@ -60,6 +61,7 @@ def rounded(exact, bits, mode, random):
         NEAREST: 2 * rest >= 1 << bits,
         STOCHASTIC: rest + (random >> (64 - bits)) >= 1 << bits,
         TOWARD_ZERO: exact < 0 and rest > 0,
+        NEAREST_AWAY: 2 * rest > 1 << bits or (2 * rest == 1 << bits and exact > 0),
         NEAREST_EVEN: 2 * rest > 1 << bits or (2 * rest == 1 << bits and floor % 2 == 1),
     }[mode]
     return floor + up
@@ -91,7 +93,7 @@ def charges(draw):
     low, high = draw(
         st.sampled_from([(-(1 << (word - 1)), (1 << (word - 1)) - 1), (0, (1 << word) - 1)])
     )
-    v = Rounding(draw(st.integers(0, 4)), low, high, draw(st.booleans()))
+    v = Rounding(draw(st.integers(0, 5)), low, high, draw(st.booleans()))
     leak_bits, spare = draw(st.integers(0, 24)), draw(st.integers(0, 4))
     leak = draw(st.integers(0, 1 << min(leak_bits, 16)))
     neurons = draw(st.integers(1, 9))

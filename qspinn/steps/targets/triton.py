@@ -17,7 +17,7 @@ from qspinn.steps import words
 __all__ = ["neurons", "random_bits"]
 
 _WORD = (1 << 64) - 1
-_MODES = ("NEAREST", "NEAREST_EVEN", "STOCHASTIC", "TOWARD_ZERO")
+_MODES = ("NEAREST", "NEAREST_AWAY", "NEAREST_EVEN", "STOCHASTIC", "TOWARD_ZERO")
 
 
 @triton.jit
@@ -53,8 +53,9 @@ def _top_bits(random, bits):  # type: ignore[no-untyped-def]
     return ((random >> 1) >> (63 - bits).to(tl.uint64)).to(tl.int64)
 
 
+_LANGUAGE = {"tl": tl, "Any": tl.constexpr(None)}  # it looks up annotations, too
 _WORDS = {
-    "tl": tl,
+    **_LANGUAGE,
     "up": _up,
     "chosen": _chosen,
     "clamped": _clamped,
@@ -80,7 +81,7 @@ neurons = rebound(neuron_steps, {**_WORDS, "kept": _kept}, triton.jit)
 random_bits = rebound(
     bits_of_torch,
     {
-        "tl": tl,
+        **_LANGUAGE,
         "right": _right,
         "word": _word,
         "signed": None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, parse_format
 from qspinn.networks.decolle import DecolleLayer, DecolleSettings, LayerShape
 from tests.reference.decolle_network import DecolleTwin, Held, stored_code
 from tests.reference.integer_network import Word
+from tests.reference.splitmix import words
 
-ROUNDINGS = ("truncate", "nearest", "stochastic", "toward_zero", "nearest_even")
+ROUNDINGS = ("truncate", "nearest", "stochastic", "toward_zero", "nearest_even", "nearest_away")
 SHAPES = {
     "dense": LayerShape((7,), 5),
     "conv": LayerShape((2, 6, 5), 3, 3),
@@ -104,9 +106,11 @@ def held(quantizer: Quantized, fmt: FixedPointFormat | None = None) -> Held:
 
 
 def stored_noise(quantizer: Quantized, value: Tensor) -> np.ndarray:
-    """What a device draws once for a stored tensor: seeded by its path."""
-    generator = torch.Generator().manual_seed(zlib.crc32(quantizer.path.encode()))
-    return torch.rand(value.shape, generator=generator, dtype=value.dtype).double().numpy()
+    """What a device draws once for a stored tensor: its path is the key."""
+    drawn = words(zlib.crc32(quantizer.path.encode()), 0, value.numel())
+    bits = 24 if value.dtype == torch.float32 else 53
+    noise = [Fraction(word >> (64 - bits), 1 << bits) for word in drawn]
+    return np.array(noise, dtype=object).reshape(value.shape)
 
 
 def codes_of(quantizer: Quantized, value: Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -117,57 +121,42 @@ def codes_of(quantizer: Quantized, value: Tensor) -> tuple[np.ndarray, tuple[int
     codes = np.empty(value.shape, dtype=object)
     for index in np.ndindex(*value.shape):
         one = held(quantizer, formats[index[0]])
-        codes[index] = stored_code(float(value[index]), one, float(noise[index]))
+        codes[index] = stored_code(float(value[index]), one, noise[index])
     return codes, tuple(one.fraction_bits for one in formats)
 
 
-class Recorder:
-    """The uniform numbers that states were rounded with, by name and in order."""
+class Noise:
+    """The random words that states are rounded with, by name."""
 
     def __init__(self, layer: DecolleLayer) -> None:
         self.layer = layer
-        self.drawn: dict[str, list[np.ndarray]] = {}
+        self.drawn: Counter[str] = Counter()
 
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        original = torch.rand
-
-        def rand(*args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-            result = original(*args, generator=generator, **kwargs)
-            fixed = self.layer._fixed
-            assert fixed is not None
-            for (name, _), known in fixed._generators.items():
-                if known is generator:
-                    self.drawn.setdefault(name, []).append(result.double().numpy().copy())
-            return result
-
-        torch.rand = rand
-        try:
-            yield
-        finally:
-            torch.rand = original
-
-    def next(self, name: str) -> np.ndarray:
-        return self.drawn[name].pop(0)
+    def next(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        fixed = self.layer._fixed
+        assert fixed is not None
+        drawn = words(fixed._draws[name].key, self.drawn[name], math.prod(shape))
+        self.drawn[name] += len(drawn)
+        return np.array(drawn, dtype=object).reshape(shape)
 
 
-def twin_of(case: Case, layer: DecolleLayer, recorder: Recorder) -> DecolleTwin:
+def twin_of(case: Case, layer: DecolleLayer) -> DecolleTwin:
     quantizers = case.quantizers()
     weight, weight_fractions = codes_of(quantizers["weight"], layer.weight.detach())
     bias, bias_fractions = codes_of(quantizers["bias"], layer.bias.detach())
     constants = {}
     for name, value in layer.settings.constants.items():
-        single = torch.tensor([value], dtype=torch.float64)
-        one, quantizer = held(quantizers[name]), quantizers[name]
-        noise = float(stored_noise(quantizer, single[0]))
-        constants[name] = (stored_code(value, one, noise), one.fraction_bits)
+        one = held(quantizers[name])
+        if one.rounding == "stochastic":
+            one = replace(one, rounding="nearest")
+        constants[name] = (stored_code(value, one), one.fraction_bits)
     states = {name: held(quantizers[name]) for name in ("q", "p", "r", "u")}
     if not case.binary:
         states["input"] = held(quantizers["input"])
     shape = layer.shape
     return DecolleTwin(
         states, weight, weight_fractions, bias, bias_fractions, constants, shape.neurons,
-        recorder.next, shape.stride, shape.pool,
+        Noise(layer).next, shape.stride, shape.pool,
     )  # fmt: skip
 
 
