@@ -28,24 +28,6 @@ _raised, _draw, _spread = steps.raised, random_bits.draw, random_bits.spread
 
 
 @triton.jit
-def _neuron_numbers(constants, MODE: tl.constexpr, WRAP: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What `_constants` has laid down, in its order."""
-    to = Rounding(MODE, tl.load(constants + 8), tl.load(constants + 9), WRAP)
-    return NeuronNumbers(
-        tl.load(constants), tl.load(constants + 1), tl.load(constants + 2),
-        tl.load(constants + 3), tl.load(constants + 4), tl.load(constants + 5),
-        tl.load(constants + 6), tl.load(constants + 7), to, 0,  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-@triton.jit
-def _theta_numbers(constants, MODE: tl.constexpr, WRAP: tl.constexpr):  # type: ignore[no-untyped-def]
-    to = Rounding(MODE, tl.load(constants + 12), tl.load(constants + 13), WRAP)
-    plus, bits = tl.load(constants + 10), tl.load(constants + 11)
-    return ThetaNumbers(plus, 0, bits, to)
-
-
-@triton.jit
 def _winner(crossed, key, t):  # type: ignore[no-untyped-def]
     """One of the neurons that reached their threshold."""
     count = tl.sum(crossed.to(tl.int32), 0)
@@ -93,7 +75,18 @@ def _run(  # type: ignore[no-untyped-def]
     theta = tl.load(theta_in + j, mask=real, other=0)
     shift = tl.load(shifts + j, mask=real, other=0)
     v = tl.zeros_like(theta)
-    n = _neuron_numbers(constants, MODE, WRAP)
+    # Made here: what a function returns is no constant of the compiler any more.
+    n = NeuronNumbers(
+        tl.load(constants), tl.load(constants + 1), tl.load(constants + 2),
+        tl.load(constants + 3), tl.load(constants + 4), tl.load(constants + 5),
+        tl.load(constants + 6), tl.load(constants + 7),
+        Rounding(MODE, tl.load(constants + 8), tl.load(constants + 9), WRAP),
+        0,  # type: ignore[arg-type]
+    )  # fmt: skip
+    rising = ThetaNumbers(
+        tl.load(constants + 10), 0, tl.load(constants + 11),
+        Rounding(THETA_MODE, tl.load(constants + 12), tl.load(constants + 13), THETA_WRAP),
+    )  # fmt: skip
     refractory = tl.zeros([BLOCK], tl.int32)
     for step in range(STEPS):
         t = b * 0 + step  # of 64 bits
@@ -112,7 +105,6 @@ def _run(  # type: ignore[no-untyped-def]
             fired = _winner(crossed, winner_key, t)
         tl.store(spikes + row + j, fired.to(tl.uint8), mask=real)
         if LEARNING:
-            rising = _theta_numbers(constants, THETA_MODE, THETA_WRAP)
             higher = _raised(theta, _draw(theta_key, t * neurons + j), rising)
             theta = tl.where(crossed, higher, theta)
         tl.debug_barrier()  # other threads may read these spikes when they arrive

@@ -20,7 +20,7 @@ from qspinn.steps.words import (
 )
 
 
-def shifted(x: Any, bits: Any, mode: int, random: Any) -> Any:
+def shifted(x: Any, bits: Any, mode: Any, random: Any) -> Any:
     """``x / 2^bits``, rounded to whole numbers.
 
     Args:
@@ -43,7 +43,7 @@ def shifted(x: Any, bits: Any, mode: int, random: Any) -> Any:
     return x >> bits
 
 
-def limited(x: Any, low: Any, high: Any, wrap: bool) -> Any:
+def limited(x: Any, low: Any, high: Any, wrap: Any) -> Any:
     """Codes brought into a range, whose width is a power of two where they wrap around."""
     if wrap:
         return ((x - low) & (high - low)) + low
