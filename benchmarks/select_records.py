@@ -3,7 +3,7 @@
     python benchmarks/select_records.py            # 1,000, 10,000 and 100,000 records
     python benchmarks/select_records.py 5000 --keep FOLDER
 
-The records are those of a convolutional network with 21 tensors (14 kB each), five seeds per
+The records are those of a convolutional network with 21 tensors (11 kB each), five seeds per
 setting, with and without a measured baseline; each in a folder of its own as train.py writes them.
 """
 

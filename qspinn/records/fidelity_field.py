@@ -7,9 +7,9 @@ from typing import Any
 
 from qspinn.records.validation import fail, integer, mapping, number, plain, text
 
-__all__ = ["check_fidelity"]
+__all__ = ["SHARES", "check_fidelity"]
 
-_SHARES = (
+SHARES = (
     *("rate", "reference_rate", "silent", "reference_silent", "saturated", "reference_saturated"),
     *("rate_distance", "agreement", "overlap"),
 )
@@ -53,7 +53,7 @@ def _path(name: str, value: object) -> None:
 def _layer(name: str, value: object) -> None:
     layer = mapping(name, value)
     _path(f"{name}.layer", layer.get("layer"))
-    for share in _SHARES:
+    for share in SHARES:
         value = layer.get(share)
         if type(value) is not float or not 0.0 <= value <= 1.0:
             number(f"{name}.{share}", value, 0.0, 1.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 from qspinn.records.fidelity_field import check_fidelity
 from qspinn.records.validation import fail, integer, mapping, names, number, plain, text
 
-__all__ = ["FIELD_CHECKS", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "Check"]
+__all__ = ["FIELD_CHECKS", "LAYER_WORK", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "WORK", "Check"]
 
 SCHEMA_VERSION = 1
 SCHEMES = ("none", "ptq", "itq")
@@ -34,12 +35,21 @@ def _optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
-def _table(check: Check) -> Check:
-    """A mapping from names to values that all pass the same check."""
+def _table(check: Check, least: float = math.inf) -> Check:
+    """A mapping from names to values that all pass the same check.
+
+    Args:
+        check: Of a value.
+        least: Finite floats from here on pass it, and are kept as they are.
+    """
 
     def table(name: str, value: Any) -> dict[str, Any]:
-        given = names(name, value)
-        return {key: check(f"{name}.{key}", item) for key, item in given.items()}
+        return {
+            key: item
+            if type(item) is float and least <= item < math.inf
+            else check(f"{name}.{key}", item)
+            for key, item in zip(names(name, value), value.values(), strict=True)
+        }
 
     return table
 
@@ -103,22 +113,22 @@ def _summary(name: str, value: Any) -> dict[str, Any]:
     return given
 
 
-_LAYER_WORK = (
+LAYER_WORK = (
     *("synaptic_operations", "dense_synaptic_operations", "multiplications", "additions"),
     *("state_updates", "bits_moved", "energy_nj", "energy_compute_nj", "energy_memory_nj"),
 )
-_WORK = (*_LAYER_WORK, "float_energy_nj", "ann_energy_nj", "ann_float_energy_nj", "time_steps")
+WORK = (*LAYER_WORK, "float_energy_nj", "ann_energy_nj", "ann_float_energy_nj", "time_steps")
 
 
 def _work(name: str, value: Any) -> dict[str, Any]:
     """Energy per sample in nJ, and the numbers and lines that say how it comes about."""
     given: dict[str, Any] = {"energy_nj": None, **plain(name, mapping(name, value))}
-    _check_numbers(name, given, _WORK)
+    _check_numbers(name, given, WORK)
     if "samples" in given:
         integer(f"{name}.samples", given["samples"], 1)
     for path, layer in mapping(f"{name}.layers", given.get("layers", {})).items():
         place = f"{name}.layers.{path}"
-        _check_numbers(place, mapping(place, layer), _LAYER_WORK)
+        _check_numbers(place, mapping(place, layer), LAYER_WORK)
     lines = given.get("lines", [])
     if not isinstance(lines, list):
         raise fail(f"{name}.lines", lines, "a list of texts")
@@ -180,7 +190,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "summary": _optional(_summary),
     "data_fingerprint": _optional(text),
     "versions": _table(text),
-    "seconds": _table(partial(number, low=0.0)),
-    "metrics": _table(_optional(number)),
+    "seconds": _table(partial(number, low=0.0), least=0.0),
+    "metrics": _table(_optional(number), least=-sys.float_info.max),
 }
 """Name of each field of a record to its check, in the order in which they are made."""

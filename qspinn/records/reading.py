@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,15 @@ from qspinn.records.files import read_regular
 from qspinn.records.hashing import baseline_key, setting_key
 from qspinn.records.json_text import check_extent, parse_json
 from qspinn.records.run_record import RunRecord, check_names
+from qspinn.records.unread import Unread
 from qspinn.records.validation import RecordError, mapping, plain
 
 __all__ = ["RecordReader", "baseline_key_of", "read_record", "setting_key_of"]
 
 _MOST_KEPT = 20_000
 """Distinct texts that a reader remembers before it starts anew."""
+_LARGE = ("config", "fidelity", "metrics", "work")
+"""Members that are hardly ever the same; of the configuration its own members are remembered."""
 
 
 class RecordReader:
@@ -25,7 +29,8 @@ class RecordReader:
     A record as qspinn writes it has a member per line that starts with two blanks. Such a text is
     cut there, and a member whose text was seen before is neither parsed nor checked again. Each
     piece has to be a JSON value by itself, which proves that the cuts were right: texts that are
-    written otherwise are read as a whole.
+    written otherwise are read as a whole. What takes most of the time is parsed when it is asked
+    for, where its text shows that nothing is wrong with it (see `Unread`).
 
     Equal values of the records read are the same objects: do not change them.
     """
@@ -48,10 +53,10 @@ class RecordReader:
             raise RecordError(f"{path}: no such file") from error
         except OSError as error:
             raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
-        if not raw.strip():
+        if not raw or raw.isspace():
             raise RecordError(f"{path}: the file is empty")
         try:
-            return self._record(raw.decode("utf-8-sig"))
+            return self._record(raw.removeprefix(BOM_UTF8).decode())
         except RecordError as error:
             raise RecordError(f"{path}: {error}", error.field) from error
         except ValueError as error:
@@ -72,6 +77,9 @@ class RecordReader:
             settings = _cut(f"{text[len(start) :]}\n", "  ", self._settings, _setting)
             if settings is not None:
                 return "config", mapping("config", settings)
+        unread = Unread.of(text)
+        if unread is not None:
+            return unread.name, unread
         parsed = _pair(text)
         if parsed is None or parsed[0] == "schema_version":
             return parsed  # check_names says more about the version
@@ -120,18 +128,18 @@ def _cut(
         return None
     # The quote in front of each name is cut away, and put back where a text is new.
     pieces = text[len(start) + 1 : -len(end)].split(f',\n{indent}  "')
-    values: dict[str, Any] = {}
-    for piece in pieces:
-        pair = cache.get(piece)
+    pairs = list(map(cache.get, pieces))
+    for index, pair in enumerate(pairs):
         if pair is None:
-            pair = member(f'"{piece}')
+            piece = pieces[index]
+            pair = pairs[index] = member(f'"{piece}')
             if pair is None:
                 return None
-            if pair[0] != "config":  # hardly ever the same, and large; its own members are kept
+            if pair[0] not in _LARGE:
                 if len(cache) >= _MOST_KEPT:
                     cache.clear()
                 cache[piece] = pair
-        values[pair[0]] = pair[1]
+    values = dict(filter(None, pairs))
     return values if len(values) == len(pieces) else None
 
 

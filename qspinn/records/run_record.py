@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from qspinn.records.fields import FIELD_CHECKS, SCHEMA_VERSION, SCHEMES, STATUSES
+from qspinn.records.unread import Late
 from qspinn.records.validation import RecordError, fail, plain
 
 __all__ = [
@@ -140,8 +141,8 @@ class RunRecord:
     flash_bits: int | None = None
     ram_bits: int | None = None
     learning_ram_bits: int | None = None
-    fidelity: dict[str, Any] | None = None
-    work: dict[str, Any] | None = None
+    fidelity: Late = Late()  # noqa: RUF009 - one for each field
+    work: Late = Late()  # noqa: RUF009
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from qspinn.records.printable import HIDDEN
@@ -90,8 +91,8 @@ def _is_shown(value: str) -> bool:
 
 def mapping(field: str, value: object) -> Mapping[str, Any]:
     """`value` as a mapping whose keys are non-empty strings."""
-    if type(value) is dict and all(type(key) is str and key and key.isascii() for key in value):
-        return value  # as nearly all are: the names below take most of the time
+    if type(value) is dict and _usual(value) is not None:
+        return value
     if not isinstance(value, Mapping):
         raise fail(field, value, "a mapping")
     for key in value:
@@ -100,12 +101,30 @@ def mapping(field: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def names(field: str, value: object) -> Mapping[str, Any]:
-    """`value` as a mapping whose keys are names that can be shown."""
+def names(field: str, value: object) -> Collection[str]:
+    """The keys of a mapping, which are names that can be shown."""
+    if type(value) is dict and (usual := _usual(value)) is not None:
+        return usual
     given = mapping(field, value)
     for key in given:
         text(field, key)
     return given
+
+
+def _usual(given: dict[Any, Any]) -> tuple[str, ...] | None:
+    """The keys if nothing is the matter with them, mostly the same object for equal ones."""
+    return _looked_at(tuple(given)) if len(given) <= _FEW else None
+
+
+_FEW = 200
+"""Names of one mapping that are remembered."""
+
+
+@lru_cache(maxsize=1000)
+def _looked_at(keys: tuple[Any, ...]) -> tuple[str, ...] | None:
+    """Many records have the same names: these are looked at, and kept, once."""
+    is_usual = all(type(key) is str and key and key.isascii() and key.isprintable() for key in keys)
+    return keys if is_usual else None
 
 
 MOST_NESTED = 100

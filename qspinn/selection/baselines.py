@@ -43,7 +43,7 @@ def fill_baselines(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
             twin, note = best[*key, data]
             if twin is not None:
                 record = _with(run.record, _accuracy(twin))
-                run = replace(run, record=record, baseline_path=twin.path)
+                run = Run(run.path, record, twin.path, run.reported)
             if note is not None:
                 notes[note] = None
         filled.append(run)

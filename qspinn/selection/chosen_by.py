@@ -7,7 +7,7 @@ data chooses, and another one, which has no say, tells what was chosen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qspinn.records import MEASURED_ON
 from qspinn.selection.runs import Run
@@ -67,7 +67,7 @@ def runs_chosen_by(runs: Sequence[Run], chosen_by: str = "validation") -> Chosen
         if choosing is None:
             unknown.append(run)
         else:
-            known.append(replace(run, record=choosing, reported=run.record))
+            known.append(Run(run.path, choosing, run.baseline_path, run.record))
     if known and not unknown:
         return ChosenBy(tuple(known), chosen_by, ())
     if known:

@@ -13,6 +13,7 @@ from qspinn.app.train import train
 from qspinn.app.wandb_summary import summary_of
 from qspinn.plan import EnergyModel
 from qspinn.records import baseline_key, comparable, read_record
+from qspinn.records.unread import Unread
 from qspinn.selection import EnergyReward
 from tests.app.test_train import NEURONS
 
@@ -39,7 +40,10 @@ def test_every_scheme_records_and_logs_it(composed, tmp_path, scheme):
     else:
         assert work["energy_nj"] < work["float_energy_nj"]
     assert work["layers"]["network.blocks.0.neuron"]["state_updates"] == 2 * 4 * 14 * 14
-    assert read_record(tmp_path / "record.json").work == work
+    read = read_record(tmp_path / "record.json")
+    assert isinstance(vars(read)["work"], Unread)
+    assert isinstance(vars(read)["fidelity"], Unread) is (scheme != "none")
+    assert read.work == work
     with open(tmp_path / "metrics.csv", newline="") as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["work/energy_nj"]) == pytest.approx(work["energy_nj"])

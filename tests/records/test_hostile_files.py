@@ -20,6 +20,7 @@ from qspinn.records import (
     write_record,
 )
 from tests.mutations import mutations
+from tests.records.test_unread import FIELDS
 
 FAST, MANY = 400, 8000
 
@@ -27,6 +28,7 @@ FAST, MANY = 400, 8000
 @pytest.fixture
 def sound(tmp_path, make_record):
     record = make_record(
+        **FIELDS,
         formats={"a.w": {"role": "weight", "format": "Q1.6", "rounding": "n", "overflow": "s"}},
         metrics={"loss": 0.5, "lost": None},
         seconds={"fit": 1.5},
