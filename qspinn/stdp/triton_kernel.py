@@ -75,37 +75,46 @@ def _run(  # type: ignore[no-untyped-def]
     theta = tl.load(theta_in + j, mask=real, other=0)
     shift = tl.load(shifts + j, mask=real, other=0)
     v = tl.zeros_like(theta)
-    # Made here: what a function returns is no constant of the compiler any more.
-    n = NeuronNumbers(
-        tl.load(constants), tl.load(constants + 1), tl.load(constants + 2),
-        tl.load(constants + 3), tl.load(constants + 4), tl.load(constants + 5),
-        tl.load(constants + 6), tl.load(constants + 7),
-        Rounding(MODE, tl.load(constants + 8), tl.load(constants + 9), WRAP),
-        0,  # type: ignore[arg-type]
-    )  # fmt: skip
-    rising = ThetaNumbers(
-        tl.load(constants + 10), 0, tl.load(constants + 11),
-        Rounding(THETA_MODE, tl.load(constants + 12), tl.load(constants + 13), THETA_WRAP),
-    )  # fmt: skip
+    keep, v_up, down = tl.load(constants), tl.load(constants + 1), tl.load(constants + 2)
+    inhibition, reset = tl.load(constants + 3), tl.load(constants + 4)
+    threshold, fire_up = tl.load(constants + 5), tl.load(constants + 6)
+    theta_up = tl.load(constants + 7)
+    v_low, v_high = tl.load(constants + 8), tl.load(constants + 9)
+    plus, bits = tl.load(constants + 10), tl.load(constants + 11)
+    theta_low, theta_high = tl.load(constants + 12), tl.load(constants + 13)
+    n = NeuronNumbers(keep, v_up, down, inhibition, reset, threshold, fire_up, theta_up, 0, 0)  # type: ignore[arg-type]
     refractory = tl.zeros([BLOCK], tl.int32)
     for step in range(STEPS):
         t = b * 0 + step  # of 64 bits
         row = (t * batch + b) * neurons
         sent = row - delay * batch * neurons
         arrived = tl.load(spikes + sent + j, mask=real & (t >= delay), other=0).to(tl.int32)
-        lowered = (tl.sum(arrived, 0) - arrived).to(theta.dtype) * n.inhibition
+        lowered = (tl.sum(arrived, 0) - arrived).to(theta.dtype) * inhibition
         current = tl.load(currents + row + j, mask=real, other=0.0).to(theta.dtype)
         random = _spread(membrane_key, t, j)
-        v = _charge(v, current, lowered, refractory == 0, shift, random, n)
+        # Put together in the call: a variable would make variables of the constants in it.
+        v = _charge(
+            v, current, lowered, refractory == 0, shift, random,
+            NeuronNumbers(
+                keep, v_up, down, inhibition, reset, threshold, fire_up, theta_up,
+                Rounding(MODE, v_low, v_high, WRAP), 0,  # type: ignore[arg-type]
+            ),
+        )  # fmt: skip
         crossed = real & _reaches(v, _threshold(theta, n), n)
-        v = tl.where(crossed, n.reset, v)
+        v = tl.where(crossed, reset, v)
         refractory = tl.where(crossed, period, tl.maximum(refractory - 1, 0))
         fired = crossed
         if ONE_WINNER:
             fired = _winner(crossed, winner_key, t)
         tl.store(spikes + row + j, fired.to(tl.uint8), mask=real)
         if LEARNING:
-            higher = _raised(theta, _draw(theta_key, t * neurons + j), rising)
+            random = _draw(theta_key, t * neurons + j)
+            higher = _raised(
+                theta, random,
+                ThetaNumbers(
+                    plus, 0, bits, Rounding(THETA_MODE, theta_low, theta_high, THETA_WRAP)
+                ),
+            )  # fmt: skip
             theta = tl.where(crossed, higher, theta)
         tl.debug_barrier()  # other threads may read these spikes when they arrive
     if LEARNING:
