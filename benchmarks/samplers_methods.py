@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from qspinn.app.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
+from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
 from qspinn.selection import Significance, SweepPoint, proposing  # noqa: E402
 from qspinn.selection.proposing import Measured  # noqa: E402
 

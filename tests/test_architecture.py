@@ -91,7 +91,7 @@ from ..learning import supervised
 def later():
     from qspinn.records import store
     import importlib
-    importlib.import_module("qspinn.app.train")
+    importlib.import_module("qspinn.app.run.train")
 """
     found = siblings_of(imported_modules(source, "qspinn.callbacks.some", False))
     assert found == {
@@ -135,7 +135,7 @@ def users_of(library: str) -> set[str]:
 
 
 def test_one_file_of_the_application_imports_wandb():
-    assert users_of("wandb") == {"qspinn.app.wandb_client"}
+    assert users_of("wandb") == {"qspinn.app.tracking.client"}
 
 
 def test_only_the_application_knows_hydra():
@@ -171,7 +171,7 @@ def test_selecting_starts_without_torch(package):
 
 
 def test_explaining_a_run_starts_without_torch():
-    loaded = loaded_by("import qspinn.app.explain")
+    loaded = loaded_by("import qspinn.app.show.explain")
     assert "qspinn" in loaded
     assert loaded.isdisjoint({"torch", "lightning", "spikingjelly", "hydra", "wandb"})
 

@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.compose.completing import complete, to_plain
+from qspinn.app.compose.limits import check_known_keys
 from qspinn.app.errors import (
     ConfigurationError,
     RunError,
@@ -20,14 +21,13 @@ from qspinn.app.errors import (
     print_error,
     storage_trouble,
 )
-from qspinn.app.failures import record_failure, transportable
-from qspinn.app.folder_files import CHECKPOINTS
-from qspinn.app.gate import CandidateStopped
-from qspinn.app.limits import check_known_keys
-from qspinn.app.objective import check_objective, objective_of, objective_of_stopped
+from qspinn.app.explore.objective import check_objective, objective_of, objective_of_stopped
+from qspinn.app.folder.failures import record_failure, transportable
+from qspinn.app.folder.files import CHECKPOINTS
 from qspinn.app.orphans import end_with_launcher
+from qspinn.app.run.gate import CandidateStopped
+from qspinn.app.run.train import train
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
-from qspinn.app.train import train
 
 __all__ = ["main"]
 
@@ -88,7 +88,7 @@ def run(config: DictConfig, output: Path) -> float | tuple[float, ...]:
     check_objective(objective)
     try:
         if config.exploration.strategy is not None:
-            from qspinn.app.strategies import explore_by_strategy
+            from qspinn.app.explore.strategies import explore_by_strategy
 
             return explore_by_strategy(config, output)
         return objective_of(train(config, output), objective)

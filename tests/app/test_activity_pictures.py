@@ -11,8 +11,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from qspinn.app import activity_pictures
-from qspinn.app.activity_pictures import ActivityPictures, activity_of
+from qspinn.app.show import activity_pictures
+from qspinn.app.show.activity_pictures import ActivityPictures, activity_of
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.learning import SupervisedLearning
 from qspinn.networks import ConvSNN, NeuronSettings

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from qspinn.app.checking import check_targets, type_name, value_fits
+from qspinn.app.compose.checking import check_targets, type_name, value_fits
 from qspinn.app.errors import ConfigurationError
 
 

@@ -5,10 +5,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from qspinn.app.command_line import CONFIG_FOLDER, prepare_arguments, without_null_groups
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.compose.command_line import CONFIG_FOLDER, prepare_arguments, without_null_groups
+from qspinn.app.compose.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.records import read_record
 
 GROUPS = sorted(

@@ -3,9 +3,9 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
+from qspinn.app.compose.limits import check_known_keys
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.limits import check_known_keys
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.learning import SupervisedLearning, UnsupervisedLearning
 
 QUICK = "experiment=unsupervised_quick"

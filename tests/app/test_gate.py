@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.choose.sources import read_sources
+from qspinn.app.compose.completing import complete, to_plain
+from qspinn.app.compose.gate_settings import GateSettings, gate_settings, pruner_among
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.exploring import Candidate, evaluate, explore
-from qspinn.app.gate import CandidateStopped
-from qspinn.app.gate_settings import GateSettings, gate_settings, pruner_among
-from qspinn.app.sources import read_sources
-from qspinn.app.strategies import explore_by_strategy
-from qspinn.app.sweep import in_order
-from qspinn.app.train import train
+from qspinn.app.explore.exploring import Candidate, evaluate, explore
+from qspinn.app.explore.strategies import explore_by_strategy
+from qspinn.app.explore.sweep import in_order
+from qspinn.app.run.gate import CandidateStopped
+from qspinn.app.run.train import train
 from qspinn.learning import SupervisedLearning
 from qspinn.records import (
     GateReport,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from qspinn.app import progress
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.progress import EpochLines, TrainingBar, progress_bar
+from qspinn.app.show import progress
+from qspinn.app.show.progress import EpochLines, TrainingBar, progress_bar
 from qspinn.learning import UnsupervisedLearning
 from tests.learning.plastic import CLASSES, Plastic, bars
 

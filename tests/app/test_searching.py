@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.searching import Searched, bayesian, gp, greedy, nsga2
+from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2
 from qspinn.selection import SweepPoint, dominates, hypervolume
 from qspinn.selection.proposing import Measured
 from qspinn.selection.significance import Significance

@@ -235,7 +235,7 @@ def test_mixed_runs_are_refused_unless_asked_for(outputs, run_select, make_recor
 
 def test_it_imports_nothing_heavy_and_starts_at_once(repository):
     code = (
-        "import sys, qspinn.app.select;"
+        "import sys, qspinn.app.choose.select;"
         "print({'torch', 'lightning', 'numpy', 'pandas', 'wandb', 'matplotlib'} & set(sys.modules))"
     )
     seconds = []

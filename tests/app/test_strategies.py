@@ -6,8 +6,8 @@ import random
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.exploring import Evaluation
-from qspinn.app.strategies import explore_by_strategy
+from qspinn.app.explore.exploring import Evaluation
+from qspinn.app.explore.strategies import explore_by_strategy
 from qspinn.records import find_records, read_record
 from qspinn.selection import dominates
 
@@ -81,7 +81,7 @@ def test_what_is_found_does_not_depend_on_test_figures(
     composed, make_record, tmp_path, monkeypatch, strategy
 ):
     """Made-up candidates: validation accuracies by their sizes, test accuracies by chance."""
-    import qspinn.app.strategies as strategies
+    import qspinn.app.explore.strategies as strategies
 
     if strategy in ("gp", "nsga2"):
         pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
@@ -127,7 +127,7 @@ def test_what_is_found_does_not_depend_on_test_figures(
 
 
 def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatch):
-    import qspinn.app.strategies as strategies
+    import qspinn.app.explore.strategies as strategies
 
     original = strategies.explore
 

@@ -8,8 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.identity import LAUNCH_KEYS, identity
-from qspinn.app.train import train
+from qspinn.app.folder.identity import LAUNCH_KEYS, identity
+from qspinn.app.run.train import train
 from qspinn.records import comparable, config_hash, read_record
 
 # The tiny network by hand: 1x28x28 -> 4x14x14 -> 4x7x7 -> 4x4x4 -> 20.

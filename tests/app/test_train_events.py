@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import RunFolder
-from qspinn.app.train import train
+from qspinn.app.folder.folder import RunFolder
+from qspinn.app.run.train import train
 from qspinn.records import write_json, write_record
 
 SHORT = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.records import comparable, read_record
 
 QUICK = "experiment=decolle_mnist_quick"

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder_files import PICTURES
-from qspinn.app.train import train
+from qspinn.app.folder.files import PICTURES
+from qspinn.app.run.train import train
 from qspinn.records import comparable, read_record
 
 QUICK = "experiment=unsupervised_quick"

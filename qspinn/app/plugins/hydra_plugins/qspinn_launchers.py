@@ -19,7 +19,7 @@ with suppress(ImportError):
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
             """Run the jobs and return what Hydra wants to know of each."""
-            from qspinn.app.launch_joblib import launch
+            from qspinn.app.explore.launch_joblib import launch
 
             return launch(self, job_overrides, initial_job_idx)
 
@@ -32,7 +32,7 @@ with suppress(ImportError):
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
             """Run the jobs and return what Hydra wants to know of each."""
-            from qspinn.app.launch_slurm import launch
+            from qspinn.app.explore.launch_slurm import launch
 
             return launch(self, job_overrides, initial_job_idx)
 
@@ -45,6 +45,6 @@ with suppress(ImportError):
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
             """Run the jobs and return what Hydra wants to know of each."""
-            from qspinn.app.launch_ray import launch
+            from qspinn.app.explore.launch_ray import launch
 
             return launch(self, job_overrides, initial_job_idx)

@@ -49,7 +49,7 @@ class QspinnSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run a job for each combination of values."""
-        from qspinn.app.sweep import sweep
+        from qspinn.app.explore.sweep import sweep
 
         assert self.hydra_context is not None  # set just before
         assert self.config is not None

@@ -1,0 +1,1 @@
+"""The configuration: what is completed and checked in it before anything runs."""

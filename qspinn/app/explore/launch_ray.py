@@ -1,0 +1,57 @@
+"""Jobs as tasks of Ray, of which some may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray, start_ray
+
+from qspinn.app.explore.launched import Job, composed, failed, lost, numbered, say_failures
+
+__all__ = ["launch"]
+
+
+def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+    """Run the jobs of a multirun; what Hydra's launcher for Ray does, but for jobs that die.
+
+    Ray itself gives a job whose process died to another one, three times; then it is lost, and the
+    others go on.
+
+    Args:
+        launcher: Hydra's, with its settings.
+        job_overrides: What each job sets.
+        first: The number of the first.
+    """
+    jobs = numbered(launcher, job_overrides, first)
+    start_ray(launcher.ray_cfg.init)
+    print(f"Ray runs {len(jobs)} jobs", flush=True)
+    for job in jobs:
+        print(f"\t{job}", flush=True)
+    state = Singleton.get_state()
+    tasks = [
+        launch_job_on_ray(
+            launcher.hydra_context,
+            launcher.ray_cfg.remote,
+            composed(launcher, job, f"job_id_for_{job.number}"),
+            launcher.task_function,
+            state,
+        )
+        for job in jobs
+    ]
+    return say_failures(
+        jobs, [_gathered(launcher, job, task) for job, task in zip(jobs, tasks, strict=True)]
+    )
+
+
+def _gathered(launcher: Any, job: Job, task: Any) -> JobReturn:
+    """Wait for a job."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        return failed(job, RuntimeError(str(error)))
+    except ray.exceptions.RayError as error:
+        return lost(launcher, job, f"{type(error).__name__}: {' '.join(str(error).split())}")
