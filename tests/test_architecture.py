@@ -1,8 +1,10 @@
-"""The house rules: who may import whom, and how long a file may be."""
+"""The house rules: who may import whom, without circles, and how long a file may be."""
 
 import ast
+import functools
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,20 @@ ANYTHING = {"app"}
 # What is run as `python -m qspinn.NAME`.
 PROGRAMS = {("explain.py",)}
 LONGEST_FILE = 330
+# The application from the bottom to the top: a file imports from its own wing and those before it.
+WINGS = (
+    *("errors", "environment", "examples", "orphans", "outputs", "paths", "refusing", "signals"),
+    *("console", "compose", "folder", "show", "tracking", "run", "explore", "choose"),
+    *("launch", "plugins"),
+)
+# Files that import each other, directly or through others, and are being rewritten.
+CIRCLES_BEING_REWRITTEN = {
+    frozenset({"qspinn.networks.decolle.declaration", "qspinn.networks.decolle.layer"}),
+    frozenset(
+        f"qspinn.networks.diehl_cook.{name}"
+        for name in ("backends", "batched", "plasticity", "triton_kernel")
+    ),
+}
 
 
 def imported_modules(source: str, module: str, is_package: bool) -> set[str]:
@@ -124,6 +140,63 @@ def test_imports_only_what_the_house_allows(path):
 def test_every_package_of_the_house_is_known():
     packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     assert packages <= ALLOWED.keys() | ANYTHING
+
+
+@functools.cache
+def import_graph() -> dict[str, set[str]]:
+    """Return each module of qspinn with those that it imports, wherever in its code."""
+    modules = {module_name(path): path for path in SOURCES}
+    return {
+        module: modules_among(imports_of(path), modules.keys()) - {module}
+        for module, path in modules.items()
+    }
+
+
+def modules_among(imported: set[str], modules: Collection[str]) -> set[str]:
+    """Return the modules that are imported; a package only where more is taken of it."""
+    found = set()
+    for name in imported & set(modules):
+        inside = {other for other in imported if other.rpartition(".")[0] == name}
+        if not inside or not inside <= set(modules):
+            found.add(name)
+    return found
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the sets of modules that reach each other."""
+    reach = {module: set(imported) for module, imported in graph.items()}
+    for middle in graph:
+        for reached in reach.values():
+            if middle in reached:
+                reached |= reach[middle]
+    found = {m: frozenset(o for o in reach[m] if m in reach[o]) for m in graph if m in reach[m]}
+    return set(found.values())
+
+
+def test_finds_circles():
+    modules = {"p", "p.a", "p.b"}
+    assert modules_among({"p", "p.a"}, modules) == {"p.a"}  # from p import a
+    assert modules_among({"p", "p.a", "p.f"}, modules) == {"p", "p.a"}  # from p import a, f
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e2"}, "e2": {"e"}}
+    assert circles(graph) == {frozenset("abc"), frozenset({"e", "e2"})}
+
+
+def test_no_files_import_each_other():
+    assert circles(import_graph()) == CIRCLES_BEING_REWRITTEN
+
+
+def test_the_wings_of_the_application_import_one_way():
+    def wing(module: str) -> int:
+        return WINGS.index(module.split(".")[2])
+
+    upward = {
+        (module, other)
+        for module, imported in import_graph().items()
+        for other in imported
+        if module.startswith("qspinn.app.") and other.startswith("qspinn.app.")
+        if wing(other) > wing(module)
+    }
+    assert not upward
 
 
 def users_of(library: str) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from qspinn.plan.expected import check_module
+from qspinn.plan.kind_check import check_module
 
 # What torch.compile leaves on a function that it has wrapped.
 _WRAPPED = "_torchdynamo_orig_callable"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from qspinn.plan.roles import CONSTANT_ROLES, STATE_ROLES, TRAINING_ONLY_ROLES, Role
 
-if TYPE_CHECKING:
-    from qspinn.plan.neurons import Charge
-
-
+# The formula by which a neuron charges.
+Charge = Literal["if", "lif", "plif", "filter", "fallback"]
 # Name of a state -> its shape.
 Shapes = dict[str, tuple[int, ...]]
 

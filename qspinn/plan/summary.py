@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.roles import UNSTORED_ROLES
-
-if TYPE_CHECKING:
-    from qspinn.plan.resolved import ResolvedPlan
 
 BY_PLAN = "left in 32-bit by the plan"
 _LAYERS_SHOWN = 4
@@ -130,15 +127,18 @@ class Summary:
         }
 
 
-def summary_of(inventory: Inventory, plan: ResolvedPlan | None = None) -> Summary:
-    """What ``plan`` quantises of a network; without a plan, nothing.
+def summary_of(
+    inventory: Inventory,
+    quantized: Collection[str] = frozenset(),
+    excluded: Collection[str] = frozenset(),
+) -> Summary:
+    """What of a network is quantised.
 
     Args:
         inventory: What the network is made of.
-        plan: What is quantised of it.
+        quantized: Paths of the tensors in fixed point.
+        excluded: Paths of tensors that the device does not hold.
     """
-    quantized = frozenset[str]() if plan is None else {tensor.path for tensor in plan.tensors}
-    excluded = frozenset[str]() if plan is None else plan.excluded
     shares = {True: [0, 0], False: [0, 0]}
     left: dict[tuple[str, bool], tuple[dict[str, None], int]] = {}
     for layer, info in _held(inventory, excluded):
@@ -167,7 +167,9 @@ def listed(layers: Iterable[str], most: int = _LAYERS_SHOWN) -> str:
     return ", ".join(paths[:most]) + rest
 
 
-def _held(inventory: Inventory, excluded: frozenset[str]) -> Iterable[tuple[LayerInfo, TensorInfo]]:
+def _held(
+    inventory: Inventory, excluded: Collection[str]
+) -> Iterable[tuple[LayerInfo, TensorInfo]]:
     """What is held and is a fixed-point number or could be one."""
     for layer in inventory.layers:
         for info in layer.tensors:
