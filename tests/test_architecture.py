@@ -33,6 +33,9 @@ ANYTHING = {"app"}
 # What is run as `python -m qspinn.NAME`.
 PROGRAMS = {("explain.py",)}
 LONGEST_FILE = 330
+LONGEST_FUNCTION = 60
+# Numba compiles the whole time loop of a presentation as one function.
+LONG_FUNCTIONS = {("networks", "diehl_cook", "kernel.py")}
 # The application from the bottom to the top: a file imports from its own wing and those before it.
 WINGS = (
     *("errors", "environment", "examples", "orphans", "outputs", "paths", "refusing", "signals"),
@@ -220,6 +223,23 @@ def test_only_the_application_knows_hydra():
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_files_are_of_a_length_that_one_can_read(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function's body, its docstring left out."""
+    body = function.body[ast.get_docstring(function) is not None :]
+    return function.end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_no_function_is_longer_than_one_can_follow():
+    found = {
+        (path.relative_to(PACKAGE).parts, node.name): lines_of(node)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    long = {place: lines for place, lines in found.items() if lines > LONGEST_FUNCTION}
+    assert {path for path, _ in long} <= LONG_FUNCTIONS, long
 
 
 @pytest.mark.parametrize("name", ["train.py", "select.py"])
