@@ -90,6 +90,7 @@ class Explorer:
         self.failed = 0
         self.records: list[RunRecord] = []
         self.alone: list[Measured] = []
+        self.swept: dict[tuple[str, ...], Group] = {}  # by the paths of its tensors
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[RunRecord | None]:
         """Evaluate candidates; the records, in the order of the candidates.
@@ -123,11 +124,11 @@ class Explorer:
         folder = self.output / "alone"
         pairs = [(group, length) for group in self.groups for length in self.word_lengths]
         records = self.evaluate([alone(self.config, folder, *pair) for pair in pairs])
-        self.alone = [
-            Measured({group.name: length}, record.footprint_bits, record.accuracy)
-            for (group, length), record in zip(pairs, records, strict=True)
-            if record is not None
-        ]
+        for (group, length), record in zip(pairs, records, strict=True):
+            if record is not None:
+                bits, accuracy = record.footprint_bits, record.accuracy
+                self.alone.append(Measured({group.name: length}, bits, accuracy))
+                self.swept[tuple(sorted(record.formats))] = group
         max_drop = self.config.exploration.max_drop
         try:
             found, _ = significance(self.records, max_drop)
@@ -144,7 +145,7 @@ class Explorer:
     def search(self, found: Sequence[Significance]) -> None:
         """Search mixtures with the evaluations that are left, and write ``search.json``."""
         settings = self.config.exploration
-        groups = {_key(one, self.groups): one for one in found if one.values > 0}
+        groups = {self.swept[one.paths].name: one for one in found if one.values > 0}
         named = [group for group in self.groups if group.name in groups]
         spent = len(self.groups) * len(self.word_lengths)
         if settings.evaluations <= spent:
@@ -154,7 +155,7 @@ class Explorer:
                 "more, or fewer word lengths"
             )
         searched = self._searched(named, settings.evaluations - spent)
-        self._spend(searched, _renamed(groups))
+        self._spend(searched, [replace(one, name=name) for name, one in groups.items()])
         self._write(searched, spent)
 
     def search_without_significance(self) -> None:
@@ -243,20 +244,3 @@ def _word_lengths(given: object) -> list[int]:
             f"exploration.word_lengths={given!r}: write a list of bits from 1 to {LONGEST}"
         )
     return sorted(set(lengths))
-
-
-def _key(one: Significance, groups: Sequence[Group]) -> str:
-    """The name of the group that was swept: a role, or the only role of a layer."""
-    by_role = {group.name: group for group in groups}
-    if one.role in by_role:
-        return one.role
-    for group in groups:
-        paths = one.paths
-        if group.role == one.role and all(path.startswith(f"{group.layers}.") for path in paths):
-            return group.name
-    raise KeyError(f"{one.name} is none of the groups {', '.join(by_role)}")
-
-
-def _renamed(groups: dict[str, Significance]) -> list[Significance]:
-    """The same, each with the name of its group."""
-    return [replace(one, name=name) for name, one in groups.items()]
