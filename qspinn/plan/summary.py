@@ -87,11 +87,6 @@ class Summary:
     notes: tuple[str, ...] = ()
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all that is held is quantised, and all that passes lies on a grid."""
-        return not self.left and not self.off_grid
-
-    @property
     def is_as_planned(self) -> bool:
         """Whether nothing stays in float but what the plan leaves there."""
         return all(one.is_choice for one in self.left) and not self.off_grid and not self.notes

@@ -83,11 +83,6 @@ class Target:
                 bounds[name] = has if bounds[name] is None else bounds[name]
         return cls(**bounds)
 
-    @property
-    def is_budget(self) -> bool:
-        """Whether it says what a device has."""
-        return any(bound is not None for bound in (self.flash, self.ram, self.energy))
-
     def __str__(self) -> str:
         parts = []
         if self.max_drop is not None:

@@ -81,11 +81,6 @@ class RunFolder:
         self.checkpoints = self.path / CHECKPOINTS
         self.last_checkpoint = self.checkpoints / LAST_CHECKPOINT
 
-    @classmethod
-    def existing(cls, path: str | os.PathLike[str]) -> RunFolder | None:
-        """Return the folder, if there is one."""
-        return cls(path) if os.path.isdir(path) else None
-
     def adopt(self, other: RunFolder, owner: Owner, checkpoint: bool) -> None:
         """Take over the metrics and the pictures of a training in another folder.
 
