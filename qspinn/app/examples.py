@@ -7,16 +7,38 @@ from typing import Any
 import lightning
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["as_the_module", "first_test_batch", "first_test_samples"]
+__all__ = ["as_the_module", "example_input", "first_test_batch", "first_test_samples"]
 
 
 def as_the_module(inputs: Tensor, module: lightning.LightningModule) -> Tensor:
     """Return inputs on the device of a module, and as exact as a trainer has made it."""
     inputs = inputs.to(module.device)
     return inputs.type(module.dtype) if inputs.is_floating_point() else inputs
+
+
+def example_input(data: lightning.LightningDataModule) -> Tensor:
+    """Return an input ``[1, ...]`` as the network takes it, to find out what the network is.
+
+    It is the first sample that is held out of the training data, else the first one to train on.
+    Loaders are not iterated over, and no random number is drawn. Only where neither data set can
+    be asked for a sample, as a stream cannot, it is the first one of the test data.
+
+    Args:
+        data: Read, and set up to fit.
+
+    Raises:
+        ConfigurationError: There are no data.
+    """
+    with isolate_rng():
+        for loader in (_first(data.val_dataloader()), _first(data.train_dataloader())):
+            if isinstance(loader, DataLoader) and _has_samples(loader):
+                example: Tensor = loader.collate_fn([loader.dataset[0]])[0][:1]
+                return example
+    return first_test_samples(data, 1)
 
 
 def first_test_batch(data: lightning.LightningDataModule) -> Any:
@@ -29,9 +51,7 @@ def first_test_batch(data: lightning.LightningDataModule) -> Any:
     """
     with isolate_rng():
         data.setup("test")
-        loaders = data.test_dataloader()
-        first = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
-        batch = next(iter(first), None)
+        batch = next(iter(_first(data.test_dataloader())), None)
     if batch is None:
         raise ConfigurationError(f"data: {type(data).__name__} has no test data")
     return batch
@@ -41,3 +61,14 @@ def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tenso
     """Return the first test inputs ``[count, ...]`` as the network takes them."""
     samples: Tensor = first_test_batch(data)[0][:count]
     return samples
+
+
+def _first(loaders: Any) -> Any:
+    return loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+
+
+def _has_samples(loader: DataLoader[Any]) -> bool:
+    """Whether one sample can be taken and made a batch of."""
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return False
+    return len(loader.dataset) > 0  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from qspinn.app.compose.completing import to_plain
 from qspinn.app.errors import ConfigurationError, naming
-from qspinn.app.examples import first_test_samples
+from qspinn.app.examples import example_input
 from qspinn.app.explore.exploring import Candidate
 from qspinn.app.folder.naming import job_folder
 from qspinn.app.run.building import build_parts, has_validation
@@ -73,9 +73,7 @@ def find_groups(
                 "exploration.by=test, which finds what is best on just these test data"
             )
         with naming("quantization"):
-            plan = QuantizationPlan.uniform(8).resolve(
-                parts.module, first_test_samples(parts.data, 1)
-            )
+            plan = QuantizationPlan.uniform(8).resolve(parts.module, example_input(parts.data))
     unused = TRAINING_ONLY_ROLES if values["quantization"]["scheme"] == "ptq" else frozenset()
     found = {}
     for tensor in plan.tensors:

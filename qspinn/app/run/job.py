@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from qspinn.app.compose.limits import check_data_fits
 from qspinn.app.errors import ConfigurationError, RunError, naming
-from qspinn.app.examples import as_the_module, first_test_batch
+from qspinn.app.examples import as_the_module, example_input, first_test_batch
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import identity, owner_of
 from qspinn.app.folder.naming import named_loggers
@@ -82,26 +82,21 @@ class Job:
         self.guard: DivergenceGuard
         self.samples = SampleCounts()
 
-    def execute(self) -> RunRecord:
-        """Do all phases and return the record.
+    def execute(self) -> tuple[RunRecord, dict[str, float]]:
+        """Do all phases and return the record, and what the test of the module measured.
 
         Raises:
             ConfigurationError: A value that cannot be; nothing has been trained then.
             CandidateStopped: The gate has seen enough.
         """
-        return self._execute()[0]
-
-    def _execute(self) -> tuple[RunRecord, dict[str, float]]:
-        """The record, and what the test of the module measured."""
         lightning.seed_everything(self.config["seed"], workers=True, verbose=False)
         with self._phase("setup"):
             parts = build_parts(self.config)
             self.data = data_state(self.config["data"], parts.data)
             self.folder.check_data(self.config, self.data.fingerprint)
-            batch = first_test_batch(parts.data)
             with isolate_rng():
-                check_data_fits(self.config, parts.data, batch)
-            example = batch[0][:1]
+                check_data_fits(self.config, parts.data, first_test_batch(parts.data))
+            example = example_input(parts.data)
             scheme = build_scheme(self.config, self.plan, has_validation(self.config, parts.data))
             with isolate_rng(), naming("quantization"):
                 scheme.check(parts.module, example)
@@ -292,7 +287,7 @@ class Job:
 
 def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, dict[str, float]]:
     """Run a configuration without quantisation: what the store of baselines keeps."""
-    return Job(config, folder, plan=None)._execute()
+    return Job(config, folder, plan=None).execute()
 
 
 def log_summary(

@@ -95,7 +95,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
             with quiet_lightning(), closing_wandb(values["logger"]):
                 is_quantized = values["quantization"]["scheme"] != "none"
                 gate = Gate(settings, values, folder) if settings and is_quantized else None
-                record = Job(values, folder, plan, store, train_for_itq, gate).execute()
+                record, _ = Job(values, folder, plan, store, train_for_itq, gate).execute()
             write_record(record, folder.record)
             print(f"record: {folder.record}")
         folder.failure.unlink(missing_ok=True)
