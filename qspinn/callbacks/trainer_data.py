@@ -15,12 +15,18 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from qspinn.callbacks.isolation import own_batch
+from qspinn.callbacks.lightning_internals import (
+    mode_of,
+    training_loader_of,
+    transferred,
+    validation_loader_of,
+)
 from qspinn.callbacks.packages import counterpart, overrides
 
 
 def training_loader(trainer: Trainer) -> CombinedLoader | None:
     """A fresh loader over the trainer's training data, combined as the trainer combines it."""
-    return _fresh(trainer.fit_loop._combined_loader)
+    return _fresh(training_loader_of(trainer))
 
 
 def validation_loader(trainer: Trainer) -> CombinedLoader | None:
@@ -28,10 +34,9 @@ def validation_loader(trainer: Trainer) -> CombinedLoader | None:
 
     Where a resumed fit had nothing left to train, Lightning has not set this data up.
     """
-    loop = trainer.fit_loop.epoch_loop.val_loop
     if trainer.enable_validation:
-        loop.setup_data()  # does nothing where it is set up
-    return _fresh(loop._combined_loader)
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()  # does nothing where it is set up
+    return _fresh(validation_loader_of(trainer))
 
 
 def drawn(
@@ -92,8 +97,7 @@ def converted_batches(
     found = []
     for batch in itertools.islice(batches, count):
         converted = trainer.precision_plugin.convert_input(batch)
-        converted = module._on_before_batch_transfer(converted, dataloader_idx=0)
-        found.append(module._apply_batch_transfer_handler(converted, device, 0))
+        found.append(transferred(module, converted, device))
     return found
 
 
@@ -198,7 +202,7 @@ def _fresh(loader: CombinedLoader | None) -> CombinedLoader | None:
     if loader is None:
         return None
     made: type[CombinedLoader] = counterpart(loader, "utilities.CombinedLoader")
-    return made(loader.iterables, loader._mode)
+    return made(loader.iterables, mode_of(loader))
 
 
 def _is_repeatable(loader: Any) -> bool:

@@ -8,7 +8,6 @@ tried once more, alone, after the others, and fails if its process dies again.
 
 from __future__ import annotations
 
-import os
 import pickle
 import tempfile
 from collections.abc import Sequence
@@ -17,13 +16,14 @@ from typing import Any, cast
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
-from hydra_plugins.hydra_joblib_launcher._core import execute_job, process_joblib_cfg
 from joblib import Parallel, delayed
 from joblib.externals.loky.backend.reduction import dumps
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from qspinn.app.explore.launched import Job, failed, lost, numbered, say_failures
 from qspinn.app.explore.workers import WorkersCannotStart
+from qspinn.app.hydra_internals import joblib_launcher
+from qspinn.records import write_bytes
 
 __all__ = ["launch"]
 
@@ -41,7 +41,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
     """
     jobs = numbered(launcher, job_overrides, first)
     settings = {**launcher.joblib, "backend": "loky"}
-    process_joblib_cfg(settings)
+    joblib_launcher().process_joblib_cfg(settings)
     shown = ",".join(f"{name}={value}" for name, value in settings.items())
     print(f"joblib.Parallel({shown}) runs {len(jobs)} jobs", flush=True)
     for job in jobs:
@@ -115,12 +115,10 @@ def _run(folder: Path, number: int, overrides: list[str], common: tuple[Any, ...
     """What a process does with a job."""
     _file(folder, number, "begun").touch()
     try:
-        told = bytes(dumps(execute_job(number, overrides, *common)))
+        told = bytes(dumps(joblib_launcher().execute_job(number, overrides, *common)))
     except (Exception, SystemExit) as error:
         # joblib would end all other jobs for it.
         shown = f"exit code {error.code}" if isinstance(error, SystemExit) else str(error)
         why = RuntimeError(f"{type(error).__name__}: {shown}")
         told = bytes(dumps(failed(Job(number, overrides), why)))
-    temporary = _file(folder, number, "new")
-    temporary.write_bytes(told)
-    os.replace(temporary, _file(folder, number, "ended"))
+    write_bytes(told, _file(folder, number, "ended"))

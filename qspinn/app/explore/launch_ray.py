@@ -8,9 +8,9 @@ from typing import Any
 import ray
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
-from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray, start_ray
 
 from qspinn.app.explore.launched import Job, composed, failed, lost, numbered, say_failures
+from qspinn.app.hydra_internals import ray_launcher
 
 __all__ = ["launch"]
 
@@ -27,13 +27,14 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
         first: The number of the first.
     """
     jobs = numbered(launcher, job_overrides, first)
-    start_ray(launcher.ray_cfg.init)
+    hydra_ray = ray_launcher()
+    hydra_ray.start_ray(launcher.ray_cfg.init)
     print(f"Ray runs {len(jobs)} jobs", flush=True)
     for job in jobs:
         print(f"\t{job}", flush=True)
     state = Singleton.get_state()
     tasks = [
-        launch_job_on_ray(
+        hydra_ray.launch_job_on_ray(
             launcher.hydra_context,
             launcher.ray_cfg.remote,
             composed(launcher, job, f"job_id_for_{job.number}"),

@@ -13,6 +13,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from qspinn.app.errors import print_error
+from qspinn.app.hydra_internals import result_or_error
 
 __all__ = ["Job", "composed", "failed", "lost", "numbered", "say_failures", "split"]
 
@@ -88,7 +89,7 @@ def say_failures(jobs: Sequence[Job], told: Iterable[JobReturn]) -> list[JobRetu
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     for job, one in bad:
         own = Job(job.number, [text for text in job.overrides if text not in shared])
-        print_error(f"{own}: {one._return_value}")
+        print_error(f"{own}: {result_or_error(one)}")
     print(f"{len(pairs) - len(bad)} done, {len(bad)} failed", flush=True)
     return [one for _, one in pairs]
 

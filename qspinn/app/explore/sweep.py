@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
@@ -23,6 +21,12 @@ from qspinn.app.errors import ConfigurationError, print_error
 from qspinn.app.explore.exploring import Candidate, Evaluation, check_workers, explore, report
 from qspinn.app.explore.launched import split
 from qspinn.app.explore.workers import WorkersCannotStart
+from qspinn.app.hydra_internals import (
+    BasicSweeper,
+    ConfigLoaderImpl,
+    apply_overrides,
+    get_overrides_dirname,
+)
 
 __all__ = ["Composer", "sweep"]
 
@@ -155,7 +159,7 @@ def _set(
     config: DictConfig, values: list[Override], all_of_them: list[Override], number: int
 ) -> None:
     """Set the values of a job, and what Hydra says of it."""
-    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    apply_overrides(values, config)
     settings = config.hydra.job.config.override_dirname
     with open_dict(config.hydra):
         config.hydra.job.num = number

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from qspinn.app.folder.ownership import Owner, seal
 from qspinn.app.run.metrics_table import ROWS_KEY, MetricsTable
+from qspinn.callbacks.lightning_internals import logged_steps
 from qspinn.data.atomic import atomic_file
 
 __all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "epochs_of"]
@@ -109,7 +110,7 @@ class EpochCheckpoint(ModelCheckpoint):
         values["epoch"] = trainer.current_epoch
         # The step at which Lightning will log them. Of several optimizers each counts for itself
         # in the trainer's global step.
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+        step = logged_steps(trainer) - 1
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.log_metrics(values, step)
