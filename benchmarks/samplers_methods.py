@@ -80,7 +80,7 @@ class Matern:
         self.root = root
         self.roughness = self.spread * float(np.exp(self.logs[-1]))
 
-    def foretell(self, word_lengths):
+    def predict(self, word_lengths):
         known = np.linalg.solve(self.root, self._kernel(self._inputs(word_lengths), self.logs).T)
         variances = np.maximum(0.0, 1 - np.sum(known**2, axis=0)) + np.exp(2 * self.logs[-1])
         return self.mean + self.spread * known.T @ self.weights, self.spread * np.sqrt(variances)

@@ -227,6 +227,20 @@ def test_the_wings_of_the_application_import_one_way():
     assert not upward
 
 
+def test_the_key_of_a_stored_training_covers_the_sources_that_it_runs():
+    from qspinn.app.run.baselines import SOURCES
+
+    graph = import_graph()
+    waiting = [m for m in graph if m.startswith(("qspinn.networks", "qspinn.learning"))]
+    seen = set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += graph[module]
+    assert siblings_of(seen) <= set(SOURCES)
+
+
 def users_of(library: str) -> set[str]:
     return {
         module_name(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import lightning
@@ -15,17 +16,17 @@ __all__ = ["as_the_module", "example_input", "first_test_batch", "first_test_sam
 
 
 def as_the_module(inputs: Tensor, module: lightning.LightningModule) -> Tensor:
-    """Return inputs on the device of a module, and as exact as a trainer has made it."""
+    """Return inputs on the device of a module, and in the precision that a trainer has given it."""
     inputs = inputs.to(module.device)
     return inputs.type(module.dtype) if inputs.is_floating_point() else inputs
 
 
 def example_input(data: lightning.LightningDataModule) -> Tensor:
-    """Return an input ``[1, ...]`` as the network takes it, to find out what the network is.
+    """Return an input ``[1, ...]`` as the network takes it, to analyse the network with.
 
-    It is the first sample that is held out of the training data, else the first one to train on.
-    Loaders are not iterated over, and no random number is drawn. Only where neither data set can
-    be asked for a sample, as a stream cannot, it is the first one of the test data.
+    The first validation sample, else the first training sample. Loaders are not iterated over and
+    the random generators are left as they are. Only where neither data set can be indexed, such as
+    a stream, it is the first test sample.
 
     Args:
         data: Read, and set up to fit.
@@ -36,8 +37,9 @@ def example_input(data: lightning.LightningDataModule) -> Tensor:
     with isolate_rng():
         for loader in (_first(data.val_dataloader()), _first(data.train_dataloader())):
             if isinstance(loader, DataLoader) and _has_samples(loader):
-                example: Tensor = loader.collate_fn([loader.dataset[0]])[0][:1]
-                return example
+                with suppress(LookupError):  # of samples that are not numbered
+                    example: Tensor = loader.collate_fn([loader.dataset[0]])[0][:1]
+                    return example
     return first_test_samples(data, 1)
 
 
@@ -71,4 +73,4 @@ def _has_samples(loader: DataLoader[Any]) -> bool:
     """Whether one sample can be taken and made a batch of."""
     if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
         return False
-    return len(loader.dataset) > 0  # type: ignore[arg-type]
+    return hasattr(loader.dataset, "__len__") and len(loader.dataset) > 0

@@ -1,4 +1,4 @@
-"""What is used of Hydra and its launchers beyond their public interfaces, all in one place."""
+"""Everything that is used of Hydra and its launchers beyond their public interfaces."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
-    """Set values in a composed configuration as Hydra does it last when it composes one."""
+    """Set values in a composed configuration, as Hydra does in its last step of composing one."""
     ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
 
 
 def result_or_error(told: JobReturn) -> object:
-    """What a job returned or raised; the public property would raise the error."""
+    """Return the result or the error of a job; the public property would raise the error."""
     return told._return_value
 
 

@@ -1,4 +1,4 @@
-"""What is used of Lightning beyond its public interface, all in one place."""
+"""Everything that is used of Lightning beyond its public interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data that a trainer has, taken from it without leaving a trace."""
+"""The data of a trainer, read without side effects."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def validation_loader(trainer: Trainer) -> CombinedLoader | None:
 def drawn(
     trainer: Trainer, loader: CombinedLoader, count: int, seed: int = 0
 ) -> CombinedLoader | None:
-    """A loader of samples drawn at random from the data of another one, always the same.
+    """A loader of random samples of another one, always the same.
 
-    Not the first ones, for data may be sorted by class.
+    Not the first ones, since data may be sorted by class.
 
     Args:
         trainer: The trainer.
@@ -53,8 +53,8 @@ def drawn(
         seed: Of the draw; no other random number is drawn.
 
     Returns:
-        ``None`` where the data are no more than that, or none to draw from: a stream, or several
-        loaders.
+        ``None`` if there are no more samples than that, or they cannot be drawn: a stream, or
+        several loaders.
     """
     one = loader.flattened[0] if len(loader.flattened) == 1 else None
     if not isinstance(one, DataLoader) or isinstance(one.dataset, IterableDataset):
@@ -92,7 +92,7 @@ def first_batches(
 def converted_batches(
     trainer: Trainer, module: LightningModule, batches: Iterable[Any], count: int
 ) -> list[Any]:
-    """The first ``count`` of ``batches``, as the trainer would hand them to a step."""
+    """The first ``count`` of ``batches``, as the trainer would pass them to a step."""
     device = trainer.strategy.root_device
     found = []
     for batch in itertools.islice(batches, count):
@@ -105,13 +105,13 @@ def training_data(trainer: Trainer, module: LightningModule) -> CombinedLoader |
     """The training data of the datamodule, or else of the module, outside of a fit.
 
     Raises:
-        RuntimeError: Its hooks fail; the error says what else to do.
+        RuntimeError: Its hooks fail; the error suggests an alternative.
     """
     owner: Any = getattr(trainer, "datamodule", None)
     has_data = owner is not None and overrides("train_dataloader", owner)
     if not has_data and not overrides("train_dataloader", module):
         return None
-    # A datamodule that is set up for testing may have to be set up for this: a copy is.
+    # A datamodule that is set up for testing may not be set up for this: a copy is.
     owner = copy.copy(owner) if has_data else module
     try:
         if has_data:
@@ -135,8 +135,8 @@ def is_repeatable(loader: CombinedLoader) -> bool:
 def once_only(loader: CombinedLoader) -> str | None:
     """The type of a part of ``loader`` that surely cannot be iterated again; ``None``: no such.
 
-    A dataset that opens a stream anew in each ``__iter__`` cannot be told from one
-    that begins again.
+    A dataset that continues a stream in each ``__iter__`` cannot be distinguished from
+    one that begins again.
     """
     for one in loader.flattened:
         if isinstance(one, DataLoader) and (_is_repeatable(one) or one.num_workers):
@@ -152,7 +152,7 @@ def once_only(loader: CombinedLoader) -> str | None:
 
 
 def kept_on_cpu(batch: Any) -> Any:
-    """A copy of a batch that takes no memory of the device."""
+    """A copy of a batch in main memory."""
     return move_data_to_device(own_batch(batch), torch.device("cpu"))
 
 
@@ -182,7 +182,7 @@ def with_validation_data(
 
 @contextmanager
 def preserved_generators(*loaders: CombinedLoader | None) -> Iterator[None]:
-    """Puts the random generators back that dataloaders or their samplers bring along."""
+    """Restores the random generators of dataloaders and their samplers afterwards."""
     generators = {
         id(generator): generator
         for loader in loaders

@@ -1,4 +1,4 @@
-"""Says what to pass where something of another type was passed."""
+"""Type errors that say what to pass instead."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Footprint:
 
     @property
     def training_bits(self) -> int:
-        """Bits that a device must hold to learn: inference, traces and the like besides."""
+        """Bits that a device must hold to learn: those for inference, and traces and the like."""
         return sum(item.bits for item in self.items)
 
     @property

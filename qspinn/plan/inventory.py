@@ -1,4 +1,4 @@
-"""What a network is made of, as far as a plan is concerned."""
+"""What a network is made of, from the point of view of a plan."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Inventory:
 
     Attributes:
         layers: What holds numbers.
-        notes: What a user should know besides, in words.
+        notes: Further notes for the user.
         off_grid: What is done to values between layers that leads off any grid -> the
             layers where.
         narrowed: Modules that get exact sums in their own floating-point type.

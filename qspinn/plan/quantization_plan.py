@@ -33,9 +33,9 @@ class QuantizationPlan:
     allow_no_neurons: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses a plan that says nothing, and what is only taken for a truth value."""
+        """Refuses an empty plan, and values that are no booleans."""
         if not isinstance(self.allow_no_neurons, bool):
-            raise ValueError(f"allow_no_neurons={self.allow_no_neurons!r}: write true or false")
+            raise ValueError(f"allow_no_neurons={self.allow_no_neurons!r}; write true or false")
         if not self.rules:
             raise ValueError(
                 "QuantizationPlan: no rules; write QuantizationPlan.uniform(word_length=8)"
@@ -69,7 +69,7 @@ class QuantizationPlan:
             allow_no_neurons: Whether a network without any spiking neuron is accepted.
 
         Raises:
-            ValueError: A value that cannot be; the error names it.
+            ValueError: An invalid value; the error names it.
         """
         settings = TensorSettings(
             word_length=word_length,

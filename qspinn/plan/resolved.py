@@ -47,7 +47,7 @@ class ResolvedTensor:
             return self.format.word_length
         assert (
             self.settings.word_length is not None
-        )  # a format or a word length: resolve() saw to it
+        )  # a format or a word length: apply_rules() has checked it
         return self.settings.word_length
 
     @property
@@ -166,7 +166,7 @@ class ResolvedPlan:
         if not self.inventory.has_neurons and not self.allow_no_neurons:
             raise ValueError(
                 "the network has no spiking neuron, and nothing in it keeps a state from step to "
-                "step, so that it is no spiking network; to quantise it all the same write "
+                "step, so that it is no spiking network; to quantise it nevertheless write "
                 "QuantizationPlan.uniform(..., allow_no_neurons=True), on the command line "
                 "quantization.allow_no_neurons=true"
             )
@@ -236,8 +236,8 @@ def _check_matches(rule: Rule, inventory: Inventory) -> None:
     matched = [layer for layer in layers if fnmatch.fnmatchcase(layer.path, rule.layers)]
     if not matched:
         raise ValueError(
-            f"{rule}: matches no layer. The layers are: {_shown(layers)}. "
-            "Write one of these paths, or a glob over them"
+            f"{rule}: matches no layer. The layers are: {_shown(layers)}; "
+            "write one of these paths, or a glob over them"
         )
     roles = sorted({role for layer in matched for role in layer.roles()})
     raise ValueError(

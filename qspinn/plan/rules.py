@@ -27,7 +27,7 @@ class Rule:
     settings: TensorSettings = field(default_factory=TensorSettings)
 
     def __post_init__(self) -> None:
-        """Checks the rule, so that a plan that exists is a plan that can be."""
+        """Checks the rule, so that every plan is valid."""
         given: object = self.layers
         if not isinstance(given, str) or not given:
             raise ValueError(

@@ -77,7 +77,7 @@ class Summary:
         states: Potentials, traces and whatever else is held from step to step, for one sample.
         left: What stays in 32-bit, most values first.
         off_grid: Values between layers that lie on no grid.
-        notes: What a user should know besides.
+        notes: Further notes for the user.
     """
 
     parameters: Share
@@ -168,7 +168,7 @@ def _held(
     """What is held and is a fixed-point number or could be one."""
     for layer in inventory.layers:
         for info in layer.tensors:
-            # Counters are whole numbers anyhow, and a rule's constants are no part of a network.
+            # Counters are whole numbers already, and constants of a learning rule are not counted.
             is_number = info.role is not None or not (info.word_length or info.for_training)
             is_held = info.role not in UNSTORED_ROLES and info.path not in excluded
             if is_number and is_held and info.tied_to is None:
@@ -194,5 +194,5 @@ def _sorted(
 
 
 def _other_notes(inventory: Inventory) -> tuple[str, ...]:
-    """Notes that neither a tensor nor an operation between layers stands for."""
+    """Notes about neither a tensor nor an operation between layers."""
     return tuple(note for note in inventory.notes if "outside of its layer" in note)

@@ -212,5 +212,5 @@ def test_modules_without_neurons_are_left_alone(tmp_path: Path, data: Any) -> No
 
 
 def test_wrong_numbers_of_samples() -> None:
-    with pytest.raises(ValueError, match="samples=0: write 1 or more"):
+    with pytest.raises(ValueError, match="samples=0; write 1 or more"):
         ActivityPictures(0)

@@ -310,9 +310,9 @@ def test_the_key_does_not_know_where_the_data_lie(composed, where):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["baselines.dir=5"], r"baselines\.dir=5: write a folder, or null"),
-        (["baselines.train_for_itq=maybe"], r"train_for_itq='maybe': write true or false"),
-        (["baselines.train_for_itq=true"], r"needs a store: write baselines\.dir=FOLDER"),
+        (["baselines.dir=5"], r"baselines\.dir=5; write a folder, or null"),
+        (["baselines.train_for_itq=maybe"], r"train_for_itq='maybe'; write true or false"),
+        (["baselines.train_for_itq=true"], r"needs a store; write baselines\.dir=FOLDER"),
     ],
 )
 def test_bad_values_are_reported(composed, tmp_path, overrides, message):

@@ -126,7 +126,7 @@ def test_the_first_error_of_a_disk_is_the_one_that_is_said(number):
             raise OSError(number, os.strerror(number), "outputs/failure.json")
     except OSError as error:
         told = str(short(error))
-    assert told.startswith(f"outputs/metrics.csv cannot be written ({os.strerror(number)}): make")
+    assert told.startswith(f"outputs/metrics.csv cannot be written ({os.strerror(number)}); make")
     assert storage_trouble(FileNotFoundError(errno.ENOENT, "no such file")) is None
     assert short(ValueError("another error")) is None
 
@@ -208,7 +208,7 @@ def test_a_folder_without_room_is_refused_before_hydra_writes_there(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(ConfigurationError, match=r"\(File too large\): make room") as raised:
+        with pytest.raises(ConfigurationError, match=r"\(File too large\); make room") as raised:
             check_output("hydra.run.dir", str(tmp_path / "run"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

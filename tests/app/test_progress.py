@@ -124,5 +124,5 @@ def test_styles() -> None:
     assert isinstance(progress_bar("bar"), TrainingBar)
     assert isinstance(progress_bar("lines"), EpochLines)
     assert progress_bar("none") is None
-    with pytest.raises(ConfigurationError, match="progress='loud': write one of auto, bar, lines"):
+    with pytest.raises(ConfigurationError, match="progress='loud'; write one of auto, bar, lines"):
         progress_bar("loud")

@@ -173,4 +173,4 @@ def test_a_job_that_fails_stops_no_other_and_shows_in_the_exit_code(launch, tmp_
 def test_a_bad_number_of_workers_is_one_line(launch, tmp_path):
     done = launch(*grid_in(tmp_path), "exploration.workers=0")
     assert done.returncode == 2
-    assert done.stderr == "error: exploration.workers=0: write a number of processes, 1 or more\n"
+    assert done.stderr == "error: exploration.workers=0; write a number of processes, 1 or more\n"

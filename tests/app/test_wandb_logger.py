@@ -195,7 +195,7 @@ def test_a_stated_mode_is_taken(monkeypatch, capsys, without_key, mode):
 
 def test_a_mode_that_is_none_is_refused(monkeypatch, without_key):
     monkeypatch.setenv("WANDB_MODE", "sometimes")
-    with pytest.raises(ConfigurationError, match=r"WANDB_MODE='sometimes': write one of online"):
+    with pytest.raises(ConfigurationError, match=r"WANDB_MODE='sometimes'; write one of online"):
         wandb_client.wandb_mode()
 
 

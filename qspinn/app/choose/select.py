@@ -27,7 +27,7 @@ from qspinn.selection import Reward, Selection, Target, check_chosen_by, select
 
 __all__ = ["main", "run_selection"]
 
-# What stands for a key that was deleted.
+# The value of a key that was deleted.
 _WITHOUT: dict[str, Any] = {
     "runs": None,
     "target": None,
@@ -81,7 +81,7 @@ def run_selection(config: DictConfig) -> Selection:
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """Many records make many objects and no cycles: looking for some doubles the time."""
+    """Pause garbage collection, which doubles the time: records make many objects, no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -122,7 +122,7 @@ def _output(given: Any) -> dict[str, str | None]:
     settings: dict[str, Any] = {"dir": None, "json": None, **({} if given is None else given)}
     for name, value in settings.items():
         if value is not None and (not isinstance(value, str) or not value):
-            raise ValueError(f"output.{name}={value!r}: write a path, or null for none")
+            raise ValueError(f"output.{name}={value!r}; write a path, or null for none")
     return settings
 
 
@@ -139,7 +139,7 @@ def _chosen_by(settings: Any) -> str:
 def _switch(settings: Any, name: str) -> bool:
     value = settings[name]
     if not isinstance(value, bool):
-        raise ValueError(f"{name}={value!r}: write true or false")
+        raise ValueError(f"{name}={value!r}; write true or false")
     return value
 
 
@@ -156,12 +156,12 @@ def _target(settings: Any) -> Target:
 def _reward(config: Any) -> Reward:
     if not isinstance(config, dict) or "_target_" not in config:
         raise ValueError(
-            f"reward={config!r} is no callable: write reward._target_=qspinn.selection.LinearReward"
+            f"reward={config!r} is no callable; write reward._target_=qspinn.selection.LinearReward"
         )
     reward = hydra.utils.instantiate(config)
     if not callable(reward):
         raise ValueError(
-            f"reward={config!r} is no callable: write reward._target_=qspinn.selection.LinearReward"
+            f"reward={config!r} is no callable; write reward._target_=qspinn.selection.LinearReward"
         )
     return reward
 
@@ -170,7 +170,7 @@ def _roots(runs: object) -> list[str]:
     roots = [runs] if isinstance(runs, str) else runs
     if not isinstance(roots, list) or not roots or not all(isinstance(r, str) for r in roots):
         raise ValueError(
-            f"runs={runs!r}: write a folder, a record file, a glob, a "
+            f"runs={runs!r}; write a folder, a record file, a glob, a "
             "table.csv, wandb:entity/project, or a list [a,b]"
         )
     return roots
@@ -186,7 +186,7 @@ def _show(show: object) -> int | None:
     if show in (None, "few"):
         return None
     if type(show) is not int or show < 0:
-        raise ValueError(f"show={show!r}: write a number of rows, few or all")
+        raise ValueError(f"show={show!r}; write a number of rows, few or all")
     return show
 
 

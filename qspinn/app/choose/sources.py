@@ -30,10 +30,9 @@ class Sources:
 
     Attributes:
         runs: Those that can be compared.
-        skipped: For each record that cannot be used a line that names it and says why.
-        failed: For each run that ended with an error and left no record a line that names it and
-            says what the error was.
-        stopped: For each run that the gate has stopped a line that names it and says why.
+        skipped: A line for each record that cannot be used, with the reason.
+        failed: A line for each run that ended with an error and left no record, with the error.
+        stopped: A line for each run that the gate has stopped, with the reason.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -52,13 +51,13 @@ def read_sources(roots: Sequence[str]) -> Sources:
     Raises:
         FileNotFoundError: A root is no file, no folder and matches nothing as a glob.
         RecordError: A table cannot be read.
-        ConfigurationError: W&B cannot be asked, or does not answer.
+        ConfigurationError: W&B cannot be reached.
     """
     found = Sources()
     _read_files([root for root in roots if not _is_special(root)], found)
     for root in filter(_is_special, roots):
         if root.startswith(WANDB):
-            # wandb takes a second to import: only where it is asked for.
+            # Importing wandb takes a second: only where it is needed.
             from qspinn.app.tracking.source import read_wandb
 
             items = read_wandb(root[len(WANDB) :])

@@ -1,1 +1,1 @@
-"""The configuration: what is completed and checked in it before anything runs."""
+"""The configuration, completed and checked before anything runs."""

@@ -19,7 +19,7 @@ from qspinn.learning.schedule import STEP_COUNT_ARGUMENTS
 
 __all__ = ["check_targets", "type_name", "value_fits"]
 
-# What is found out where it is null: from the data, and from the length of the training.
+# Values that are derived where they are null: from the data, and from the training length.
 _FOUND_OUT = ("input_shape", "num_classes", "time_steps", *STEP_COUNT_ARGUMENTS)
 _HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 _SEQUENCES = (collections.abc.Sequence, collections.abc.Iterable, list, tuple, set)
@@ -29,13 +29,12 @@ _MAPPINGS = (dict, collections.abc.Mapping)
 def check_targets(config: Any, place: str = "") -> None:
     """Check each node with a ``_target_``: the class exists, the keys and the types are its own.
 
-    A type is wrong only where the class's annotation says so plainly: numbers, texts, truth
-    values, null, choices, and lists and unions of these. What a class finds wrong beyond that, it
-    says itself when it is made.
+    Only annotations of plain types are checked: numbers, strings, booleans, null, choices, and
+    lists and unions of these. Anything else a class checks by itself when it is instantiated.
 
     Args:
         config: A resolved configuration of plain types.
-        place: Where it stands in the whole, dotted.
+        place: Its dotted place in the whole configuration.
 
     Raises:
         ConfigurationError: Names the value, its place, and what to write instead.
@@ -54,19 +53,19 @@ def _check_node(node: Mapping[str, Any], place: str) -> None:
     name = node["_target_"]
     if not isinstance(name, str):
         raise ConfigurationError(
-            f"{place}._target_={name!r}: write the dotted name of a class or function"
+            f"{place}._target_={name!r}; write the dotted name of a class or function"
         )
     if not isinstance(node.get("_partial_", False), bool):
-        raise ConfigurationError(f"{place}._partial_={node['_partial_']!r}: write true or false")
+        raise ConfigurationError(f"{place}._partial_={node['_partial_']!r}; write true or false")
     try:
         target = get_object(name)
     except Exception as error:
         raise ConfigurationError(
-            f"{place}._target_={name!r}: {error}. Write the dotted name of a class or function"
+            f"{place}._target_={name!r}: {error}; write the dotted name of a class or function"
         ) from error
     try:
         parameters = inspect.signature(target).parameters
-    except ValueError:  # some built-in classes say nothing of their arguments
+    except ValueError:  # some built-in classes have no signature
         return
     accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(target)
@@ -82,7 +81,7 @@ def _check_node(node: Mapping[str, Any], place: str) -> None:
             continue
         if not value_fits(value, hint):
             shown = "null" if value is None else repr(value)
-            raise ConfigurationError(f"{place}.{key}={shown}: write {type_name(hint)}")
+            raise ConfigurationError(f"{place}.{key}={shown}; write {type_name(hint)}")
 
 
 def _unknown_key(place: str, key: str, target: str, known: list[str]) -> str:
@@ -139,7 +138,7 @@ def _fits_scalar(value: Any, hint: Any) -> bool:
 
 
 def type_name(hint: Any) -> str:
-    """How an annotation is said to a person."""
+    """An annotation in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(type_name(option) for option in arguments))

@@ -1,4 +1,4 @@
-"""What users type, made ready for Hydra."""
+"""The command line as users type it, prepared for Hydra."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def without_null_groups(argument: str, folder: Path = CONFIG_FOLDER) -> str:
         return f"~{group}"
     known = ", ".join(sorted(path.stem for path in (folder / group).glob("*.yaml")))
     raise ConfigurationError(
-        f"{argument}: null is no option of a group among others: write some of {known}, "
+        f"{argument}: null is no option of a group among others; write some of {known}, "
         f"or {group}=null alone"
     )
 
@@ -59,7 +59,7 @@ def without_null_groups(argument: str, folder: Path = CONFIG_FOLDER) -> str:
 def prepare_arguments() -> None:
     """Makes the command line of this process ready for Hydra: see the functions above.
 
-    What cannot be ends the process with a message and exit code 2.
+    An invalid argument ends the process with a message and exit code 2.
     """
     try:
         arguments = [quoted(without_null_groups(argument)) for argument in sys.argv[1:]]

@@ -1,4 +1,4 @@
-"""What a configuration says where a group or a key of it was deleted or set to null."""
+"""Defaults for groups and keys of the configuration that were deleted or set to null."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qspinn.app.errors import ConfigurationError
 
 __all__ = ["complete", "complete_group", "known_keys", "to_plain"]
 
-# What stands for a key that is not there. Deleting says "without", so these are what does least:
+# The values of missing keys. Deleting a key means "without", so these are what does least:
 # no logger, no store, no exploration.
 _EXPLORATION = {
     "workers": 1,
@@ -53,7 +53,7 @@ _WITHOUT_IN_GROUP: dict[str, dict[str, Any]] = {
         "fidelity_samples": 64,
     },
 }
-# What has to be said, and how.
+# What cannot be left out, and how to write it.
 _NEEDED = {
     "seed": "seed=0, or another whole number",
     "data": "data=mnist_subset, or another file of conf/data",
@@ -83,7 +83,7 @@ _MAPPINGS = {
 
 
 def complete(config: DictConfig) -> DictConfig:
-    """Return the configuration with something in every place that the application looks at.
+    """Return the configuration with a value for every key that the application reads.
 
     ``~logger``, ``logger=null`` and the like are what users write for "without": an optional group
     that is not there is empty then. The configuration itself is not changed.
@@ -92,7 +92,7 @@ def complete(config: DictConfig) -> DictConfig:
         config: What ``conf/train.yaml`` composes, perhaps with less.
 
     Raises:
-        ConfigurationError: Something is missing that nobody but the user can know.
+        ConfigurationError: Something is missing that has no default.
     """
     made = copy.deepcopy(config)
     with open_dict(made):
@@ -101,10 +101,10 @@ def complete(config: DictConfig) -> DictConfig:
                 made[name] = copy.deepcopy(value)
         for name, text in _MAPPINGS.items():
             if not _is_null(made, name) and not OmegaConf.is_dict(made[name]):
-                raise ConfigurationError(f"{name}={made[name]!r} is no group: write {text}")
+                raise ConfigurationError(f"{name}={made[name]!r} is no group; write {text}")
         for name, text in _NEEDED.items():
             if _is_null(made, name):
-                raise ConfigurationError(f"{name} is missing or null: write {text}")
+                raise ConfigurationError(f"{name} is missing or null; write {text}")
         for group, values in _WITHOUT_IN_GROUP.items():
             complete_group(made[group], values)
     return made
@@ -144,7 +144,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         reason = str(error).strip().partition("\n")[0]
         place = getattr(error, "full_key", None) or "configuration"
         raise ConfigurationError(
-            f"{place}: {reason}. What it refers to was deleted: write the value of {place} itself"
+            f"{place}: {reason}. What it refers to was deleted; write the value of {place} itself"
         ) from error
 
 

@@ -21,12 +21,12 @@ STEPS = 100
 
 @dataclass(frozen=True)
 class GateSettings(GateRules):
-    """What a candidate has to be able to do, and when it is looked at.
+    """What a candidate has to be able to reach, and when it is evaluated.
 
     Attributes:
-        samples: Validation samples, drawn at random, on which a network is looked at first; None:
-            it is looked at on all of them.
-        fractions: Points of a training of ITQ at which it is looked at, besides its validations.
+        samples: Validation samples, drawn at random, on which a network is evaluated first; None:
+            all of them.
+        fractions: Points of an ITQ training at which it is evaluated, besides its validations.
         pruner: One of Optuna's that stops trainings as well; None: none.
     """
 
@@ -37,17 +37,17 @@ class GateSettings(GateRules):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples is not None and (type(self.samples) is not int or self.samples < 1):
-            raise ValueError(f"samples={self.samples!r}: write a number of samples, or null")
+            raise ValueError(f"samples={self.samples!r}; write a number of samples, or null")
         given: object = self.fractions
         if not isinstance(given, Sequence) or not all(is_number(x) and 0 < x < 1 for x in given):
             raise ValueError(
-                f"fractions={given!r}: write a list of numbers between 0 and 1, such as [0.1], or "
+                f"fractions={given!r}; write a list of numbers between 0 and 1, such as [0.1], or "
                 "[] for none"
             )
         if self.pruner is not None and self.pruner not in PRUNERS:
-            raise ValueError(f"pruner={self.pruner!r}: write null or one of {', '.join(PRUNERS)}")
+            raise ValueError(f"pruner={self.pruner!r}; write null or one of {', '.join(PRUNERS)}")
         if self.pruner is not None and importlib.util.find_spec("optuna") is None:
-            raise ValueError(f"pruner={self.pruner} needs Optuna: pip install '.[search]'")
+            raise ValueError(f"pruner={self.pruner} needs Optuna; pip install '.[search]'")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -61,7 +61,7 @@ def gate_settings(exploration: Mapping[str, Any]) -> GateSettings | None:
         exploration: The group, as plain types.
 
     Raises:
-        ConfigurationError: A value that cannot be, with its place.
+        ConfigurationError: An invalid value, with its place.
     """
     given = exploration.get("gate")
     if given is None:
@@ -74,7 +74,7 @@ def gate_settings(exploration: Mapping[str, Any]) -> GateSettings | None:
         )
     enabled = given.get("enabled", False)
     if not isinstance(enabled, bool):
-        raise ConfigurationError(f"exploration.gate.enabled={enabled!r}: write true or false")
+        raise ConfigurationError(f"exploration.gate.enabled={enabled!r}; write true or false")
     values = {name: value for name, value in given.items() if name != "enabled"}
     try:
         settings = GateSettings(max_drop=exploration["max_drop"], **values)

@@ -1,7 +1,7 @@
-"""What a configuration says that could not work, or would train nothing: told before anything runs.
+"""Refuses configurations that cannot work or would train nothing, before anything runs.
 
-Only what is certain is refused. What a class of the configuration finds wrong by itself, it says
-when it is made; what needs the data is looked at when they are there.
+Only what is certain to fail is refused. Classes of the configuration check their own arguments when
+they are instantiated; what depends on the data is checked when they have been read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from qspinn.app.refusing import is_number, is_whole, refused
 __all__ = ["check_data_fits", "check_known_keys", "check_limits"]
 
 TRAIN_NOTHING = ("trainer.max_epochs", "trainer.limit_train_batches")
-# Those whose keys no class takes, which would refuse what it does not know.
+# Groups whose keys are not passed to a class that would refuse unknown ones.
 GROUPS = ("baselines", "exploration", "quantization")
 
 
@@ -60,7 +60,7 @@ def _unknown(key: str, known: Iterable[str]) -> str:
 
 
 def check_limits(config: Mapping[str, Any]) -> None:
-    """Refuse numbers with which nothing is trained or tested, or that nothing can do.
+    """Refuse numbers with which nothing is trained or tested, or that are impossible.
 
     Args:
         config: The resolved configuration, plain types.
@@ -151,7 +151,7 @@ def _check_backend(network: Mapping[str, Any], trainer: Mapping[str, Any]) -> No
 
 
 def _check_processes(config: Mapping[str, Any]) -> None:
-    """Processes and threads that no machine has."""
+    """Refuse more processes and threads than the machine supports."""
     most = max(64, 4 * (os.cpu_count() or 1))
     for place, group, name in (
         ("data.num_workers", config["data"], "num_workers"),
@@ -248,7 +248,7 @@ def _check_interval(trainer: Mapping[str, Any], count: int | None) -> None:
 
 
 def _length(loader: Any) -> int | None:
-    """The number of batches; None where nobody knows."""
+    """The number of batches; None if unknown."""
     try:
         return len(loader)
     except (TypeError, NotImplementedError):
@@ -270,5 +270,5 @@ def _whole(group: Mapping[str, Any], name: str, least: int) -> None:
 
 def _refused(place: str, value: object, wanted: str) -> ConfigurationError:
     if place in TRAIN_NOTHING and value == 0:
-        return ConfigurationError(f"{place}={value} trains nothing: write {wanted}")
+        return ConfigurationError(f"{place}={value} trains nothing; write {wanted}")
     return refused(place, value, wanted)

@@ -1,4 +1,4 @@
-"""Arguments of the trainer that would be ignored in silence, or found wrong after an epoch."""
+"""Refuses arguments of the trainer that would be ignored silently or fail after an epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qspinn.app.refusing import is_number, is_whole, refused
 
 __all__ = ["check_trainer_arguments"]
 
-# qspinn gives these itself: what is written here would never be looked at.
+# qspinn passes these itself: values from the configuration would be ignored.
 _GIVEN = {
     "callbacks": "the group callbacks instead: +callbacks.NAME._target_=CLASS",
     "logger": "the group logger instead: +logger.NAME._target_=CLASS, or logger=null",
@@ -25,7 +25,7 @@ _TRIALS = {
 
 
 def check_trainer_arguments(config: Mapping[str, Any]) -> None:
-    """Refuse what a trainer would ignore, what cannot be repeated, and what nobody measures.
+    """Refuse what a trainer would ignore, what cannot be reproduced, and metrics that do not exist.
 
     Args:
         config: The resolved configuration, plain types.

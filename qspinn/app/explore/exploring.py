@@ -53,13 +53,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of a candidate.
+    """The outcome of a candidate.
 
     Attributes:
         candidate: The candidate.
         record: Its record; None where there is none.
-        error: The one that lies in ``failure.json``; None: it did not fail.
-        seconds: That it took.
+        error: The error in ``failure.json``; None: it did not fail.
+        seconds: Duration.
         stopped: Why the gate has stopped it; None: it did not.
     """
 
@@ -78,27 +78,27 @@ class Evaluation:
 
 
 def check_workers(workers: object) -> int:
-    """Return the number of processes, or say what it may be."""
+    """Return the number of processes, if it is valid."""
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise ConfigurationError(
-            f"exploration.workers={workers!r}: write a number of processes, 1 or more"
+            f"exploration.workers={workers!r}; write a number of processes, 1 or more"
         )
     return workers
 
 
 def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evaluation]:
-    """Evaluate candidates, and yield what came of each as soon as it is done.
+    """Evaluate candidates, and yield the outcome of each as soon as it is done.
 
     All that a candidate prints goes to ``output.txt`` in its folder. One that fails leaves a
     ``failure.json`` there and stops nothing, not even if its process is killed. One that another
-    launcher is running comes last; what that one records is then what came of it.
+    launcher is running comes last, with what that launcher records.
 
     Args:
         candidates: Each with a folder of its own.
         workers: Processes. 1: all in this one, in order.
 
     Raises:
-        WorkersCannotStart: No process comes to its first candidate.
+        WorkersCannotStart: No process starts its first candidate.
     """
     taken = []
     for candidate, result in _evaluated_by(
@@ -116,7 +116,7 @@ def explore(candidates: Sequence[Candidate], workers: int = 1) -> Iterator[Evalu
 def _evaluated_by(
     candidates: Sequence[Candidate], workers: int
 ) -> Iterator[tuple[Candidate, Evaluation | Taken]]:
-    """Evaluate candidates in processes, and yield each with what came of it."""
+    """Evaluate candidates in processes, and yield each with its outcome."""
     if workers == 1 or len(candidates) < 2:
         yield from ((candidate, evaluate(candidate)) for candidate in candidates)
         return
@@ -135,7 +135,7 @@ class Taken:
 
 
 def evaluate(candidate: Candidate) -> Evaluation | Taken:
-    """Run one candidate; never raises an error of the candidate's."""
+    """Run one candidate; errors of the candidate are not raised."""
     if not candidate.waits and holder_of(candidate.folder) is not None:
         return Taken()
     started = time.monotonic()
@@ -153,7 +153,7 @@ def evaluate(candidate: Candidate) -> Evaluation | Taken:
 
 
 def _evaluated(candidate: Candidate, folder: RunFolder) -> tuple[RunRecord | None, str | None]:
-    """Run a candidate whose folder nobody else has; return its record, or what failed."""
+    """Run a candidate whose folder is locked; return its record, or its error."""
     folder.start_output()
     with (
         open(folder.output, "a", encoding="utf-8") as file,
@@ -169,7 +169,7 @@ def _evaluated(candidate: Candidate, folder: RunFolder) -> tuple[RunRecord | Non
 
 
 def held_config(config: DictConfig) -> dict[str, Any]:
-    """Return what a run is held by, before anything of it is done."""
+    """Return the configuration by which the folder of a run is locked."""
     values = to_plain(complete(config))
     check_fresh(values["fresh"])
     return values

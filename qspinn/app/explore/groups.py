@@ -53,15 +53,15 @@ def find_groups(
 
     Args:
         config: What ``conf/train.yaml`` composes.
-        unit: ``role``: a group per role. ``layer``: one per role and layer.
+        unit: ``role``: one group per role; ``layer``: one per role and layer.
         roles: Roles to take; None: all that the network has.
         chosen_by: The data that will choose among candidates, ``validation`` or ``test``.
 
     Raises:
-        ConfigurationError: A value that cannot be.
+        ConfigurationError: An invalid value.
     """
     if unit not in UNITS:
-        raise ConfigurationError(f"exploration.unit={unit!r}: write one of {', '.join(UNITS)}")
+        raise ConfigurationError(f"exploration.unit={unit!r}; write one of {', '.join(UNITS)}")
     values = to_plain(config)
     with isolate_rng():
         lightning.seed_everything(values["seed"], workers=True, verbose=False)
@@ -87,7 +87,7 @@ def find_groups(
     if isinstance(roles, str) or not roles or not known.issuperset(roles):
         given = roles if isinstance(roles, str) else list(roles)
         raise ConfigurationError(
-            f"exploration.roles={given!r}: write null, or a list of {', '.join(sorted(known))}"
+            f"exploration.roles={given!r}; write null, or a list of {', '.join(sorted(known))}"
         )
     return tuple(group for group in found.values() if group.role in roles)
 
@@ -101,7 +101,7 @@ def alone(config: DictConfig, folder: Path, group: Group, word_length: int) -> C
 def jointly(
     config: DictConfig, folder: Path, groups: Sequence[Group], word_lengths: Mapping[str, int]
 ) -> Candidate:
-    """The candidate with a word length per group, and what the configuration says of the rest."""
+    """The candidate with a word length per group, and the configured settings for the rest."""
     rules = list(config.quantization.rules)
     rules += [group.rule(word_lengths[group.name]) for group in groups]
     name = ",".join(f"{group.name}={word_lengths[group.name]}" for group in groups)

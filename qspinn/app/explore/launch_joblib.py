@@ -1,9 +1,9 @@
-"""Jobs in processes of joblib, of which some may die.
+"""Jobs in joblib processes, of which some may die.
 
-When a process of loky dies, joblib ends all others and raises an error, and what they had computed
-is lost. Here each job leaves a file when it begins and one when it ends. What had not begun is
-handed to new processes. Of those that ran at that moment nobody knows whose process died: each is
-tried once more, alone, after the others, and fails if its process dies again.
+When a loky process dies, joblib ends all others and raises an error, and their results are lost.
+Here each job writes a file when it begins and one when it ends. Jobs that had not begun are given
+to new processes. Which of the running jobs lost its process is unknown: each is run once more,
+alone, after the others, and fails if its process dies again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_ROUNDS = 2
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """Run the jobs of a multirun; what Hydra's launcher for joblib does, but for the deaths.
+    """Run the jobs of a multirun as Hydra's joblib launcher does, but survive dead processes.
 
     Args:
         launcher: Hydra's, with its settings.
@@ -88,7 +88,7 @@ class Rounds:
             print(f"{death}\n{len(begun)} jobs were running: they are tried once more, alone")
         deaths = {}
         for job in suspects:
-            # Of one job and one process joblib would make a call in this process.
+            # With one job and one process joblib would run it in this process.
             if death := self._round([job], {**self.settings, "n_jobs": 2}):
                 deaths[job.number] = death
         return deaths
@@ -117,7 +117,7 @@ def _run(folder: Path, number: int, overrides: list[str], common: tuple[Any, ...
     try:
         told = bytes(dumps(joblib_launcher().execute_job(number, overrides, *common)))
     except (Exception, SystemExit) as error:
-        # joblib would end all other jobs for it.
+        # joblib would end all other jobs because of it.
         shown = f"exit code {error.code}" if isinstance(error, SystemExit) else str(error)
         why = RuntimeError(f"{type(error).__name__}: {shown}")
         told = bytes(dumps(failed(Job(number, overrides), why)))

@@ -1,4 +1,4 @@
-"""Jobs as tasks of Ray, of which some may fail."""
+"""Jobs as Ray tasks, of which some may fail."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["launch"]
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """Run the jobs of a multirun; what Hydra's launcher for Ray does, but for jobs that die.
+    """Run the jobs of a multirun as Hydra's Ray launcher does, but survive dead jobs.
 
-    Ray itself gives a job whose process died to another one, three times; then it is lost, and the
-    others go on.
+    Ray itself restarts a job whose process died up to three times; then the job has failed, and
+    the others continue.
 
     Args:
         launcher: Hydra's, with its settings.

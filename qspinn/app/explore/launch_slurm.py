@@ -1,4 +1,4 @@
-"""Jobs as arrays of Slurm: what trains a 32-bit network for others first, then the rest."""
+"""Jobs as Slurm arrays: first those that train a 32-bit network for others, then the rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["launch"]
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """Run the jobs of a multirun in arrays, one after the other, as large as Slurm takes them.
+    """Run the jobs of a multirun in arrays, one after the other, as large as Slurm allows.
 
     Jobs that start from the same 32-bit training would wait for the one that trains it, each in an
     allocation of its own. The first array therefore has one job for each such training, the others
@@ -73,12 +73,12 @@ class Common:
         return told
 
     def checkpoint(self, *arguments: Any) -> submitit.helpers.DelayedSubmission:
-        """What Submitit puts into the queue again when the time is over: the same job."""
+        """The job that Submitit requeues when the time limit is reached: the same one."""
         return submitit.helpers.DelayedSubmission(self, *arguments)
 
 
 def _baseline(composer: Composer, job: Job) -> str | None:
-    """What a job starts from; None as well where its configuration cannot be, which it will say."""
+    """The training that a job starts from; None too if its configuration is invalid."""
     try:
         return baseline_of(composer.candidate(job.number, job.overrides).config)
     except Exception:

@@ -1,4 +1,4 @@
-"""What comes of the jobs that a launcher of Hydra's runs in other processes."""
+"""The outcomes of jobs that a Hydra launcher runs in other processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Job:
 
 
 def numbered(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
-    """Return the jobs that Hydra hands to a launcher, made ready as Hydra's own launchers do it."""
+    """Return the jobs that Hydra hands to a launcher, prepared as Hydra's own launchers do it."""
     setup_globals()
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     folder = Path(str(launcher.config.hydra.sweep.dir))
@@ -71,7 +71,7 @@ def failed(job: Job, error: Exception) -> JobReturn:
 
 def lost(launcher: Launcher, job: Job, message: str) -> JobReturn:
     """Record that the process of a job died, and return what Hydra is told of it."""
-    # Here, for it imports PyTorch, and processes that start a job need this file first.
+    # Not at the top: it imports PyTorch, and processes that start a job import this file first.
     from qspinn.app.folder.failures import ProcessDied, record_failure
 
     death = ProcessDied(message)

@@ -1,4 +1,4 @@
-"""What a run returns to who sweeps over it: the reward, or what `objective` names."""
+"""What a run returns to a sweeper: the reward, or the values that `objective` names."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def check_objective(objective: object) -> list[str]:
     Names with a `/` are those of metrics, which only the record of the run holds.
 
     Raises:
-        ConfigurationError: Something else.
+        ConfigurationError: It is neither.
     """
     is_list = isinstance(objective, Sequence) and not isinstance(objective, str)
     names: list[Any] = list(objective) if is_list else [objective]  # type: ignore[call-overload]
     for name in names:
         if not isinstance(name, str) or (name not in _VALUES and "/" not in name):
             raise ConfigurationError(
-                f"objective={objective!r}: write one of {', '.join(_VALUES)}, a metric such as "
+                f"objective={objective!r}; write one of {', '.join(_VALUES)}, a metric such as "
                 "val/loss, or a list such as [accuracy,footprint_bits]"
             )
     if not names:
-        raise ConfigurationError("objective=[]: write a name, or a list of names")
+        raise ConfigurationError("objective=[]; write a name, or a list of names")
     return names
 
 

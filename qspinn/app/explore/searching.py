@@ -109,7 +109,7 @@ def bayesian(
 def gp(searched: Searched, names: Sequence[str], word_lengths: Sequence[int], seed: int) -> None:
     """Spend the budget by the GPSampler of Optuna, which needs no significance.
 
-    It evaluates what is expected to add most to the hypervolume, as foretold by a Gaussian process
+    It evaluates what is expected to add most to the hypervolume, as predicted by a Gaussian process
     for the footprint and one for the accuracy (Emmerich, Giannakoglou, Naujoks, IEEE Trans. Evol.
     Comput. 10(4), 2006), after ten mixtures at random. Where it proposes what has been evaluated, a
     mixture is drawn at random instead. An eighth of what is left at a time, as by `bayesian`.
@@ -152,7 +152,7 @@ def _optuna(strategy: str) -> Any:
         import optuna
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"exploration.strategy={strategy} needs Optuna: pip install '.[search]'"
+            f"exploration.strategy={strategy} needs Optuna; pip install '.[search]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
@@ -168,7 +168,7 @@ def _ask(
 ) -> None:
     """Evaluate what a sampler proposes.
 
-    What it proposes again is told again, and costs no evaluation.
+    A repeated proposal is answered with the known result and costs no evaluation.
 
     Args:
         searched: What has been evaluated, which the sampler is told first, and takes what is.

@@ -19,11 +19,11 @@ from qspinn.records import config_hash
 __all__ = ["MAX_ARRAY_SIZE", "baseline_of", "in_order", "max_array_size", "parts"]
 
 MAX_ARRAY_SIZE = 1001
-"""Jobs in an array, where Slurm does not say: its own default."""
+"""Jobs in an array where Slurm reports no limit: its own default."""
 
 
 def max_array_size() -> int:
-    """Return how many jobs this Slurm takes in an array."""
+    """Return the largest array that this Slurm installation allows."""
     if shutil.which("scontrol") is None:
         return MAX_ARRAY_SIZE
     shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
@@ -38,7 +38,7 @@ def parts(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
 
 
 def baseline_of(config: DictConfig) -> str | None:
-    """What is the same for jobs that start from the same 32-bit training; None: from none.
+    """The key of the 32-bit training that a job starts from; None: it starts from none.
 
     Args:
         config: Of a job.

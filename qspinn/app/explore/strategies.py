@@ -1,4 +1,4 @@
-"""Explorations that decide by themselves what to evaluate: significance, and guided searches."""
+"""Explorations that choose what to evaluate: significance, and guided searches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def explore_by_strategy(config: DictConfig, output: Path) -> float:
         The best reward found (accuracy with ``objective=accuracy``), on the data that choose.
 
     Raises:
-        ConfigurationError: A value that cannot be.
+        ConfigurationError: An invalid value.
         RuntimeError: A candidate failed; the others have been evaluated.
     """
     if config.objective not in ("reward", "accuracy"):
@@ -52,7 +52,7 @@ def explore_by_strategy(config: DictConfig, output: Path) -> float:
         if config.exploration.strategy != "significance":
             explorer.search(found)
     if explorer.failed:
-        raise RuntimeError(f"{explorer.failed} candidates failed: see failure.json in {output}/*/*")
+        raise RuntimeError(f"{explorer.failed} candidates failed; see failure.json in {output}/*/*")
     worth = LinearReward() if config.objective == "reward" else lambda record: record.accuracy
     return max(worth(record) for record in explorer.records)
 
@@ -69,7 +69,7 @@ class Explorer:
         settings = config.exploration
         if settings.strategy not in STRATEGIES:
             raise ConfigurationError(
-                f"exploration.strategy={settings.strategy!r}: write null or one of "
+                f"exploration.strategy={settings.strategy!r}; write null or one of "
                 f"{', '.join(STRATEGIES)}"
             )
         if config.quantization.scheme == "none":
@@ -93,9 +93,9 @@ class Explorer:
         self.swept: dict[tuple[str, ...], Group] = {}  # by the paths of its tensors
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[RunRecord | None]:
-        """Evaluate candidates; the records, in the order of the candidates.
+        """Evaluate candidates and return their records in the same order.
 
-        Their accuracies are those that choose.
+        The accuracies in them are those on the data that choose.
         """
         done = report(explore(candidates, self.workers), len(candidates))
         by_folder = {evaluation.candidate.folder: evaluation.record for evaluation in done}
@@ -162,7 +162,7 @@ class Explorer:
         """Search mixtures with all evaluations, and write ``search.json``."""
         evaluations = self.config.exploration.evaluations
         if evaluations < 1:
-            raise ConfigurationError(f"exploration.evaluations={evaluations}: write 1 or more")
+            raise ConfigurationError(f"exploration.evaluations={evaluations}; write 1 or more")
         stored = [group for group in self.groups if group.role not in UNSTORED_ROLES]
         searched = self._searched(stored, evaluations)
         gp(searched, [group.name for group in stored], self._levels(), self.config.seed)
@@ -233,7 +233,7 @@ def _row(number: int, one: Measured) -> dict[str, object]:
 
 def _chosen_by(given: object) -> str:
     if given not in MEASURED_ON:
-        raise ConfigurationError(f"exploration.by={given!r}: write {' or '.join(MEASURED_ON)}")
+        raise ConfigurationError(f"exploration.by={given!r}; write {' or '.join(MEASURED_ON)}")
     return str(given)
 
 
@@ -241,6 +241,6 @@ def _word_lengths(given: object) -> list[int]:
     lengths = list(given) if hasattr(given, "__iter__") and not isinstance(given, str) else []
     if not lengths or not all(type(n) is int and 1 <= n <= LONGEST for n in lengths):
         raise ConfigurationError(
-            f"exploration.word_lengths={given!r}: write a list of bits from 1 to {LONGEST}"
+            f"exploration.word_lengths={given!r}; write a list of bits from 1 to {LONGEST}"
         )
     return sorted(set(lengths))

@@ -1,4 +1,4 @@
-"""A multirun in one go: all jobs known beforehand, run by processes that stay."""
+"""A multirun whose jobs are all known in advance, run by persistent processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sweep(
         workers: Processes.
 
     Raises:
-        SystemExit: 1 if a job failed, 2 for a value that cannot be.
+        SystemExit: 1 if a job failed, 2 for an invalid value.
     """
     started = time.monotonic()
     try:
@@ -101,7 +101,7 @@ def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
         quantization = candidate.config.quantization
         seed, length = candidate.config.seed, quantization.word_length
         return (
-            seed if isinstance(seed, int) else 0,  # what cannot be is refused by the job itself
+            seed if isinstance(seed, int) else 0,  # the job itself refuses an invalid one
             quantization.scheme == "itq",
             length if isinstance(length, int) else 0,
             quantization.rounding != "stochastic",
@@ -113,8 +113,8 @@ def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
 class Composer:
     """Composes the jobs of a multirun.
 
-    Composing takes a tenth of a second. Jobs that differ from one that is composed in nothing but
-    values are copies of it with these values; Hydra itself sets values last.
+    Composing takes a tenth of a second. Jobs that differ only in values from
+    one that is composed already are copies of it with these values; Hydra itself sets values last.
 
     Args:
         context: Of the launch.
@@ -150,7 +150,7 @@ class Composer:
 
 
 def _sets_a_value(loader: ConfigLoaderImpl, override: Override) -> bool:
-    """Whether an override does nothing but to change the value of a key that is there."""
+    """Whether an override only changes the value of an existing key."""
     is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
     return is_plain and not loader.repository.group_exists(override.key_or_group)
 

@@ -1,4 +1,4 @@
-"""Processes that stay from one task to the next, and of which one may die."""
+"""Persistent worker processes, any of which may die."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from qspinn.app.orphans import end_with_launcher
 __all__ = ["Died", "WorkersCannotStart", "map_in_workers"]
 
 ATTEMPTS = 2
-"""Processes that may die of a task before they begin with it."""
+"""Processes that may die before they begin with the same task."""
 MOST_IN_A_ROW = 8
-"""Processes that may do so one after the other: more, and it is not the tasks."""
+"""Processes that may do so in a row: with more, the tasks are not the cause."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Worker:
     def give(self, index: int, task: object) -> None:
         """Hand over a task."""
         self.index, self.began = index, False
-        # To a process that is dead already nothing can be sent: take() will say that it is.
+        # Nothing can be sent to a dead process: take() reports it.
         with contextlib.suppress(ConnectionError):
             self.connection.send(task)
 
@@ -101,12 +101,12 @@ def map_in_workers(
 ) -> Iterator[tuple[int, Any]]:
     """Do tasks in so many processes; yield each task's index and result as they get done.
 
-    A process that dies takes its task with it, of which :class:`Died` is the result, and another
-    one takes its place. If it dies before it began with the task, as while it imports, another
-    process is given the task, once. The processes end with this one, whatever ends it.
+    If a process dies, the result of its task is :class:`Died`, and another process takes its
+    place. If it dies before it began with the task, as while it imports, another
+    process is given the task, once. The processes end with this one, however it ends.
 
     Args:
-        function: Does a task. It must not raise, and belong to a module.
+        function: Does a task. It must not raise, and must be defined at the top of a module.
         tasks: What can be pickled, as can the results.
         workers: Processes, 1 or more.
 
@@ -179,9 +179,9 @@ class Team:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Lets processes that are started here not see Ctrl-C, from their first moment.
+    """Makes processes that are started here ignore Ctrl-C from the beginning.
 
-    It reaches all processes of a terminal: the one that launched says so, and ends the others.
+    It reaches all processes of a terminal: the launcher reports it and ends the others.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

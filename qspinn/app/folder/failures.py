@@ -1,4 +1,4 @@
-"""What is written of a run that failed, for whoever looks at the sweep later."""
+"""Records why a run failed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
         error: What ended it.
 
     Raises:
-        Stopped: A signal did, and the error only follows from it.
+        Stopped: A signal did, and the error is a consequence.
     """
     raise_if_stopped()
     try:
@@ -49,7 +49,7 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
     if not isinstance(error, FolderError):  # that folder is not this run's
         try:
             RunFolder(output).save_failure(failure)
-        except (OSError, ConfigurationError) as trouble:  # the first error is the one to be seen
+        except (OSError, ConfigurationError) as trouble:  # the first error is the one to show
             print(f"failure.json cannot be written in {output}: {trouble}", file=sys.stderr)
     return failure
 
@@ -59,7 +59,7 @@ class ProcessDied(Exception):
 
 
 def transportable(error: Exception) -> Exception:
-    """Return the error, or one with its text where it cannot travel between processes.
+    """Return the error, or one with its message if it cannot be pickled.
 
     A launcher with worker processes would lose all its jobs over an error that it cannot send.
     """
@@ -73,7 +73,7 @@ def transportable(error: Exception) -> Exception:
 
 
 def _printable(value: Any) -> Any:
-    """The same with texts for what JSON does not hold: not a number, infinity."""
+    """The same with strings for what JSON cannot hold: NaN and infinity."""
     if isinstance(value, dict):
         return {str(key): _printable(item) for key, item in value.items()}
     if isinstance(value, list):

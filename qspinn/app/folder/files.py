@@ -1,6 +1,6 @@
 """Which files in a folder a run of qspinn wrote: only those are deleted or written over.
 
-What a run writes says so itself, so that nothing is taken for a run's because of its name.
+The files of a run identify themselves, so that none is recognised by its name alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BEGINNING = 4096
 
 
 def check_files(folder: Path) -> None:
-    """See that a run may write its files into a folder.
+    """Check that a run may write its files into a folder.
 
     Raises:
         FolderError: A file or folder by such a name was not written by a run of qspinn.
@@ -72,7 +72,7 @@ def delete_files(folder: Path, keep: Collection[Path] = ()) -> None:
     if checkpoints.is_dir():
         more = [path for path in checkpoints.glob("*.ckpt") if is_sealed(path)]
         files += [path for path in more if path not in files]
-    # The record is what other programs look for, and the configuration says whose the rest is.
+    # Other programs look for the record, and the configuration says to which run the rest belongs.
     first, last = folder / RECORD_NAME, folder / "config.yaml"
     for path in sorted(files, key=lambda path: (path != first, path == last)):
         if path not in keep:
@@ -82,7 +82,7 @@ def delete_files(folder: Path, keep: Collection[Path] = ()) -> None:
 
 
 def sweep_up(folder: Path) -> None:
-    """Delete what writing left half done where a run was killed."""
+    """Delete temporary files that a killed run has left."""
     names = [*_PROOFS, LAST_CHECKPOINT]
     known = "|".join(re.escape(name) for name in names)
     wandb_id = folder / "wandb_run_id.txt"
@@ -127,7 +127,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _foreign(path: Path, reason: str) -> FolderError:
     return FolderError(
-        f"{path} is not what a run of qspinn writes there ({reason}), and is left alone. Delete "
+        f"{path} is not what a run of qspinn writes there ({reason}), and is left alone; delete "
         "the file or move it away (fresh=true does not touch it either), or write "
         "hydra.run.dir=FOLDER with another folder"
     )

@@ -45,8 +45,8 @@ from qspinn.records import (
 
 __all__ = ["RunFolder"]
 
-# Another run is refused when its holder was seen so many times in a row: the first look may find
-# what a run left that was killed.
+# A run is refused when the same other holder was seen so many times in a row: the first time it may
+# be left from a run that was killed.
 LOOKS = 3
 
 
@@ -67,7 +67,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise FolderError(
-                f"{self.path} cannot be an output folder ({reason}): write hydra.run.dir=FOLDER "
+                f"{self.path} cannot be an output folder ({reason}); write hydra.run.dir=FOLDER "
                 "with another folder"
             ) from error
         self.record = self.path / RECORD_NAME
@@ -84,7 +84,7 @@ class RunFolder:
     def adopt(self, other: RunFolder, owner: Owner, checkpoint: bool) -> None:
         """Take over the metrics and the pictures of a training in another folder.
 
-        Files are copied: what happens to one of two runs is nothing to the other.
+        Files are copied, so that neither run depends on the other.
 
         Args:
             other: The folder; nothing in it is changed.
@@ -102,10 +102,9 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self, config: Mapping[str, Any]) -> Iterator[bool]:
-        """Have the folder alone, as whoever reads, writes or deletes files of its run has to.
+        """Lock the folder, as is required to read, write or delete the files of its run.
 
-        Whoever runs the same configuration there is waited for. A thread that has the folder may
-        ask for it again.
+        Waits for another process that runs the same configuration there. Reentrant within a thread.
 
         Yields:
             Whether the thread did not have it before.
@@ -127,7 +126,7 @@ class RunFolder:
             if config["fresh"]:
                 raise FolderError(
                     f"{self.path} is in use by {holder}, and fresh=true deletes nothing under a "
-                    "run: wait for its end, or write hydra.run.dir=FOLDER with another folder"
+                    "run; wait for its end, or write hydra.run.dir=FOLDER with another folder"
                 )
             self._check_holder(holder, config)
             if seen == LOOKS:
@@ -143,7 +142,7 @@ class RunFolder:
         """Delete what a run leaves, and nothing else.
 
         Args:
-            keep_output: Leave the file for what a run prints, as somebody is writing to it.
+            keep_output: Keep the file with the output of the run, which is being written.
 
         Raises:
             FolderError: A file by such a name was not written by a run; nothing is deleted.
@@ -169,7 +168,7 @@ class RunFolder:
                 record = read_record(self.record)
             except RecordError as error:
                 raise FolderError(
-                    f"{error}. Delete the file to go on from the checkpoint (fresh=true deletes "
+                    f"{error}; delete the file to go on from the checkpoint (fresh=true deletes "
                     "only what it can read)"
                 ) from error
             if record.config_hash != wanted:
@@ -181,7 +180,7 @@ class RunFolder:
                 raise self._of_another(identity(saved.values()), config)
         elif self.last_checkpoint.exists():
             raise FolderError(
-                f"{self.path} holds a checkpoint but no config.yaml that says what it is of: "
+                f"{self.path} holds a checkpoint but no config.yaml that says what it is of; "
                 "write hydra.run.dir=FOLDER with another folder, or fresh=true"
             )
         return None
@@ -192,7 +191,7 @@ class RunFolder:
         fingerprint: str | None,
         record: RunRecord | None = None,
     ) -> None:
-        """See that what lies in the folder was computed from the same data.
+        """Check that what lies in the folder was computed from the same data.
 
         Args:
             config: Of the run that is to be done.
@@ -201,7 +200,7 @@ class RunFolder:
             record: What :meth:`finished_record` has found; None: there is none.
 
         Raises:
-            FolderError: The data are others, or it cannot be told.
+            FolderError: The data differ, or it is unknown whether they do.
         """
         if record is not None:
             known = record.data_fingerprint
@@ -213,7 +212,7 @@ class RunFolder:
         now = owner_of(config, fingerprint).data
         if known and known == now:
             return
-        # Parsing the file takes time, which a run on known data has no need of.
+        # Parsing the file takes time and is not needed for a run on known data.
         earlier = read_saved_config(self.config).values() if record is None else record.config
         roots = [root_of(values) for values in (earlier, config)]
         if not (known and now) and roots[0] == roots[1]:
@@ -241,7 +240,7 @@ class RunFolder:
     def checkpoint_to_resume(
         self, config: Mapping[str, Any], fingerprint: str | None = None
     ) -> Path | None:
-        """Return the checkpoint that a run goes on from; None where there is none.
+        """Return the checkpoint that a run resumes from; None if there is none.
 
         Raises:
             FolderError: It is damaged, or of another run.
@@ -274,13 +273,13 @@ class RunFolder:
                 return
         raise FolderError(
             f"{self.path} is in use by {holder}, which runs another configuration "
-            f"({shown(holder.config, now)}): write hydra.run.dir=FOLDER with "
+            f"({shown(holder.config, now)}); write hydra.run.dir=FOLDER with "
             "another folder"
         )
 
     def _of_another(self, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> FolderError:
         return FolderError(
             f"{self.path} holds a run of another configuration "
-            f"({shown(earlier, identity(config))}): write hydra.run.dir=FOLDER "
+            f"({shown(earlier, identity(config))}); write hydra.run.dir=FOLDER "
             "with another folder, or fresh=true to delete that run"
         )

@@ -1,4 +1,4 @@
-"""What makes two runs the same: their configurations without how they are launched, and data."""
+"""The identity of a run: its configuration, without how it is launched, and its data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "shown",
 ]
 
-# What says how this launch goes and not what is computed: neither recorded nor hashed.
+# Keys of the launch, on which no result depends: neither recorded nor hashed.
 LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration", "objective")
 
 
@@ -36,20 +36,20 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_fresh(fresh: object) -> None:
-    """See that what decides whether a run is deleted is a truth value, and nothing like one.
+    """Check that the switch that deletes an earlier run is a boolean.
 
     Raises:
-        ConfigurationError: It is something else; ``no`` and ``off`` are texts on a command line.
+        ConfigurationError: It is not; ``no`` and ``off`` are strings on a command line.
     """
     if not isinstance(fresh, bool):
         raise ConfigurationError(
-            f"fresh={fresh!r}: write true to delete what an earlier run left in the output "
+            f"fresh={fresh!r}; write true to delete what an earlier run left in the output "
             "folder, or false; nothing was deleted"
         )
 
 
 def owner_of(config: Mapping[str, Any], fingerprint: str | None) -> Owner:
-    """Return what the files of a run say whose they are.
+    """Return the owner that is written into the files of a run.
 
     Args:
         config: The resolved configuration.

@@ -31,7 +31,7 @@ _HELD = threading.local()
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a folder.
+    """The holder of a folder.
 
     Attributes:
         process: Its number.
@@ -64,11 +64,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def locked(folder: Path, config: Mapping[str, Any] | None, waiting: Waiting) -> Iterator[bool]:
-    """Have a folder alone for a while; wait for whoever has it.
+    """Lock a folder; wait for its holder.
 
-    A thread that has the folder may ask for it again. Threads of one process exclude each other as
-    processes do, and so do machines that share the folder, where its file system can lock (NFS
-    does).
+    Reentrant within a thread. Threads of one process exclude each other as processes do, and so do
+    machines that share the folder, if its file system supports locks (NFS does).
 
     Args:
         folder: An existing folder.
@@ -102,7 +101,7 @@ def locked(folder: Path, config: Mapping[str, Any] | None, waiting: Waiting) -> 
 
 @contextlib.contextmanager
 def try_locked(folder: Path) -> Iterator[bool]:
-    """Have a folder alone for a while if nobody else has it; says whether it is so."""
+    """Lock a folder if it is free; yields whether it was."""
 
     class Taken(Exception):
         pass
@@ -125,10 +124,9 @@ def try_locked(folder: Path) -> Iterator[bool]:
 
 
 def holder_of(folder: str | os.PathLike[str]) -> Holder | None:
-    """Return who works in a folder; None where nobody does, or has not said yet who it is.
+    """Return the holder of a folder; None if it is free, or the holder is not known yet.
 
-    A launcher may ask in order to do something else in the meantime; only the lock itself is
-    certain.
+    A launcher may use this to do something else in the meantime; only the lock itself is reliable.
     """
     path = Path(folder) / LOCK_NAME
     try:
@@ -147,7 +145,7 @@ def holder_of(folder: str | os.PathLike[str]) -> Holder | None:
 
 
 def _held() -> set[str]:
-    """The folders that this thread has."""
+    """The folders that this thread has locked."""
     if not hasattr(_HELD, "folders"):
         _HELD.folders = set()
     folders: set[str] = _HELD.folders
@@ -155,32 +153,32 @@ def _held() -> set[str]:
 
 
 def _try(folder: Path, config: Mapping[str, Any] | None) -> int | None:
-    """Take the lock of a folder, and say in it who has it; None where another one has it."""
+    """Lock a folder and write the holder into the lock file; None if it is locked already."""
     path = folder / LOCK_NAME
     try:
         descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise FolderError(
-            f"{path} cannot be opened ({error.strerror or error}), and a run locks its folder: "
+            f"{path} cannot be opened ({error.strerror or error}), and a run locks its folder; "
             "write hydra.run.dir=FOLDER with a folder that can be written"
         ) from error
     _OPEN.add(descriptor)
     try:
-        # Who has a lock deletes its file before it gives it back: this may have been that file.
+        # A holder deletes the lock file before it releases the lock: this may have been that file.
         if _take(descriptor) and _is_at(path, descriptor):
             holder = Holder(
                 os.getpid(), socket.gethostname(), None if config is None else {**config}
             )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(asdict(holder), default=str).encode(), 0)
-            os.fsync(descriptor)  # to be seen from other machines
+            os.fsync(descriptor)  # visible to other machines
             return descriptor
     except OSError as error:
         _close(descriptor)
         if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL):
             raise FolderError(
                 f"the file system of {folder} cannot lock files ({error.strerror}), and two runs "
-                "at a time would mix their files there: write hydra.run.dir=FOLDER on another one"
+                "at a time would mix their files there; write hydra.run.dir=FOLDER on another one"
             ) from error
         raise
     except BaseException:
@@ -191,7 +189,7 @@ def _try(folder: Path, config: Mapping[str, Any] | None) -> int | None:
 
 
 def _take(descriptor: int) -> bool:
-    """Lock an open file, unless another one has locked it."""
+    """Lock an open file, unless it is locked already."""
     import fcntl
 
     try:
@@ -204,7 +202,7 @@ def _take(descriptor: int) -> bool:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether a path still means the file that was opened."""
+    """Whether a path still refers to the file that was opened."""
     try:
         there = os.lstat(path)
     except OSError:
@@ -213,7 +211,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _release(path: Path, descriptor: int) -> None:
-    if descriptor in _OPEN:  # not in a child that was forked meanwhile
+    if descriptor in _OPEN:  # not in a child that was forked in the meantime
         if _is_at(path, descriptor):
             path.unlink(missing_ok=True)
         _close(descriptor)

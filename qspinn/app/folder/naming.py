@@ -1,4 +1,4 @@
-"""Names of the folders of a sweep's jobs, and of runs and groups where runs are compared."""
+"""Names of job folders in a sweep, and of runs and groups in W&B."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ def job_folder(overrides: str) -> str:
         overrides: ``key=value`` texts joined by commas.
 
     Returns:
-        The overrides themselves, where every file system takes them as one name; else a shorter
-        form (at most 100 characters, of each key the last parts that no other key ends with) and
-        a hash.
+        The overrides themselves, if they are a valid file name everywhere; else a shorter form (at
+        most 100 characters; keys are cut to their shortest unique endings) and a hash.
     """
     if not overrides:
         return "defaults"
@@ -51,7 +50,7 @@ def job_folder(overrides: str) -> str:
 def changes(*unused: object) -> str:
     """Return the overrides of this job that change what is computed, joined by commas.
 
-    Hydra knows them in the process of a job; elsewhere there are none.
+    Hydra knows them in the process of a job; elsewhere the result is empty.
     """
     del unused
     if not HydraConfig.initialized():
@@ -79,10 +78,10 @@ def run_name(config: Mapping[str, Any], changed: str = "") -> str:
 
 
 def group_name(config: Mapping[str, Any]) -> str:
-    """Return the name that runs share which differ in nothing but the seed.
+    """Return the common name of runs that differ only in the seed.
 
-    It says scheme, rounding and word length, as far as one word length holds for all, and ends
-    with eight digits of the setting's hash, which also tells settings apart that read the same.
+    It consists of scheme, rounding, word length (if all tensors share one) and eight digits of the
+    hash of the setting, which distinguish settings that read the same.
 
     Args:
         config: The resolved configuration.
@@ -100,7 +99,7 @@ def group_name(config: Mapping[str, Any]) -> str:
 
 
 def named_loggers(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the loggers of a configuration; W&B's with the names that it was not given.
+    """Return the loggers of a configuration, with missing names of W&B runs filled in.
 
     Args:
         config: The resolved configuration.
@@ -151,7 +150,7 @@ def _is_of(key: str, groups: Sequence[str]) -> bool:
 
 
 def _shortened(overrides: Sequence[str]) -> str:
-    """Join overrides; of each key stays what no other key ends with."""
+    """Join overrides, with keys cut to their shortest unique endings."""
     keys = {override.partition("=")[0].lstrip("+~") for override in overrides}
     texts = []
     for override in overrides:

@@ -22,22 +22,22 @@ _NEW = "${qspinn.new_folder:"
 
 
 def new_folder(path: str) -> str:
-    """The resolver ``qspinn.new_folder``: says that a run must not share the folder with another.
+    """The resolver ``qspinn.new_folder``: marks a folder that a run must not share with another.
 
-    It makes nothing, because Hydra resolves it more than once, and when it only shows the
+    It creates nothing, because Hydra resolves it more than once, even just to show the
     configuration. :class:`OutputFolder` makes the folder when a run begins.
     """
     return path
 
 
 class OutputFolder(Callback):
-    """Makes the folder of a single run, and refuses what can be none, before Hydra writes there.
+    """Creates the folder of a single run, or refuses it, before Hydra writes there.
 
     ``conf/train.yaml`` names it under ``hydra.callbacks``.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Make the folder of a single run, exclusively where it is to be a new one."""
+        """Create the folder of a single run, exclusively if it is to be a new one."""
         del kwargs
         stated = OmegaConf.to_container(config.hydra.run, resolve=False)
         assert isinstance(stated, dict)
@@ -48,7 +48,7 @@ class OutputFolder(Callback):
                     config.hydra.run.dir = str(make_new_folder(path))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse what can be no folder of a sweep."""
+        """Refuse an invalid folder of a sweep."""
         del kwargs
         with _ending():
             check_output("hydra.sweep.dir", config.hydra.sweep.dir)
@@ -56,7 +56,7 @@ class OutputFolder(Callback):
 
 @contextmanager
 def _ending() -> Iterator[None]:
-    """Ends the process with a message where the folder cannot be; Hydra swallows other errors."""
+    """Ends the process with a message if the folder is invalid; Hydra hides other errors."""
     try:
         yield
     except ConfigurationError as error:
@@ -65,7 +65,7 @@ def _ending() -> Iterator[None]:
 
 
 def check_output(key: str, value: object) -> Path:
-    """Return an output folder, or say what it may be.
+    """Return an output folder, if it is valid.
 
     Args:
         key: Of the configuration.
@@ -98,7 +98,7 @@ def check_output(key: str, value: object) -> Path:
 
 
 def _check_room(folder: Path, way_out: str) -> None:
-    """Refuse a full disk before Hydra writes there, which would not say what it cannot write."""
+    """Refuse a full disk before Hydra writes there, whose error would not name the file."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_ROOM))
@@ -106,14 +106,14 @@ def _check_room(folder: Path, way_out: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise ConfigurationError(
-            f"{folder}: nothing can be written there ({error.strerror}): make room, or {way_out}"
+            f"{folder}: nothing can be written there ({error.strerror}); make room, or {way_out}"
         ) from error
 
 
 def make_new_folder(path: Path) -> Path:
-    """Make a folder that nobody has made before: with ``-2``, ``-3`` ... behind its name if it has.
+    """Create a new folder; if the name is taken, ``-2``, ``-3`` ... is appended.
 
-    Of several processes that ask for the same name at a time, each gets a folder of its own.
+    Several processes that ask for the same name at the same time get different folders.
 
     Raises:
         ConfigurationError: It cannot be made.
@@ -131,5 +131,5 @@ def make_new_folder(path: Path) -> Path:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"{path} cannot be made ({reason}): write hydra.run.dir=FOLDER with another folder"
+            f"{path} cannot be made ({reason}); write hydra.run.dir=FOLDER with another folder"
         ) from error

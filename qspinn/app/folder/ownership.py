@@ -1,4 +1,4 @@
-"""Whom a checkpoint belongs to, and whether it is whole: both are written into the file itself."""
+"""The owner and the checksum of a checkpoint, both written into the file itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PLAIN = re.compile(r"[\w:.+-]{1,128}", re.ASCII)
 class FolderError(ConfigurationError):
     """A folder that a run may not use, or a file in it that it may not use.
 
-    Nothing is written there: what lies in the folder belongs to somebody else, or needs a look.
+    Nothing is written there: the folder belongs to another run, or needs to be inspected.
     """
 
 
@@ -60,7 +60,7 @@ class Owner:
 
     @classmethod
     def of(cls, config: str, fingerprint: str | None) -> Owner:
-        """Make one of any fingerprint: one that is no plain word is hashed."""
+        """Make an owner of any fingerprint; one that is not alphanumeric is hashed."""
         if fingerprint is not None and not re.fullmatch(_PLAIN, fingerprint):
             fingerprint = hashlib.sha256(fingerprint.encode("utf-8", "surrogatepass")).hexdigest()
         return cls(config, fingerprint)
@@ -83,7 +83,7 @@ class Owner:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file that is one, neither a link nor a pipe or a device, to read it.
+    """Open a regular file (no link, pipe or device) for reading.
 
     Raises:
         OSError: It cannot be opened, or is something else.
@@ -92,7 +92,7 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def regular_descriptor(path: Path, flags: int) -> int:
-    """Open a file as :func:`open_regular` does, with flags of :func:`os.open`.
+    """Open a file like :func:`open_regular`, with flags of :func:`os.open`.
 
     Raises:
         OSError: As above.
@@ -109,8 +109,8 @@ def regular_descriptor(path: Path, flags: int) -> int:
 def seal(path: Path, owner: Owner) -> None:
     """Write the owner and a SHA-256 of all bytes behind a checkpoint, as the archive's comment.
 
-    PyTorch checks none of the sums in its archives when it loads one, so that a changed byte
-    becomes another number.
+    PyTorch does not verify the checksums in its archives when it loads one, so that a changed byte
+    would silently become another number.
 
     Raises:
         ValueError: The file is no archive, or has a comment.
@@ -131,7 +131,7 @@ def seal(path: Path, owner: Owner) -> None:
 
 
 def unseal(path: Path) -> None:
-    """Take the archive's comment away, so that another owner can be written there.
+    """Remove the comment of the archive, so that another owner can be written.
 
     Raises:
         ValueError: The file has none of :func:`seal`.
@@ -156,11 +156,11 @@ def is_sealed(path: Path) -> bool:
 
 
 def check_checkpoint(path: Path, owner: Owner) -> None:
-    """See that a checkpoint is whole and that this run wrote it.
+    """Check that a checkpoint is intact and that this run wrote it.
 
     Args:
         path: The file.
-        owner: Of the run that goes on from it.
+        owner: Of the run that resumes from it.
 
     Raises:
         FolderError: It is not; names the file and says what to do.

@@ -1,4 +1,4 @@
-"""The configuration that lies in the folder of a run, and whom it makes the folder's owner."""
+"""The configuration in the folder of a run, which identifies the owner of the folder."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DEEPEST = 64
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times faster
 _START = b"# Written by qspinn "
 _HEADER = re.compile(rb"# Written by qspinn (\{[^{}\n]*\}) sha256:([0-9a-f]{64})\n")
-# What a configuration of train.py has in any case.
+# Keys that every configuration of train.py has.
 _GROUPS = ("data", "network", "learning", "trainer", "quantization", "seed")
 
 
 @dataclass(frozen=True)
 class SavedConfig:
-    """What a ``config.yaml`` says.
+    """The content of a ``config.yaml``.
 
     Attributes:
         path: Of the file.
@@ -41,7 +41,7 @@ class SavedConfig:
     owner: Owner | None
 
     def values(self) -> dict[str, Any]:
-        """Parse the configuration, which takes more time than all the rest.
+        """Parse the configuration, the slowest part of reading it.
 
         Raises:
             FolderError: It is none.

@@ -1,4 +1,4 @@
-"""One 32-bit training in the store, and whether its files are what they should be."""
+"""One 32-bit training in the store, and the integrity of its files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Baseline:
 
 
 Train = Callable[[dict[str, Any], RunFolder], tuple[RunRecord, dict[str, float]]]
-"""Runs a configuration without quantisation in a folder, or goes on with it there."""
+"""Runs or resumes a configuration without quantisation in a folder."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Entry:
         path: Its folder, which need not exist.
         config: The configuration of the training.
         key: Of all that it depends on.
-        owner: What its checkpoint says whose it is.
+        owner: The owner that is written into its checkpoint.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Entry:
     owner: Owner
 
     def read(self) -> Baseline | None:
-        """Return the training; None where it is not done.
+        """Return the training; None if it is not finished.
 
         Raises:
             ConfigurationError: Something in the folder was changed, is damaged, or belongs to
@@ -101,10 +101,10 @@ class Entry:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
-        """Have the folder alone; wait for whoever trains there.
+        """Lock the folder; wait for a process that trains there.
 
         Yields:
-            Whether somebody failed to train in the meantime.
+            Whether another process failed to train in the meantime.
         """
         folder = RunFolder(self.path)
         before = _state(folder.failure)
@@ -122,7 +122,7 @@ class Entry:
             yield has_waited and after is not None and after != before
 
     def trained(self, train: Train) -> Baseline:
-        """Train, or go on with a training that was broken off here, and keep what came of it."""
+        """Train, or resume a training that was interrupted here, and keep the result."""
         print(f"32-bit training, kept for other runs in {self.path}", flush=True)
         folder = RunFolder(self.path)
         try:
@@ -148,7 +148,7 @@ class Entry:
         return Baseline(folder, record, measured)
 
     def failed(self) -> TrainingFailed:
-        """Return what another process said when it could not train."""
+        """Return the error of another process that could not train."""
         try:
             failure = read_failure(RunFolder(self.path).failure)
             reason = f"{failure.error}: {failure.message}"
@@ -157,7 +157,7 @@ class Entry:
         return TrainingFailed(f"the 32-bit training in {self.path} has failed ({reason})")
 
     def _checked(self, file: Path) -> dict[str, Any]:
-        """The content of ``baseline.json``, which is of this very training."""
+        """The content of ``baseline.json``, checked to belong to this training."""
         with open_regular(file) as opened:
             content = opened.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
@@ -170,7 +170,7 @@ class Entry:
         return values
 
     def _check_files(self, folder: RunFolder, files: dict[str, str]) -> None:
-        """See that every file is what was written when the training was done."""
+        """Check that every file is unchanged since the training finished."""
         needed = (folder.last_checkpoint, folder.metrics)
         for path in (*needed, *folder.pictures):
             name = path.relative_to(self.path).as_posix()
@@ -195,11 +195,11 @@ class Entry:
 
     def _refused(self, path: Path, reason: str) -> ConfigurationError:
         return ConfigurationError(
-            f"{path} cannot be used ({reason}): delete the folder {self.path} to train anew"
+            f"{path} cannot be used ({reason}); delete the folder {self.path} to train anew"
         )
 
     def _note(self, error: Exception, folder: RunFolder) -> None:
-        """Say to those who wait why there will be nothing to take."""
+        """Record for waiting processes why the training failed."""
         failure = RunFailure(
             error=type(error).__name__,
             message=str(error),
@@ -207,7 +207,7 @@ class Entry:
             config={},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        with contextlib.suppress(OSError):  # the first error is the one to be seen
+        with contextlib.suppress(OSError):  # the first error is the one to show
             write_failure(failure, folder.failure)
 
 

@@ -1,4 +1,4 @@
-"""The store of 32-bit trainings: what many runs start from is trained once."""
+"""The store of 32-bit trainings: a network that many runs start from is trained once."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from qspinn.records import config_hash
 
 __all__ = ["Baseline", "BaselineStore", "store_from_config"]
 
-# Keys of qspinn's own data that say where they lie, for which their fingerprint stands. In a
-# stranger's class the same words may mean anything.
+# Keys of qspinn's own data that name their location; the fingerprint is hashed instead. In other
+# classes the same keys may mean anything.
 WHERE = ("root", "download", "cache")
-# Groups whose classes may read files, and whole folders, that their settings or defaults name. What
-# others name are folders to write to as well: of them only files count.
+# Groups whose classes may read files and folders that their settings or defaults name. Folders that
+# other groups name may be written to: of those only files count.
 WITH_FILES = ("network", "learning")
-# The parts of qspinn that decide what a 32-bit training ends with.
-SOURCES = ("data", "networks", "learning", "metrics", "fixed_point")
+# The parts of qspinn on which the result of a 32-bit training depends.
+SOURCES = ("data", "networks", "learning", "metrics", "fixed_point", "steps", "stdp")
 LIBRARIES = ("torch", "spikingjelly", "lightning", "torchmetrics", "numpy", "numba")
 CHECKPOINT = {"_target_": "qspinn.app.run.checkpoints.EpochCheckpoint", "every_n_epochs": 1}
 
@@ -47,8 +47,8 @@ class BaselineStore:
     loggers and launch settings, the data themselves, files that the configuration names, the
     versions of the libraries, the sources of qspinn and of whatever classes the configuration
     names, and the kind of device. A lock per training, which the operating system releases when
-    its holder dies, lets one process train and the others wait; the next one goes on from the
-    checkpoint of one that died.
+    its holder dies, lets one process train and the others wait; if it dies, the next one resumes
+    from its checkpoint.
 
     Args:
         path: The folder of the store.
@@ -77,10 +77,10 @@ class BaselineStore:
         Args:
             config: The resolved configuration.
             data: What is known of its data.
-            train: Called if nobody has done it yet, by one process at a time.
+            train: Called if the training does not exist yet, by one process at a time.
 
         Returns:
-            The training; None where nobody can tell whether another one had the same data.
+            The training; None if it is unknown whether another one had the same data.
 
         Raises:
             ConfigurationError: It cannot be read, or is not the training that it should be.
@@ -88,7 +88,7 @@ class BaselineStore:
         """
         if data.fingerprint is None:
             print(
-                f"the 32-bit training is not shared with other runs: {data.reason}. Give the class "
+                f"the 32-bit training is not shared with other runs: {data.reason}; give the class "
                 "a method fingerprint() that returns a text which changes when the data change",
                 flush=True,
             )
@@ -115,16 +115,16 @@ def store_from_config(settings: Mapping[str, Any]) -> BaselineStore | None:
     """Return the store that the group ``baselines`` describes; None where it is switched off.
 
     Raises:
-        ConfigurationError: A value that cannot be.
+        ConfigurationError: An invalid value.
     """
     folder, train_for_itq = settings["dir"], settings["train_for_itq"]
     if folder is not None and (not isinstance(folder, str) or not folder):
-        raise ConfigurationError(f"baselines.dir={folder!r}: write a folder, or null for no store")
+        raise ConfigurationError(f"baselines.dir={folder!r}; write a folder, or null for no store")
     if not isinstance(train_for_itq, bool):
-        raise ConfigurationError(f"baselines.train_for_itq={train_for_itq!r}: write true or false")
+        raise ConfigurationError(f"baselines.train_for_itq={train_for_itq!r}; write true or false")
     if folder is None and train_for_itq:
         raise ConfigurationError(
-            "baselines.train_for_itq=true needs a store: write baselines.dir=FOLDER"
+            "baselines.train_for_itq=true needs a store; write baselines.dir=FOLDER"
         )
     return None if folder is None else BaselineStore(from_start(folder))
 
@@ -141,7 +141,7 @@ def float_config(config: Mapping[str, Any]) -> dict[str, Any]:
         if node is not None and node.get("_target_") != CHECKPOINT["_target_"]
     }
     trainer = {name: v for name, v in values["trainer"].items() if name != "enable_checkpointing"}
-    values.pop("energy", None)  # nothing that is learned depends on it
+    values.pop("energy", None)  # learning does not depend on it
     return values | {
         "trainer": trainer,
         "quantization": {"scheme": "none"},
@@ -155,7 +155,7 @@ def training_key(values: Mapping[str, Any], fingerprint: str) -> str:
 
     Args:
         values: From :func:`float_config`.
-        fingerprint: Of the data, which stands for the place where they lie.
+        fingerprint: Of the data, in place of their location.
     """
     versions = {"numba": importlib.metadata.version("numba"), **library_versions()}
     recorded = identity(values)
@@ -175,13 +175,13 @@ def training_key(values: Mapping[str, Any], fingerprint: str) -> str:
 
 
 def _files_of(group: str, node: Any) -> str:
-    """The contents of the files and folders that a group names, such as weights to begin with."""
+    """The contents of the files and folders that a group names, such as initial weights."""
     try:
         return files_fingerprint(named_paths(node)) if isinstance(node, Mapping) else ""
     except UnknownDataError as error:
         raise ConfigurationError(
             f"{group} names files whose content cannot be told, on which its 32-bit training "
-            f"depends: {error}. Name others, or write baselines.dir=null"
+            f"depends: {error}; name others, or write baselines.dir=null"
         ) from error
 
 

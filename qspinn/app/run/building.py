@@ -41,11 +41,11 @@ __all__ = [
 ]
 
 MAX_SEED = 2**32 - 1
-# The data that this process has read last, by their settings, with what they looked like then.
+# The data that this process has read last, by their settings, with their fingerprint then.
 _READ: dict[str, tuple[Any, str]] = {}
-# What a network or a learning rule takes from the data, where its own value is null.
+# Values that a network or a learning rule takes from the data if they are null.
 FROM_DATA = ("input_shape", "num_classes")
-# The same where the data have it: still images have no time, and the class has a default for them.
+# The same, but optional: still images have no time steps, and the class has a default.
 FROM_DATA_IF_THERE = ("time_steps",)
 
 
@@ -59,18 +59,18 @@ class Parts:
 
 
 def check_seed(seed: object) -> int:
-    """Return the seed, or say what a seed is."""
+    """Return the seed, if it is valid."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-        raise ConfigurationError(f"seed={seed!r}: write a whole number from 0 to {MAX_SEED}")
+        raise ConfigurationError(f"seed={seed!r}; write a whole number from 0 to {MAX_SEED}")
     return seed
 
 
 def set_threads(threads: object) -> None:
-    """Set the number of CPU threads; None leaves it as it is."""
+    """Set the number of CPU threads; None: leave it as it is."""
     if threads is None:
         return
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ConfigurationError(f"threads={threads!r}: write 1 or more, or null")
+        raise ConfigurationError(f"threads={threads!r}; write 1 or more, or null")
     torch.set_num_threads(threads)
 
 
@@ -78,7 +78,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     """Make the data, the network and the learning module, and read the data.
 
     Raises:
-        ConfigurationError: A group whose values make nothing, with what the class says of them.
+        ConfigurationError: A group whose values make nothing, with the error of its class.
     """
     with naming("data"):
         data = load_data(config["data"])
@@ -95,7 +95,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
 
 
 def has_validation(config: Mapping[str, Any], data: lightning.LightningDataModule) -> bool:
-    """Whether something is held out of the training data, and the trainer looks at it.
+    """Whether there are validation data, and the trainer validates on them.
 
     Args:
         config: The resolved configuration.
@@ -110,8 +110,8 @@ def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
     """Make the data module and read its data, unless this process has read them for another run.
 
     Only qspinn's own data are kept for the next run, since nothing in them changes while they are
-    used, and only if no random number was drawn for them, since each run has numbers of its own.
-    They are read anew when their files have changed.
+    used, and only if reading them draws no random number, since each run has its own. They are read
+    again when their files have changed.
     """
     settings = with_paths(settings)
     key = json.dumps(settings, sort_keys=True, default=str)
@@ -130,7 +130,7 @@ def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
             return kept
         _READ.clear()
         _READ[key] = kept, state
-    # A data module knows its trainer, which is another one in each run.
+    # A data module refers to its trainer, which differs in each run.
     return copy.copy(kept)
 
 
@@ -149,7 +149,7 @@ def with_data(group: Mapping[str, Any], data: object) -> dict[str, Any]:
     """Return the group with its null values filled in from the data.
 
     Raises:
-        ConfigurationError: A value that the data do not say and the class must have.
+        ConfigurationError: A value that the class requires and the data do not provide.
     """
     filled = dict(group)
     for name in FROM_DATA:
@@ -169,7 +169,7 @@ def with_data(group: Mapping[str, Any], data: object) -> dict[str, Any]:
 
 
 def check_optimizer(learning: Mapping[str, Any]) -> None:
-    """Try the optimizer and the scheduler on one number: Lightning makes them late."""
+    """Try the optimizer and the scheduler on one parameter: Lightning creates them late."""
     optimizer = None
     if learning.get("optimizer") is not None:
         with naming("learning.optimizer"):
@@ -184,7 +184,7 @@ def check_optimizer(learning: Mapping[str, Any]) -> None:
 
 
 def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) -> None:
-    """Refuse what Lightning does only for optimizers that it steps; it would say so late."""
+    """Refuse settings that Lightning supports only with automatic optimization; it checks late."""
     if module.automatic_optimization:
         return
     for name, neutral in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
@@ -208,10 +208,10 @@ def build_callbacks(callbacks: Mapping[str, Any] | None) -> list[lightning.Callb
 
 
 def _check_made(place: str, made: object, attribute: str, kind: str) -> None:
-    """Refuse what a class has made if it lacks what its place is for."""
+    """Refuse an object that lacks what its place in the configuration requires."""
     if not hasattr(made, attribute):
         raise ConfigurationError(
-            f"{place}._target_ makes a {type(made).__name__}: write the name of {kind}"
+            f"{place}._target_ makes a {type(made).__name__}; write the name of {kind}"
         )
 
 
@@ -234,15 +234,15 @@ def _entries(group: str, nodes: Mapping[str, Any] | None) -> Iterator[tuple[str,
             continue
         if not isinstance(node, Mapping) or not node.get("_target_"):
             raise ConfigurationError(
-                f"{place}={node!r} names no class: write {place}._target_=CLASS, or {place}=null"
+                f"{place}={node!r} names no class; write {place}._target_=CLASS, or {place}=null"
             )
         yield place, with_paths(node)
 
 
 def _environment() -> list[ClusterEnvironment]:
-    """Keeps Lightning from taking a Slurm allocation for its own, as all its tasks for one run.
+    """Keeps Lightning from taking the tasks of a Slurm allocation for processes of one run.
 
-    It would wait for the others, and take the signals by which Submitit ends a job in time.
+    It would wait for the others, and handle the signals by which Submitit requeues a job.
     """
     is_slurm = "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect()
     return [LightningEnvironment()] if is_slurm else []

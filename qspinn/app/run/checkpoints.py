@@ -26,8 +26,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     which is a copy, and can be cut short, where that folder lies on another file system.
 
     Args:
-        owner: The run that the checkpoints belong to; each says so itself. None: none says so,
-            and none is gone on from.
+        owner: The run that the checkpoints belong to, written into each. None: none is written,
+            and no checkpoint can be resumed.
     """
 
     def __init__(self, owner: Owner | None = None) -> None:
@@ -58,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class _Noting:
-    """A file that keeps its first error: of a full disk PyTorch says only "unexpected pos"."""
+    """A file that keeps its first error: PyTorch reports a full disk as "unexpected pos"."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -82,7 +82,7 @@ class EpochCheckpoint(ModelCheckpoint):
 
     Before that it writes the metrics of the epoch to the table and to W&B. Lightning does so only
     after the checkpoints are written, and a run killed in between would resume without them. The
-    checkpoint holds the rows of the table as well: a run that goes on from it begins with these.
+    checkpoint holds the rows of the table as well: a run that resumes from it begins with these.
 
     Args:
         every_n_epochs: Write a checkpoint after so many epochs.
@@ -91,7 +91,7 @@ class EpochCheckpoint(ModelCheckpoint):
     def __init__(self, every_n_epochs: int = 1) -> None:
         if every_n_epochs < 1:
             raise ValueError(
-                f"every_n_epochs={every_n_epochs}: write 1 or more, or "
+                f"every_n_epochs={every_n_epochs}; write 1 or more, or "
                 "callbacks.checkpoint=null for no checkpoint"
             )
         super().__init__(
@@ -108,8 +108,8 @@ class EpochCheckpoint(ModelCheckpoint):
         """Flush the metrics, then save."""
         values = {name: float(value) for name, value in trainer.logged_metrics.items()}
         values["epoch"] = trainer.current_epoch
-        # The step at which Lightning will log them. Of several optimizers each counts for itself
-        # in the trainer's global step.
+        # The step at which Lightning will log them. The trainer's global step counts each of
+        # several optimizers.
         step = logged_steps(trainer) - 1
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
@@ -126,7 +126,7 @@ class EpochCheckpoint(ModelCheckpoint):
         pl_module: lightning.LightningModule,
         checkpoint: dict[str, Any],
     ) -> None:
-        """Put the rows of the table in."""
+        """Add the rows of the table."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):

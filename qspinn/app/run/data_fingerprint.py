@@ -1,4 +1,4 @@
-"""A text that changes when the data of a run change, so that no two trainings are mixed up."""
+"""A fingerprint of the data of a run, so that trainings on different data are never mixed up."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ __all__ = [
 MOST_FILES = 200_000
 MOST_SAMPLES = 10_000
 MOST_READ = 64 << 20
-"""Data sets of at most so many samples and bytes are read as a whole, if nobody speaks for them."""
+"""Data sets without a fingerprint of their own are read as a whole up to these sizes."""
 SAMPLES = 64
-"""Of larger ones: the first, the last, and some in between."""
+"""Number of samples read of larger ones: the first, the last, and some in between."""
 READ_STATE = "_fingerprint_when_read"
-"""Where :func:`remember_state` keeps what the data looked like before they were read."""
+"""Attribute in which :func:`remember_state` keeps the fingerprint from before the reading."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DataState:
     """What is known of the data of a run.
 
     Attributes:
-        fingerprint: Changes when the data change; None where nothing is certain.
+        fingerprint: Changes when the data change; None if that is not certain.
         reason: Why there is none.
     """
 
@@ -60,17 +60,17 @@ class DataState:
 
 
 class UnknownDataError(Exception):
-    """The data do not tell whether they have changed."""
+    """It cannot be determined whether the data have changed."""
 
 
 def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule) -> DataState:
     """Return the state of the data that a run learns from.
 
-    A data module with a method ``fingerprint() -> str`` says it itself, as all of qspinn's do. Of
-    another one these count: each file that its settings, or the defaults of its class, name; the
-    length of each data set that its loaders have; and its samples, read twice with the same random
+    A data module with a method ``fingerprint() -> str`` provides it itself, as all of qspinn's do.
+    For others these are hashed: each file that the settings, or the defaults of the class, name;
+    the length of each data set of the loaders; and its samples, read twice with the same random
     numbers. Of data sets with more than :data:`MOST_SAMPLES` samples or :data:`MOST_READ` bytes
-    only :data:`SAMPLES` are read, which is enough only beside files that are named. No random state
+    only :data:`SAMPLES` are read, which is enough only together with named files. No random state
     is changed, and no loader is iterated over.
 
     Args:
@@ -92,7 +92,7 @@ def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule)
             )
         if getattr(data, READ_STATE, text) != text:
             raise ConfigurationError(
-                f"data: the files of {type(data).__name__} have changed while they were read: wait "
+                f"data: the files of {type(data).__name__} have changed while they were read; wait "
                 "until whoever writes them is done, and start again"
             )
         return DataState(text)
@@ -168,7 +168,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _default_texts(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Texts and paths that the class takes where the settings are silent."""
+    """Strings and paths among the defaults of the class."""
     try:
         parameters = inspect.signature(get_object(settings["_target_"])).parameters
     except (KeyError, TypeError, ValueError):
@@ -229,7 +229,7 @@ def _twice(name: str, dataset: Any, has_files: bool) -> str:
 
 
 def _indices(dataset: Any, length: int) -> Sequence[int]:
-    """Which samples to read: all, where these are few and, going by some, small."""
+    """Which samples to read: all, if they are few and, judging by some, small."""
     spread = sorted({i * (length - 1) // (SAMPLES - 1) for i in range(SAMPLES)}) if length else []
     if length <= SAMPLES or length > MOST_SAMPLES:
         return range(length) if length <= SAMPLES else spread
@@ -254,7 +254,7 @@ def _digest(samples: Iterable[Any]) -> str:
 
 def _seed() -> None:
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002  (what a stranger's transforms may draw from)
+    np.random.seed(0)  # noqa: NPY002  (third-party transforms may draw from it)
     torch.manual_seed(0)
 
 

@@ -1,4 +1,4 @@
-"""A network that has diverged is no result: noticed, said in one sentence, and never recorded."""
+"""Stops a run whose network has diverged, with one sentence and without a record."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["DivergenceGuard"]
 class DivergenceGuard(lightning.Callback):
     """Ends a training in the epoch in which the network diverges, before its checkpoint is written.
 
-    Nor may the network give anything else than numbers while it is tested, whatever its weights
-    are: the largest of several NaN is the first one, so that it would have an accuracy.
+    The output of the network is checked in the test as well: the argmax of NaN is the first class,
+    so that a diverged network would still have an accuracy.
 
-    A buffer that holds infinity before anything is learned, such as a mask, may go on to do so.
+    A buffer that holds infinity before anything is learned, such as a mask, may keep it.
 
     Args:
         network: What is tested.
@@ -37,7 +37,7 @@ class DivergenceGuard(lightning.Callback):
         self._hook: RemovableHandle | None = None
 
     def check(self, module: lightning.LightningModule, when: str) -> None:
-        """Look at all values of a module.
+        """Check all values of a module.
 
         Args:
             module: The module that learns.
@@ -68,23 +68,23 @@ class DivergenceGuard(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Note that something was learned."""
+        """Note that the network has learned."""
         self.has_learned = True
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Look at all values."""
+        """Check all values."""
         self.check(pl_module, f"in epoch {trainer.current_epoch + 1}")
 
     def on_test_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Look at what the network gives from now on."""
+        """Check the output of the network from now on."""
         self._hook = self.network.register_forward_hook(self._look_at_output)
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look no more."""
+        """Stop checking the output."""
         if self._hook is not None:
             self._hook.remove()
 
@@ -96,14 +96,14 @@ class DivergenceGuard(lightning.Callback):
     def _diverged(self, when: str, what: str) -> RunError:
         more = ", more bits (quantization.word_length), or a later quantization.start_epoch"
         return RunError(
-            f"the network has diverged {when}: {what}. Write a lower learning rate "
+            f"the network has diverged {when}: {what}; write a lower learning rate "
             "(learning.optimizer.lr), limit the gradient "
             f"(trainer.gradient_clip_val=1){more if self.in_fixed_point else ''}"
         )
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all values are; whole numbers and truth values are in any case."""
+    """Whether all values are; whole numbers and booleans are in any case."""
     return not _is_inexact(tensor) or bool(torch.isfinite(tensor).all())
 
 

@@ -1,4 +1,4 @@
-"""Errors that end a fit, as one sentence where one says it all."""
+"""Errors that end a fit, as one sentence where that explains them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qspinn.app.errors import ConfigurationError, RunError, is_message
 
 __all__ = ["in_a_sentence"]
 
-# Where Lightning looks at settings. A strategy or a launcher raises what others have done.
+# Where Lightning checks settings. A strategy or a launcher raises errors of other code.
 _CHECKING = ("lightning.pytorch.callbacks.", "lightning.pytorch.loops.")
 
 
@@ -19,7 +19,7 @@ def in_a_sentence(error: Exception, has_learned: bool) -> ConfigurationError | R
 
     Args:
         error: What ended the fit.
-        has_learned: Whether anything was learned before; if not, it is about the configuration.
+        has_learned: Whether anything was learned before; if not, the configuration is wrong.
     """
     if isinstance(error, (ConfigurationError, RunError)):
         return None
@@ -31,7 +31,7 @@ def in_a_sentence(error: Exception, has_learned: bool) -> ConfigurationError | R
 
 
 def _is_of_lightning(error: Exception) -> bool:
-    """Whether Lightning says that it was asked for what cannot be."""
+    """Whether Lightning refuses a setting."""
     if isinstance(error, MisconfigurationException):
         return True
     if not isinstance(error, (ValueError, RuntimeError)) or error.__traceback__ is None:

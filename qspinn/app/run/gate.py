@@ -1,7 +1,7 @@
-"""The gate of a run: one that cannot be chosen any more is stopped before it costs its rest.
+"""The gate of a run: stops candidates early that cannot be chosen any more.
 
-What decides is in :mod:`qspinn.selection.gating`. Here a run finds out what its siblings have
-reached, is asked at the points where something is known of it, and leaves a ``gate.json``.
+The rules are in :mod:`qspinn.selection.gating`. Here a run reads what its siblings have reached, is
+judged at several points, and writes a ``gate.json``.
 Validation data decide, and nothing else: a candidate that is stopped is never tested.
 """
 
@@ -37,7 +37,7 @@ __all__ = ["CandidateStopped", "Gate", "GatedTraining", "Gatekeeper"]
 
 
 class CandidateStopped(Exception):
-    """A candidate cannot be chosen any more; no error of its.
+    """A candidate cannot be chosen any more; this is no error.
 
     Attributes:
         report: Why.
@@ -116,11 +116,11 @@ class Gate:
         self.raise_if_stopped()
 
     def after_stage(self, stage: str, metrics: Mapping[str, float]) -> bool:
-        """Judge a network that has learned; return whether it is worth being evaluated further.
+        """Judge a network that has learned; return whether it should be evaluated further.
 
         Args:
             stage: Of `PostTrainingQuantization`.
-            metrics: That it gave.
+            metrics: Of the stage.
         """
         accuracy = metrics.get(VALIDATION_ACCURACY)
         if stage == "drift":
@@ -139,7 +139,7 @@ class Gate:
         return self.report is None
 
     def _agrees(self, metrics: Mapping[str, float]) -> bool:
-        """Judge by the drift; no label is looked at."""
+        """Judge by the drift, without labels."""
         agreement, drift = metrics.get("agreement"), self.drift()
         if self._standing is None or agreement is None or drift is None:
             return True
@@ -178,7 +178,7 @@ class Gate:
         self.raise_if_stopped()
 
     def finish(self, accuracy: float | None) -> None:
-        """Leave the curve of a training for those that follow, or nothing where there is none."""
+        """Write the curve of a training for later candidates, if there is one."""
         if self.curve:
             write_gate_report(self._report(None, None, accuracy), self.folder.gate)
         else:
@@ -216,7 +216,7 @@ class Gate:
         )
 
     def _raise_if_known(self) -> None:
-        """A run that this very gate has stopped before stays so."""
+        """A run that the same gate has stopped before stays stopped."""
         try:
             known = read_gate_report(self.folder.gate)
         except RecordError:
@@ -229,7 +229,7 @@ class Gate:
 
 
 class Gatekeeper(lightning.Callback):
-    """Ends a run that was stopped at the end of its fit, before pictures are drawn of it.
+    """Ends a run that was stopped at the end of its fit, before its pictures are drawn.
 
     Args:
         gate: Of the run.

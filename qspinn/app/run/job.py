@@ -53,11 +53,11 @@ class Job:
 
     Args:
         config: The resolved configuration, checked, as plain types.
-        folder: The output folder. A checkpoint in it is of this configuration, and is gone on from.
+        folder: The output folder. A checkpoint of this configuration in it is resumed.
         plan: What the group ``quantization`` says; None where nothing is quantised.
         store: Where 32-bit trainings are kept and taken from; None: the run trains its own.
-        train_baseline: Whether a run that does not start from a 32-bit training sees to it that
-            the store has the one that it is compared with.
+        train_baseline: Whether a run that does not start from a 32-bit training ensures that the
+            store has the one that it is compared with.
         gate: Stops the run where it cannot be chosen any more; None: it is evaluated in full.
     """
 
@@ -86,8 +86,8 @@ class Job:
         """Do all phases and return the record, and what the test of the module measured.
 
         Raises:
-            ConfigurationError: A value that cannot be; nothing has been trained then.
-            CandidateStopped: The gate has seen enough.
+            ConfigurationError: An invalid value; nothing has been trained then.
+            CandidateStopped: The gate has stopped the run.
         """
         lightning.seed_everything(self.config["seed"], workers=True, verbose=False)
         with self._phase("setup"):
@@ -107,7 +107,7 @@ class Job:
             trainer = self._trainer(scheme, table)
         baseline = self._baseline() if scheme.learns_in_32_bit else None
         checkpoint = None
-        if baseline is None:  # refused before anything is written
+        if baseline is None:  # refuse before anything is written
             checkpoint = self.folder.checkpoint_to_resume(self.config, self.data.fingerprint)
         self.folder.save_config(self.config, self.data.fingerprint)
         if self.gate is not None:
@@ -142,7 +142,7 @@ class Job:
     def _begin_gate(
         self, gate: Gate, baseline: Baseline | None, parts: Parts, example: Tensor
     ) -> None:
-        """Let the gate see what is known beforehand; its 32-bit twin is trained if need be."""
+        """Judge by what is known in advance; the 32-bit twin is trained if necessary."""
         with self._phase("gate"), isolate_rng():
             bits = footprint(parts.module, self.plan, example)
         twin = baseline or self._baseline()
@@ -155,14 +155,14 @@ class Job:
         self.seconds[name] = round(time.monotonic() - started, 3)
 
     def _baseline(self) -> Baseline | None:
-        """The 32-bit training of this configuration, out of the store."""
+        """The 32-bit training of this configuration from the store."""
         if self.store is None:
             return None
         with self._phase("baseline"), preserved_globals():
             return self.store.get(self.config, self.data, train_float)
 
     def _baseline_accuracies(self) -> Accuracies | None:
-        """Of the 32-bit twin of a network that has learned in fixed point, if it is known."""
+        """Accuracies of the 32-bit twin of a network that has learned in fixed point, if known."""
         if self.store is None:
             return None
         store, data = self.store, self.data
@@ -206,7 +206,7 @@ class Job:
         table: MetricsTable,
         checkpoint: Path | None,
     ) -> dict[str, float]:
-        """Train, or go on with a training that was broken off, and test."""
+        """Train, or resume an interrupted training, and test."""
         done = 0
         if checkpoint is not None:
             loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -229,7 +229,7 @@ class Job:
         return {**self._validate(trainer, parts), **measured}
 
     def _validate(self, trainer: lightning.Trainer, parts: Parts) -> dict[str, float]:
-        """Measure what runs are chosen by, of the network that was tested; nothing without data."""
+        """Validate the network that was tested; nothing without validation data."""
         if not has_validation(self.config, parts.data):
             return {}
         with self._phase("validation"):
@@ -238,10 +238,10 @@ class Job:
     def _restore(
         self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable, baseline: Baseline
     ) -> dict[str, float]:
-        """Put module and random generators where a training in the store has left them.
+        """Restore module and random generators as a training in the store has left them.
 
-        That is a fit which goes on from a checkpoint after the last epoch: it trains nothing, and
-        at its end all callbacks do what they do at the end of any fit. Its test is not repeated.
+        That is a fit resumed from a checkpoint after the last epoch: it trains nothing, and all
+        callbacks run at its end as after any fit. Its test is not repeated.
         """
         print(f"32-bit training taken from {baseline.folder.path}", flush=True)
         callbacks = trainer.checkpoint_callbacks
@@ -258,7 +258,7 @@ class Job:
                 continue
             for row in [] if logger is table else table.rows():
                 logger.log_metrics(row, step=int(row.pop("step")))
-        trainer.fit_loop.max_epochs = done  # an early stop is no state that a checkpoint knows
+        trainer.fit_loop.max_epochs = done  # checkpoints do not record an early stop
         with self._phase("restore"):
             self._fit(trainer, parts, checkpoint)
         for logger in trainer.loggers:
@@ -267,7 +267,7 @@ class Job:
         return baseline.measured
 
     def _fit(self, trainer: lightning.Trainer, parts: Parts, checkpoint: Path | None) -> None:
-        """Fit; what qspinn refuses before anything was learned is about the configuration."""
+        """Fit; errors before anything was learned are errors of the configuration."""
         try:
             trainer.fit(
                 parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True
@@ -286,14 +286,14 @@ class Job:
 
 
 def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, dict[str, float]]:
-    """Run a configuration without quantisation: what the store of baselines keeps."""
+    """Run a configuration without quantisation, for the store of baselines."""
     return Job(config, folder, plan=None).execute()
 
 
 def log_summary(
     trainer: lightning.Trainer, record: RunRecord, folder: RunFolder, network: nn.Module | None
 ) -> None:
-    """Hand what the record says in the end to the loggers, for whoever compares runs there.
+    """Log the summary of the record, by which runs are compared in W&B and others.
 
     A logger with a method `log_record` gets all of it, and the quantised network.
     """

@@ -25,9 +25,9 @@ _MOST_BYTES = 1 << 26
 class MetricsTable(Logger):
     """Writes ``metrics.csv``: a row per step at which something was logged, a column per metric.
 
-    What is logged at one step stands in one row, so that the training and the validation metrics
-    of an epoch do. Lightning's own ``CSVLogger`` deletes the file that it finds; this one reads it
-    and goes on from there. The file is replaced as a whole, so a reader never sees half of it.
+    Values logged at one step share a row, so that the training and the validation metrics of an
+    epoch do. Lightning's own ``CSVLogger`` deletes an existing file; this one continues it. The
+    file is replaced as a whole, so that readers never see a part of it.
 
     Args:
         save_dir: The folder of the file.
@@ -42,7 +42,7 @@ class MetricsTable(Logger):
         self.read()
 
     def read(self) -> None:
-        """Take over what the file holds, if there is one."""
+        """Read an existing file."""
         self._rows, self._changed = {}, False
         if not os.path.lexists(self.path):
             return
@@ -55,7 +55,7 @@ class MetricsTable(Logger):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise FolderError(
-                f"{self.path} is damaged, or no table of a run ({reason}): delete it to go on, the "
+                f"{self.path} is damaged, or no table of a run ({reason}); delete it to go on, the "
                 "checkpoint holds what is needed, or write hydra.run.dir=FOLDER with another folder"
             ) from error
 
@@ -78,7 +78,7 @@ class MetricsTable(Logger):
         """Begin with the rows that a checkpoint holds; the file may lack them, or have later ones.
 
         Raises:
-            FolderError: The file says something else of a step.
+            FolderError: The file disagrees about a step.
         """
         wanted = {int(row["step"]): _typed(row) for row in rows}
         for step, row in wanted.items():
@@ -86,7 +86,7 @@ class MetricsTable(Logger):
             if any(repr(there.get(name)) != repr(value) for name, value in row.items()):
                 raise FolderError(
                     f"{self.path} says something else of step {step} than the checkpoint beside "
-                    "it: delete the table to go on, the checkpoint holds what is needed"
+                    "it; delete the table to go on, the checkpoint holds what is needed"
                 )
         self._rows, self._changed = dict(wanted), True
         self.save()
@@ -134,7 +134,7 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the file, if something is new."""
+        """Write the file, if anything has changed."""
         if not self._changed:
             return
         names = {name for row in self._rows.values() for name in row}
@@ -148,13 +148,13 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is left."""
+        """Write the file a last time."""
         del status
         self.save()
 
 
 def parse_rows(content: bytes) -> dict[int, dict[str, Any]]:
-    """Return the rows of a table by their step, each value as the text that stands there.
+    """Return the rows of a table by their step, each value as it is written there.
 
     Raises:
         ValueError: A table that :class:`MetricsTable` does not write.
@@ -180,7 +180,7 @@ def parse_rows(content: bytes) -> dict[int, dict[str, Any]]:
 
 
 def _is_number(name: str, text: str) -> bool:
-    """Whether a text is what Python writes of a number, digit for digit."""
+    """Whether a string is exactly what Python writes for a number."""
     try:
         kind = int if name in _FIRST_COLUMNS else float
         return str(kind(text)) == text or (kind is float and str(int(text)) == text)

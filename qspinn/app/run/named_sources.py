@@ -1,4 +1,4 @@
-"""The source files behind the classes that a configuration names, other than of libraries."""
+"""The source files of the classes that a configuration names, without libraries."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ def named_sources(node: Any) -> dict[str, str]:
     """Return the SHA-256 of each source file that a configuration's classes come from.
 
     These are the file of each class or function outside of qspinn, and the files of the modules
-    that it imports, as far as these are no installed libraries: a helper beside a network's file
-    counts as the file itself does, also where it is imported within a function. What is imported
-    by a name that is made at run time is not seen.
+    that it imports, also within functions, except installed libraries. Imports of names that are
+    computed at run time are not found.
 
     Args:
         node: Plain types, with ``_target_`` in them.
@@ -72,7 +71,7 @@ def _import_names(name: str, path: Path) -> set[str]:
     names: set[str] = set()
     try:
         tree = ast.parse(path.read_bytes(), str(path))
-    except (SyntaxError, ValueError):  # of another Python, and perhaps never imported
+    except (SyntaxError, ValueError):  # for another Python version, and perhaps never imported
         return names
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -90,7 +89,7 @@ def _import_names(name: str, path: Path) -> set[str]:
 
 
 def _file_of(name: str) -> Path | None:
-    """The source of a module, which is not imported for it; None where it has none."""
+    """The source of a module, found without importing it; None if it has none."""
     module = sys.modules.get(name)
     if module is not None:
         file = getattr(module, "__file__", None)

@@ -1,4 +1,4 @@
-"""What a finished training has to show, for each scheme, and the record that says it."""
+"""The outcome of a finished training, and its record."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _LIBRARIES = ("torch", "spikingjelly", "lightning", "torchmetrics", "numpy")
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares of right answers of one network, in [0, 1].
+    """Accuracies of one network, in [0, 1].
 
     Attributes:
-        test: On test data: what is reported.
+        test: On test data; the one that is reported.
         validation: On validation data, by which runs are chosen; None where there are none, or
             where the learning module does not log it.
     """
@@ -46,14 +46,14 @@ class Accuracies:
 
     @classmethod
     def of_metrics(cls, metrics: Mapping[str, float], prefix: str = "") -> Accuracies:
-        """Take them out of metrics; an accuracy that is no number counts as none."""
+        """Take them from metrics; NaN counts as none."""
         validation = metrics.get(f"{prefix}{VALIDATION_ACCURACY}", math.nan)
         known = None if math.isnan(validation) else exact(validation)
         return cls(exact(metrics[f"{prefix}{TEST_ACCURACY}"]), known)
 
     @classmethod
     def of_record(cls, record: RunRecord) -> Accuracies:
-        """Take those of the network that a run hands over."""
+        """Take those of the network of a run."""
         return cls(record.accuracy, record.validation_accuracy)
 
 
@@ -149,7 +149,7 @@ def make_record(
 
 
 def exact(accuracy: float) -> float:
-    """Return an accuracy without the digits that a float32 does not have: 0.9 for 0.89999998."""
+    """Return an accuracy rounded to the digits of a float32: 0.9 for 0.89999998."""
     return round(accuracy, 7)
 
 

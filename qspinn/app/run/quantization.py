@@ -34,8 +34,8 @@ _PLAN_KEYS = (
 )
 
 # Lightning's names for precisions that keep the parameters in 32 bits or more. What is quantised is
-# computed exactly under all of them; only what stays in float is computed in 16 bits under the
-# mixed ones.
+# computed exactly under all of them; under the mixed ones only what stays in float is computed in
+# 16 bits.
 EXACT_PRECISIONS = (
     *("32-true", "64-true", "bf16-mixed", "16-mixed"),
     *(32, 64, 16, "32", "64", "bf16", "16"),
@@ -56,18 +56,18 @@ def plan_from_config(quantization: Mapping[str, Any]) -> QuantizationPlan:
     """Return the plan that the group describes.
 
     Raises:
-        ConfigurationError: A value that cannot be, with its place.
+        ConfigurationError: An invalid value, with its place.
     """
     if quantization["scheme"] not in SCHEMES:
         raise ConfigurationError(
-            f"quantization.scheme={quantization['scheme']!r}: write one of {', '.join(SCHEMES)}"
+            f"quantization.scheme={quantization['scheme']!r}; write one of {', '.join(SCHEMES)}"
         )
     with naming("quantization"):
         return QuantizationPlan.uniform(**{name: quantization[name] for name in _PLAN_KEYS})
 
 
 class Scheme(Protocol):
-    """When a network is quantised, and which accuracy is whose.
+    """When a network is quantised, and which network each accuracy belongs to.
 
     Attributes:
         learns_in_32_bit: Whether the network learns as it does without quantisation.
@@ -83,7 +83,7 @@ class Scheme(Protocol):
         """Raise ValueError where the plan does not fit the module."""
 
     def watch(self, gate: Gate) -> None:
-        """Let a gate judge the network; before a trainer is made."""
+        """Let a gate judge the network; called before the trainer is created."""
 
     def outcome(
         self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
@@ -108,7 +108,7 @@ class NoQuantization:
         """Accept everything: no plan is used."""
 
     def watch(self, gate: Gate) -> None:
-        """There is nothing to choose."""
+        """There is nothing to stop."""
 
     def outcome(
         self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
@@ -149,11 +149,11 @@ class PostTraining:
         self.callbacks_after: list[lightning.Callback] = [self.callback]
 
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Resolve the plan, and see that the network spikes."""
+        """Resolve the plan, and check that the network spikes."""
         self.plan.resolve(module, example).check_neurons()
 
     def watch(self, gate: Gate) -> None:
-        """Ask after each stage of the evaluation."""
+        """Ask the gate after each stage of the evaluation."""
         self.callback.after_stage = gate.after_stage
         self.callback.samples = gate.settings.samples
         gate.drift = lambda: self.callback.fidelity
@@ -200,11 +200,11 @@ class InTraining:
         self.callbacks_after: list[lightning.Callback] = []
 
     def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Resolve the plan, and see that the network spikes."""
+        """Resolve the plan, and check that the network spikes."""
         self.plan.resolve(module, example).check_neurons()
 
     def watch(self, gate: Gate) -> None:
-        """Ask while it learns."""
+        """Ask the gate during the training."""
         self.callbacks_after.append(GatedTraining(gate))
 
     def outcome(
@@ -244,7 +244,7 @@ def energy_from_config(node: Mapping[str, Any] | None) -> EnergyModel | None:
     """Return what the group ``energy`` says that operations cost; None for the usual figures.
 
     Raises:
-        ConfigurationError: A value that cannot be, or a class that makes something else.
+        ConfigurationError: An invalid value, or a class that makes something else.
     """
     if node is None:
         return None
@@ -253,14 +253,14 @@ def energy_from_config(node: Mapping[str, Any] | None) -> EnergyModel | None:
         made = instantiate(node)
     if not isinstance(made, EnergyModel):
         raise ConfigurationError(
-            f"energy._target_ makes a {type(made).__name__}: write qspinn.plan.EnergyModel, or a "
+            f"energy._target_ makes a {type(made).__name__}; write qspinn.plan.EnergyModel, or a "
             "subclass of it; or energy=null"
         )
     return made
 
 
 def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
-    """Refuse what cannot compute exactly, and a compiler with nothing to compile.
+    """Refuse precisions that cannot compute exactly, and compiled steps without any to compile.
 
     Raises:
         ConfigurationError: Parameters in 8 or 16 bits under a scheme that quantises; compiled steps
@@ -270,12 +270,12 @@ def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
         if quantization.get("compile_steps"):  # a training for the store has no such key
             raise ConfigurationError(
                 "quantization.compile_steps=true compiles the steps of quantised neurons, and "
-                "scheme=none has none: write false, or scheme=itq"
+                "scheme=none has none; write false, or scheme=itq"
             )
         return
     if precision not in EXACT_PRECISIONS:
         raise ConfigurationError(
-            f"trainer.precision={precision!r} holds the parameters in too few bits for exact sums: "
+            f"trainer.precision={precision!r} holds the parameters in too few bits for exact sums; "
             "write bf16-mixed (or 32-true), or quantization.scheme=none"
         )
 

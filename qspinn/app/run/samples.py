@@ -1,4 +1,4 @@
-"""How many samples an accuracy was measured on, and so how much a difference may mean."""
+"""The numbers of samples that accuracies were measured on, for confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qspinn.records import RunRecord
 __all__ = ["SampleCounts", "samples_of"]
 
 _FIELDS = {TrainerFn.TESTING: "samples", TrainerFn.VALIDATING: "validation_samples"}
-"""What a trainer does to the field of a record."""
+"""State of a trainer to the field of a record."""
 
 
 class SampleCounts(lightning.Callback):
@@ -30,7 +30,7 @@ class SampleCounts(lightning.Callback):
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Begin anew."""
+        """Start counting again."""
         if trainer.state.fn in _FIELDS:
             self.by_field[_FIELDS[trainer.state.fn]] = 0
 
@@ -57,7 +57,7 @@ def samples_of(record: RunRecord) -> dict[str, int]:
 
 
 def _size(batch: Any) -> int:
-    """The samples of a batch: of a pair as many as it has labels, for inputs may lead with time."""
+    """The samples of a batch: the number of its labels, since inputs may begin with a time axis."""
     labels = batch[1] if isinstance(batch, (list, tuple)) and len(batch) == 2 else None
     if isinstance(labels, Tensor) and labels.ndim == 1:
         return len(labels)

@@ -1,4 +1,4 @@
-"""What other candidates of a grid have left in the folders beside one."""
+"""The results of other candidates of a grid, in the folders beside one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Siblings", "read_siblings"]
 
 _READER = RecordReader()
 _READ: dict[str, tuple[tuple[int, int], RunRecord | GateReport | None]] = {}
-"""Path to what tells whether a file has changed, and what it held."""
+"""Path to (modification time, size) of a file and its content."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Siblings:
 
 
 def read_siblings(folder: Path, key: str, fingerprint: str | None) -> Siblings:
-    """Read what lies in the folders beside one; what cannot be read is passed over.
+    """Read what lies in the folders beside one; unreadable files are skipped.
 
     Args:
         folder: Of the candidate.

@@ -34,37 +34,37 @@ from qspinn.report import print_footprint
 
 __all__ = ["train"]
 
-# Hydra looks for plugins in every folder hydra_plugins on the path; one of them is ours. Launchers
-# send Hydra's state, which names the plugins, to processes that have to find it as well.
+# Hydra looks for plugins in every folder hydra_plugins on the path. Launchers send Hydra's state,
+# which names the plugins, to processes that have to find them as well.
 PLUGINS = str(Path(__file__).parents[1] / "plugins")
 sys.path.append(PLUGINS)
 if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
     os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, paths), PLUGINS])
 
-# conf/train.yaml names a job's folder in a sweep with it.
+# conf/train.yaml: the name of a job's folder in a sweep.
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
-# conf/train.yaml says with it that a run's folder is to be a new one.
+# conf/train.yaml: a run gets a new folder.
 OmegaConf.register_new_resolver("qspinn.new_folder", new_folder, replace=True)
-# conf/logger/wandb.yaml puts the environment before its own defaults.
+# conf/logger/wandb.yaml: environment variables take precedence over its defaults.
 OmegaConf.register_new_resolver("qspinn.env", from_environment, replace=True)
-# And names a run by what was overridden.
+# conf/logger/wandb.yaml: a run is named by its overrides.
 OmegaConf.register_new_resolver("qspinn.changes", changes, replace=True)
 
 
 def train(config: DictConfig, output: Path) -> RunRecord:
     """Train, quantise, evaluate and record as the configuration says.
 
-    A folder that holds the record of this very configuration is done: nothing is run again. A
-    folder in which such a run was broken off goes on from its last checkpoint, and ends with the
-    same record as an unbroken run. A folder in which such a run is at work is waited for.
+    If the folder holds the record of this configuration, nothing is run. A run of it that was
+    interrupted there is resumed from its last checkpoint, and ends with the same record as an
+    uninterrupted run. If such a run is active there, this one waits for it.
 
     Args:
         config: What ``conf/train.yaml`` composes.
         output: The output folder.
 
     Raises:
-        ConfigurationError: A value that cannot be, before anything is trained.
-        CandidateStopped: The gate has seen enough; ``gate.json`` says of what.
+        ConfigurationError: An invalid value; nothing has been trained.
+        CandidateStopped: The gate has stopped the run; ``gate.json`` holds the reason.
     """
     values = to_plain(complete(config))
     check_targets(values)
@@ -78,7 +78,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     settings = gate_settings(values["exploration"])
     if settings is not None and store is None:
         raise ConfigurationError(
-            "exploration.gate.enabled=true compares with the 32-bit training: write "
+            "exploration.gate.enabled=true compares with the 32-bit training; write "
             "baselines.dir=FOLDER for a store that holds it"
         )
     check_fresh(values["fresh"])
@@ -105,7 +105,7 @@ def train(config: DictConfig, output: Path) -> RunRecord:
 
 
 def forget_stop(folder: RunFolder) -> None:
-    """Delete what says that a run was stopped which was then evaluated in full."""
+    """Delete the report of a gate on a run that was then evaluated in full."""
     try:
         if read_gate_report(folder.gate).stopped is not None:
             folder.gate.unlink(missing_ok=True)
@@ -114,7 +114,7 @@ def forget_stop(folder: RunFolder) -> None:
 
 
 def fingerprint_of(values: Mapping[str, Any]) -> str | None:
-    """Return the fingerprint of the data that a configuration names; None where they are gone."""
+    """Return the fingerprint of the data that a configuration names; None if they are gone."""
     try:
         with naming("data"):
             return data_state(values["data"], load_data(values["data"])).fingerprint
@@ -126,9 +126,9 @@ def fingerprint_of(values: Mapping[str, Any]) -> str | None:
 
 @contextmanager
 def closing_wandb(loggers: object) -> Iterator[None]:
-    """End the W&B run that was started inside, as failed where an error passes.
+    """End the W&B run that was started inside, as failed if an error is raised.
 
-    wandb is imported only where the configuration names it: that takes two seconds.
+    wandb, which takes two seconds to import, is imported only if the configuration names it.
     """
     if "wandb" not in str(loggers):
         yield

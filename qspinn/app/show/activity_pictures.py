@@ -42,7 +42,7 @@ class ActivityPictures(lightning.Callback):
     Loggers that show images (``log_image``) or clips (``log_video``) get them too.
 
     Args:
-        samples: Test samples that are looked at.
+        samples: Number of test samples.
 
     Raises:
         ValueError: Fewer than 1.
@@ -50,7 +50,7 @@ class ActivityPictures(lightning.Callback):
 
     def __init__(self, samples: int = 8) -> None:
         if samples < 1:
-            raise ValueError(f"samples={samples}: write 1 or more")
+            raise ValueError(f"samples={samples}; write 1 or more")
         self.samples = samples
         self._input: Tensor | None = None
 
@@ -68,13 +68,13 @@ class ActivityPictures(lightning.Callback):
             self._input = first[: self.samples].detach().clone()
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw them where a copy was quantised: a training out of the store is not tested again."""
+        """Draw them if a copy was quantised: a training from the store is not tested again."""
         data = getattr(trainer, "datamodule", None)
         if data is not None and any(quantized_copies(trainer)):
             self._draw(trainer, pl_module, first_test_samples(data, self.samples))
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw them, unless that is done."""
+        """Draw them, unless they are drawn already."""
         x, self._input = self._input, None
         if x is not None and not any(quantized_copies(trainer)):
             self._draw(trainer, pl_module, x)
@@ -82,7 +82,7 @@ class ActivityPictures(lightning.Callback):
     def _draw(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, x: Tensor
     ) -> None:
-        """Draw what is in the samples, and what goes on inside."""
+        """Draw the samples and the activity of the network."""
         if len(x) == 0 or not trainer.is_global_zero:
             return
         if x.ndim == 5 and x.shape[2] == 2:

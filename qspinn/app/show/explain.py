@@ -50,7 +50,7 @@ def record_of(path: str) -> RunRecord:
         names = [str(one.parent) for one in found[:SHOWN]]
         rest = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise RecordError(
-            f"{path} holds {len(found)} runs: write run= with one of {', '.join(names)}{rest}"
+            f"{path} holds {len(found)} runs; write run= with one of {', '.join(names)}{rest}"
         )
     failure = os.path.join(path, FAILURE_NAME)
     if os.path.isfile(failure):
@@ -62,7 +62,7 @@ def record_of(path: str) -> RunRecord:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the run that the command line names.
 
-    Exits with 2 on a wrong command line, and with 1 where there is no such run.
+    Exits with 2 on a wrong command line, and with 1 if there is no such run.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given in (["-h"], ["--help"]):

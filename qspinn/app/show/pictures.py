@@ -20,7 +20,7 @@ __all__ = ["Pictures", "hand_out", "quantized_copies", "show_on_loggers"]
 
 
 class Pictures(lightning.Callback):
-    """Draws what a network learned at the end of a fit, and what it mistakes in a test.
+    """Draws what a network learned at the end of a fit, and its confusion matrix in a test.
 
     * ``weights.png``: the incoming weights of every neuron, for a network with ``weight``
       ``[inputs, neurons]`` and ``input_shape``;
@@ -32,7 +32,7 @@ class Pictures(lightning.Callback):
     """
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw the weights; of quantised copies all that there is."""
+        """Draw the weights; of quantised copies all pictures."""
         _draw_weights(trainer, "", pl_module)
         for prefix, module in quantized_copies(trainer):
             _draw_weights(trainer, prefix, module)
@@ -90,7 +90,7 @@ def hand_out(trainer: lightning.Trainer, name: str, figure: Figure) -> None:
 
 
 def show_on_loggers(trainer: lightning.Trainer, name: str, path: Path) -> None:
-    """Hand a picture to every logger that shows any: a GIF as a clip where it shows those."""
+    """Log a picture to every logger that supports images; a GIF as a clip where supported."""
     for logger in trainer.loggers:
         log_image, log_video = (
             getattr(logger, method, None) for method in ("log_image", "log_video")

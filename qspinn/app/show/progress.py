@@ -1,4 +1,4 @@
-"""How training shows its progress: a bar on a terminal, a line per epoch anywhere else."""
+"""The progress of a training: a bar on a terminal, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def progress_bar(style: str) -> ProgressBar | None:
     """
     if style not in PROGRESS_STYLES:
         written = ", ".join(PROGRESS_STYLES)
-        raise ConfigurationError(f"progress={style!r}: write one of {written}")
+        raise ConfigurationError(f"progress={style!r}; write one of {written}")
     if style == "auto":
         style = "bar" if sys.stdout.isatty() else "lines"
     if style == "bar":
@@ -53,13 +53,13 @@ class _Speed:
         self._images = 0
 
     def add(self, batch: Any) -> None:
-        """Count a batch that is done."""
+        """Count a finished batch."""
         self._images += _images_in(batch)
         self._latest = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Since the start until now."""
+        """Since the start."""
         return time.monotonic() - self._started
 
     def __str__(self) -> str:
@@ -68,9 +68,9 @@ class _Speed:
 
 
 class _Progress(ProgressBar):
-    """What both have in common: the speed, and a line after a test.
+    """The common part of both: the speed, and a line after a test.
 
-    Lightning asks of a progress bar to be switched off in all processes but the first.
+    Lightning switches off the progress bars of all processes but the first.
     """
 
     def __init__(self) -> None:
@@ -108,11 +108,11 @@ class _Progress(ProgressBar):
             print(f"test  {_metrics_of(trainer, names)}  {self._speed.seconds:.1f} s", flush=True)
 
     def disable(self) -> None:
-        """Show nothing from now on."""
+        """Hide the progress."""
         self._is_enabled = False
 
     def enable(self) -> None:
-        """Show again."""
+        """Show the progress again."""
         self._is_enabled = True
 
 
@@ -126,7 +126,7 @@ class TrainingBar(_Progress):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Open the bar, where a resumed training stands."""
+        """Open the bar at the progress of a resumed training."""
         epochs, batches = trainer.max_epochs or -1, trainer.num_training_batches
         is_known = epochs > 0 and not math.isinf(batches)
         self._bar = tqdm(
@@ -141,7 +141,7 @@ class TrainingBar(_Progress):
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Say which epoch it is."""
+        """Show the epoch."""
         super().on_train_epoch_start(trainer, pl_module)
         if self._bar is not None:
             self._bar.set_description(_epoch_of(trainer), refresh=False)
@@ -154,7 +154,7 @@ class TrainingBar(_Progress):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._bar is not None:
             self._show(trainer)
@@ -171,7 +171,7 @@ class TrainingBar(_Progress):
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Leave the full bar on its line."""
+        """Close the full bar."""
         self._close()
 
     def on_exception(
@@ -180,7 +180,7 @@ class TrainingBar(_Progress):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar as it is."""
         self._close()
 
     def _show(self, trainer: lightning.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of wandb: the only file that imports it."""
+"""The interface to wandb: the only file that imports it."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _decided: list[str] = []  # the mode of this process, as soon as it is known
 def wandb_mode() -> str:
     """Decide once per process whether runs go to the server or stay on this machine.
 
-    The environment variable ``WANDB_MODE`` decides where it is set, and else what ``wandb offline``
-    left. Else a run is online with a key (``WANDB_API_KEY``, or ``wandb login`` done before) and a
-    server that takes it, and offline without, which one printed line says. Nobody is ever asked.
+    The environment variable ``WANDB_MODE`` decides where it is set, else what ``wandb offline``
+    left; else a run is online with a key (``WANDB_API_KEY``, or ``wandb login`` done before) and a
+    server that accepts it, and offline otherwise, which one printed line says. It never prompts.
 
     Raises:
         ConfigurationError: ``WANDB_MODE`` holds no mode, or W&B's settings cannot be used.
@@ -73,19 +73,19 @@ def decide(mode: str, reason: str | None) -> None:
 
 
 def forget() -> None:
-    """Decide anew, as in a new process."""
+    """Decide again, as in a new process."""
     _decided.clear()
 
 
 def checked_mode(mode: str, place: str) -> str:
-    """Return the mode, or say which there are."""
+    """Return the mode, if it is valid."""
     if mode not in MODES:
-        raise ConfigurationError(f"{place}={mode!r}: write one of {', '.join(MODES)}")
+        raise ConfigurationError(f"{place}={mode!r}; write one of {', '.join(MODES)}")
     return mode
 
 
 def _global_settings() -> wandb.Settings:
-    # Else wandb reports on itself when the process ends, and waits ten seconds for a silent server.
+    # Else wandb reports usage when the process ends, and waits ten seconds for a silent server.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         return wandb.setup().settings
@@ -126,7 +126,7 @@ def open_api() -> Any:
     """Return W&B's interface for reading runs.
 
     Raises:
-        ConfigurationError: There is no key, or the server does not answer; nobody is asked.
+        ConfigurationError: There is no key, or the server does not answer; it never prompts.
     """
     reason = _why_offline()
     if reason is not None:
@@ -138,7 +138,7 @@ def open_api() -> Any:
 
 
 def begin(about: dict[str, Any], mode: str, is_stated: bool, id_file: Path) -> Any:
-    """Begin the run, or take it up; one that the server does not take is begun offline."""
+    """Begin or resume the run; offline if the server refuses it."""
     before = id_file.read_text(encoding="utf-8").strip() if id_file.exists() else None
     run_id = from_environment("WANDB_RUN_ID") or before or secrets.token_hex(4)
     if run_id != before:
@@ -161,7 +161,7 @@ def begin(about: dict[str, Any], mode: str, is_stated: bool, id_file: Path) -> A
 
 
 def _init(about: dict[str, Any], mode: str, run_id: str, resume: Any) -> Any:
-    """Little is printed, unless an environment variable asks for more."""
+    """Begin a run with little output, unless an environment variable asks for more."""
     wanted: dict[str, Any] = {
         "silent": mode != "online",
         "quiet": True,  # else it asks whose key it is, for ten seconds, to print that
@@ -185,7 +185,7 @@ def short(error: BaseException) -> str:
 def abandon() -> None:
     """End the process that uploads for wandb, which would wait for its server for hours.
 
-    wandb has no public way to stop waiting. What the process had not written is lost.
+    wandb has no public way to stop waiting. What the process has not written is lost.
     """
     process = getattr(getattr(wandb.setup()._connection, "_proc", None), "_process", None)
     if process is not None:
@@ -195,7 +195,7 @@ def abandon() -> None:
 
 
 def end_other_run(exit_code: int) -> None:
-    """End a run that is in progress and that nobody here has begun."""
+    """End a run in progress that was not begun here."""
     if wandb.run is not None:
         wandb.finish(exit_code=exit_code)
 

@@ -1,4 +1,4 @@
-"""Metrics by step, handed on as complete rows, each once."""
+"""Metrics by step, sent as complete rows, each once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ STEP = "trainer/global_step"
 class History:
     """Collects what is logged at each step and sends a row per step, in order.
 
-    A receiver such as W&B takes a row once and never changes it. So a row is sent when nothing is
-    expected for it any more: when a step after the next one is logged (pictures of an epoch are
-    logged one step after its metrics), or when :meth:`flush` says so.
+    A receiver such as W&B accepts each row once. So a row is sent when it is complete: when a
+    step after the next one is logged (pictures of an epoch are logged one step after its metrics),
+    or when :meth:`flush` is called.
 
     Args:
         send: Takes a row and its place; places grow.
         start: The first place that the receiver does not have. What is logged again before it,
-            by a run that goes on from a checkpoint, is not sent again.
+            by a run that resumes from a checkpoint, is not sent again.
     """
 
     def __init__(self, send: Callable[[dict[str, Any], int], None], start: int = 0) -> None:
@@ -49,7 +49,7 @@ class History:
         self._send_up_to(max(self._rows, default=-1) if step is None else step)
 
     def hand_over(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Send rows that were logged by an earlier process, as far as the receiver lacks them.
+        """Send rows that were logged by an earlier process, unless the receiver has them.
 
         Args:
             rows: Each with its ``step``, in order.

@@ -38,11 +38,11 @@ def start_wandb(
     finish_seconds: float = FINISH_SECONDS,
     changes: str = "",
 ) -> RunLogger:
-    """Start a run of its own, or take up the one that this output folder began.
+    """Start a run, or resume the one that was begun in this output folder.
 
     What is not given here is left to W&B's environment variables (``WANDB_ENTITY``, ``WANDB_NAME``,
-    ``WANDB_RUN_GROUP``, ``WANDB_TAGS``, ``WANDB_NOTES`` and the others). A run that cannot be begun
-    on the server is offline, unless a mode is stated.
+    ``WANDB_RUN_GROUP``, ``WANDB_TAGS``, ``WANDB_NOTES`` and the others). A run that cannot be
+    started on the server is offline, unless a mode is given.
 
     Args:
         save_dir: The output folder. The run's files go there, unless the environment variable
@@ -53,7 +53,7 @@ def start_wandb(
         group: Runs of one group are shown together.
         tags: Labels.
         job_type: Kind of run, to filter by.
-        notes: What you think of it.
+        notes: A comment.
         mode: ``online`` (an error where that cannot be), ``offline``, ``disabled``, ``shared``;
             None: see :func:`wandb_mode`.
         artifact: Whether the network and the record are uploaded.
@@ -62,14 +62,14 @@ def start_wandb(
             name.
 
     Raises:
-        ConfigurationError: A value that cannot be, or a stated mode that needs a server that cannot
+        ConfigurationError: An invalid value, or a stated mode that needs a server that cannot
             be used.
     """
     del changes
     if not isinstance(artifact, bool):
-        raise ConfigurationError(f"artifact={artifact!r}: write true or false")
+        raise ConfigurationError(f"artifact={artifact!r}; write true or false")
     if isinstance(finish_seconds, bool) or not 0 < finish_seconds < float("inf"):
-        raise ConfigurationError(f"finish_seconds={finish_seconds!r}: write a number of seconds")
+        raise ConfigurationError(f"finish_seconds={finish_seconds!r}; write a number of seconds")
     finish_wandb(0)  # a run that an earlier job left open would be taken for this one
     stated = checked_mode(mode, "mode") if mode else os.environ.get("WANDB_MODE") or None
     mode = stated or wandb_mode()
@@ -81,7 +81,7 @@ def start_wandb(
             reason = found.why_unusable()
         if reason is not None:
             raise ConfigurationError(
-                f"W&B: {reason}, and mode={mode} was asked for: write mode=offline, or none"
+                f"W&B: {reason}, and mode={mode} was asked for; write mode=offline, or none"
             )
         server = found if isinstance(found, Server) else None
     project = project or from_environment("WANDB_PROJECT", "qspinn")
@@ -120,7 +120,7 @@ def _directory(save_dir: str) -> str:
 def finish_wandb(exit_code: int) -> None:
     """End the run in progress, if there is one; any code but 0 marks it as failed.
 
-    Never raises, and waits for a server only while that answers.
+    Never raises, and waits for a server only as long as it answers.
     """
     for logger in _open:
         logger.finish(exit_code)

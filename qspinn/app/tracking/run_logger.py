@@ -1,4 +1,4 @@
-"""Lightning's logger for Weights & Biases, which outlives an outage of the server."""
+"""Lightning's logger for Weights & Biases, robust against an outage of the server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunLogger(WandbLogger):
     """Lightning's logger for W&B, which logs at the end what the run hands over.
 
     What is logged at one step becomes one row of W&B's history, whose place is the step. An error
-    of W&B's ends the logging, with one line, and never the run.
+    of W&B ends the logging, with one line, and never the run.
 
     Args:
         run: Of wandb.
@@ -66,7 +66,7 @@ class RunLogger(WandbLogger):
         self.is_shared = run.settings.mode == "shared"
         self.history = History(self._send, run.starting_step if run.resumed else 0)
         self._begin_offline = begin_offline
-        # What an offline run is made of, should the server be lost.
+        # The content of an offline run, in case the server is lost.
         self._config: dict[str, Any] | None = None
         self._rows: list[tuple[dict[str, Any], int]] = []
         self._copy = History(lambda row, place: self._rows.append((_plain(row), place)))
@@ -81,7 +81,7 @@ class RunLogger(WandbLogger):
             self.experiment.log(row, step=place, commit=True)
 
     def _try(self, action: Callable[[], object]) -> None:
-        """Do something with W&B; an error there is said once and ends nothing but the logging."""
+        """Call W&B; an error there is printed once and ends only the logging."""
         if self._failed:
             return
         try:
@@ -196,7 +196,7 @@ class RunLogger(WandbLogger):
             run.log_artifact(make_artifact(f"network-{run.id}", about, files, texts))
 
     def finish(self, exit_code: int) -> None:
-        """End the run; where its upload does not end, write all of it anew as an offline run.
+        """End the run; if its upload does not finish, write all of it again as an offline run.
 
         Args:
             exit_code: Any code but 0 marks the run as failed; what was logged of an epoch that
@@ -213,7 +213,7 @@ class RunLogger(WandbLogger):
 
         try:
             reason = uploaded(end, self.server, self.finish_seconds, self._unusable)
-        except BaseException:  # somebody has no patience
+        except BaseException:  # the user has interrupted the wait
             abandon()
             raise
         reason = reason or self._unusable or ("logging has failed" if self._failed else None)
@@ -224,7 +224,7 @@ class RunLogger(WandbLogger):
             self._write_offline(reason, exit_code)
 
     def _write_offline(self, reason: str, exit_code: int) -> None:
-        """Repeat what was logged: wandb's own file may lack what was not uploaded."""
+        """Log everything again: wandb's own file may lack what was not uploaded."""
         self._failed, self.server, self._unusable = False, None, None
         try:
             self._experiment = run = self._begin_offline()

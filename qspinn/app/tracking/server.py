@@ -1,4 +1,4 @@
-"""Whether a W&B server can be used now, asked within seconds and without wandb's own retries."""
+"""Checks within seconds, without wandb's own retries, whether a W&B server can be used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 __all__ = ["PROBE_SECONDS", "Background", "Server", "in_time", "uploaded"]
 
 PROBE_SECONDS = 4.0
-PATIENCE_SECONDS = 1.0  # between two questions whether the server is still there
+PATIENCE_SECONDS = 1.0  # between two checks whether the server still answers
 _QUERY = json.dumps({"query": "query Viewer { viewer { id entity } }"}).encode()
 _LONGEST_ANSWER = 1_000_000
 
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A query that is sent on elsewhere loses its key or its body: better said than tried."""
+    """Refuses redirects: a redirected query would lose its key or its body."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """Follow nothing."""
+        """Follow no redirect."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Server:
     checks_certificate: bool = True
 
     def why_unusable(self, seconds: float | None = None) -> str | None:
-        """Ask who the key's owner is, and return why that does not work; None: it does.
+        """Query the owner of the key, and return why that fails; None: it works.
 
         Args:
             seconds: All that it may take, looking up names included; None: a few.
@@ -88,7 +88,7 @@ class Server:
             return None if self.key is None else f"does not accept the API key ({error.code})"
         if 300 <= error.code < 400:
             return (
-                f"redirects to {error.headers.get('Location')}: set WANDB_BASE_URL to that server"
+                f"redirects to {error.headers.get('Location')}; set WANDB_BASE_URL to that server"
             )
         return f"answers with the error {error.code}"
 
@@ -128,7 +128,7 @@ class Background(Generic[T]):
         """Return what the function returns, or raise what it raises.
 
         Raises:
-            TimeoutError: It has not ended within these seconds; it goes on.
+            TimeoutError: It has not ended within these seconds; it continues.
         """
         if not self.wait(seconds):
             raise TimeoutError(f"no end within {seconds:g} s")
@@ -151,7 +151,7 @@ def in_time(function: Callable[[], T], seconds: float) -> T:
     """Return what a function returns, or raise what it raises.
 
     Raises:
-        TimeoutError: It has not ended within these seconds; it goes on in its thread.
+        TimeoutError: It has not ended within these seconds; it continues in its thread.
     """
     return Background(function).result(seconds)
 
@@ -165,10 +165,10 @@ def uploaded(
         upload: Ends when all is uploaded.
         server: Asked every few seconds; two failures in a row end the waiting. None: not asked.
         seconds: How long to wait at most.
-        known: Why the server cannot be used, if that is known: then little is waited for.
+        known: Why the server cannot be used, if that is known; then the wait is short.
 
     Returns:
-        Why it was given up or has failed; None: it is done. One that was given up goes on.
+        Why it failed or was abandoned; None: it is done. An abandoned upload continues.
     """
     end = time.monotonic() + seconds
     work, failures = Background(upload), 0
@@ -187,5 +187,5 @@ def uploaded(
 
 
 def _printable(text: str) -> str:
-    """A server's words must not reach the terminal as anything but text on one line."""
+    """The answer of a server as one line without control characters."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:300]

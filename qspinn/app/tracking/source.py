@@ -24,8 +24,8 @@ MOST_CHARACTERS = 64 << 20
 def read_wandb(place: str, api: Any = None, seconds: float = ANSWER_SECONDS) -> Iterator[Run | str]:
     """Read the records of the runs of a project or a sweep.
 
-    A run's state says little (one that was stopped early counts as finished), so that what counts
-    is whether it holds a record.
+    The state of a run is not used (one that was stopped early is "finished"): what counts is
+    whether it holds a record.
 
     Args:
         place: `entity/project` or `entity/project/sweep`.
@@ -36,12 +36,12 @@ def read_wandb(place: str, api: Any = None, seconds: float = ANSWER_SECONDS) -> 
         A run, or a line that names a run that cannot be used and says why.
 
     Raises:
-        ConfigurationError: The place is no such name, or W&B cannot be asked or does not answer.
+        ConfigurationError: The place is no such name, or W&B cannot be reached.
     """
     parts = place.split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise ConfigurationError(
-            f"runs=wandb:{place}: write wandb:entity/project or wandb:entity/project/sweep"
+            f"runs=wandb:{place}; write wandb:entity/project or wandb:entity/project/sweep"
         )
     api = open_api() if api is None else api
     project = "/".join(parts[:2])
@@ -75,7 +75,7 @@ def _record(run: Any) -> RunRecord:
 
 
 def _in_time(place: str, ask: Any, seconds: float) -> Iterator[Any]:
-    """What `ask` gives, item by item. W&B's client tries again for many minutes: not here."""
+    """The items of `ask`, each within a time limit; W&B's own client retries for many minutes."""
     items: queue.Queue[tuple[str, Any]] = queue.Queue()
 
     def fetch() -> None:

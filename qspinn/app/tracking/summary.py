@@ -1,4 +1,4 @@
-"""What W&B compares runs by, from a record."""
+"""The summary by which W&B compares runs, from a record."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["RECORD_KEY", "summary_of", "tags_of"]
 RECORD_KEY = "qspinn_record"
 """Name in a run's summary of the whole record as JSON, which select.py reads."""
 
-LONGEST_TAG = 64  # W&B refuses a run with a longer one
+LONGEST_TAG = 64  # W&B refuses longer ones
 
 
 def tags_of(record: RunRecord) -> list[str]:
-    """What W&B's table of runs is filtered by."""
+    """Tags to filter W&B's table of runs by."""
     lengths = {bits for given in record.word_lengths.values() for bits in given}
     bits = f"{lengths.pop()}-bit" if len(lengths) == 1 else "mixed precision"
     about = [] if record.rounding is None else [record.rounding, bits]
@@ -27,7 +27,7 @@ def tags_of(record: RunRecord) -> list[str]:
 
 
 def summary_of(record: RunRecord) -> dict[str, Any]:
-    """Numbers and texts of a run, the record itself among them."""
+    """Numbers and strings of a run, including the record itself."""
     reward = LinearReward()
     choosing = record.measured_on("validation")
     values = {
