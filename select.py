@@ -30,6 +30,6 @@ elif __name__ == "__main__":
     # get the standard library's, and never start. Without a spec they run this file by its path.
     __spec__ = None
 
-    from qspinn.app.select import main
+    from qspinn.app.choose.select import main
 
     main()

@@ -10,7 +10,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import hydra
 from omegaconf import DictConfig
 
-from qspinn.app.command_line import prepare_arguments
+from qspinn.app.compose.command_line import prepare_arguments
 from qspinn.app.launch import main
 from qspinn.app.orphans import announce_launcher
 

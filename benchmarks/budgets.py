@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from qspinn.app.sources import read_sources  # noqa: E402
+from qspinn.app.choose.sources import read_sources  # noqa: E402
 from qspinn.selection import Group, LinearReward, Run, Selection, Target, select  # noqa: E402
 from qspinn.selection.parts import parts  # noqa: E402
 from qspinn.selection.quantities import shown_memory  # noqa: E402

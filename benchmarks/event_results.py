@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from hydra import compose, initialize_config_dir  # noqa: E402
 
-from qspinn.app.train import train  # noqa: E402
+from qspinn.app.run.train import train  # noqa: E402
 from qspinn.records import RunRecord, read_record, write_json  # noqa: E402
 
 BITS = (8, 6, 5, 4, 3)

@@ -18,15 +18,15 @@ sys.path.insert(0, str(ROOT))
 
 from hydra import compose, initialize_config_dir  # noqa: E402
 
-import qspinn.app.train  # noqa: E402  (registers what conf/train.yaml uses)
-from qspinn.app.exploring import Candidate, evaluate, explore  # noqa: E402
+import qspinn.app.run.train  # noqa: E402  (registers what conf/train.yaml uses)
+from qspinn.app.explore.exploring import Candidate, evaluate, explore  # noqa: E402
 
 ROUNDINGS = ("nearest", "truncate", "stochastic")
 CASES = ("supervised_quick", "unsupervised_quick")
 
 
 def candidates_of(case, count, folder):
-    assert qspinn.app.train
+    assert qspinn.app.run.train
     made = []
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for index in range(count):

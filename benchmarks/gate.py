@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from hydra import compose, initialize_config_dir  # noqa: E402
 
-import qspinn.app.train  # noqa: E402  (registers what conf/train.yaml uses)
-from qspinn.app.exploring import Candidate, evaluate  # noqa: E402
-from qspinn.app.sources import read_sources  # noqa: E402
-from qspinn.app.sweep import in_order  # noqa: E402
+import qspinn.app.run.train  # noqa: E402  (registers what conf/train.yaml uses)
+from qspinn.app.choose.sources import read_sources  # noqa: E402
+from qspinn.app.explore.exploring import Candidate, evaluate  # noqa: E402
+from qspinn.app.explore.sweep import in_order  # noqa: E402
 from qspinn.records import read_gate_report  # noqa: E402
 from qspinn.selection import hypervolume, select  # noqa: E402
 
@@ -245,7 +245,7 @@ def table(found):
 
 
 def main():
-    assert qspinn.app.train
+    assert qspinn.app.run.train
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--data", help="data.root of the cases on the full MNIST")

@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from qspinn.app.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
+from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
 from qspinn.selection import Significance, SweepPoint, proposing  # noqa: E402
 from qspinn.selection.proposing import Measured  # noqa: E402
 
@@ -80,7 +80,7 @@ class Matern:
         self.root = root
         self.roughness = self.spread * float(np.exp(self.logs[-1]))
 
-    def foretell(self, word_lengths):
+    def predict(self, word_lengths):
         known = np.linalg.solve(self.root, self._kernel(self._inputs(word_lengths), self.logs).T)
         variances = np.maximum(0.0, 1 - np.sum(known**2, axis=0)) + np.exp(2 * self.logs[-1])
         return self.mean + self.spread * known.T @ self.weights, self.spread * np.sqrt(variances)

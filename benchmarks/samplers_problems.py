@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from search import CASES, LEVELS, SWEPT, composed_of, exhaustive  # noqa: E402
 
-from qspinn.app.strategies import explore_by_strategy  # noqa: E402
+from qspinn.app.explore.strategies import explore_by_strategy  # noqa: E402
 from qspinn.records import find_records, read_record, write_json  # noqa: E402
 from qspinn.selection.proposing import Measured  # noqa: E402
 

@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT))
 
 from hydra import compose, initialize_config_dir  # noqa: E402
 
-import qspinn.app.train  # noqa: E402  (registers what conf/train.yaml uses)
-from qspinn.app.exploring import explore, report  # noqa: E402
-from qspinn.app.groups import find_groups, jointly  # noqa: E402
-from qspinn.app.strategies import explore_by_strategy  # noqa: E402
+import qspinn.app.run.train  # noqa: E402  (registers what conf/train.yaml uses)
+from qspinn.app.explore.exploring import explore, report  # noqa: E402
+from qspinn.app.explore.groups import find_groups, jointly  # noqa: E402
+from qspinn.app.explore.strategies import explore_by_strategy  # noqa: E402
 from qspinn.records import find_records, read_record, write_json  # noqa: E402
 from qspinn.selection import hypervolume, pareto_front  # noqa: E402
 
@@ -68,7 +68,7 @@ def composed(case, folder, strategy, workers):
 
 def composed_of(case, folder, strategy, workers):
     """The configuration of a case that need not be one of those that are listed."""
-    assert qspinn.app.train
+    assert qspinn.app.run.train
     chosen, roles = case
     names, swept = (json.dumps(list(values)).replace(" ", "") for values in (roles, SWEPT))
     overrides = [

@@ -5,6 +5,6 @@ if __name__ == "__main__":
 
     protect_outputs()
 
-    from qspinn.app.explain import main
+    from qspinn.app.show.explain import main
 
     main()

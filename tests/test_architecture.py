@@ -1,8 +1,10 @@
-"""The house rules: who may import whom, and how long a file may be."""
+"""The house rules: who may import whom, without circles, and how long a file may be."""
 
 import ast
+import functools
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,23 @@ ANYTHING = {"app"}
 # What is run as `python -m qspinn.NAME`.
 PROGRAMS = {("explain.py",)}
 LONGEST_FILE = 330
+LONGEST_FUNCTION = 60
+# Numba compiles the whole time loop of a presentation as one function.
+LONG_FUNCTIONS = {("networks", "diehl_cook", "kernel.py")}
+# The application from the bottom to the top: a file imports from its own wing and those before it.
+WINGS = (
+    *("errors", "environment", "examples", "hydra_internals", "orphans", "outputs", "paths"),
+    *("refusing", "signals", "console"),
+    *("compose", "folder", "show", "tracking", "run", "explore", "choose", "launch", "plugins"),
+)
+# Files that import each other, directly or through others, and are being rewritten.
+CIRCLES_BEING_REWRITTEN = {
+    frozenset({"qspinn.networks.decolle.declaration", "qspinn.networks.decolle.layer"}),
+    frozenset(
+        f"qspinn.networks.diehl_cook.{name}"
+        for name in ("backends", "batched", "plasticity", "triton_kernel")
+    ),
+}
 
 
 def imported_modules(source: str, module: str, is_package: bool) -> set[str]:
@@ -91,7 +110,7 @@ from ..learning import supervised
 def later():
     from qspinn.records import store
     import importlib
-    importlib.import_module("qspinn.app.train")
+    importlib.import_module("qspinn.app.run.train")
 """
     found = siblings_of(imported_modules(source, "qspinn.callbacks.some", False))
     assert found == {
@@ -126,6 +145,102 @@ def test_every_package_of_the_house_is_known():
     assert packages <= ALLOWED.keys() | ANYTHING
 
 
+@functools.cache
+def import_graph() -> dict[str, set[str]]:
+    """Return each module of qspinn with those that it imports, wherever in its code."""
+    modules = {module_name(path): path for path in SOURCES}
+    return {
+        module: modules_among(imports_of(path), modules.keys()) - {module}
+        for module, path in modules.items()
+    }
+
+
+def modules_among(imported: set[str], modules: Collection[str]) -> set[str]:
+    """Return the modules that are imported; a package only where more is taken of it."""
+    found = set()
+    for name in imported & set(modules):
+        inside = {other for other in imported if other.rpartition(".")[0] == name}
+        if not inside or not inside <= set(modules):
+            found.add(name)
+    return found
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the sets of modules that reach each other."""
+    reach = {module: set(imported) for module, imported in graph.items()}
+    for middle in graph:
+        for reached in reach.values():
+            if middle in reached:
+                reached |= reach[middle]
+    found = {m: frozenset(o for o in reach[m] if m in reach[o]) for m in graph if m in reach[m]}
+    return set(found.values())
+
+
+# Where the application uses private names of Hydra, and callbacks those of Lightning.
+INTERNALS = {"qspinn.app.hydra_internals", "qspinn.callbacks.lightning_internals"}
+# Functions of the standard library that have such names, and what wandb's only user asks of it.
+PRIVATE_ELSEWHERE = {"os._exit", "sys._getframe", "wandb.setup()._connection"}
+
+
+def private_names(path: Path) -> set[str]:
+    """Return names with an underscore that belong neither to the file's own classes nor to it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            if node.attr.startswith("_") and not node.attr.startswith("__") and not is_own:
+                found.add(ast.unparse(node))
+    libraries = {name for name in imports_of(path) if name.startswith(("hydra", "lightning"))}
+    return found | {name for name in libraries if "._" in name}
+
+
+@pytest.mark.parametrize("package", ["app", "callbacks"])
+def test_private_names_of_libraries_are_used_in_one_place(package):
+    for path in sorted((PACKAGE / package).rglob("*.py")):
+        if module_name(path) not in INTERNALS:
+            assert private_names(path) <= PRIVATE_ELSEWHERE, path
+
+
+def test_finds_circles():
+    modules = {"p", "p.a", "p.b"}
+    assert modules_among({"p", "p.a"}, modules) == {"p.a"}  # from p import a
+    assert modules_among({"p", "p.a", "p.f"}, modules) == {"p", "p.a"}  # from p import a, f
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e2"}, "e2": {"e"}}
+    assert circles(graph) == {frozenset("abc"), frozenset({"e", "e2"})}
+
+
+def test_no_files_import_each_other():
+    assert circles(import_graph()) == CIRCLES_BEING_REWRITTEN
+
+
+def test_the_wings_of_the_application_import_one_way():
+    def wing(module: str) -> int:
+        return WINGS.index(module.split(".")[2])
+
+    upward = {
+        (module, other)
+        for module, imported in import_graph().items()
+        for other in imported
+        if module.startswith("qspinn.app.") and other.startswith("qspinn.app.")
+        if wing(other) > wing(module)
+    }
+    assert not upward
+
+
+def test_the_key_of_a_stored_training_covers_the_sources_that_it_runs():
+    from qspinn.app.run.baselines import SOURCES
+
+    graph = import_graph()
+    waiting = [m for m in graph if m.startswith(("qspinn.networks", "qspinn.learning"))]
+    seen = set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += graph[module]
+    assert siblings_of(seen) <= set(SOURCES)
+
+
 def users_of(library: str) -> set[str]:
     return {
         module_name(path)
@@ -135,7 +250,7 @@ def users_of(library: str) -> set[str]:
 
 
 def test_one_file_of_the_application_imports_wandb():
-    assert users_of("wandb") == {"qspinn.app.wandb_client"}
+    assert users_of("wandb") == {"qspinn.app.tracking.client"}
 
 
 def test_only_the_application_knows_hydra():
@@ -147,6 +262,23 @@ def test_only_the_application_knows_hydra():
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_files_are_of_a_length_that_one_can_read(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function's body, its docstring left out."""
+    body = function.body[ast.get_docstring(function) is not None :]
+    return function.end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_no_function_is_longer_than_one_can_follow():
+    found = {
+        (path.relative_to(PACKAGE).parts, node.name): lines_of(node)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    long = {place: lines for place, lines in found.items() if lines > LONGEST_FUNCTION}
+    assert {path for path, _ in long} <= LONG_FUNCTIONS, long
 
 
 @pytest.mark.parametrize("name", ["train.py", "select.py"])
@@ -171,7 +303,7 @@ def test_selecting_starts_without_torch(package):
 
 
 def test_explaining_a_run_starts_without_torch():
-    loaded = loaded_by("import qspinn.app.explain")
+    loaded = loaded_by("import qspinn.app.show.explain")
     assert "qspinn" in loaded
     assert loaded.isdisjoint({"torch", "lightning", "spikingjelly", "hydra", "wandb"})
 

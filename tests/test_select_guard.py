@@ -188,6 +188,6 @@ def test_the_file_does_nothing_under_any_other_name(repository):
 
 
 def test_nothing_imports_the_file_for_its_contents(repository):
-    """The application lies in qspinn.app.select; the file holds the guard and a call."""
+    """The application lies in qspinn.app.choose.select; the file holds the guard and a call."""
     lines = Path(repository / "select.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 40

@@ -1,4 +1,4 @@
-"""What a run does not print."""
+"""Keeps the output of a run short."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 __all__ = ["quiet_lightning"]
 
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning")
-# True of small data in memory, where loader processes only cost time, and of runs that were told
-# to hold no images out for validation.
+# Expected with small data in memory, where loader processes only cost time, and with runs that
+# hold out no images for validation.
 _POINTLESS = (
     ".*defined a `validation_step` but have no `val_dataloader`.*",
     ".*Total length of `list` across ranks is zero.*",
@@ -29,7 +29,7 @@ _POINTLESS = (
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notes on hardware and its tips from the output; warnings stay."""
+    """Suppress Lightning's notes on hardware and its tips; warnings are still shown."""
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What environment variables say."""
+"""Values of environment variables."""
 
 from __future__ import annotations
 

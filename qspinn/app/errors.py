@@ -25,7 +25,7 @@ __all__ = [
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
-# What a file system says that is full, or that may not be written to.
+# Errors of a file system that is full or not writable.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORAGE = (*_FULL, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
@@ -38,38 +38,38 @@ class ConfigurationError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on, for a reason that one sentence says, and what to do about it.
+    """A run cannot continue; the message says why and what to do about it.
 
-    Unlike a :class:`ConfigurationError` it comes when something has been computed already.
+    Unlike a :class:`ConfigurationError` it is raised after something has been computed.
     """
 
 
 def print_error(error: object) -> None:
-    """Print what went wrong on standard error, as text that does nothing to a terminal."""
+    """Print an error on standard error, without control characters."""
     print(printable_lines(f"error: {error}"), file=sys.stderr)
 
 
 def storage_trouble(error: BaseException) -> str | None:
-    """Return what a disk said first, in a chain of errors that follow from it.
+    """Return the first error of the file system in a chain of errors.
 
     Returns:
-        A sentence; None where no error of the chain is a disk's.
+        A sentence; None if no error of the chain comes from the file system.
     """
     chain = _of_storage(error)
     if not chain:
         return None
-    # The last one came first. What a write to an open file says has no name: the next one may.
+    # The last one was raised first. An error of an open file has no name: the next one may have it.
     names = [str(one.filename) for one in reversed(chain) if one.filename is not None]
     return f"{names[0] if names else 'a file'} cannot be written ({chain[-1].strerror})"
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error came of a disk, or a quota, that is full."""
+    """Whether an error comes from a full disk or an exhausted quota."""
     return any(one.errno in _FULL for one in _of_storage(error))
 
 
 def _of_storage(error: BaseException) -> list[OSError]:
-    """What disks have said, in a chain of errors that follow from it; the first one last."""
+    """The errors of the file system in a chain of errors; the first one raised comes last."""
     chain: list[OSError] = []
     seen: set[int] = set()
     now: BaseException | None = error
@@ -82,7 +82,7 @@ def _of_storage(error: BaseException) -> list[OSError]:
 
 
 def is_message(error: BaseException) -> bool:
-    """Whether an error was raised by qspinn itself, with words for the user: no bug of a class."""
+    """Whether an error was raised by qspinn itself as a message for the user, and is no bug."""
     if not isinstance(error, ValueError) or error.__traceback__ is None:
         return False
     frames = list(traceback.walk_tb(error.__traceback__))
@@ -100,7 +100,7 @@ def naming(place: str) -> Iterator[None]:
         yield
     except ConfigurationError:
         raise
-    except InstantiationException as error:  # Hydra's words around those of the class
+    except InstantiationException as error:  # Hydra wraps the error of the class
         cause = error.__cause__ or error
         raise ConfigurationError(f"{place}: {cause}") from error
     except Exception as error:

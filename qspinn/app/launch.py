@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.compose.completing import complete, to_plain
+from qspinn.app.compose.limits import check_known_keys
 from qspinn.app.errors import (
     ConfigurationError,
     RunError,
@@ -20,14 +21,13 @@ from qspinn.app.errors import (
     print_error,
     storage_trouble,
 )
-from qspinn.app.failures import record_failure, transportable
-from qspinn.app.folder_files import CHECKPOINTS
-from qspinn.app.gate import CandidateStopped
-from qspinn.app.limits import check_known_keys
-from qspinn.app.objective import check_objective, objective_of, objective_of_stopped
+from qspinn.app.explore.objective import check_objective, objective_of, objective_of_stopped
+from qspinn.app.folder.failures import record_failure, transportable
+from qspinn.app.folder.files import CHECKPOINTS
 from qspinn.app.orphans import end_with_launcher
+from qspinn.app.run.gate import CandidateStopped
+from qspinn.app.run.train import train
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
-from qspinn.app.train import train
 
 __all__ = ["main"]
 
@@ -37,9 +37,9 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
 
     Accuracies are those on validation data; on test data only where nothing was held out.
 
-    A value that cannot be ends a single run with a message and exit code 2, a run that cannot go on
+    An invalid value ends a single run with a message and exit code 2, a run that cannot continue
     with a message and 1. In a multirun the error is recorded in the job's folder and raised, so
-    that the other jobs go on and Hydra exits with 1. A signal ends all of it.
+    that the other jobs continue and Hydra exits with 1. A signal ends all of them.
     """
     end_with_launcher()
     output = Path(HydraConfig.get().runtime.output_dir)
@@ -88,11 +88,11 @@ def run(config: DictConfig, output: Path) -> float | tuple[float, ...]:
     check_objective(objective)
     try:
         if config.exploration.strategy is not None:
-            from qspinn.app.strategies import explore_by_strategy
+            from qspinn.app.explore.strategies import explore_by_strategy
 
             return explore_by_strategy(config, output)
         return objective_of(train(config, output), objective)
-    except CandidateStopped as stop:  # what a sweeper of Hydra's is told of it
+    except CandidateStopped as stop:  # what a Hydra sweeper is told
         return objective_of_stopped(stop.report.validation_accuracy, objective)
     except Stopped:
         raise
@@ -105,20 +105,20 @@ def run(config: DictConfig, output: Path) -> float | tuple[float, ...]:
 
 
 def short(error: Exception) -> Exception | None:
-    """Return an error that a sentence says; None where only a traceback does."""
+    """Return the error as one sentence; None if only a traceback would explain it."""
     if isinstance(error, RunError):
         return error
     trouble = storage_trouble(error)
     if trouble is None:
         return RunError(str(error)) if is_message(error) else None
     return RunError(
-        f"{trouble}: make room there, or see who may write; what was computed is kept up to the "
+        f"{trouble}; make room there, or see who may write; what was computed is kept up to the "
         "last checkpoint, and the run goes on when it is started again in its folder"
     )
 
 
 def how_to_go_on(config: DictConfig, output: Path) -> str:
-    """Return what to do after a single run, or a search, was stopped.
+    """Return how to continue after a single run or a search was stopped.
 
     Args:
         config: What was asked for, perhaps with less than what ``conf/train.yaml`` composes.

@@ -1,8 +1,8 @@
-"""Jobs end with the launcher that started them on this machine, however that ends.
+"""Ends jobs with the launcher that started them on this machine, however the launcher ends.
 
-A launcher that is killed would leave processes behind that train on beside those of the same
-command when it is given again. Jobs on a cluster (Slurm, a running Ray) belong to the cluster: the
-launcher may go away, and they are not watched; nor is a run that nobody launched.
+A killed launcher would leave processes behind that keep training beside those of the next launch of
+the same command. Jobs on a cluster (Slurm, a running Ray) belong to the cluster: their launcher may
+end, and they are not watched. Neither are runs without a launcher.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 __all__ = ["announce_launcher", "end_with_launcher"]
 
-# Submitit's stand-in for a cluster starts a process that starts the job: a job cannot know whose
-# grandchild it was meant to be.
+# Submitit's local executor starts a process that starts the job: a job cannot know by itself which
+# process is the launcher.
 LAUNCHER = "QSPINN_LAUNCHER_PROCESS"
 SECONDS = 0.5
 
@@ -28,7 +28,7 @@ _watching = threading.Event()
 
 
 def announce_launcher() -> None:
-    """Tell the processes that this one will start who launches them."""
+    """Announce this process as the launcher to the processes that it will start."""
     os.environ[LAUNCHER] = str(os.getpid())
 
 
@@ -36,7 +36,7 @@ def end_with_launcher() -> None:
     """End this process when the launcher that started it is gone, and at once if it is already.
 
     That holds for processes of :mod:`multiprocessing` and loky (joblib), and for Submitit's local
-    jobs. Elsewhere it does nothing. What the process was writing is as after any kill.
+    jobs. Elsewhere it does nothing. Files that the process was writing are left as after any kill.
     """
     if _watching.is_set():
         return
@@ -61,7 +61,7 @@ def _wait_for_parent(process: int, sentinel: int | None) -> Callable[[], None] |
 
     Args:
         process: Its id.
-        sentinel: Is ready when it has ended; loky has none.
+        sentinel: Becomes ready when it has ended; loky has none.
     """
     is_direct = os.getppid() == process  # not so behind a fork server
     if sentinel is None and sys.platform == "win32":  # where a parent's id stays when it is gone
@@ -93,7 +93,7 @@ def _wait_for_grandparent(launcher: str) -> Callable[[], None] | None:
 
 
 def _parent_of(process: int) -> int | None:
-    """The parent of a process, where Linux says it."""
+    """The parent of a process; None where there is no /proc."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Standard output and error that never end a program: closed, full, or of few characters."""
+"""Keeps errors of standard output and standard error from ending the program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 
 __all__ = ["LogFile", "protect_outputs"]
 
-# What tables, bars and messages have that ASCII has not.
+# Replacements for the non-ASCII characters in tables, bars and messages.
 _PLAIN = {
     "×": "x",
     "±": "+-",
@@ -33,27 +33,27 @@ _HANDLER = "qspinn.plain"
 
 
 def protect_outputs() -> None:
-    """Let what is printed be lost where it cannot be written, instead of ending the program.
+    """Discard output that cannot be written instead of ending the program.
 
-    A pipe whose reader is gone, a terminal that was closed, a full disk: the run goes on without
-    a word. Characters that the terminal does not have are written as others. Descriptors 0 to 2
-    that are closed are opened on the null device, so that no file gets one of these numbers.
+    After a closed pipe or terminal, or on a full disk, the run continues silently. Characters that
+    the encoding lacks are replaced. Closed descriptors 0 to 2 are opened on the null device, so
+    that no other file gets one of these numbers.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     codecs.register_error(_HANDLER, _replace)
     sys.stdout = _protected(sys.stdout, 1)
     sys.stderr = _protected(sys.stderr, 2)
 
 
 class LogFile(logging.FileHandler):
-    """A log file that says nothing, and ends nothing, when it cannot be written.
+    """A log file that ignores errors when it cannot be written.
 
-    ``conf/hydra/job_logging`` names it for Hydra. On a full disk Python's own prints a traceback
-    for each line, among which the error that matters is lost.
+    ``conf/hydra/job_logging`` names it for Hydra. On a full disk Python's own handler prints a
+    traceback for each line, which hides the error that matters.
     """
 
     def __init__(self, filename: str, mode: str = "a") -> None:
@@ -68,13 +68,13 @@ class LogFile(logging.FileHandler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say what is wrong with the line, and not what is wrong with the disk."""
+        """Report errors of the line itself, and ignore errors of the disk."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
 class _Forgiving(io.FileIO):
-    """A file of which nobody learns that it cannot be written."""
+    """A file that ignores errors of writing."""
 
     def write(self, content: object) -> int:
         """Write, or pretend to."""
@@ -98,7 +98,7 @@ def _protected(stream: io.TextIOBase | object, descriptor: int) -> io.TextIOWrap
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding does not have."""
+    """Replacements for characters that an encoding does not have."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     part = error.object[error.start : error.end]

@@ -1,8 +1,8 @@
 """Paths as users write them: relative to the folder in which the command was started.
 
-With ``hydra.job.chdir=true`` Hydra changes into the output folder before a job begins. What a
-configuration says keeps its words, so that a run has one identity wherever it runs; only where a
-path is used is it taken from where the command was started.
+With ``hydra.job.chdir=true`` Hydra changes into the output folder before a job begins. Paths
+in the configuration are kept as written, so that the identity of a run does not depend on where it
+runs; they are resolved only where they are used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def start_folder() -> Path:
 
 @contextlib.contextmanager
 def started_in(folder: Path) -> Iterator[None]:
-    """Say, in a process that Hydra knows nothing of, where the command was started."""
+    """Set, in a process without Hydra, the folder in which the command was started."""
     token = _STARTED.set(folder)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The words with which a value of the configuration is refused."""
+"""The error for an invalid value of the configuration."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["is_number", "is_whole", "refused"]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number; true and false are none."""
+    """Whether a value is a whole number; booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value is a number; true and false are none."""
+    """Whether a value is a number; booleans are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def refused(place: str, value: object, wanted: str) -> ConfigurationError:
     """Return the error that names a key, its value, and what to write instead."""
     shown = "null" if value is None else repr(value)
-    return ConfigurationError(f"{place}={shown}: write {wanted}")
+    return ConfigurationError(f"{place}={shown}; write {wanted}")

@@ -1,4 +1,4 @@
-"""Signals that end a program of qspinn: one line that says how to go on, and the right exit code.
+"""Signals that end a program of qspinn: one line on how to continue, and the right exit code.
 
 Imports nothing heavy, so that it can be the first thing that a program does.
 """
@@ -20,13 +20,13 @@ __all__ = ["Stopped", "ending_as_stopped", "raise_if_stopped", "say_on_stop", "s
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP")
 _SECONDS = 0.05
-"""After which a signal is raised again that somebody has swallowed."""
+"""After which a signal is raised again if some code has suppressed it."""
 
 
 class Stopped(SystemExit):
-    """A signal ended the program; the exit code is 128 and its number, as shells say it.
+    """A signal ended the program; the exit code is 128 plus its number, as in shells.
 
-    No error of a run, and no success either: whoever catches errors of runs lets it pass.
+    Neither an error nor a success of a run: code that catches errors of runs lets it pass.
     """
 
     def __init__(self, number: int) -> None:
@@ -34,21 +34,21 @@ class Stopped(SystemExit):
         self.number = number
 
     def __del__(self) -> None:
-        """Raise once more where the program goes on: a bare ``except`` somewhere has caught it."""
+        """Raise again if the program continues: a bare ``except`` has caught it."""
         is_ours = _state.process == os.getpid() and _state.number is not None
-        # Without a frame below this one it has come to the top, and the program ends.
+        # Without a frame below this one it has reached the top, and the program ends.
         if is_ours and not _state.is_leaving and sys._getframe().f_back is not None:
             _state.is_raised = False
-            with contextlib.suppress(RuntimeError):  # Python is ending
+            with contextlib.suppress(RuntimeError):  # Python is shutting down
                 _thread.start_new_thread(_send, (self.number,))
 
 
 class _State:
     def __init__(self) -> None:
-        self.process: int | None = None  # the one that stops on signals
+        self.process: int | None = None  # the one that handles signals
         self.number: int | None = None  # of the first signal that came
         self.is_raised = False  # and Stopped is on its way up
-        self.is_leaving = False  # it has come to the top
+        self.is_leaving = False  # it has reached the top
         self.advice: Callable[[], str] = lambda: "the same command goes on with what is left"
 
 
@@ -58,8 +58,8 @@ _state = _State()
 def stop_on_signals() -> None:
     """Let SIGTERM, SIGINT and SIGHUP raise :class:`Stopped` in the main thread of this process.
 
-    A signal that is ignored (``nohup``) stays so. A second one ends the process at once. Processes
-    that are forked from this one do what any program does.
+    A signal that is ignored (``nohup``) stays ignored. A second one ends the process at once.
+    Forked processes handle signals like any program.
     """
     _state.process = os.getpid()
     for name in _NAMES:
@@ -70,12 +70,12 @@ def stop_on_signals() -> None:
 
 
 def say_on_stop(advice: Callable[[], str]) -> None:
-    """Say what the line adds that is printed when a signal comes: how to go on."""
+    """Set how to continue, which is added to the line that is printed when a signal comes."""
     _state.advice = advice
 
 
 def raise_if_stopped() -> None:
-    """Raise :class:`Stopped` where a signal came: an error that follows from it is none of a run.
+    """Raise :class:`Stopped` if a signal came: an error that it caused is no error of the run.
 
     Raises:
         Stopped: A signal came to this process.
@@ -87,9 +87,9 @@ def raise_if_stopped() -> None:
 
 @contextmanager
 def ending_as_stopped() -> Iterator[None]:
-    """Let the program end by the signal that came, whatever has become of :class:`Stopped` inside.
+    """End the program by the signal that came, whatever happened to :class:`Stopped` inside.
 
-    Somebody may have caught it, or raised another error while it passed.
+    Some code may have caught it, or raised another error while it passed.
     """
     try:
         yield
@@ -116,7 +116,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _as_any_program(number: int, frame: FrameType | None) -> None:
-    """What a forked process does: a loader of data ends quietly on Ctrl-C, if Python raises it."""
+    """The handler of a forked process: a data loader ends quietly on Ctrl-C if Python raises it."""
     if number == signal.SIGINT:
         signal.default_int_handler(number, frame)
     signal.signal(number, signal.SIG_DFL)
@@ -124,14 +124,14 @@ def _as_any_program(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore_children() -> None:
-    """A signal to all processes ends PyTorch's loaders too, of which it would make an error."""
+    """A signal to all processes ends PyTorch's loaders too, which it would report as errors."""
     child = getattr(signal, "SIGCHLD", None)
     if child is not None and callable(signal.getsignal(child)):
         signal.signal(child, signal.SIG_DFL)
 
 
 def _drop(unraisable: sys.UnraisableHookArgs) -> None:
-    """Say nothing of a stop that Python drops, as while it frees an object: it is raised again."""
+    """Ignore a stop that Python drops, such as in a finaliser: it is raised again."""
     if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
 
@@ -145,7 +145,7 @@ def _send(number: int) -> None:
 
 
 def _say(number: int) -> None:
-    """Print by the file descriptor: what was interrupted may be the stream itself."""
+    """Print to the file descriptor: the stream itself may be what was interrupted."""
     with contextlib.suppress(Exception):
         advice = _state.advice()
         text = f"\nstopped by {signal.Signals(number).name}{f': {advice}' if advice else ''}\n"

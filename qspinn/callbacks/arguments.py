@@ -1,4 +1,4 @@
-"""What the arguments of post-training quantisation may be."""
+"""Checks of the arguments of post-training quantisation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ STAGES = ("validate", "test")
 
 
 def check_arguments(calibration_batches: object, stages: object, calibration_data: object) -> None:
-    """Refuses arguments that cannot be, before a trainer is at hand.
+    """Refuses invalid arguments before a trainer is at hand.
 
     Raises:
         TypeError: Calibration data that is no list of batches.
-        ValueError: A number of batches, or stages, that cannot be.
+        ValueError: An invalid number of batches, or invalid stages.
     """
     owner = "PostTrainingQuantization"
     single = isinstance(calibration_data, Tensor | Mapping | str | tuple)

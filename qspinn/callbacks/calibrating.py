@@ -1,4 +1,4 @@
-"""Chooses the formats of a trainer's module on batches, without touching either."""
+"""Chooses the formats of a trainer's module on batches and changes neither."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ def calibrated(
 ) -> ResolvedPlan:
     """Resolves ``plan`` against the trainer's module and chooses the formats that it leaves open.
 
-    All of it happens on a copy, which is thrown away: its metrics have seen the
-    batches.
+    This happens on a copy, which is discarded, since its metrics have seen the batches.
 
     Args:
         plan: What is quantised, and how.
@@ -41,7 +40,7 @@ def calibrated(
         learning: Whether the module will learn in these formats.
 
     Raises:
-        ValueError: A rule that matches nothing, or formats that cannot be.
+        ValueError: A rule that matches nothing, or invalid formats.
     """
     copied = independent_copy(module)
     copied.to(trainer.strategy.root_device)
@@ -55,7 +54,7 @@ def calibrated(
 
 
 def log_summary(plan: ResolvedPlan, owner: str) -> None:
-    """Tells what is quantised and what is not: as a warning where the plan did not say so."""
+    """Logs what is quantised and what is not; as a warning where the plan does not say so."""
     summary = plan.summary()
     level = logging.INFO if summary.is_as_planned else logging.WARNING
     log.log(level, "%s: %s", owner, "\n  ".join(summary.lines()))

@@ -1,4 +1,4 @@
-"""How a plan in use changes while the network trains with it."""
+"""Changes of a plan in use while the network trains with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def with_new_inputs(
     plan: QuantizationPlan, resolved: ResolvedPlan, following: Following
 ) -> ResolvedPlan:
-    """The plan in use, with the inputs that looked binary when it was tried, and are not."""
+    """The plan in use, with formats for inputs that looked binary in the trial, and are not."""
     layers = following.not_binary
     if not layers:
         return resolved
@@ -47,7 +47,7 @@ def with_declared_anew(
         module: Without quantizers.
 
     Raises:
-        ValueError: Formats that cannot be.
+        ValueError: Invalid formats.
     """
     opened = resolve(plan, resolved.inventory)
     for layer in resolved.inventory.layers:

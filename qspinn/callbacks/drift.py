@@ -24,13 +24,13 @@ from qspinn.plan import ResolvedPlan, reset_states
 from qspinn.plan.neurons import evaluation_mode
 
 PROBE = 2
-"""Samples that are run first; what their spikes take decides how many are run at a time then."""
+"""Samples that are run first; the memory of their spikes decides how many are run at a time."""
 
 HELD_VALUES = 2**24
 """Spikes and silences of all layers that are held at a time, of each network: 80 MiB with the
 potentials."""
 
-# Of equal word lengths the first is advised to be longer.
+# Of equal word lengths a longer one is recommended for the first.
 ADVISED = ("membrane", "weight", "threshold", "bias", "theta", "decay", "input")
 
 Way = Callable[[Any, Any], Any]
@@ -46,9 +46,9 @@ def measure_drift(
 ) -> Drift:
     """How far ``quantized`` behaves differently from ``reference`` on the same samples.
 
-    Both are run without gradients and in evaluation mode. Random generators are put back; what the
-    modules keep for themselves is not, so give copies where that matters. Memory is bounded:
-    batches are taken apart where the spikes of all layers would take too much, unless their tensors
+    Both are run without gradients and in evaluation mode. Random generators are restored; the state
+    of the modules is not, so give copies where that matters. Memory is bounded:
+    batches are split where the spikes of all layers would take too much, unless their tensors
     do not all begin with one sample axis.
 
     Args:
@@ -57,7 +57,7 @@ def measure_drift(
         batches: As ``run`` takes them; no more are taken than needed.
         run: Gives the class scores of a batch, as ``run(module, batch)``: ``[N, classes]``, or
             ``[T, N, classes]``, of which the mean over T is taken; anything else counts as unknown.
-            Of several ways the first one is taken that does not fail.
+            Of several ways the first one that does not fail is used.
         samples: At most so many.
         roles: See :class:`qspinn.metrics.DriftMeter`.
 
@@ -144,7 +144,7 @@ def _stepped(module: LightningModule, batch: Any) -> None:
 
 
 def class_scores(out: Any, samples: int) -> Tensor | None:
-    """Class scores ``[N, classes]`` in what a network gave; None: there are none."""
+    """Class scores ``[N, classes]`` in the output of a network; None: there are none."""
     if not isinstance(out, Tensor) or out.ndim not in (2, 3):
         return None
     scores = out.float().mean(0) if out.ndim == 3 else out
@@ -158,7 +158,7 @@ def _tensors(batch: Any) -> Iterator[Tensor]:
 
 
 def sample_count(batch: Any) -> int:
-    """Samples of a batch: of a pair as many as labels, for inputs may lead with time.
+    """Samples of a batch: the number of its labels, since inputs may begin with a time axis.
 
     A batch without tensors, such as an object that keeps them, counts as one.
     """
@@ -181,7 +181,7 @@ def sliced(batch: Any, start: int, stop: int) -> Any:
 
 
 def roles_to_widen(plan: ResolvedPlan) -> dict[str, str]:
-    """Layer path -> the role with the shortest word length of what decides when it fires.
+    """Layer path -> the role with the shortest word length among those that decide when it fires.
 
     That is what the layer itself holds, and the synapses whose sums reach it.
     """

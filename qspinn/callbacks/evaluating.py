@@ -1,4 +1,4 @@
-"""Quantises what a trainer validates, tests or predicts with, for as long as that takes."""
+"""Quantises the module that a trainer validates, tests or predicts with, for that time only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class QuantizesEvaluations(Quantization):
         calibration_data: Iterable[Any] | None,
         compile_steps: bool,
     ) -> None:
-        """Holds what formats are chosen with."""
+        """Takes what formats are chosen with."""
         super().__init__(plan, forward)
         self.calibration_batches = calibration_batches
         self.calibration_data = calibration_data
@@ -68,7 +68,7 @@ class QuantizesEvaluations(Quantization):
         """Adds the plan and the formats that were chosen, as plain types.
 
         Not by ``state_dict``: a trainer refuses two callbacks with one key that have
-        that, before this callback can say what is wrong with them.
+        that, before this callback can report what is wrong with them.
         """
         resolved = self.resolved_plan
         checkpoint.setdefault("callbacks", {})[self.state_key] = {
@@ -95,28 +95,28 @@ class QuantizesEvaluations(Quantization):
         self._before_evaluation(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the float network back."""
+        """Restores the float network."""
         self._after_evaluation()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the float network back."""
+        """Restores the float network."""
         self._after_evaluation()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the float network back."""
+        """Restores the float network."""
         self._after_evaluation()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Gives the float network back."""
+        """Restores the float network."""
         self._after_evaluation()
 
     def check_alone(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses to work beside what quantises the same module."""
+        """Refuses other callbacks that quantise the same module."""
 
     def check_one(self, trainer: Trainer) -> None:
-        """Refuses two that would quantise the same module."""
+        """Refuses two callbacks that would quantise the same module."""
 
     def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
@@ -201,12 +201,12 @@ class QuantizesEvaluations(Quantization):
 
 
 def _values_to_put_back(module: LightningModule) -> dict[str, Tensor] | None:
-    """Of a module that rounds what it holds, and so would stay rounded."""
+    """Values of a module that rounds what it holds, and so would stay rounded."""
     if not any(declares_tensors(child) for child in module.modules()):
         return None
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 def _say(message: str, *arguments: object) -> None:
-    # As a warning: it must be seen where nobody has configured logging.
+    # As a warning, so that it is shown without any logging configured.
     log.warning(message, *arguments)

@@ -1,4 +1,4 @@
-"""What the quantisation callbacks say of how far their network behaves as its 32-bit twin."""
+"""Compares the network of a quantisation callback with its 32-bit twin."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def fidelity_of(
 ) -> Drift | None:
     """How far ``quantized`` behaves as its 32-bit twin; warns of layers that fell silent.
 
-    It is measured on validation data, or on training data where there are none that can be had
-    again. Nothing else is changed, and nothing is raised: what keeps it from being measured is
-    told as a warning.
+    It is measured on validation data, or on training data if there are none that can be iterated
+    again. Nothing else is changed, and nothing is raised: why it cannot be measured is logged as a
+    warning.
 
     Args:
         owner: The callback, for the log.
@@ -96,7 +96,7 @@ def fidelity_of(
 
 
 def log_fidelity(trainer: Trainer, fidelity: Drift | None, prefix: str) -> None:
-    """Hands it to the trainer's loggers, each name behind ``prefix``."""
+    """Logs it to the trainer's loggers, each name after ``prefix``."""
     logged = {} if fidelity is None else fidelity.metrics()
     for logger in trainer.loggers if logged else ():
         logger.log_metrics(
@@ -118,7 +118,7 @@ def _measured(
     reference, copied = copy_for(trainer, module), copy_for(trainer, quantized)
     if is_attached(reference):
         detach(reference)
-    # A compiler would begin anew at the sizes of these batches.
+    # These batch sizes would be compiled again.
     step_uncompiled(copied)
     ways, roles = ways_to_run(forward), roles_to_widen(plan)
     with trainer.precision_plugin.forward_context():
@@ -130,9 +130,9 @@ def _loaders(trainer: Trainer) -> tuple[CombinedLoader | None, ...]:
 
 
 def _sources(trainer: Trainer, module: LightningModule, samples: int) -> Iterator[Iterable[Any]]:
-    """Batches of validation data and of training data, of whichever can be had again.
+    """Batches of validation data or training data, whichever can be iterated again.
 
-    They are drawn at random where that can be: the first ones may all be of one class.
+    They are drawn at random if possible: the first ones may all be of one class.
     """
     for loader in _loaders(trainer):
         if loader is not None and is_repeatable(loader):

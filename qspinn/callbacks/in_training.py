@@ -30,7 +30,7 @@ from qspinn.quantizers.following import Following
 
 log = logging.getLogger(__name__)
 
-# So many batches of a validation are looked at for inputs that are not 0 or 1.
+# So many batches of a validation are checked for inputs that are not 0 or 1.
 WATCHED = 4
 
 
@@ -38,26 +38,27 @@ class InTrainingQuantization(Quantization):
     """Trains, validates, tests and checkpoints a network with quantised values.
 
     From ``start_epoch`` on, every forward pass computes in fixed point; gradients
-    flow straight through the roundings to float parameters underneath, which the
-    optimizer, the checkpoints and ``state_dict`` see as ever. Formats that the
+    flow straight through the roundings to the float parameters underneath, which the
+    optimizer, the checkpoints and ``state_dict`` see unchanged. Formats that the
     plan leaves open are calibrated on the first batch, and then follow the network:
-    those of what a device stores at every step, those of membranes and inputs as
-    running means over batches say (modules that declare their tensors choose anew
-    at the first batch of each epoch). From ``freeze_epoch`` on they are fixed. What
-    cannot follow, since a batch diverged or a format cannot be, keeps the format
-    in use, and is told once. Checkpoints carry the formats: a trainer with this
-    callback validates, tests and predicts with the formats of the checkpoint it
-    was given. When the fit ends, the quantised network is left in place.
+    those of what a device stores at every step, those of membranes and inputs by
+    running means over batches (modules that declare their tensors choose again at
+    the first batch of each epoch). From ``freeze_epoch`` on they are fixed. Where a
+    format cannot follow, since a batch diverged or the format would be invalid, the
+    format in use is kept, and a warning is logged once. Checkpoints carry the formats:
+    a trainer with this callback validates, tests and predicts with the formats of the
+    checkpoint it was given. When the fit ends, the quantised network is left in place.
 
     The plan is tried on a copy of the module with the first batch of the fit, so
-    that what is wrong with it shows before anything is trained.
+    that errors show before anything is trained.
 
     Attributes:
         plan: What is quantised, and how.
         resolved_plan: With the formats in use; ``None`` until quantisation starts.
         footprint: Of the quantised network; ``None`` until then.
         fidelity: How far it behaves as its own float parameters do without quantizers,
-            measured and logged (``itq/fidelity/...``) when the fit ends; ``None``: not.
+            measured and logged (``itq/fidelity/...``) when the fit ends; ``None``: not
+            measured.
 
     Example:
         >>> trainer = Trainer(callbacks=[InTrainingQuantization(plan)])  # doctest: +SKIP
@@ -89,7 +90,7 @@ class InTrainingQuantization(Quantization):
                 none) on which ``fidelity`` is measured; 0: it is not.
 
         Raises:
-            ValueError: An epoch or a number of samples that cannot be.
+            ValueError: An invalid epoch or number of samples.
         """
         super().__init__(plan, forward)
         self.compile_steps = compile_steps
@@ -99,7 +100,7 @@ class InTrainingQuantization(Quantization):
         self.fidelity: Drift | None = None
         self._must_attach = False
         self._following = Following()
-        # Layers whose failure to follow was told.
+        # Layers for which the warning was logged.
         self._told: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -147,7 +148,7 @@ class InTrainingQuantization(Quantization):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Takes in what the batch has shown, and lets the formats follow."""
+        """Records the batch, and lets the formats follow."""
         if self.resolved_plan is not None and self._follows(trainer.current_epoch):
             self._following.end_batch(pl_module, self.resolved_plan)
             self._follow(pl_module)
@@ -159,7 +160,7 @@ class InTrainingQuantization(Quantization):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Looks whether the first batches hold other inputs than the plan knows."""
+        """Checks the first batches for inputs that the plan takes for binary."""
         super().on_validation_batch_start(trainer, pl_module)
         if self.resolved_plan is not None and batch_idx < WATCHED and is_attached(pl_module):
             self._following.begin_evaluation_batch(pl_module, self.resolved_plan)
@@ -167,7 +168,7 @@ class InTrainingQuantization(Quantization):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Takes in what the batch has shown."""
+        """Records the batch."""
         if self.resolved_plan is not None and is_attached(pl_module):
             self._following.end_batch(pl_module, self.resolved_plan)
 
@@ -187,7 +188,7 @@ class InTrainingQuantization(Quantization):
         self._before_evaluation(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compares the network with its 32-bit twin, or says that nothing is quantised."""
+        """Compares the network with its 32-bit twin, or warns that nothing is quantised."""
         if self.resolved_plan is None:
             log.warning(
                 "InTrainingQuantization: start_epoch=%d was never reached (%d epochs were "
@@ -230,7 +231,7 @@ class InTrainingQuantization(Quantization):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Forgets the formats in use: those of the checkpoint, if it has any, follow."""
+        """Forgets the formats in use, in favour of those of the checkpoint, if it has any."""
         self.resolved_plan, self._following = None, Following()
         self._must_attach = True
 
@@ -246,7 +247,7 @@ class InTrainingQuantization(Quantization):
         self._tell_failures()
 
     def _change(self, pl_module: LightningModule, plan: ResolvedPlan) -> None:
-        """Attaches ``plan``, or keeps the one in use where that cannot be."""
+        """Attaches ``plan``, or keeps the one in use if that is impossible."""
         if plan == self.resolved_plan:
             return
         assert self.resolved_plan is not None
@@ -310,7 +311,7 @@ class InTrainingQuantization(Quantization):
             )
 
     def _try(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> LightningModule:
-        """Evaluates, and trains if that is still to come, on a quantised copy, and returns that."""
+        """Evaluates a quantised copy, trains it if training is still to come, and returns it."""
         with preserved_globals(), quiet_lightning():
             arguments = (self.forward, self.compile_steps)
             quantized = tried(self.plan, pl_module, trainer, batch, *arguments, learning=True)

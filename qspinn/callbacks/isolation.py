@@ -1,4 +1,4 @@
-"""Side computations that leave a running trainer as it was."""
+"""Side computations that do not change a running trainer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ANNOUNCERS = (
 
 @contextmanager
 def preserved_globals() -> Iterator[None]:
-    """Puts random states and determinism flags back afterwards."""
+    """Restores random states and determinism flags afterwards."""
     random_states = capture_random_states()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -58,13 +58,13 @@ def preserved_globals() -> Iterator[None]:
 
 @contextmanager
 def seeded_globals(seed: int = 0) -> Iterator[None]:
-    """The same, and what is drawn inside does not depend on what was drawn before.
+    """The same, with fixed seeds inside.
 
-    So a training that was broken off after its last epoch measures what an unbroken one does.
+    So a training that was interrupted after its last epoch measures the same as any other.
     """
     with preserved_globals():
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 (the global state is what strangers draw from)
+        np.random.seed(seed)  # noqa: NPY002 (third-party code draws from the global state)
         torch.manual_seed(seed)
         yield
 
@@ -78,7 +78,7 @@ def quiet_lightning() -> Iterator[None]:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # Hints about dataloaders and the like: the user's own trainer gave them.
+            # Hints about dataloaders and the like: the user's own trainer has given them.
             warnings.filterwarnings("ignore", module=r"(pytorch_)?lightning")
             yield
     finally:
@@ -173,7 +173,7 @@ def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exce
     if type(error).__module__.startswith("torch._dynamo"):
         return (
             f"{what} runs something that torch.compile has compiled, so that its layers can "
-            f"neither be watched nor quantised: {told}. Run what it was compiled from"
+            f"neither be watched nor quantised: {told}; run what it was compiled from"
         )
     if is_attached(module):
         return (
@@ -187,10 +187,10 @@ def _why_it_failed(module: LightningModule, forward: Forward | None, error: Exce
 
 
 def own_batch(batch: Any) -> Any:
-    """A copy of a batch, for steps that take it apart or change it in place.
+    """A copy of a batch, for steps that change it in place.
 
-    What cannot be copied is handed out itself. A dry run that watches all operations
-    does not see this one: it takes the batch for what comes from outside.
+    What cannot be copied is returned itself. A dry run that watches all operations does
+    not see this one: it takes the batch for external input.
     """
     try:
         with _disable_current_modes(), torch.inference_mode(False), WithoutGraphs():
@@ -201,7 +201,7 @@ def own_batch(batch: Any) -> Any:
 
 @contextmanager
 def silenced(module: LightningModule) -> Iterator[None]:
-    """Lets a copy log nothing."""
+    """Makes a copy log nothing."""
     with substituted(module, log=_log_nothing, log_dict=_log_nothing):
         yield
 
@@ -237,11 +237,11 @@ def side_trainer(trainer: Trainer, **arguments: Any) -> Trainer:
         enable_model_summary=False,
         inference_mode=False,
         max_epochs=trainer.max_epochs,
-        # It has this process only: Lightning would count the tasks of a Slurm allocation.
+        # It uses this process only: Lightning would count the tasks of a Slurm allocation.
         plugins=[alone()] if "SLURM_NTASKS" in os.environ else None,
         **arguments,
     )
-    # Modules ask for the epoch, to anneal something for example, and samplers are told it.
+    # Modules read the epoch, for annealing for example, and it is passed to samplers.
     progress: Any = side.fit_loop.epoch_progress.current
     shown: Any = trainer.fit_loop.epoch_progress.current
     progress.processed, progress.completed = shown.processed, shown.completed
@@ -263,4 +263,4 @@ def _step_arguments(step: Callable[..., Any], batch: Any) -> tuple[Any, ...]:
 
 
 def _log_nothing(*args: Any, **kwargs: Any) -> None:
-    """Stands in for ``LightningModule.log``."""
+    """Replaces ``LightningModule.log``."""

@@ -1,4 +1,4 @@
-"""Measures how much a network computes, when a fit has ended, and leaves no other trace."""
+"""Measures how much a network computes when a fit has ended, without side effects."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from qspinn.records import work_metrics
 log = logging.getLogger(__name__)
 
 SAMPLES = 64
-"""On so many samples the activity is measured."""
+"""Samples on which the activity is measured."""
 
 
 class MeasuresWork(Callback):
@@ -69,13 +69,13 @@ class MeasuresWork(Callback):
         self.work: Work | None = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts what a copy of the module does on some validation data, and logs it."""
+        """Counts the operations of a copy of the module on some validation data, and logs them."""
         self.work = measured_work(trainer, pl_module, None, self.forward, self.energy)
         log_work(trainer, self.work)
 
 
 def log_work(trainer: Trainer, work: Work | None) -> None:
-    """Hands the numbers of ``work`` to all loggers, as ``work/energy_nj`` and so on."""
+    """Logs the numbers of ``work`` to all loggers, as ``work/energy_nj`` and so on."""
     metrics = work_metrics(None if work is None else work.to_dict())
     for logger in trainer.loggers if metrics else ():
         logger.log_metrics(metrics, step=trainer.global_step)
@@ -89,10 +89,10 @@ def measured_work(
     energy: EnergyModel | None = None,
     others: Sequence[Any] = (),
 ) -> Work | None:
-    """What a network computes for one sample of the trainer's data; ``None`` where nobody knows.
+    """What a network computes for one sample of the trainer's data; ``None`` if unknown.
 
-    It is counted on a copy, which is thrown away. Random generators are left as they are. Why
-    nothing is known is logged as a warning.
+    It is counted on a copy, which is discarded. Random generators are left as they are. If it
+    cannot be counted, the reason is logged as a warning.
 
     Args:
         trainer: Whose validation data are taken, or else its training data.
@@ -110,7 +110,7 @@ def measured_work(
                 check_countable(copied, plan.inventory)
             loaders = (validation, train)
             batches = _batches(trainer, copied, loaders, others, SAMPLES)
-            # What the network is made of, a few samples show as well as many.
+            # A few samples suffice to find out what the network is made of.
             few = batches if plan is not None else _batches(trainer, copied, loaders, others, 2)
             return _counted(trainer, copied, plan, (batches, few), forward, energy)
         except Exception as error:
@@ -131,7 +131,7 @@ def _counted(
     for child in copied.modules():
         quantizer = getattr(child, "_quantizer", None)
         if isinstance(quantizer, NeuronQuantizer):
-            quantizer.compiled = False  # the same numbers, and nothing to wait for
+            quantizer.compiled = False  # the same numbers, without waiting for a compiler
 
     def run_one(batch: Any) -> None:
         with trainer.precision_plugin.forward_context():
@@ -149,7 +149,7 @@ def _batches(
     others: Sequence[Any],
     samples: int,
 ) -> Sequence[Any]:
-    """Batches of so many samples, as a step takes them; of more where nobody knows how many."""
+    """Batches of so many samples, as a step takes them; of more if their number is unknown."""
     for loader in loaders:
         if loader is not None and is_repeatable(loader):
             few = list(_few_samples(loader, samples))
@@ -159,9 +159,9 @@ def _batches(
 
 
 def _few_samples(loader: CombinedLoader, missing: int) -> Iterator[Any]:
-    """The first batches, the last one cut off where its samples surely come first in each tensor.
+    """The first batches; the last one is cut if its samples surely lie along the first axis.
 
-    That is so where torch itself stacked them.
+    That is so if torch itself stacked them.
     """
     stacked = all(
         isinstance(one, DataLoader) and one.collate_fn is default_collate
@@ -186,7 +186,7 @@ def _first(values: Tensor, count: int) -> Tensor:
 
 
 def _size(batch: Any) -> int:
-    """The samples of a batch; 0 where it does not say."""
+    """The samples of a batch; 0 if unknown."""
     try:
         return int(extract_batch_size(batch))
     except Exception:

@@ -1,7 +1,7 @@
-"""Lightning goes by two names, ``lightning`` and ``pytorch_lightning``, each with its own classes.
+"""Lightning has two packages, ``lightning`` and ``pytorch_lightning``, each with its own classes.
 
-A trainer of one of them refuses modules of the other, so whatever is made for a
-project comes from the package that the project's own trainer comes from.
+A trainer of one of them refuses modules of the other, so objects for a project are
+created from the package of the project's own trainer.
 """
 
 from __future__ import annotations

@@ -65,13 +65,13 @@ class PostTrainingQuantization(QuantizesEvaluations):
     on one training.
 
     All of this is tried on copies of the module with the first batch of the fit, so
-    that what is wrong shows before anything is trained. Training data that can be
+    that errors show before anything is trained. Training data that can be
     iterated only once is no obstacle: its first batches are kept.
 
     Where the trainer validates, tests or predicts outside of a fit, it does so with
     the quantised network, and says so: with the formats of the checkpoint that it is
     given, or with formats chosen on ``calibration_data`` or on the training data.
-    The module is afterwards what it was. Only the module of this callback's last fit
+    The module is restored afterwards. Only the module of this callback's last fit
     is evaluated in 32-bit, unless a checkpoint is given.
 
     Attributes:
@@ -126,7 +126,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
 
         Raises:
             TypeError: ``calibration_data`` or a plan that is something else.
-            ValueError: A value that cannot be.
+            ValueError: An invalid value.
         """
         check_arguments(calibration_batches, stages, calibration_data)
         super().__init__(plan, forward, calibration_batches, calibration_data, compile_steps)
@@ -139,7 +139,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self.fidelity: Drift | None = None
         self.metrics: dict[str, float] = {}
         self.failure: Exception | None = None
-        # The first training batches, where they cannot be had again.
+        # The first training batches, if they cannot be iterated again.
         self._keeps_batches = False
         self._seen: list[Any] = []
 
@@ -162,7 +162,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Tries on the first batch what is done after the fit, and resets the states."""
+        """Tries on the first batch what will be done after the fit, and resets the states."""
         if not self._was_tried:
             self._was_tried = True
             self._try(trainer, pl_module, batch)
@@ -173,8 +173,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrates, quantises and evaluates a copy of the trained module.
 
-        What fails here is logged and kept as ``failure``, so that what was trained,
-        and the quantised copy if there is one, are not lost with it.
+        Errors are logged and kept as ``failure``, so that the trained module and the
+        quantised copy, if there is one, are not lost.
         """
         self._fitted = weakref.ref(pl_module)
         try:
@@ -218,7 +218,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             quantized = tried(
                 self.plan, pl_module, trainer, batch, self.forward, self.compile_steps
             )
-            # What learns by itself may have nothing to validate before it has learned.
+            # A module that learns by itself may have nothing to validate before it has learned.
             validates = "validate" in self.stages and needs_forward_pass(pl_module)
             if validates and validation is not None:
                 try_to_validate(trainer, quantized.eval(), pl_module, validation)
@@ -236,7 +236,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             of = (trainer, pl_module, quantized, resolved, self.fidelity_samples, self.forward)
             self.fidelity = fidelity_of("PostTrainingQuantization", *of)
             looks = (self.after_stage, self.fidelity, self.fidelity_samples, self.samples)
-            # What is looked at first draws nothing from what the evaluation draws.
+            # The stages before the evaluation leave its random numbers unchanged.
             with preserved_globals(), preserved_generators(train, validation):
                 is_worth_it = looks_worth_it(trainer, quantized, validation, *looks)
             stages = self.stages if is_worth_it else ()
@@ -264,7 +264,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         return found
 
     def check_alone(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses to work beside what quantises the same module, or under one prefix."""
+        """Refuses other callbacks that quantise the same module or have the same prefix."""
         others: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(other, InTrainingQuantization) for other in others):
             raise ValueError(
@@ -301,7 +301,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             )
 
     def check_one(self, trainer: Trainer) -> None:
-        """Refuses two of these where only one can have the module."""
+        """Refuses two of these callbacks where only one can quantise the module."""
         others: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if sum(isinstance(other, PostTrainingQuantization) for other in others) > 1:
             raise ValueError(
@@ -311,7 +311,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             )
 
     def _note_formats(self, resolved: ResolvedPlan) -> None:
-        # After a fit, resolved_plan goes on to say what quantized_module has.
+        # After a fit, resolved_plan keeps the formats of quantized_module.
         if self.quantized_module is None:
             self.resolved_plan = resolved
 

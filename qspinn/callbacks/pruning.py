@@ -1,4 +1,4 @@
-"""Stops trainings that are not worth their rest."""
+"""Stops trainings early that are not promising."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ It returns why the training is to be stopped, or ``None``.
 
 
 class Pruning(Callback):
-    """Shows a judge how a training gets on, and stops it where the judge says so.
+    """Reports the progress of a training to a judge, and stops it if the judge says so.
 
     The judge is asked after each validation, and at ``fractions`` of the training, where
     a copy of the module is validated by a trainer of its own: neither the module nor the
-    trainer, its random numbers and its metrics notice. A training that is not stopped is
-    the one that it would be without this callback.
+    trainer, its random numbers and its metrics change. A training that is not stopped
+    gives the same result as without this callback.
 
     Attributes:
-        curve: Progress to the monitored value, as far as the training got.
-        stopped: What the judge said; ``None`` where it stopped nothing.
+        curve: Progress to the monitored value, up to now.
+        stopped: The reason of the judge; ``None`` if the training was not stopped.
 
     Example:
         >>> judge = lambda done, accuracy: "hopeless" if accuracy < 0.2 else None
@@ -57,7 +57,7 @@ class Pruning(Callback):
 
         Raises:
             TypeError: A judge that cannot be called.
-            ValueError: A fraction or a number of samples that cannot be.
+            ValueError: An invalid fraction or number of samples.
         """
         if not callable(judge):
             raise TypeError(
@@ -80,10 +80,10 @@ class Pruning(Callback):
         self._done = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins anew.
+        """Starts again.
 
         Raises:
-            ValueError: Nobody can tell how much of the training is done.
+            ValueError: The length of the training is unknown.
         """
         if trainer.max_epochs is None or trainer.max_epochs < 1:
             raise ValueError(
@@ -93,7 +93,7 @@ class Pruning(Callback):
         self.curve, self.stopped, self._done = {}, None, 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes where a training is that goes on from a checkpoint."""
+        """Notes the progress of a training that resumes from a checkpoint."""
         self._done = self._progress(trainer, 0)
 
     def on_train_batch_end(
@@ -104,7 +104,7 @@ class Pruning(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Validates a copy where that is due."""
+        """Validates a copy when that is due."""
         before, self._done = self._done, self._progress(trainer, batch_idx + 1)
         due = [one for one in self.fractions if before < one <= self._done]
         if due and not trainer.should_stop:
@@ -113,7 +113,7 @@ class Pruning(Callback):
                 self._ask(trainer, due[-1], value)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks the judge about what was measured.
+        """Reports the measured value to the judge.
 
         Raises:
             ValueError: The module logs no such value.

@@ -1,4 +1,4 @@
-"""What in-training and post-training quantisation have in common."""
+"""The common part of in-training and post-training quantisation."""
 
 from __future__ import annotations
 

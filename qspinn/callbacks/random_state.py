@@ -1,4 +1,4 @@
-"""Random generator states in the checkpoint, so that a resumed training is the unbroken one."""
+"""Random states in checkpoints, so that a resumed training equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class RandomState(lightning.Callback):
     generator of each CUDA device. Without this callback a training that resumes from a checkpoint
     draws other numbers (shuffling, dropout, stochastic rounding) than one that was never stopped.
 
-    The states must be back before Lightning makes the iterator of the training data, which draws
-    from torch's generator. It does so after ``on_fit_start``, unless ``configure_optimizers`` asks
-    for ``trainer.estimated_stepping_batches``: then before. So the states are restored as soon as
-    the checkpoint is read for a fit, and again in ``on_fit_start`` if there is no iterator yet,
-    for the case that something drew numbers in between.
+    The states must be restored before Lightning makes the iterator of the training data, which
+    draws from torch's generator. It does so after ``on_fit_start``, unless
+    ``configure_optimizers`` asks for ``trainer.estimated_stepping_batches``: then before. So the
+    states are restored as soon as the checkpoint is read for a fit, and again in ``on_fit_start``
+    if there is no iterator yet, in case something drew numbers in between.
 
     Where the checkpoint says that training was already complete, Lightning makes the iterator and
     trains nothing; the states are then restored once more when the fit ends, for callbacks that
@@ -50,7 +50,7 @@ class RandomState(lightning.Callback):
         return capture_random_states()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the states, if a fit is to go on from them."""
+        """Restore the states, if a fit resumes from them."""
         if self._is_fitting:
             self._loaded = state_dict
             restore_random_states(state_dict)

@@ -11,7 +11,7 @@ from qspinn.plan import reset_states
 
 
 class ResetStates(Callback):
-    """Begins every batch with fresh neuron states, where the module forgot to.
+    """Resets the neuron states before every batch, in case the module does not.
 
     Only SpikingJelly's modules are reset; metrics are left alone.
     """

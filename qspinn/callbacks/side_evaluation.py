@@ -1,4 +1,4 @@
-"""Evaluates a quantised copy by a trainer of its own, on the data of the first one."""
+"""Evaluates a quantised copy with a separate trainer, on the data of the first one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Results = Sequence[Mapping[str, float]]
 VALIDATE = ("validate",)
 
 AfterStage = Callable[[str, Mapping[str, float]], bool]
-"""Takes a stage and its metrics; returns whether the stages that are left are worth it."""
+"""Takes a stage and its metrics; returns whether to run the remaining stages."""
 
 
 def evaluated(
@@ -89,10 +89,10 @@ def looks_worth_it(
     drift_samples: int,
     samples: int | None,
 ) -> bool:
-    """Whether ``after_stage`` wants to know more than a few samples of a copy show.
+    """Whether ``after_stage`` wants the evaluation to go on after a few samples.
 
-    It is asked about samples that are drawn at random from more, or not at all. A module that
-    learns by itself is not validated on some first.
+    It is asked only about samples that are drawn at random from more. A module that learns by
+    itself is not validated on a few samples first.
 
     Args:
         trainer: The trainer of the module that ``quantized`` is a copy of.
@@ -109,7 +109,7 @@ def looks_worth_it(
     if drift is not None and is_random and not after_stage("drift", drift.metrics()):
         return False
     few = None if samples is None else drawn(trainer, validation, samples)
-    # What learns by itself fits its readout before it is validated, which takes the longest.
+    # A module that learns by itself fits its readout before it is validated, the slowest part.
     if few is None or not needs_forward_pass(quantized):
         return True
     return after_stage("samples", evaluated(trainer, independent_copy(quantized), few, VALIDATE))
@@ -123,10 +123,10 @@ def try_to_validate(
 ) -> None:
     """Validates a quantised copy on one batch, as will be done after the training.
 
-    From data that may be a stream nothing is taken.
+    Nothing is taken from data that may be a stream.
 
     Raises:
-        ValueError: Data that nothing is left of after the training.
+        ValueError: Data that can be iterated only once.
         RuntimeError: It fails; the error says with what.
     """
     stream = once_only(validation)
@@ -147,11 +147,11 @@ def try_to_validate(
         validate(quantized)
     except Exception as error:
         if trainer.num_sanity_val_steps == 0 and _fails(validate, independent_copy(module)):
-            # The trainer does not validate on part of the data either: it may need the whole.
+            # The validation may need all of the data.
             return
         raise RuntimeError(
             f"PostTrainingQuantization: the quantised {type(module).__name__} cannot be validated "
-            f"by a trainer of its own: {type(error).__name__}: {error}. Make its hooks independent "
+            f"by a trainer of its own: {type(error).__name__}: {error}; make its hooks independent "
             "of this trainer, or write stages=() and evaluate callback.quantized_module"
         ) from error
 
@@ -201,7 +201,7 @@ def _validate(
 
 
 def _test(side: Trainer, trainer: Trainer, module: LightningModule) -> Results:
-    # A datamodule knows its trainer: the copy keeps this one's untouched.
+    # A datamodule refers to its trainer: the copy keeps that of the original unchanged.
     datamodule = copy.copy(getattr(trainer, "datamodule", None))
     return side.test(module, datamodule=datamodule, verbose=False)
 
@@ -215,9 +215,9 @@ def _fails(evaluate: Any, module: LightningModule) -> bool:
 
 
 def _nothing_to_set_up(stage: str) -> None:
-    """Stands in for hooks whose work is done."""
+    """Replaces hooks that must not run again."""
 
 
 def _no_callbacks() -> list[Callback]:
-    """Stands in for ``LightningModule.configure_callbacks``."""
+    """Replaces ``LightningModule.configure_callbacks``."""
     return []

@@ -1,4 +1,4 @@
-"""The data that a trainer has, taken from it without leaving a trace."""
+"""The data of a trainer, read without side effects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from qspinn.callbacks.isolation import own_batch
+from qspinn.callbacks.lightning_internals import (
+    mode_of,
+    training_loader_of,
+    transferred,
+    validation_loader_of,
+)
 from qspinn.callbacks.packages import counterpart, overrides
 
 
 def training_loader(trainer: Trainer) -> CombinedLoader | None:
     """A fresh loader over the trainer's training data, combined as the trainer combines it."""
-    return _fresh(trainer.fit_loop._combined_loader)
+    return _fresh(training_loader_of(trainer))
 
 
 def validation_loader(trainer: Trainer) -> CombinedLoader | None:
@@ -28,18 +34,17 @@ def validation_loader(trainer: Trainer) -> CombinedLoader | None:
 
     Where a resumed fit had nothing left to train, Lightning has not set this data up.
     """
-    loop = trainer.fit_loop.epoch_loop.val_loop
     if trainer.enable_validation:
-        loop.setup_data()  # does nothing where it is set up
-    return _fresh(loop._combined_loader)
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()  # does nothing where it is set up
+    return _fresh(validation_loader_of(trainer))
 
 
 def drawn(
     trainer: Trainer, loader: CombinedLoader, count: int, seed: int = 0
 ) -> CombinedLoader | None:
-    """A loader of samples drawn at random from the data of another one, always the same.
+    """A loader of random samples of another one, always the same.
 
-    Not the first ones, for data may be sorted by class.
+    Not the first ones, since data may be sorted by class.
 
     Args:
         trainer: The trainer.
@@ -48,8 +53,8 @@ def drawn(
         seed: Of the draw; no other random number is drawn.
 
     Returns:
-        ``None`` where the data are no more than that, or none to draw from: a stream, or several
-        loaders.
+        ``None`` if there are no more samples than that, or they cannot be drawn: a stream, or
+        several loaders.
     """
     one = loader.flattened[0] if len(loader.flattened) == 1 else None
     if not isinstance(one, DataLoader) or isinstance(one.dataset, IterableDataset):
@@ -87,13 +92,12 @@ def first_batches(
 def converted_batches(
     trainer: Trainer, module: LightningModule, batches: Iterable[Any], count: int
 ) -> list[Any]:
-    """The first ``count`` of ``batches``, as the trainer would hand them to a step."""
+    """The first ``count`` of ``batches``, as the trainer would pass them to a step."""
     device = trainer.strategy.root_device
     found = []
     for batch in itertools.islice(batches, count):
         converted = trainer.precision_plugin.convert_input(batch)
-        converted = module._on_before_batch_transfer(converted, dataloader_idx=0)
-        found.append(module._apply_batch_transfer_handler(converted, device, 0))
+        found.append(transferred(module, converted, device))
     return found
 
 
@@ -101,13 +105,13 @@ def training_data(trainer: Trainer, module: LightningModule) -> CombinedLoader |
     """The training data of the datamodule, or else of the module, outside of a fit.
 
     Raises:
-        RuntimeError: Its hooks fail; the error says what else to do.
+        RuntimeError: Its hooks fail; the error suggests an alternative.
     """
     owner: Any = getattr(trainer, "datamodule", None)
     has_data = owner is not None and overrides("train_dataloader", owner)
     if not has_data and not overrides("train_dataloader", module):
         return None
-    # A datamodule that is set up for testing may have to be set up for this: a copy is.
+    # A datamodule that is set up for testing may not be set up for this: a copy is.
     owner = copy.copy(owner) if has_data else module
     try:
         if has_data:
@@ -131,8 +135,8 @@ def is_repeatable(loader: CombinedLoader) -> bool:
 def once_only(loader: CombinedLoader) -> str | None:
     """The type of a part of ``loader`` that surely cannot be iterated again; ``None``: no such.
 
-    A dataset that opens a stream anew in each ``__iter__`` cannot be told from one
-    that begins again.
+    A dataset that continues a stream in each ``__iter__`` cannot be distinguished from
+    one that begins again.
     """
     for one in loader.flattened:
         if isinstance(one, DataLoader) and (_is_repeatable(one) or one.num_workers):
@@ -148,7 +152,7 @@ def once_only(loader: CombinedLoader) -> str | None:
 
 
 def kept_on_cpu(batch: Any) -> Any:
-    """A copy of a batch that takes no memory of the device."""
+    """A copy of a batch in main memory."""
     return move_data_to_device(own_batch(batch), torch.device("cpu"))
 
 
@@ -178,7 +182,7 @@ def with_validation_data(
 
 @contextmanager
 def preserved_generators(*loaders: CombinedLoader | None) -> Iterator[None]:
-    """Puts the random generators back that dataloaders or their samplers bring along."""
+    """Restores the random generators of dataloaders and their samplers afterwards."""
     generators = {
         id(generator): generator
         for loader in loaders
@@ -198,7 +202,7 @@ def _fresh(loader: CombinedLoader | None) -> CombinedLoader | None:
     if loader is None:
         return None
     made: type[CombinedLoader] = counterpart(loader, "utilities.CombinedLoader")
-    return made(loader.iterables, loader._mode)
+    return made(loader.iterables, mode_of(loader))
 
 
 def _is_repeatable(loader: Any) -> bool:

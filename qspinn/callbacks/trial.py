@@ -1,4 +1,4 @@
-"""Tries on copies, at the first batch, what would otherwise fail later."""
+"""Tries on copies, with the first batch, what would otherwise fail later."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tried(
 
     Args:
         plan: What is to be quantised.
-        module: The trainer's module. One with quantizers attached is tried as it is.
+        module: The trainer's module. If it has quantizers attached, it is tried as it is.
         trainer: Its trainer.
         batch: As the trainer hands it out.
         forward: How to run the module on it; ``None``: its own step.
@@ -75,8 +75,8 @@ def try_to_learn(
 ) -> None:
     """Does one training step, with its gradients, on a quantised copy.
 
-    Where a float copy cannot do that step by itself either (it needs what only the
-    trainer prepares), nothing is known, and nothing is said.
+    If a float copy cannot do that step by itself either (it needs what only the trainer
+    prepares), nothing is raised.
 
     Args:
         quantized: From :func:`tried`; may be used up.

@@ -142,7 +142,7 @@ def write_aedat(path: str | Path, events: Events) -> Path:
         )
     if len(events) and not 0 <= int(events.t[0]) <= int(events.t[-1]) < 1 << 62:
         raise ValueError(
-            f"{path}: times from {events.t[0]} to {events.t[-1]} us: write times from 0 to 2^62 - 1"
+            f"{path}: times from {events.t[0]} to {events.t[-1]} us; write times from 0 to 2^62 - 1"
         )
     with atomic_file(path) as temporary, open(temporary, "xb") as file:
         file.write(WRITTEN_HEADER)

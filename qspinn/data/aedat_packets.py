@@ -69,7 +69,7 @@ def end_of_header(content: memoryview, source: str) -> int:
     """
     if not content:
         raise AEDATError(
-            f"{source}: offset 0: expected {VERSION.decode()}, found an empty file: get it again"
+            f"{source}: offset 0: expected {VERSION.decode()}, found an empty file; get it again"
         )
     offset = 0
     while True:
@@ -102,7 +102,7 @@ def _remedy(line: bytes) -> str:
         return ""
     reader = _READERS.get(int(version.split(".")[0]), "the program that recorded it")
     return (
-        f". This is AEDAT {version}: read its events with {reader}, put them into "
+        f". This is AEDAT {version}; read its events with {reader}, put them into "
         "qspinn.data.Events(t, x, y, p, height, width), and write them with "
         "qspinn.data.write_aedat(path, events)"
     )

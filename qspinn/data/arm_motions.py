@@ -103,7 +103,7 @@ def hand_paths(gesture: int, seconds: FloatArray, style: Style) -> FloatArray:
         ValueError: No such gesture.
     """
     if not 1 <= gesture <= len(GESTURES):
-        raise ValueError(f"gesture={gesture}: write 1 to {len(GESTURES)}")
+        raise ValueError(f"gesture={gesture}; write 1 to {len(GESTURES)}")
     angle = 2 * np.pi * style.tempo * seconds + style.phase
     angle = angle + style.sway * np.sin(0.5 * angle + style.phase)
     moved = _PATHS[gesture - 1](angle, style)

@@ -81,7 +81,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def check_regular(path: Path) -> None:
-    """See that a path is a file: a pipe would be waited for.
+    """Check that a path is a regular file: reading from a pipe would block.
 
     Raises:
         ArrayError: It is something else, or not there.
@@ -95,7 +95,7 @@ def check_regular(path: Path) -> None:
 
 
 def require_regular(path: Path, refused: type[ValueError]) -> None:
-    """The same for who names the file in errors.
+    """The same, with the file named in the errors.
 
     Raises:
         FileNotFoundError: There is none.
@@ -166,6 +166,6 @@ def _array(file: IO[bytes], size: int) -> npt.NDArray[Any]:
 
 
 def reason_of(error: Exception) -> str:
-    """Its kind and the first line of what it says: some kinds say nothing that stands alone."""
+    """The type and the first line of an error: some messages mean nothing without the type."""
     text = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

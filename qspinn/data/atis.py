@@ -48,10 +48,10 @@ def read_atis(
     require_regular(Path(path), ATISError)
     size = Path(path).stat().st_size
     if size > MOST_BYTES:
-        raise ATISError(f"{path}: {size:,} bytes, at most {MOST_BYTES:,} are read: get it again")
+        raise ATISError(f"{path}: {size:,} bytes, at most {MOST_BYTES:,} are read; get it again")
     content = Path(path).read_bytes()
     if not content:
-        raise ATISError(f"{path}: offset 0: expected events, found an empty file: get it again")
+        raise ATISError(f"{path}: offset 0: expected events, found an empty file; get it again")
     return parse_atis(content, str(path), height, width, max_disorder)
 
 

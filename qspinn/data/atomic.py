@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a path beside ``target`` to write to; it is renamed over ``target`` in the end.
+    """Yields a path beside ``target`` to write to, which is renamed to ``target`` in the end.
 
     If the block raises, what was written is removed and ``target`` stays as it was. Folders are
     made.
@@ -25,20 +25,20 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        if error.filename is None:  # what a write to an open file says
+        if error.filename is None:  # an error of an open file has none
             error.filename = str(target)
         raise
     finally:
-        with suppress(OSError):  # the first error is the one to be seen
+        with suppress(OSError):  # the first error is the one to show
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def write_once_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives an empty folder to fill; it is renamed to ``target`` in the end.
+    """Yields an empty folder to fill, which is renamed to ``target`` in the end.
 
-    Of several processes that make the same folder, the first one wins and the others drop theirs:
-    ``target`` is never seen half filled, and never changes once it exists. If the block raises,
+    Of several processes that make the same folder, the first one wins and the others discard
+    theirs: ``target`` is never incomplete, and never changes once it exists. If the block raises,
     what was written is removed.
     """
     target = Path(target)

@@ -38,10 +38,10 @@ class DVSGesture(EventDataModule):
     Counts differ between libraries. The paper speaks of 1,342 instances. Here, as in SpikingJelly
     and snnTorch, each line of a label file is a sample: 98 and 24 recordings of 12 lines, 1,176 +
     288 = 1,464 samples; "arm roll" (class 8) has two lines per recording. tonic has 1,077 + 264 =
-    1,341 samples, from files that its authors processed beforehand (SpikingJelly's documentation of
+    1,341 samples, from files that its authors have preprocessed (SpikingJelly's documentation of
     ``DVS128Gesture``; tonic, issue 270). Accuracies on the two are not the same quantity.
 
-    Any of these serves, under ``root``: the official archive ``DvsGesture.tar.gz`` (also in
+    Any of these is accepted, under ``root``: the official archive ``DvsGesture.tar.gz`` (also in
     ``root/download``), which is read as it is, twice, wherever frames are made (minutes); the
     extracted folder ``DvsGesture`` (also in ``root/extract``), which is quicker to try many frame
     settings on; or the folder ``events_np`` that SpikingJelly makes. All give the same
@@ -49,7 +49,7 @@ class DVSGesture(EventDataModule):
     SpikingJelly keeps those.
 
     The validation set is all samples of the last ``val_subjects`` training subjects, for every
-    seed: nobody whom the network knows is validated on, as in the test.
+    seed: as in the test, the network is validated on unknown subjects.
 
     Args:
         root: The folder with the files, or the archive or folder itself.
@@ -79,9 +79,9 @@ class DVSGesture(EventDataModule):
     ) -> None:
         super().__init__(downsample=downsample, **frame_and_loader_settings)
         if val_subjects < 0:
-            raise ValueError(f"val_subjects={val_subjects}: write 0 (no validation) or more")
+            raise ValueError(f"val_subjects={val_subjects}; write 0 (no validation) or more")
         if max_disorder < 0:
-            raise ValueError(f"max_disorder={max_disorder}: write 0 us or more")
+            raise ValueError(f"max_disorder={max_disorder}; write 0 us or more")
         self.root = Path(root)
         self.val_subjects = val_subjects
         self.read_settings = ReadSettings(valid_only, max_disorder)
@@ -116,8 +116,8 @@ class DVSGesture(EventDataModule):
         subjects = np.unique(frame_set.groups[~frame_set.is_test])
         if self.val_subjects >= len(subjects):
             raise ValueError(
-                f"val_subjects={self.val_subjects} leaves nobody to train on: {self.root} has "
-                f"{len(subjects)} training subjects. Write data.val_subjects="
+                f"val_subjects={self.val_subjects} leaves no subject to train on: {self.root} has "
+                f"{len(subjects)} training subjects; write data.val_subjects="
                 f"{max(len(subjects) - 1, 0)} or less"
             )
         held_out = subjects[len(subjects) - self.val_subjects :]

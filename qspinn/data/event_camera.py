@@ -62,15 +62,15 @@ class CameraSettings:
         for name in ("on_threshold", "off_threshold"):
             value = getattr(self, name)
             if not SMALLEST_THRESHOLD <= value < np.inf:
-                raise ValueError(f"{name}={value}: write {SMALLEST_THRESHOLD} or more, as 0.25")
+                raise ValueError(f"{name}={value}; write {SMALLEST_THRESHOLD} or more, as 0.25")
         for name in ("mismatch", "refractory", "noise_rate", "hot_rate", "leak_rate"):
             value = getattr(self, name)
             if not 0 <= value < np.inf:
-                raise ValueError(f"{name}={value}: write 0 or more")
+                raise ValueError(f"{name}={value}; write 0 or more")
         if not 0 <= self.hot_share <= 1:
-            raise ValueError(f"hot_share={self.hot_share}: write a share of the pixels, 0 to 1")
+            raise ValueError(f"hot_share={self.hot_share}; write a share of the pixels, 0 to 1")
         if not 0 <= self.repeats < 1:
-            raise ValueError(f"repeats={self.repeats}: write a probability below 1, 0 for none")
+            raise ValueError(f"repeats={self.repeats}; write a probability below 1, 0 for none")
 
 
 def film(
@@ -282,10 +282,12 @@ def _grown(events: Found) -> Found:
 def _check_film(log_intensity: FloatArray, times: IntArray) -> None:
     if log_intensity.ndim != 3 or times.shape != log_intensity.shape[:1]:
         raise ValueError(
-            f"log_intensity {list(log_intensity.shape)}, times {list(times.shape)}: write "
+            f"log_intensity {list(log_intensity.shape)}, times {list(times.shape)}; write "
             "[K, H, W] and one time per frame, [K]"
         )
     if len(times) == 0 or not (np.diff(times) > 0).all():
-        raise ValueError("times: write one or more frames, each later than the one before")
+        raise ValueError(
+            "times do not ascend; write one or more frames, each later than the one before"
+        )
     if not np.isfinite(log_intensity).all():
         raise ValueError("log_intensity: has values that are not finite; add a dark level first")

@@ -69,14 +69,14 @@ class EventDataModule(ImageDataModule):
         self.input_shape = (shape[0], shape[1], shape[2])
         if max_count is not None and max_count < 1:
             raise ValueError(
-                f"max_count={max_count}: write 1 (an event or none) or more, or null (all count)"
+                f"max_count={max_count}; write 1 (an event or none) or more, or null (all count)"
             )
         super().__init__(**loader_settings)
         self.max_count = max_count
         self.cache = cache
 
     def identity(self) -> Mapping[str, Any]:
-        """What the frames depend on besides the frame settings, as plain types.
+        """What the frames depend on in addition to the frame settings, as plain types.
 
         ``data`` is the name of the data set; the others are its files and how they are read.
 
@@ -88,7 +88,7 @@ class EventDataModule(ImageDataModule):
     def fingerprint(self) -> str:
         """Return a text that changes when the data do: here when :meth:`identity` does.
 
-        Runs share a training, and go on with one, only on data of the same fingerprint.
+        Runs share and resume a training only on data with the same fingerprint.
         """
         text = json.dumps(self.identity(), sort_keys=True, default=str)
         return f"files-{hashlib.sha256(text.encode()).hexdigest()}"
@@ -102,7 +102,7 @@ class EventDataModule(ImageDataModule):
         raise NotImplementedError(f"{type(self).__name__} must implement split")
 
     def prepare_data(self) -> None:
-        """Says what is missing, if the files are not there."""
+        """Raises an error if files are missing."""
         self.identity()
 
     def load_datasets(self) -> tuple[BatchDataset, BatchDataset, BatchDataset]:

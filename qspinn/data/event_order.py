@@ -22,7 +22,7 @@ class DisorderError(ValueError):
         super().__init__(
             f"expected a time of at least {latest} us, that of an event before it, less "
             f"{max_disorder} us (max_disorder), found {time} us. The clock was set back, or the "
-            f"file is damaged; max_disorder={latest - time} or more sorts the events all the same"
+            f"file is damaged; max_disorder={latest - time} or more sorts the events nevertheless"
         )
         self.index = index
 
@@ -51,7 +51,7 @@ def ordered_events(
         ValueError: ``max_disorder`` is negative.
     """
     if max_disorder < 0:
-        raise ValueError(f"max_disorder={max_disorder}: write 0 us (events ascend) or more")
+        raise ValueError(f"max_disorder={max_disorder}; write 0 us (events ascend) or more")
     if _check_lateness(t, max_disorder):
         order = np.argsort(t, kind="stable")
         t, x, y, p = t[order], x[order], y[order], p[order]

@@ -52,7 +52,7 @@ class Events:
     def __post_init__(self) -> None:
         for name, size in (("height", self.height), ("width", self.width)):
             if not 1 <= size <= 1 << 16:
-                raise ValueError(f"{name}={size}: write a number of pixels, 1 to 65536")
+                raise ValueError(f"{name}={size}; write a number of pixels, 1 to 65536")
         for name, dtype in self.TYPES.items():
             _check_array(name, getattr(self, name), dtype)
         lengths = {name: len(getattr(self, name)) for name in self.TYPES}
@@ -110,7 +110,7 @@ def integrate(
         ValueError: A setting out of its range, or ``start`` or ``duration`` with ``by="count"``.
     """
     if frames < 1:
-        raise ValueError(f"frames={frames}: write a number of frames, 1 or more")
+        raise ValueError(f"frames={frames}; write a number of frames, 1 or more")
     if by == "count":
         if start is not None or duration is not None:
             raise ValueError(
@@ -121,7 +121,7 @@ def integrate(
     elif by == "time":
         bounds = _time_bounds(events.t, frames, start, duration)
     else:
-        raise ValueError(f"by={by!r}: write one of {', '.join(INTEGRATIONS)}")
+        raise ValueError(f"by={by!r}; write one of {', '.join(INTEGRATIONS)}")
     cells = POLARITIES * events.height * events.width
     result = np.empty((frames, cells), np.int32)
     for frame, first, last in zip(result, bounds[:-1], bounds[1:], strict=True):
@@ -147,7 +147,7 @@ def downsample(events: Events, factor: int) -> Events:
         ValueError: A factor below 1.
     """
     if factor < 1:
-        raise ValueError(f"factor={factor}: write 1 (no change) or more")
+        raise ValueError(f"factor={factor}; write 1 (no change) or more")
     if factor == 1:
         return events
     step = np.uint16(min(factor, 65535))
@@ -166,7 +166,7 @@ def _time_bounds(
 ) -> list[int]:
     """Index of the first event of each slice, and of the one after the last slice."""
     if duration is not None and duration < 1:
-        raise ValueError(f"duration={duration}: write a number of microseconds, 1 or more")
+        raise ValueError(f"duration={duration}; write a number of microseconds, 1 or more")
     if len(t) == 0:
         return [0] * (frames + 1)
     start = int(t[0]) if start is None else start
@@ -203,7 +203,7 @@ def _check_below(name: str, array: npt.NDArray[Any], limit: int, what: str) -> N
         if int(part.max()) >= limit:
             index = int((part >= limit).argmax())
             raise ValueError(
-                f"{name}={part[index]} of event {begin + index}: write 0 to {limit - 1} ({what})"
+                f"{name}={part[index]} of event {begin + index}; write 0 to {limit - 1} ({what})"
             )
 
 
@@ -215,5 +215,5 @@ def _check_ascending(t: npt.NDArray[np.int64]) -> None:
             index = int(falls.argmax())
             raise ValueError(
                 f"t={part[index + 1]} of event {begin + index + 1} is before t={part[index]} of "
-                "the event that precedes it: sort the events by time first"
+                "the event that precedes it; sort the events by time first"
             )

@@ -1,4 +1,4 @@
-"""Texts that change when the files or arrays of a data set change, wherever these lie."""
+"""Fingerprints of the files or arrays of a data set, independent of their location."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_DIGESTED = 256 << 20
 def content_fingerprint(
     files: Iterable[Path], root: Path, most_digested: int = MOST_DIGESTED
 ) -> str:
-    """Return a text that changes when a file is added, removed, renamed or changed.
+    """Return a fingerprint that changes when a file is added, removed, renamed or changed.
 
     Small data sets are digested as a whole: a copy elsewhere has the same fingerprint. Of larger
     ones names, sizes and times of change count, so that a copy may have another one.

@@ -1,4 +1,4 @@
-"""Whether the files of a cache of frames are those that were written."""
+"""Digests of the files of a cache of frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_digests(folder: Path) -> None:
 
 
 def check_digests(folder: Path, settings: str) -> None:
-    """See that the files are what was written, for the given settings.
+    """Check that the files are unchanged, and belong to the given settings.
 
     Frames of more than :data:`MOST_DIGESTED` bytes are digested, about 1.3 s/GB, only if their time
     of change is not the one that was noted when they were written: they were copied, or changed by
@@ -36,7 +36,7 @@ def check_digests(folder: Path, settings: str) -> None:
     Raises:
         ValueError: A file is gone, no file, or has changed, or the settings are others.
         OSError: A file cannot be read.
-        Exception: What the damaged file of digests makes of JSON and of look-ups.
+        Exception: Any kind, from a damaged file of digests.
     """
     for name in (*SMALL_FILES, FRAMES, DIGESTS):
         check_regular(folder / name)

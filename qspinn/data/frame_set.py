@@ -50,14 +50,14 @@ class FrameSettings:
 
     def __post_init__(self) -> None:
         if self.by not in INTEGRATIONS:
-            raise ValueError(f"by={self.by!r}: write one of {', '.join(INTEGRATIONS)}")
+            raise ValueError(f"by={self.by!r}; write one of {', '.join(INTEGRATIONS)}")
         for name, value in (
             ("time_steps", self.time_steps),
             ("downsample", self.downsample),
             ("duration", 1 if self.duration is None else self.duration),
         ):
             if value < 1:
-                raise ValueError(f"{name}={value}: write 1 or more")
+                raise ValueError(f"{name}={value}; write 1 or more")
 
     def shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Of the frames of a sensor: ``(T, 2, H, W)``."""
@@ -100,7 +100,7 @@ class FrameSet:
         if self.frames.dtype != np.uint16 or len(self.frames) != len(self.labels):
             raise ValueError(
                 f"frames are {self.frames.dtype} {list(self.frames.shape)}, with "
-                f"{len(self.labels)} labels: write uint16, one row per label"
+                f"{len(self.labels)} labels; write uint16, one row per label"
             )
 
 
@@ -141,7 +141,7 @@ class FrameDataset(BatchDataset):
     ) -> None:
         if max_count is not None and max_count < 1:
             raise ValueError(
-                f"max_count={max_count}: write 1 (an event or none) or more, or null (all count)"
+                f"max_count={max_count}; write 1 (an event or none) or more, or null (all count)"
             )
         super().__init__(torch.from_numpy(frame_set.labels[indices]))
         self.frames = frame_set.frames
@@ -170,7 +170,7 @@ def load_frame_set(
     frames, the first one's stay. Frames from a cache are memory-mapped.
 
     Args:
-        cache: The folder of all caches; None: make the frames in memory, and keep them for nobody.
+        cache: The folder of all caches; None: make the frames in memory, without caching them.
         identity: The data set, its files, and how they are read: plain types.
         settings: How recordings become frames.
         sensor: ``(height, width)`` of the recordings.
@@ -191,7 +191,7 @@ def load_frame_set(
     if not folder.is_dir():
         if os.path.lexists(folder):
             raise ValueError(
-                f"{folder}: expected a folder of frames, found something else: delete it"
+                f"{folder}: expected a folder of frames, found something else; delete it"
             )
         _check_writable(Path(cache))
         log.info("%s: makes frames, once, in %s", identity["data"], folder)
@@ -219,20 +219,20 @@ def _check_columns(
     is_test: npt.NDArray[np.bool_],
     groups: npt.NDArray[np.int64],
 ) -> None:
-    """Labels, split and groups say something of each recording, in their types."""
+    """Check that labels, split and groups have one value per recording, of the right types."""
     columns = (("labels", labels, np.int64), ("is_test", is_test, np.bool_))
     for name, array, dtype in (*columns, ("groups", groups, np.int64)):
         if array.dtype != dtype or array.shape != (labels.size,):
             raise ValueError(
-                f"{name} are {array.dtype} {list(array.shape)}: write {np.dtype(dtype)} "
+                f"{name} are {array.dtype} {list(array.shape)}; write {np.dtype(dtype)} "
                 f"[{labels.size}], one per recording"
             )
     if labels.min(initial=0) < 0:
-        raise ValueError(f"label {labels.min()}: write classes from 0 on")
+        raise ValueError(f"label {labels.min()}; write classes from 0 on")
 
 
 def _check_writable(cache: Path) -> None:
-    """Before minutes of work: can the cache be written to?"""
+    """Check that the cache can be written to, before minutes of work."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         reason = None if os.access(cache, os.W_OK | os.X_OK) else "no permission"
@@ -240,7 +240,7 @@ def _check_writable(cache: Path) -> None:
         reason = error.strerror
     if reason:
         raise ValueError(
-            f"cache={cache}: frames cannot be written there ({reason}). Write data.cache=FOLDER, a "
+            f"cache={cache}: frames cannot be written there ({reason}); write data.cache=FOLDER, a "
             "folder that may be written to, or data.cache=null (frames are made for each run)"
         )
 
@@ -252,7 +252,7 @@ def _fill(frames: npt.NDArray[np.uint16], found: Recordings, settings: FrameSett
         if counts.max(initial=0) > LARGEST_COUNT:
             raise ValueError(
                 f"recording {index}: {counts.max()} events of a pixel in one frame; at most "
-                f"{LARGEST_COUNT} fit: write more time_steps, or a smaller downsample or duration"
+                f"{LARGEST_COUNT} fit; write more time_steps, or a smaller downsample or duration"
             )
         frames[index] = counts
         missing[index] = False
@@ -286,10 +286,10 @@ def _open(folder: Path, text: str, shape: tuple[int, ...]) -> FrameSet:
         if frames.shape != (len(labels), *shape):
             raise ValueError(f"frames.npy is {frames.dtype} {frames.shape}")
         return FrameSet(frames, labels, is_test, groups)
-    except (PermissionError, MemoryError) as error:  # says nothing against the files
+    except (PermissionError, MemoryError) as error:  # the files may be intact
         raise ValueError(
             f"{folder}: this cache of frames cannot be read ({reason_of(error)}); write "
-            "data.cache=FOLDER, another folder, or see that it can be read"
+            "data.cache=FOLDER, another folder, or make it readable"
         ) from None
     except Exception as error:  # NumPy and JSON raise many kinds on damaged files
         reason = error if isinstance(error, ValueError) else reason_of(error)

@@ -56,7 +56,7 @@ def events_np_recordings(folder: Path, sensor: tuple[int, int], max_disorder: in
                 sample = Sample(part == "test", label, match[1], int(match[2]))
                 if sample in paths:
                     raise GestureFilesError(
-                        f"{path}: the same sample as {paths[sample].name}: delete one of them"
+                        f"{path}: the same sample as {paths[sample].name}; delete one of them"
                     )
                 paths[sample] = path
     order = sorted(paths, key=lambda sample: sample.key)

@@ -92,12 +92,12 @@ class GestureFiles:
 
 
 def npz_files(folder: Path) -> list[Path]:
-    """The samples of a part of ``events_np``, in classes, without what others left there."""
+    """The samples of a part of ``events_np``, by class, without foreign files."""
     return sorted(path for path in folder.glob("*/*.npz") if not is_foreign(path.name))
 
 
 def find_gesture_files(root: Path) -> GestureFiles | None:
-    """Looks for the files in the places where people and SpikingJelly put them.
+    """Looks for the files in the places where users and SpikingJelly put them.
 
     The extracted folder goes before the archive, and both before ``events_np``, which SpikingJelly
     leaves half full when it is stopped.
@@ -141,7 +141,7 @@ def official_recordings(files: GestureFiles, settings: ReadSettings) -> Recordin
         for name, events in _recordings(files, wanted, settings):
             if len(events) == 0:
                 raise GestureFilesError(
-                    f"{files.path}: {name}.aedat holds no event: get it again, or take its name "
+                    f"{files.path}: {name}.aedat holds no event; get it again, or take its name "
                     f"out of {TRAIN_LIST} or {TEST_LIST}"
                 )
             for index, gesture in wanted[name]:
@@ -174,7 +174,7 @@ def _cuts(texts: dict[str, str], names: set[str], source: str) -> dict[Sample, G
     for trials in (TRAIN_LIST, TEST_LIST):
         recordings = parse_trials(_text(texts, trials, source), f"{source}: {trials}")
         if not recordings:
-            raise GestureFilesError(f"{source}: {trials} lists no recording: get it again")
+            raise GestureFilesError(f"{source}: {trials} lists no recording; get it again")
         for name in recordings:
             if name in listed_in:
                 raise GestureFilesError(
@@ -201,7 +201,7 @@ def _cuts(texts: dict[str, str], names: set[str], source: str) -> dict[Sample, G
 
 def _text(texts: dict[str, str], name: str, source: str) -> str:
     if name not in texts:
-        raise GestureFilesError(f"{source}: there is no {name}: extract the archive again")
+        raise GestureFilesError(f"{source}: there is no {name}; extract the archive again")
     return texts[name]
 
 
@@ -244,7 +244,7 @@ def _check_size(size: int, name: str, source: Path) -> None:
         most = min(MOST_EVENTS, max(SMALL_EVENTS, LARGEST_RATIO * source.stat().st_size))
     if size > most:
         raise GestureFilesError(
-            f"{source}: {name} has {size:,} bytes, at most {most:,} are read: get it again"
+            f"{source}: {name} has {size:,} bytes, at most {most:,} are read; get it again"
         )
 
 

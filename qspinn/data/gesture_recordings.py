@@ -81,14 +81,14 @@ class RecordingSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.difficulty <= 1:
-            raise ValueError(f"difficulty={self.difficulty}: write 0 (easy) to 1 (hard)")
+            raise ValueError(f"difficulty={self.difficulty}; write 0 (easy) to 1 (hard)")
         if not 1 <= self.shortest <= self.longest <= 100_000:
             raise ValueError(
-                f"shortest={self.shortest}, longest={self.longest}: write milliseconds, 1 or more, "
+                f"shortest={self.shortest}, longest={self.longest}; write milliseconds, 1 or more, "
                 "the shortest at most the longest"
             )
         if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: write 0 or more")
+            raise ValueError(f"seed={self.seed}; write 0 or more")
 
 
 @dataclass(frozen=True, eq=False)

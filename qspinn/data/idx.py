@@ -78,7 +78,7 @@ def parse_idx(content: bytes, source: str = "IDX data") -> npt.NDArray[np.generi
         least = "at least " if len(content) > expected else ""  # the rest is not read
         raise IDXError(
             f"{source}: {least}{len(content)} bytes, but the header (shape {shape}, {dtype.name}) "
-            f"asks for {expected}: the file is damaged, copy or download it again"
+            f"asks for {expected}: the file is damaged; copy or download it again"
         )
     array = np.frombuffer(content, dtype=dtype, offset=4 + 4 * len(shape)).reshape(shape)
     return array.astype(dtype.newbyteorder("="))

@@ -52,12 +52,12 @@ class ImageDataModule(lightning.LightningDataModule):
         super().__init__()
         for argument, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if not _is_whole(value) or value < 1:
-                raise ValueError(f"{argument}={value}: write a number of images, 1 or more")
+                raise ValueError(f"{argument}={value}; write a number of images, 1 or more")
         if not _is_whole(num_workers) or num_workers < 0:
-            raise ValueError(f"num_workers={num_workers}: write 0 (no processes) or more")
+            raise ValueError(f"num_workers={num_workers}; write 0 (no processes) or more")
         if not _is_whole(max_shift) or not 0 <= max_shift < min(self.input_shape[1:]):
             raise ValueError(
-                f"max_shift={max_shift}: write 0 (no shifts) to {min(self.input_shape[1:]) - 1}"
+                f"max_shift={max_shift}; write 0 (no shifts) to {min(self.input_shape[1:]) - 1}"
             )
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

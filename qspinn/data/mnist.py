@@ -57,7 +57,7 @@ class MNIST(ImageDataModule):
     ) -> None:
         super().__init__(**loader_settings)
         if val_size < 0:
-            raise ValueError(f"val_size={val_size}: write 0 (no validation) or more")
+            raise ValueError(f"val_size={val_size}; write 0 (no validation) or more")
         self.root = Path(root)
         self.download = download
         self.val_size = val_size
@@ -88,7 +88,7 @@ class MNIST(ImageDataModule):
         if train_size < 1:
             raise ValueError(
                 f"val_size={self.val_size} leaves no training image: {self.raw_folder} has "
-                f"{len(images)}. Write data.val_size={len(images) - 1} or less"
+                f"{len(images)}; write data.val_size={len(images) - 1} or less"
             )
         return (
             ImageDataset(images[:train_size], labels[:train_size]),
@@ -107,7 +107,7 @@ class MNIST(ImageDataModule):
         missing = self._missing_files()
         if missing:
             raise FileNotFoundError(
-                f"{self.name}: no {', '.join(missing)} in {self.raw_folder.resolve()}. Write "
+                f"{self.name}: no {', '.join(missing)} in {self.raw_folder.resolve()}; write "
                 f"data.root=FOLDER, where FOLDER/{self.folder}/raw holds the files (with or "
                 "without .gz), or data.download=true to download them"
             )

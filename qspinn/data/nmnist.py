@@ -71,15 +71,15 @@ class NMNIST(EventDataModule):
         super().__init__(**frame_and_loader_settings)
         if not 0 <= val_fraction < 1:
             raise ValueError(
-                f"val_fraction={val_fraction}: write 0 (no validation) or more, but less than 1"
+                f"val_fraction={val_fraction}; write 0 (no validation) or more, but less than 1"
             )
         if folds is not None and folds < 2:
             raise ValueError(
-                f"folds={folds}: write 2 or more, or null (the official training and test sets)"
+                f"folds={folds}; write 2 or more, or null (the official training and test sets)"
             )
         if not 0 <= fold < (folds or 1):
             raise ValueError(
-                f"fold={fold}: write 0 to {folds - 1}"
+                f"fold={fold}; write 0 to {folds - 1}"
                 if folds
                 else f"fold={fold}: without folds there is only fold 0; write folds=5, say"
             )
@@ -170,7 +170,7 @@ class NMNIST(EventDataModule):
                 events = parse_atis(content, source, *self.sensor)
                 if len(events) == 0:
                     raise ATISError(
-                        f"{source}: holds no event ({len(content)} bytes): get the recording again "
+                        f"{source}: holds no event ({len(content)} bytes); get the recording again "
                         f"from {WHERE}, or delete it: any part of the recordings serves"
                     )
                 yield index, events
@@ -188,7 +188,7 @@ def _content(path: Path) -> bytes:
         raise ATISError(f"{path}: {error}") from None
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise ATISError(f"{path}: {size:,} bytes are no recording of N-MNIST: get it again")
+        raise ATISError(f"{path}: {size:,} bytes are no recording of N-MNIST; get it again")
     return path.read_bytes()
 
 
@@ -198,7 +198,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(archive)
     except Exception as error:  # zipfile raises many kinds on a damaged file
         raise ATISError(
-            f"{archive}: not a whole zip file ({reason_of(error)}); it was left as it is: get it "
+            f"{archive}: not a whole zip file ({reason_of(error)}); it was left as it is; get it "
             f"again from {WHERE}"
         ) from None
 
@@ -212,7 +212,7 @@ def _members(file: zipfile.ZipFile, part: str, archive: Path) -> dict[str, str]:
             continue
         short = f"{part}/{match[2]}/{match[3]}.bin"
         if short in members:
-            raise ATISError(f"{archive}: holds two recordings {short}: get it again from {WHERE}")
+            raise ATISError(f"{archive}: holds two recordings {short}; get it again from {WHERE}")
         members[short] = name
     return members
 

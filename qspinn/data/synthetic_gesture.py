@@ -129,7 +129,7 @@ def plan_trials(users: Sequence[int], count: int, argument: str = "count") -> Tr
     ]
     if not 1 <= count <= len(pairs):
         raise ValueError(
-            f"{argument}={count}: write 1 to {len(pairs)} ({len(users)} users, {len(lights)} "
+            f"{argument}={count}; write 1 to {len(pairs)} ({len(users)} users, {len(lights)} "
             "lights each)"
         )
     return pairs[:count]

@@ -103,6 +103,6 @@ def batch_loader(
 
     The last batch may be smaller: nothing is dropped. Workers start anew in every epoch: persistent
     ones draw fewer random numbers after their first epoch, so that a resumed training would differ
-    from an unbroken one.
+    from an uninterrupted one.
     """
     return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)

@@ -1,4 +1,4 @@
-"""Labelled training images, kept to find out later what each neuron stands for."""
+"""Labelled training images, kept to fit readouts after the training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LabellingImages:
     """The first images that it is given, with their labels, up to a number.
 
     Images whose pixels are whole multiples of 1/256 below 1 are kept as bytes, others in float32;
-    what comes out is what went in. Everything lies in the main memory.
+    what comes out is what went in. Everything is kept in main memory.
 
     Args:
         limit: Images at most, 1 or more.
@@ -29,7 +29,7 @@ class LabellingImages:
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
-            raise ValueError(f"labelling_images={limit}: write 1 or more")
+            raise ValueError(f"labelling_images={limit}; write 1 or more")
         self.limit = limit
         self.clear()
 
@@ -42,7 +42,7 @@ class LabellingImages:
         self._labels: list[Tensor] = []
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        """Keeps images ``[M, *]`` and labels ``[M]``, as many as there is still room for."""
+        """Keeps images ``[M, *]`` and labels ``[M]``, up to the limit."""
         room = self.limit - len(self)
         if room > 0:
             self._pixels.append(_compact(images[:room].detach()))
@@ -83,7 +83,7 @@ class LabellingImages:
 
 
 def _compact(images: Tensor) -> Tensor:
-    """A copy in the main memory: bytes where that loses nothing, else float32."""
+    """A copy in main memory: bytes where that loses nothing, else float32."""
     images = images.to("cpu", torch.float32, copy=True)
     levels = images * PIXEL_LEVELS
     pixels = levels.to(torch.uint8)

@@ -29,7 +29,7 @@ Batch = tuple[Tensor, Tensor]
 
 class _Scheduler(Protocol):
     def step(self, *metrics: Any) -> None:
-        """Moves on."""
+        """Advances."""
 
 
 def local_loss(
@@ -115,13 +115,13 @@ class LocalLearning(lightning.LightningModule):
         super().__init__()
         if not isinstance(network, Decolle):
             raise TypeError(
-                f"{type(network).__name__} has no readout at each layer: take network=decolle, or "
+                f"{type(network).__name__} has no readout at each layer; take network=decolle, or "
                 "learning=supervised"
             )
         _check(network, num_classes, loss, update_every)
         for name, value in (("excitation", excitation), ("silence", silence)):
             if not value >= 0.0:
-                raise ValueError(f"{name}={value}: write 0 or more")
+                raise ValueError(f"{name}={value}; write 0 or more")
         self.automatic_optimization = False
         self.network = network
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
@@ -144,14 +144,14 @@ class LocalLearning(lightning.LightningModule):
             functional.reset_net(self.network)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Shows a batch ``(x, labels)``, and learns from it while it lasts."""
+        """Shows a batch ``(x, labels)`` and learns from it step by step."""
         del batch_idx
         self._shown("train", batch, learning=True)
         if self._follows_batches:
             cast(_Scheduler, self.lr_schedulers()).step()
 
     def on_train_epoch_end(self) -> None:
-        """Moves a scheduler on that follows epochs."""
+        """Advances a scheduler that counts epochs."""
         scheduler = self.lr_schedulers()
         if scheduler is None or self._follows_batches:
             return
@@ -181,7 +181,7 @@ class LocalLearning(lightning.LightningModule):
         return self(batch[0]).argmax(1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, and the scheduler, which this module moves on by itself."""
+        """The optimizer, and the scheduler, which this module advances by itself."""
         optimizer = self.optimizer_factory(self.parameters())
         self._follows_batches = False
         if self.scheduler_factory is None:
@@ -269,6 +269,6 @@ def _check(network: Decolle, num_classes: int, loss: str, update_every: int | No
             f"num_classes={num_classes}: the network has {network.num_classes}; write the same"
         )
     if loss not in LOSSES:
-        raise ValueError(f"loss={loss!r}: write one of {', '.join(LOSSES)}")
+        raise ValueError(f"loss={loss!r}; write one of {', '.join(LOSSES)}")
     if update_every is not None and update_every < 1:
-        raise ValueError(f"update_every={update_every}: write 1 or more, or null")
+        raise ValueError(f"update_every={update_every}; write 1 or more, or null")

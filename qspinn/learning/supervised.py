@@ -71,9 +71,9 @@ class SupervisedLearning(lightning.LightningModule):
     ) -> None:
         super().__init__()
         if loss not in LOSSES:
-            raise ValueError(f"loss={loss!r}: write one of {', '.join(LOSSES)}")
+            raise ValueError(f"loss={loss!r}; write one of {', '.join(LOSSES)}")
         if num_classes < 2:
-            raise ValueError(f"num_classes={num_classes}: write 2 or more")
+            raise ValueError(f"num_classes={num_classes}; write 2 or more")
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise ValueError(
                 f"{type(network).__name__} has no parameter that a gradient can train; a network "

@@ -24,13 +24,13 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Presentation(Protocol):
-    """What came of showing images to a network.
+    """The response of a network to images.
 
     Attributes:
         spike_counts: Spikes of each neuron to each image, ``int32`` ``[M, neurons]``.
         input_spikes: Spikes of all inputs.
         updates: Changes of synapses that were tried.
-        underflows: Those that rounding swallowed.
+        underflows: Those lost to rounding.
     """
 
     spike_counts: Tensor
@@ -60,24 +60,23 @@ class PresentsImages(Protocol):
 
 
 class UnsupervisedLearning(lightning.LightningModule):
-    """Trains a network that learns by itself, and reads out what its neurons stand for.
+    """Trains a network that learns by itself, and fits readouts to its neurons.
 
     Training uses no label and no optimizer: a batch is so many images shown to the network, and
-    how many of them share the same weights is the network's own affair. A batch counts as one step
+    how many of them share the same weights is up to the network. A batch counts as one step
     of the trainer.
 
-    What the neurons stand for is found afterwards, from the training set alone: the first
-    ``labelling_images`` images of the epoch are kept with their labels, and the readouts are fitted
-    on the responses of the network to them, whenever a validation, a test, a prediction, a
-    checkpoint or the end of the training finds that the network is no longer the one they were
-    fitted on. Checkpoints hold the
-    fitted readouts and these images (compressed), so that a loaded network can be quantised and
-    read out anew.
+    Which class each neuron represents is determined afterwards, from the training set alone: the
+    first ``labelling_images`` images of the epoch are kept with their labels, and the readouts are
+    fitted to the responses of the network to them, whenever a validation, a test, a prediction, a
+    checkpoint or the end of the training finds that the network has changed since the last fit.
+    Checkpoints hold the fitted readouts and these images (compressed), so that the readouts of a
+    loaded network can be fitted again after it was quantised.
 
     Logs, per epoch:
 
     * ``train/output_spikes`` and ``train/input_spikes``: per image;
-    * ``train/update_underflow``: the share of synaptic updates that rounding swallowed;
+    * ``train/update_underflow``: the share of synaptic updates that rounding lost;
     * ``{val,test}/accuracy``: of the chosen readout, as a device would compute it, in [0, 1];
     * ``{val,test}/accuracy_maximum``, ``_proportion``, ``_ridge``: of each readout; those that were
       not chosen are in 32-bit, whatever the plan;
@@ -109,7 +108,7 @@ class UnsupervisedLearning(lightning.LightningModule):
         for name in ("present", "neurons", "revision"):
             if not hasattr(network, name):
                 raise TypeError(
-                    f"{type(network).__name__} does not learn by itself (it has no {name}): take "
+                    f"{type(network).__name__} does not learn by itself (it has no {name}); take "
                     "network=diehl_cook, or learning=supervised"
                 )
         self.save_hyperparameters("num_classes", "readout", "labelling_images")
@@ -133,7 +132,7 @@ class UnsupervisedLearning(lightning.LightningModule):
         return self.readout[self.readout.chosen](self._shown(images))
 
     def configure_optimizers(self) -> Any:
-        """None at all (an empty list: Lightning warns of None)."""
+        """No optimizer (an empty list: Lightning warns of None)."""
         return []
 
     def on_fit_start(self) -> None:
@@ -145,7 +144,7 @@ class UnsupervisedLearning(lightning.LightningModule):
             )
 
     def on_train_epoch_start(self) -> None:
-        """Begins to keep images anew."""
+        """Starts to keep images again."""
         self.labelling.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -167,22 +166,22 @@ class UnsupervisedLearning(lightning.LightningModule):
         progress.increment_completed()
 
     def on_train_end(self) -> None:
-        """Leaves readouts that fit the network, for whoever takes it from here."""
+        """Fits the readouts to the trained network."""
         if len(self.labelling):
             self.fit_readouts()
 
     def on_validation_start(self) -> None:
-        """Finds out what the neurons stand for by now."""
+        """Fits the readouts to the network as it is now."""
         if not self.trainer.sanity_checking:
             self.fit_readouts()
 
     def on_test_start(self) -> None:
-        """Finds out what the neurons stand for by now."""
+        """Fits the readouts to the network as it is now."""
         self.fit_readouts()
         self.confusion.reset()
 
     def on_predict_start(self) -> None:
-        """Finds out what the neurons stand for by now."""
+        """Fits the readouts to the network as it is now."""
         self.fit_readouts()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -191,7 +190,7 @@ class UnsupervisedLearning(lightning.LightningModule):
         self._evaluate("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the accuracies of a batch, and counts which class is taken for which."""
+        """Logs the accuracies of a batch, and counts which class is confused with which."""
         del batch_idx
         scores = self._evaluate("test", batch)
         self.confusion.update(scores.argmax(1), batch[1])

@@ -7,7 +7,7 @@ from qspinn.metrics.firing import Firing, ShowsSpikes, record_firing
 from qspinn.metrics.firing_drift import SATURATED, FiringDrift
 from qspinn.metrics.firing_fidelity import FiringFidelity
 from qspinn.metrics.share import Share
-from qspinn.metrics.spike_statistics import SpikeStatistics, record_spikes
+from qspinn.metrics.spike_statistics import SpikeStatistics
 
 __all__ = [
     "SATURATED",
@@ -25,5 +25,4 @@ __all__ = [
     "count_correct",
     "record_activity",
     "record_firing",
-    "record_spikes",
 ]

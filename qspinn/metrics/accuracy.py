@@ -1,4 +1,4 @@
-"""Share of right classifications."""
+"""Share of correct classifications."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def count_correct(scores: Tensor, labels: Tensor) -> Tensor:
     """How many samples have their highest score at their label; of equal scores the first counts.
 
     Spike counts are small integers and often tie, so the rule matters: the lowest class wins, as in
-    any implementation that replaces its best class only by a better one.
+    implementations that replace the best class only by a strictly better one.
 
     Args:
         scores: ``[N, classes]``.
@@ -34,7 +34,7 @@ def count_correct(scores: Tensor, labels: Tensor) -> Tensor:
 class Accuracy(Metric):
     """Accuracy in [0, 1] over everything seen since the last reset, exact at any batch size.
 
-    Two counters (right, total) are all its state, so ranks add up exactly. Before the first
+    Its whole state is two counters (right, total), so ranks add up exactly. Before the first
     update it is NaN.
     """
 
@@ -51,7 +51,7 @@ class Accuracy(Metric):
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Adds a batch: scores ``[N, classes]``, labels ``[N]``."""
-        # Not in place: a reset under inference_mode leaves tensors that refuse it outside.
+        # Not in place: after a reset under inference_mode that would fail outside of it.
         self.correct = self.correct + count_correct(scores, labels)
         self.total = self.total + len(labels)
 

@@ -1,4 +1,4 @@
-"""Spikes and membrane potentials of every neuron layer, as they come."""
+"""Records spikes and membrane potentials of every neuron layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Activity:
-    """What a layer of neurons did while it was watched.
+    """The recorded activity of a neuron layer.
 
     Attributes:
         threshold: The potential at which its neurons fire; the highest where they differ.
@@ -37,12 +37,12 @@ class Activity:
 
 @contextmanager
 def record_activity(network: nn.Module) -> Iterator[dict[str, Activity]]:
-    """Keeps all that SpikingJelly's neurons do while the context lasts, in either step mode.
+    """Records the activity of SpikingJelly's neurons inside the context, in either step mode.
 
-    Quantised neurons are watched like any other. All of it stays in memory: run few samples.
+    Quantised neurons are included. Everything is kept in memory: run few samples.
 
     Args:
-        network: Any module. It computes as ever.
+        network: Any module; its results do not change.
 
     Yields:
         Layer path -> activity, in the network's order; empty where there is no

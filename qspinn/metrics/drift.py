@@ -14,10 +14,10 @@ from qspinn.metrics.firing import Firing
 from qspinn.metrics.firing_drift import FiringDrift
 
 RISE = 0.1
-"""A layer is warned of whose share of silent or saturated neurons rises by more than this."""
+"""A rise of the share of silent or saturated neurons beyond this gives a warning."""
 
 BITS_MORE = 2
-"""What a warning advises to add to a word length."""
+"""Bits that a warning recommends to add to a word length."""
 
 LONGEST = 200
 """Characters of an error in a note."""
@@ -28,7 +28,7 @@ DIGITS = 7
 
 @dataclass(frozen=True)
 class LayerDrift:
-    """What a layer of neurons does, against its 32-bit twin.
+    """How a layer of neurons differs from its 32-bit twin.
 
     Rates and shares are in [0, 1] and taken over all samples and time steps together.
 
@@ -36,7 +36,7 @@ class LayerDrift:
         layer: Path of the layer.
         neurons: How many it has.
         rate: Spikes per neuron and time step.
-        reference_rate: Of the twin, as all that begins with ``reference_``.
+        reference_rate: Of the twin, as all attributes that begin with ``reference_``.
         silent: Share of neurons that never fired.
         reference_silent: Of the twin.
         saturated: Share of neurons that fired at ``SATURATED`` (95%) of all steps or more.
@@ -51,10 +51,10 @@ class LayerDrift:
         membrane_distance: Root of the mean squared difference of the potentials after each step,
             divided by the threshold; None where the layer shows no potentials, or none that are
             finite.
-        role: What a warning advises to give more bits.
+        role: The role for which a warning recommends more bits.
 
     Raises:
-        ValueError: A number that cannot be.
+        ValueError: An invalid number.
     """
 
     layer: str
@@ -89,8 +89,8 @@ class LayerDrift:
 
     @classmethod
     def of(cls, layer: str, metric: FiringDrift, role: str = "membrane") -> LayerDrift:
-        """What a metric has counted."""
-        # Without the digits that a float32 does not have: 0.1 for 0.100000001.
+        """Make it from the results of a metric."""
+        # Rounded to the digits of a float32: 0.1 for 0.100000001.
         values = {name: round(value.item(), DIGITS) for name, value in metric.compute().items()}
         first, distance = values["first"], values["membrane_distance"]
         shape, step, neuron = metric.neurons, None, None
@@ -111,7 +111,7 @@ class LayerDrift:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about what has gone wrong in the layer, and what to do."""
+        """Warnings about the layer, each with a remedy."""
         return tuple(
             f"layer {self.layer}: {now:.0%} {what}, {before:.0%} before; "
             f"give {self.role} {BITS_MORE} bits more"
@@ -160,7 +160,7 @@ class Drift:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about layers that fell silent or saturate, and what to do."""
+        """Warnings about layers that fell silent or saturate, each with a remedy."""
         return tuple(sentence for layer in self.layers for sentence in layer.warnings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,10 +194,10 @@ _LOGGED = (
 
 
 class DriftMeter:
-    """Compares two networks, a few samples at a time; what it keeps does not grow with them.
+    """Compares two networks, a few samples at a time, in constant memory.
 
     Args:
-        roles: Layer path -> what a warning about it advises to give more bits. Where a layer is
+        roles: Layer path -> the role for which a warning recommends more bits. Where a layer is
             missing: ``membrane``.
 
     Example:
@@ -227,7 +227,7 @@ class DriftMeter:
         Args:
             firing: Of the quantised network, see :func:`qspinn.metrics.record_firing`.
             reference: Of its twin. Its order is that of the layers.
-            scores: ``[N, classes]``, or None where they cannot be had.
+            scores: ``[N, classes]``, or None if unknown.
             reference_scores: Of the twin.
             samples: N, where it is not the number of scores.
 
@@ -237,7 +237,7 @@ class DriftMeter:
         if scores is not None and reference_scores is not None:
             self._compare_predictions(scores, reference_scores)
         elif samples is None:
-            raise ValueError("without scores of both networks: give the number of samples")
+            raise ValueError("without scores of both networks; give the number of samples")
         self._samples += len(scores) if samples is None else samples  # type: ignore[arg-type]
         for path, expected in reference.items():
             try:
@@ -291,7 +291,7 @@ class DriftMeter:
 
 
 def one_line(text: str) -> str:
-    """A text of unknown origin, such as an error's, as a short line without control characters."""
+    """A string of unknown origin, such as an error, as a short line without control characters."""
     line = " ".join(text.split())
     shown = "".join(one if one.isprintable() else "?" for one in line)
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."

@@ -1,4 +1,4 @@
-"""Which neurons fire when, in whatever kind of layer shows it."""
+"""Records which neurons fire when, in every kind of layer that shows its spikes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SpikeWatcher = Callable[[Tensor], None]
 
 @runtime_checkable
 class ShowsSpikes(Protocol):
-    """A module with neurons of its own that hands their spikes to whoever watches.
+    """A module with neurons of its own that reports their spikes.
 
     Attributes:
         spike_watcher: None, or what the module calls with the spikes ``[T, N, *]`` (0 or 1)
@@ -30,7 +30,7 @@ class ShowsSpikes(Protocol):
 
 @dataclass
 class Firing:
-    """What a layer of neurons did while it was watched.
+    """The recorded spikes of a neuron layer.
 
     Attributes:
         threshold: The potential at which its neurons fire, the highest where they differ; None: the
@@ -59,7 +59,7 @@ class Firing:
         return sum(part.numel() for part in self._spikes)
 
     def add(self, spikes: Tensor, potentials: Tensor | None = None) -> None:
-        """Adds what came next, both ``[T, N, *]``."""
+        """Appends steps, both ``[T, N, *]``."""
         self._spikes.append(spikes.detach() != 0)
         if potentials is not None:
             self._potentials.append(potentials.detach())
@@ -67,13 +67,13 @@ class Firing:
 
 @contextmanager
 def record_firing(network: nn.Module, potentials: bool = True) -> Iterator[dict[str, Firing]]:
-    """Keeps which neurons fire while the context lasts, in either step mode.
+    """Records which neurons fire inside the context, in either step mode.
 
-    Watched are SpikingJelly's neurons, quantised ones included, and modules that follow
-    :class:`ShowsSpikes`. All of it stays in memory: run few samples.
+    Recorded are SpikingJelly's neurons, including quantised ones, and modules that implement
+    :class:`ShowsSpikes`. Everything is kept in memory: run few samples.
 
     Args:
-        network: Any module. It computes as ever.
+        network: Any module; its results do not change.
         potentials: Whether to keep the potentials of SpikingJelly's neurons, too.
 
     Yields:

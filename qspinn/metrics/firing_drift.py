@@ -1,4 +1,4 @@
-"""What a layer of neurons does differently from a reference."""
+"""How the spikes of a layer differ from those of a reference."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NEVER = torch.iinfo(torch.int64).max
 class FiringDrift(FiringFidelity):
     """Spikes of a layer against those of a reference, neuron by neuron.
 
-    Besides what :class:`FiringFidelity` gives, and each of the first three of the reference as
-    well, as ``reference_...``:
+    In addition to the results of :class:`FiringFidelity` it gives the following, and the first
+    three for the reference as well, as ``reference_...``:
 
     * ``rate``: spikes per neuron and time step, in [0, 1];
     * ``silent``: share of neurons that never fired, in any sample;
@@ -25,13 +25,13 @@ class FiringDrift(FiringFidelity):
       more;
     * ``rate_distance``: earth mover's (Wasserstein-1) distance between the two distributions of the
       neurons' rates. For n neurons each it is ``mean |r_(i) - r'_(i)|`` over the sorted rates
-      (Villani, Topics in Optimal Transportation, 2003, remark 2.19), so 0 where neurons have only
-      swapped their parts;
+      (Villani, Topics in Optimal Transportation, 2003, remark 2.19), so 0 if neurons have only
+      swapped their rates;
     * ``first``: first time step at which any neuron differs in any sample, times the number of
       neurons, plus the flat index of the first neuron that differs then; -1 where none does;
     * ``membrane_distance``: ``sqrt(mean((v - v')^2)) / threshold``; NaN without potentials.
 
-    All counts are whole numbers, so the result does not depend on how samples are put into batches.
+    All counts are whole numbers, so the result does not depend on the batches.
     """
 
     spikes: Tensor
@@ -95,7 +95,7 @@ class FiringDrift(FiringFidelity):
             self.potentials = self.potentials + apart.numel()
 
     def compute(self) -> dict[str, Tensor]:
-        """All that is listed above, ``[]``: ``first`` int64, the rest floating-point."""
+        """Everything listed above, ``[]``: ``first`` int64, the rest floating-point."""
         # In float64, which not all devices have: a mean of shares must not leave [0, 1].
         spikes, expected = self.spikes.cpu(), self.expected.cpu()
         ranked = (counts.flatten().sort().values for counts in (spikes, expected))

@@ -1,4 +1,4 @@
-"""Which part of all events was of one kind."""
+"""The share of one kind among all events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torchmetrics import Metric
 class Share(Metric):
     """Part / whole of counts, over everything seen since the last reset, exact at any batch size.
 
-    Two counters are all its state, so ranks add up exactly. NaN while the whole is 0.
+    Its whole state is two counters, so ranks add up exactly. NaN while the whole is 0.
     """
 
     full_state_update = False
@@ -32,7 +32,7 @@ class Share(Metric):
         """
         if not 0 <= part <= whole:
             raise ValueError(f"part={part} of whole={whole}: expected 0 to {whole}")
-        # Not in place: a reset under inference_mode leaves tensors that refuse it outside.
+        # Not in place: after a reset under inference_mode that would fail outside of it.
         self.part = self.part + part
         self.whole = self.whole + whole
 

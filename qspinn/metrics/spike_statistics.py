@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
-from spikingjelly.activation_based import neuron
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 
@@ -57,47 +52,3 @@ class SpikeStatistics(Metric):
             "firing_rate": self.spikes.sum() / (self.steps * self.spikes.numel()),
             "silent_fraction": (self.spikes == 0).float().mean(),
         }
-
-
-@contextmanager
-def record_spikes(network: nn.Module) -> Iterator[dict[str, SpikeStatistics]]:
-    """Collects the statistics of every SpikingJelly neuron layer while the context lasts.
-
-    Works in both step modes; the statistics stay readable afterwards.
-
-    Args:
-        network: Any module.
-
-    Yields:
-        Layer path -> statistics, in the network's order.
-
-    Raises:
-        ValueError: The network has no neuron layer.
-    """
-    nodes = {
-        path: module
-        for path, module in network.named_modules()
-        if isinstance(module, neuron.BaseNode)
-    }
-    if not nodes:
-        raise ValueError(
-            f"{type(network).__name__} has no SpikingJelly neuron (a neuron.BaseNode) to record"
-        )
-    statistics = {path: SpikeStatistics() for path in nodes}
-    handles = [
-        node.register_forward_hook(_recorder(statistics[path])) for path, node in nodes.items()
-    ]
-    try:
-        yield statistics
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _recorder(statistics: SpikeStatistics) -> Any:
-    def record(node: Any, inputs: tuple[Any, ...], spikes: Tensor) -> None:
-        del inputs
-        spikes = spikes.detach()
-        statistics.to(spikes.device).update(spikes if node.step_mode == "m" else spikes[None])
-
-    return record

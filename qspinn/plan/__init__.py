@@ -15,9 +15,10 @@ from qspinn.plan.energy import EnergyModel
 from qspinn.plan.footprint import Footprint, FootprintItem, footprint, footprint_of
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.neurons import charge_of, reset_states
-from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor, resolve
+from qspinn.plan.quantization_plan import QuantizationPlan, resolve
+from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor
 from qspinn.plan.roles import ROLE_MEANINGS, ROLES, Role
-from qspinn.plan.rules import QuantizationPlan, Rule
+from qspinn.plan.rules import Rule
 from qspinn.plan.settings import CALIBRATIONS, GRANULARITIES, TensorSettings
 from qspinn.plan.summary import Left, OffGrid, Share, Summary, summary_of
 from qspinn.plan.work import LayerWork, Work

@@ -1,4 +1,4 @@
-"""What a network was seen to do on some samples: numbers of operations, of whatever word length."""
+"""The activity of a network on some samples: numbers of operations, without word lengths."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Activity:
 
 
 class ReportsWork(Protocol):
-    """What a module that declares its tensors implements besides, so that its work is known.
+    """What a module that declares its tensors implements, in addition, to report its work.
 
     Without it, the work and the energy of a network that it is part of are not known.
     """

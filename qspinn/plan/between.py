@@ -32,8 +32,8 @@ def why_off_grid(
 ) -> str | None:
     """Why an operation between layers leads off the grid; ``None`` where it does not.
 
-    Also ``None`` where the module that does it is named anyhow, since parameters of its own stay
-    in float.
+    Also ``None`` where the module that does it is reported already, since parameters of its own
+    stay in float.
 
     Args:
         frame: The module that is being called.
@@ -60,7 +60,7 @@ def note_types(
     operands: Sequence[tuple[Tensor, Value | None]],
     written: Sequence[Tensor],
 ) -> None:
-    """Notes where sums in float64 would not do, or would be rounded without a word.
+    """Notes where sums in float64 are not accepted, or would be rounded silently.
 
     Args:
         seen: Takes the notes.
@@ -87,7 +87,7 @@ def note_types(
 def _taker(frames: Sequence[Frame], born: int) -> Frame | None:
     """The innermost module that was given what was computed by then, and can be told its type.
 
-    None that holds neurons, which want the sums as they are.
+    Not one that holds neurons, which take the exact sums.
     """
     for frame in reversed(frames):
         if frame.path == "" or "forward" in vars(frame.module):

@@ -1,4 +1,4 @@
-"""Finds what ``torch.compile`` has compiled, which nobody can watch from outside."""
+"""Finds what ``torch.compile`` has compiled, which cannot be observed from outside."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from qspinn.plan.expected import check_module
+from qspinn.plan.kind_check import check_module
 
 # What torch.compile leaves on a function that it has wrapped.
 _WRAPPED = "_torchdynamo_orig_callable"
-# Their classes come with the installation, so nobody has compiled a method of them.
+# Their classes come with the installation, so that no method of them is compiled.
 _LIBRARIES = ("torch.", "spikingjelly.", "lightning.", "pytorch_lightning.", "torchmetrics.")
 
 

@@ -1,4 +1,4 @@
-"""Counts what a network computes on some batches, with hooks that leave nothing behind."""
+"""Counts the operations of a network on some batches, by hooks that are removed afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the states of modules that nobody declared: values that cross from one step to the next.
+"""Finds undeclared states of modules: values that cross from one time step to the next.
 
 A time step shows itself in two ways. A module that is called once per step computes in one call
 with what it wrote in an earlier one, whether it keeps that in an attribute or gets it back from its

@@ -86,7 +86,7 @@ class DeclaresTensors(Protocol):
                 in float; what was rounded to a grid may stay on it.
 
         Raises:
-            ValueError: Formats that cannot be; nothing has changed then.
+            ValueError: Invalid formats; nothing has changed then.
         """
         ...
 
@@ -151,7 +151,7 @@ def declared_tensors(path: str, module: nn.Module) -> tuple[DeclaredTensor, ...]
     """What the module at ``path`` declares.
 
     Raises:
-        ValueError: A declaration that cannot be, naming module, tensor and value.
+        ValueError: An invalid declaration, naming module, tensor and value.
     """
     assert isinstance(module, DeclaresTensors)
     place, given = f"{shown(path, module)}: device_tensors()", module.device_tensors()

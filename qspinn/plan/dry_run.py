@@ -13,9 +13,9 @@ from torch.nn.parameter import is_lazy
 from qspinn.plan.calling import Inputs, Run, call
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.declared import declared_tensors, declares_tensors, layers_of
-from qspinn.plan.expected import check_module
 from qspinn.plan.float_class import float_class, shown
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
+from qspinn.plan.kind_check import check_module
 from qspinn.plan.neuron_info import (
     direct_tensors,
     is_recurrent,

@@ -42,7 +42,7 @@ class EnergyModel:
         access_bits: Bits of an access.
 
     Raises:
-        ValueError: A figure that cannot be.
+        ValueError: An invalid figure.
     """
 
     name: str = "Horowitz, ISSCC 2014: 45 nm, 0.9 V"

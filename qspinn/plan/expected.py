@@ -1,24 +1,14 @@
-"""Says what to pass where something of another type was passed."""
+"""Type errors that say what to pass instead."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
-
+from qspinn.plan.kind_check import a_kind, check_module
+from qspinn.plan.quantization_plan import QuantizationPlan
 from qspinn.plan.resolved import ResolvedPlan
-from qspinn.plan.rules import QuantizationPlan
 
-
-def check_module(module: object, owner: str) -> None:
-    """Refuses anything but a module.
-
-    Raises:
-        TypeError: The error says what to give.
-    """
-    if not isinstance(module, nn.Module):
-        kind = "a class; give an instance of it" if isinstance(module, type) else _a(module)
-        raise TypeError(f"{owner}: module is {kind}; the first argument is a torch.nn.Module")
+__all__ = ["as_plan", "check_module", "check_resolved"]
 
 
 def as_plan(plan: object, owner: str) -> QuantizationPlan:
@@ -33,7 +23,7 @@ def as_plan(plan: object, owner: str) -> QuantizationPlan:
     if isinstance(plan, Mapping):
         return QuantizationPlan.from_dict(plan)
     raise TypeError(
-        f"{owner}: plan is {_a(plan)}; give a QuantizationPlan, such as "
+        f"{owner}: plan is {a_kind(plan)}; give a QuantizationPlan, such as "
         "QuantizationPlan.uniform(word_length=8), or the dictionary of one (plan.to_dict())"
     )
 
@@ -49,15 +39,11 @@ def check_resolved(plan: object, owner: str) -> None:
     if isinstance(plan, QuantizationPlan | Mapping):
         made = "plan" if isinstance(plan, QuantizationPlan) else "QuantizationPlan.from_dict(plan)"
         raise TypeError(
-            f"{owner}: plan is {_a(plan)}, which knows no module yet; write resolved = "
+            f"{owner}: plan is {a_kind(plan)}, which knows no module yet; write resolved = "
             f"calibrate(module, {made}.resolve(module, example_input), batch) and give that, or do "
             "it all by quantize_module(module, plan, batches)"
         )
     raise TypeError(
-        f"{owner}: plan is {_a(plan)}; give a ResolvedPlan, from plan.resolve(module, "
+        f"{owner}: plan is {a_kind(plan)}; give a ResolvedPlan, from plan.resolve(module, "
         "example_input) or calibrate(module, resolved, batch)"
     )
-
-
-def _a(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"

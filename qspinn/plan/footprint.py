@@ -10,9 +10,9 @@ from torch import nn
 from qspinn.plan.calling import Inputs, Run
 from qspinn.plan.dry_run import inspect
 from qspinn.plan.inventory import Inventory
-from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor, resolve
+from qspinn.plan.quantization_plan import QuantizationPlan, resolve
+from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor
 from qspinn.plan.roles import UNSTORED_ROLES
-from qspinn.plan.rules import QuantizationPlan
 from qspinn.plan.summary import Summary, summary_of
 
 FLOAT_BITS = 32
@@ -86,7 +86,7 @@ class Footprint:
 
     @property
     def training_bits(self) -> int:
-        """Bits that a device must hold to learn: inference, traces and the like besides."""
+        """Bits that a device must hold to learn: those for inference, and traces and the like."""
         return sum(item.bits for item in self.items)
 
     @property
@@ -212,7 +212,7 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
                 held = quantized.get(state.path)
                 length = FLOAT_BITS if held is None else held.word_length
                 items.append(FootprintItem(path, "membrane", 1, length, is_constant=True))
-    return Footprint(tuple(items), summary_of(inventory, plan))
+    return Footprint(tuple(items), summary_of(inventory, quantized, excluded))
 
 
 def _same_codes(one: ResolvedTensor | None, other: ResolvedTensor | None) -> bool:

@@ -40,7 +40,7 @@ class Frame:
         module: The module.
         call: The number of the call, from 0.
         began: When it began, counted in operations.
-        is_layer: Whether the module is looked at as a whole.
+        is_layer: Whether the module is treated as a whole.
         calls: Child -> how many times this call has called it.
         children: Path -> child that was called.
         fed: Storages of what was handed to a child in the step that it was computed in.

@@ -1,18 +1,16 @@
-"""What a network is made of, as far as a plan is concerned."""
+"""What a network is made of, from the point of view of a plan."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from qspinn.plan.roles import CONSTANT_ROLES, STATE_ROLES, TRAINING_ONLY_ROLES, Role
 
-if TYPE_CHECKING:
-    from qspinn.plan.neurons import Charge
-
-
+# The formula by which a neuron charges.
+Charge = Literal["if", "lif", "plif", "filter", "fallback"]
 # Name of a state -> its shape.
 Shapes = dict[str, tuple[int, ...]]
 
@@ -136,7 +134,7 @@ class Inventory:
 
     Attributes:
         layers: What holds numbers.
-        notes: What a user should know besides, in words.
+        notes: Further notes for the user.
         off_grid: What is done to values between layers that leads off any grid -> the
             layers where.
         narrowed: Modules that get exact sums in their own floating-point type.

@@ -1,4 +1,4 @@
-"""What a module is to a plan."""
+"""The kinds of modules that a plan distinguishes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["declared", "synapse", "norm", "neuron", "fallback"]
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """What a module is to a plan; ``None`` for what it does not understand."""
+    """The kind of a module; ``None`` for one that a plan does not understand."""
     if declares_tensors(module):
         return "declared"
     if is_synapse(module):

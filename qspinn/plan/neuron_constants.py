@@ -10,12 +10,12 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-# From here on a threshold is another way to write that a neuron never fires: a readout.
+# With a threshold of at least this a neuron never fires: it is a readout.
 _NEVER = 2.0**40
 
 
 def stated_threshold(module: nn.Module) -> float | Tensor | None:
-    """The neuron's ``v_threshold``, whatever it is: looks at no value, and so waits for no GPU."""
+    """The neuron's ``v_threshold``, of any type; reads no value, and so does not wait for a GPU."""
     return _number_or_tensor(getattr(module, "v_threshold", None))
 
 
@@ -42,8 +42,8 @@ def leak_of(module: nn.Module) -> float | Tensor:
         learned: Tensor = node.w.sigmoid()
         return learned
     tau = _number_or_tensor(node.tau)
-    assert tau is not None  # refused_constant() saw to it
-    # In float64, as Python divides: which grid number is nearest must not hang on float32.
+    assert tau is not None  # refused_constant() has checked it
+    # In float64, as Python divides: the nearest grid number must not depend on float32.
     return 1.0 / tau.double() if isinstance(tau, Tensor) else 1.0 / tau
 
 
@@ -54,7 +54,7 @@ def reset_of(module: nn.Module) -> float | None:
 
 
 def refused_constant(module: nn.Module) -> str | None:
-    """Which of its constants no exact step can take, in words."""
+    """Which of its constants has no exact step, in words."""
     reset: Any = getattr(module, "v_reset", None)
     if isinstance(reset, Tensor) and (reset.numel() != 1 or reset.requires_grad):
         return "has a tensor as its v_reset, where one number is supported"

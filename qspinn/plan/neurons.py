@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import base, layer, neuron, surrogate
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qspinn.plan.declared import declares_tensors
 from qspinn.plan.float_class import float_class
+from qspinn.plan.inventory import Charge
 from qspinn.plan.neuron_constants import has_threshold, refused_constant
 from qspinn.plan.overrides import is_overridden, is_patched, is_property
 
@@ -25,8 +26,6 @@ __all__ += [
     "state_names",
     "why_not",
 ]
-
-Charge = Literal["if", "lif", "plif", "filter", "fallback"]
 
 _STEP_CHARGES: dict[object, Charge] = {
     neuron.IFNode.single_step_functional_forward: "if",

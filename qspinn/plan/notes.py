@@ -1,4 +1,4 @@
-"""What a user should know of a network besides its footprint, in words."""
+"""Notes for the user about how a network is treated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaves a module as it was, whatever its forward passes keep in attributes and buffers."""
+"""Restores a module after forward passes that change attributes and buffers."""
 
 from __future__ import annotations
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from qspinn.fixed_point import Format, PerChannelFormat, parse_format
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.roles import Role
-from qspinn.plan.rules import QuantizationPlan, Rule
+from qspinn.plan.rules import Rule
 from qspinn.plan.settings import DEFAULT_SETTINGS, EXCLUDED, UNQUANTIZED, TensorSettings
 from qspinn.plan.summary import Summary, summary_of
 
@@ -47,7 +47,7 @@ class ResolvedTensor:
             return self.format.word_length
         assert (
             self.settings.word_length is not None
-        )  # a format or a word length: resolve() saw to it
+        )  # a format or a word length: apply_rules() has checked it
         return self.settings.word_length
 
     @property
@@ -166,41 +166,37 @@ class ResolvedPlan:
         if not self.inventory.has_neurons and not self.allow_no_neurons:
             raise ValueError(
                 "the network has no spiking neuron, and nothing in it keeps a state from step to "
-                "step, so that it is no spiking network; to quantise it all the same write "
+                "step, so that it is no spiking network; to quantise it nevertheless write "
                 "QuantizationPlan.uniform(..., allow_no_neurons=True), on the command line "
                 "quantization.allow_no_neurons=true"
             )
 
     def summary(self) -> Summary:
         """What is quantised, and what is not and why."""
-        return summary_of(self.inventory, self)
+        return summary_of(self.inventory, {tensor.path for tensor in self.tensors}, self.excluded)
 
 
-def resolve(plan: QuantizationPlan, inventory: Inventory) -> ResolvedPlan:
-    """Applies the rules of ``plan`` to the tensors of ``inventory``.
+def apply_rules(
+    rules: Sequence[Rule], inventory: Inventory, allow_no_neurons: bool = False
+) -> ResolvedPlan:
+    """Applies the rules of a plan to the tensors of ``inventory``.
 
     Raises:
         ValueError: A rule that matches no tensor, saying what there is to match.
     """
-    given: object = plan
-    if not isinstance(given, QuantizationPlan) or not isinstance(inventory, Inventory):
-        raise TypeError(
-            f"resolve: plan is a {type(plan).__name__} and inventory a {type(inventory).__name__}; "
-            "write resolve(QuantizationPlan, Inventory), or plan.resolve(module, example_input)"
-        )
-    for rule in plan.rules:
+    for rule in rules:
         _check_matches(rule, inventory)
     tensors, excluded = [], set()
     for info in inventory.tensors():
         settings = DEFAULT_SETTINGS
-        for rule in plan.rules:
+        for rule in rules:
             if _matches(rule, info):
                 settings = settings.overridden_by(rule.settings)
         if settings.format == EXCLUDED:
             excluded.add(info.path)
         elif info.role is not None and not settings.is_float:
             tensors.append(ResolvedTensor(info, settings, _stated_format(info, settings)))
-    return ResolvedPlan(inventory, tuple(tensors), frozenset(excluded), plan.allow_no_neurons)
+    return ResolvedPlan(inventory, tuple(tensors), frozenset(excluded), allow_no_neurons)
 
 
 def _stated_format(info: TensorInfo, settings: TensorSettings) -> Format | None:
@@ -240,8 +236,8 @@ def _check_matches(rule: Rule, inventory: Inventory) -> None:
     matched = [layer for layer in layers if fnmatch.fnmatchcase(layer.path, rule.layers)]
     if not matched:
         raise ValueError(
-            f"{rule}: matches no layer. The layers are: {_shown(layers)}. "
-            "Write one of these paths, or a glob over them"
+            f"{rule}: matches no layer. The layers are: {_shown(layers)}; "
+            "write one of these paths, or a glob over them"
         )
     roles = sorted({role for layer in matched for role in layer.roles()})
     raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, Format, parse_format
 
 FLOAT32: Final = "float32"
-# What only trains, such as a teacher, is not on the device.
+# Parts that are used only for training, such as a teacher, are not on the device.
 EXCLUDED: Final = "excluded"
 UNQUANTIZED: Final = (FLOAT32, EXCLUDED)
 CALIBRATIONS: Final = ("max", "percentile", "mse", "spikes")
@@ -43,7 +43,7 @@ class TensorSettings:
     granularity: str | None = None
 
     def check(self, place: str) -> None:
-        """Raises ``ValueError`` for a value that cannot be, naming ``place``."""
+        """Raises ``ValueError`` for an invalid value, naming ``place``."""
         _check_word_length(self.word_length, place)
         _check_choice(self.rounding, ROUNDINGS, f"{place}: rounding")
         _check_choice(self.overflow, OVERFLOWS, f"{place}: overflow")

@@ -1,4 +1,4 @@
-"""What a watched forward pass showed, layer by layer."""
+"""Observations of a forward pass, layer by layer."""
 
 from __future__ import annotations
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.roles import UNSTORED_ROLES
-
-if TYPE_CHECKING:
-    from qspinn.plan.resolved import ResolvedPlan
 
 BY_PLAN = "left in 32-bit by the plan"
 _LAYERS_SHOWN = 4
@@ -80,7 +77,7 @@ class Summary:
         states: Potentials, traces and whatever else is held from step to step, for one sample.
         left: What stays in 32-bit, most values first.
         off_grid: Values between layers that lie on no grid.
-        notes: What a user should know besides.
+        notes: Further notes for the user.
     """
 
     parameters: Share
@@ -88,11 +85,6 @@ class Summary:
     left: tuple[Left, ...] = ()
     off_grid: tuple[OffGrid, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all that is held is quantised, and all that passes lies on a grid."""
-        return not self.left and not self.off_grid
 
     @property
     def is_as_planned(self) -> bool:
@@ -130,15 +122,18 @@ class Summary:
         }
 
 
-def summary_of(inventory: Inventory, plan: ResolvedPlan | None = None) -> Summary:
-    """What ``plan`` quantises of a network; without a plan, nothing.
+def summary_of(
+    inventory: Inventory,
+    quantized: Collection[str] = frozenset(),
+    excluded: Collection[str] = frozenset(),
+) -> Summary:
+    """What of a network is quantised.
 
     Args:
         inventory: What the network is made of.
-        plan: What is quantised of it.
+        quantized: Paths of the tensors in fixed point.
+        excluded: Paths of tensors that the device does not hold.
     """
-    quantized = frozenset[str]() if plan is None else {tensor.path for tensor in plan.tensors}
-    excluded = frozenset[str]() if plan is None else plan.excluded
     shares = {True: [0, 0], False: [0, 0]}
     left: dict[tuple[str, bool], tuple[dict[str, None], int]] = {}
     for layer, info in _held(inventory, excluded):
@@ -167,11 +162,13 @@ def listed(layers: Iterable[str], most: int = _LAYERS_SHOWN) -> str:
     return ", ".join(paths[:most]) + rest
 
 
-def _held(inventory: Inventory, excluded: frozenset[str]) -> Iterable[tuple[LayerInfo, TensorInfo]]:
+def _held(
+    inventory: Inventory, excluded: Collection[str]
+) -> Iterable[tuple[LayerInfo, TensorInfo]]:
     """What is held and is a fixed-point number or could be one."""
     for layer in inventory.layers:
         for info in layer.tensors:
-            # Counters are whole numbers anyhow, and a rule's constants are no part of a network.
+            # Counters are whole numbers already, and constants of a learning rule are not counted.
             is_number = info.role is not None or not (info.word_length or info.for_training)
             is_held = info.role not in UNSTORED_ROLES and info.path not in excluded
             if is_number and is_held and info.tied_to is None:
@@ -197,5 +194,5 @@ def _sorted(
 
 
 def _other_notes(inventory: Inventory) -> tuple[str, ...]:
-    """Notes that neither a tensor nor an operation between layers stands for."""
+    """Notes about neither a tensor nor an operation between layers."""
     return tuple(note for note in inventory.notes if "outside of its layer" in note)

@@ -17,7 +17,7 @@ _PLAIN = frozenset(
         *(layer.ConvTranspose1d, layer.ConvTranspose2d, layer.ConvTranspose3d),
     )
 )
-# What nobody may replace: between the stored weight and its use nothing may happen.
+# Methods that must not be replaced: nothing may happen between the stored weight and its use.
 _USES_OF_WEIGHT = ("forward", "_forward", "_conv_forward", "weight", "bias")
 _CALLS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
 # Exact types: a subclass (threshold-dependent, temporal-effective, ...) scales differently.
@@ -89,7 +89,7 @@ def channels_of(module: nn.Module) -> int:
 
 
 def strangers_hooks(module: nn.Module) -> bool:
-    """Whether somebody's forward hooks see, and may change, what goes in or comes out."""
+    """Whether foreign forward hooks see, and may change, the input or the output."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 

@@ -33,9 +33,9 @@ class Trace:
 
     Attributes:
         seen: What was seen, layer by layer.
-        kept: Layers of which somebody keeps a raw output, or returned it.
+        kept: Layers whose raw output is kept somewhere, or returned.
         state_shapes: Layer -> shapes of its states, as a device holds them for one sample.
-        strange: Modules with somebody's forward hooks.
+        strange: Modules with foreign forward hooks.
         spike_states: Layer and name of what holds spikes, of one bit each.
     """
 
@@ -58,7 +58,7 @@ class Trace:
         """Synapse layer -> the batch norm that a device folds into it.
 
         It normalises the output channels of that layer, gets each of its outputs once and nothing
-        else, and nobody else sees what the layer puts out.
+        else, and nothing else uses the output of the layer.
         """
         found: dict[str, str] = {}
         for path, norm in module.named_modules():
@@ -179,7 +179,7 @@ def _names_its_states(module: nn.Module) -> bool:
 
 
 def _names(module: nn.Module, values: Iterable[Crossing]) -> list[str]:
-    """Names for states that nobody declared; attributes of their shapes lend theirs."""
+    """Names for undeclared states, from attributes of the same shapes."""
     held = {**module._buffers, **vars(module)}
     names: list[str] = []
     for one in values:

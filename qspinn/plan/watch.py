@@ -235,7 +235,7 @@ class Watch(TorchDispatchMode):
         if fires_binary:
             # Quantised, it sends 0 and 1 to the last bit, whatever its surrogate answers in float.
             return values.round()
-        # Others may send more than spikes; while they are silent, nobody knows.
+        # Others may send more than spikes, which does not show while they are silent.
         return output if bool((output != 0).any()) else values
 
     def _see_operation(

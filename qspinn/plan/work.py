@@ -1,4 +1,4 @@
-"""Work and energy of one sample: operations at their word lengths, beside what else could do it."""
+"""Work and energy of one sample, compared with float32 and an ANN."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LayerWork:
 
 @dataclass(frozen=True)
 class Work:
-    """What a network does for one sample, and what else could do it.
+    """What a network computes for one sample, and what the alternatives would.
 
     Attributes:
         layers: Layer path -> what it does.
@@ -93,7 +93,7 @@ class Work:
         return self.total.energy_nj
 
     def lines(self) -> list[str]:
-        """What a reader wants to know, the winner included whoever it is."""
+        """The main numbers in words, with the comparison."""
         total, energy, in_float = self.total, self.energy_nj, self.float_energy_nj
         is_float = energy == in_float and self.ann_energy_nj == self.ann_float_energy_nj
         share = _ratio(total.synaptic_operations, total.dense_synaptic_operations)

@@ -1,4 +1,4 @@
-"""What people read: tables in the terminal, plain text where the output is piped."""
+"""Reports for people: tables in the terminal, plain text if the output is piped."""
 
 from qspinn.report.footprint import footprint_table, print_footprint
 from qspinn.report.selection import SHOW_ALL, print_selection

@@ -1,4 +1,4 @@
-"""How single values look in tables, and printing that never cuts a column."""
+"""Formatting of single values in tables, and printing without cutting columns."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def measured(accuracy: float | None, samples: int | None, std: float | None = No
 
 
 def accuracy_cell(accuracy: float, samples: int | None, std: float | None) -> str:
-    """The same as short as it goes, in percent: `97.20 ±0.35 [95.6, 98.2]`."""
+    """The same in short, in percent: `97.20 ±0.35 [95.6, 98.2]`."""
     text = f"{100 * accuracy:.2f}" + ("" if std is None else f" ±{points(std)}")
     if samples is None:
         return text
@@ -166,7 +166,7 @@ def print_wide(console: Console, table: Table) -> None:
         console.width = width
     printed = capture.get()
     if not console.is_terminal:
-        # A pipe has no use for the blanks that fill each line.
+        # Without the blanks that fill each line.
         printed = "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
     console.file.write(printed)
     console.file.flush()

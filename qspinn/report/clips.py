@@ -66,7 +66,7 @@ def save_clip(
     path: str | os.PathLike[str],
     milliseconds: int = 120,
 ) -> Path:
-    """Write clips side by side as one GIF that runs for ever.
+    """Write clips side by side as one endless GIF.
 
     All of it is written, or ``path`` holds what it held before.
 
@@ -80,7 +80,7 @@ def save_clip(
     """
     shapes = {clip.shape for clip in clips}
     if len(shapes) != 1:
-        raise ValueError(f"clips of shapes {sorted(shapes)}: write one or more of the same shape")
+        raise ValueError(f"clips of shapes {sorted(shapes)}; write one or more of the same shape")
     codes = [clip_codes(clip) for clip in clips]
     zoom = max(1, -(-SIDE // min(codes[0].shape[1:])))
     line = np.full((*codes[0].shape[:2], 1), LINE, np.uint8)

@@ -29,8 +29,8 @@ LEAST_SHOWN = 0.01
 def lowest_shown(selection: Selection) -> float | None:
     """The accuracy from which on pictures show what was compared; None: everything.
 
-    That is as far below the worst candidate as the best is above it. What misses the target by far
-    would leave no room for the differences that matter.
+    That is as far below the worst candidate as the best is above it. Candidates far
+    below the target would leave no room for the differences that matter.
     """
     if not selection.rows:
         return None
@@ -80,7 +80,7 @@ def selection_values(
 
 
 def choice_values(selection: Selection) -> list[dict[str, Any]]:
-    """When the choice changes: path, and the weights `mu` from and to; None: without end."""
+    """The choices: path, and the weights `mu` from and to; None: unbounded."""
     return [
         {
             "path": selection.rows[choice.index].group.path,
@@ -92,7 +92,7 @@ def choice_values(selection: Selection) -> list[dict[str, Any]]:
 
 
 def _step_values(step: Step | None) -> dict[str, Any] | None:
-    """What one step would buy: path, bits and accuracy (a fraction) more."""
+    """An alternative: path, and how many bits and how much accuracy (a fraction) more."""
     if step is None:
         return None
     return {"path": step.row.group.path, "bits": step.bits, "accuracy": step.accuracy}

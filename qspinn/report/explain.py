@@ -22,7 +22,7 @@ Row = Sequence[str]
 
 
 def explained(record: RunRecord) -> list[str]:
-    """What was quantised, what it cost, and how the network behaves since.
+    """What was quantised, what it cost, and how the network behaves now.
 
     Returns:
         Lines of at most ``WIDTH`` characters, in each of which nothing acts on a terminal.
@@ -163,7 +163,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     room = WIDTH - len(_INDENT) - sum(widths[1:]) - _GAP * (len(widths) - 1)
-    if room < _LEAST:  # numbers that no device has: a line for each
+    if room < _LEAST:  # very large numbers: one line each
         for row in rows[1:]:
             for name, cell in zip(rows[0][1:], row[1:], strict=True):
                 yield from _wrapped(f"{_clipped(row[0], WIDTH // 2)}, {name}: {cell}")

@@ -193,13 +193,13 @@ def _rest(console: Console, selection: Selection, show: int, dominated: int, dro
 
 
 def _choices(selection: Selection) -> str:
-    """When the choice changes with the weight of the linear reward."""
+    """How the choice depends on the weight of the linear reward."""
     parts = []
     for choice in selection.choices:
         number = selection.names.numbers[selection.rows[choice.index].group.path]
         end = "above" if math.isinf(choice.high) else f"up to {choice.high:.3g}"
         parts.append(f"#{number} {end}")
-    return f"Worth most by mu (accuracy - mu * share of the 32-bit footprint): {', '.join(parts)}."
+    return f"Best by mu (accuracy - mu * share of the 32-bit footprint): {', '.join(parts)}."
 
 
 def _line(console: Console, line: str, style: str = "") -> None:

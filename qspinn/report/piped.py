@@ -93,17 +93,17 @@ def _count(number: int, noun: str) -> str:
 
 
 def _print_choices(console: Console, selection: Selection) -> None:
-    """When the choice changes with the weight of the linear reward."""
+    """How the choice depends on the weight of the linear reward."""
     table = new_table(
-        "Worth most, by the weight mu of accuracy - mu * footprint / baseline footprint",
+        "Best, by the weight mu of accuracy - mu * footprint / baseline footprint",
         ["run"],
         ["from mu", "to mu", f"{selection.chosen_by} accuracy", "footprint (bits)"],
     )
     for choice in selection.choices:
         group = selection.rows[choice.index].group
         high = "-" if math.isinf(choice.high) else f"{choice.high:.4g}"
-        worth = [f"{choice.low:.4g}", high, percent(group.accuracy), bits(group.footprint_bits)]
-        add_row(table, [shown_path(group.path), *worth])
+        cells = [f"{choice.low:.4g}", high, percent(group.accuracy), bits(group.footprint_bits)]
+        add_row(table, [shown_path(group.path), *cells])
     print_wide(console, table)
 
 

@@ -284,7 +284,7 @@ def _whole(name: str, text: str) -> int:
 def _split(given: Mapping[str, str], name: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in given.get(name, "").split()]
     if not all(role and sign and value for role, sign, value in pairs):
-        message = f"column {name!r}: write role=value pairs such as weight=8 membrane=10"
+        message = f"column {name!r}; write role=value pairs such as weight=8 membrane=10"
         raise RecordError(message, name)
     values = {unquote(role): value for role, _, value in pairs}
     if len(values) < len(pairs):

@@ -6,7 +6,7 @@ selecting starts sooner without.
 
 from qspinn.selection.baselines import fill_baselines
 from qspinn.selection.chosen_by import check_chosen_by, runs_chosen_by
-from qspinn.selection.greedy import foretold_drop, greedy_path
+from qspinn.selection.greedy import greedy_path
 from qspinn.selection.groups import Group, group_runs
 from qspinn.selection.hypervolume import REFERENCE, hypervolume
 from qspinn.selection.intervals import difference_margin, wilson_interval
@@ -42,7 +42,6 @@ __all__ = [
     "difference_margin",
     "dominates",
     "fill_baselines",
-    "foretold_drop",
     "greedy_path",
     "group_runs",
     "hypervolume",

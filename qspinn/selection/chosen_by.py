@@ -1,7 +1,7 @@
 """Which accuracies choose: those on validation data, unless test data are asked for.
 
-The best of many accuracies is, on the data that chose it, better than on others. So one part of the
-data chooses, and another one, which has no say, tells what was chosen.
+The best of many accuracies is, on the data that chose it, better than on others. So one part of
+the data chooses, and the accuracy on another part is reported.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_chosen_by(chosen_by: object) -> None:
     """
     if chosen_by not in MEASURED_ON:
         raise ValueError(
-            f"select.by={chosen_by!r}: write validation (held out of the training data) or test "
+            f"select.by={chosen_by!r}; write validation (held out of the training data) or test "
             "(then the accuracy of what is chosen is the best of many, and too high)"
         )
 

@@ -1,4 +1,4 @@
-"""Which candidates cannot be chosen any more, whatever the rest of their evaluation shows.
+"""Rules for candidates that cannot be chosen any more, however their evaluation continues.
 
 Pure rules over footprints and validation accuracies. Each of them compares the most that a
 candidate can be expected to reach with what is asked for, or with what others have reached already.
@@ -26,7 +26,7 @@ DOUBT = 0.001
 
 @dataclass(frozen=True)
 class GateRules:
-    """What a candidate has to be able to do to be evaluated in full.
+    """What a candidate has to be able to reach to be evaluated in full.
 
     Attributes:
         max_drop: Accuracy that may be lost against the 32-bit network, a fraction; None: any. It
@@ -39,7 +39,7 @@ class GateRules:
             training, are too many; above 1.
 
     Raises:
-        ValueError: A value that cannot be; it says what to write.
+        ValueError: An invalid value; it says what to write.
     """
 
     max_drop: float | None = 0.01
@@ -72,7 +72,7 @@ class Standing:
     Each rule returns the reason why the candidate is hopeless, or None.
 
     Attributes:
-        rules: What it has to be able to do.
+        rules: What it has to be able to reach.
         baseline: Validation accuracy of the 32-bit network.
         samples: Validation samples.
         points: (footprint as a share of the 32-bit one, validation accuracy) of each candidate that
@@ -115,10 +115,10 @@ class Standing:
         return f"reaches {_points(most)}% at most, and {_points(self.target)}% are needed"
 
     def adds_too_little(self, share: float, most: float) -> str | None:
-        """Whether nothing is gained worth the evaluation, even if it reached `most`.
+        """Whether a full evaluation would gain nothing, even if the accuracy reached `most`.
 
-        Nothing is gained where it would add less than `tolerance` to the hypervolume of the front,
-        and would not be worth more than the best so far (accuracy - mu * share).
+        Nothing is gained if it would add less than `tolerance` to the hypervolume of the front and
+        have no higher reward than the best so far (accuracy - mu * share).
 
         Args:
             share: Its footprint over that of the 32-bit network.

@@ -1,24 +1,19 @@
-"""A path of mixed precisions, foretold from what each role loses by itself."""
+"""A path of mixed precisions, predicted from what each role loses by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from qspinn.selection.significance import Significance
 
-__all__ = ["foretold_drop", "greedy_path"]
-
-
-def foretold_drop(found: Sequence[Significance], word_lengths: Mapping[str, int]) -> float:
-    """The accuracy that a mixture loses, if losses simply added up."""
-    return sum(one.drop(word_lengths[one.name]) for one in found)
+__all__ = ["greedy_path"]
 
 
 def greedy_path(found: Sequence[Significance], word_lengths: Sequence[int]) -> list[dict[str, int]]:
     """From everything at the longest word length to everything at the shortest, step by step.
 
     Each step shortens one role to the next word length: the one that loses the least accuracy per
-    bit saved, as far as the roles by themselves foretell it; of equal ones the one that saves most.
+    bit saved, as far as the roles by themselves predict it; of equal ones the one that saves most.
 
     Args:
         found: One per role or tensor, each of which a device holds values of.

@@ -1,4 +1,4 @@
-"""How far an accuracy may be from the one that a network has on all data of its kind."""
+"""Confidence intervals of accuracies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
     """The 95% confidence interval of an accuracy.
 
     Score interval of Wilson (Journal of the American Statistical Association 22:209-212, 1927),
-    which, unlike the one of the textbooks, is right near 0 and 1 as well.
+    which, unlike the normal approximation, is right near 0 and 1 as well.
 
     Args:
         accuracy: Share of right answers, in [0, 1].
@@ -34,10 +34,10 @@ def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
 
 
 def difference_margin(accuracy: float, samples: int) -> float:
-    """What the difference of two accuracies near this one may be by chance, with 95% confidence.
+    """The difference of two accuracies near this one that chance may cause, with 95% confidence.
 
     As if the two networks had been tested on samples of their own. Two that answer the same samples
-    mostly err on the same ones, so that chance does less: it is an upper bound.
+    mostly err on the same ones, so that this is an upper bound.
 
     Args:
         accuracy: Of both, in [0, 1].

@@ -15,9 +15,9 @@ __all__ = ["Kriging"]
 Array = NDArray[np.float64]
 
 ROUGHNESS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.032)
-"""Standard deviations to choose from: what neighbouring mixtures differ by without a reason."""
+"""Standard deviations to choose from, of unexplained differences between neighbouring mixtures."""
 LEAST_LOSS = 0.001
-"""That a role is held capable of, however little it lost where it was measured."""
+"""Loss that a role is assumed to be capable of, however little it lost in the measurements."""
 
 
 class Kriging:
@@ -27,14 +27,14 @@ class Kriging:
     32 bits, and between two measured word lengths a straight line over the step, the less certain
     the farther from both. Roles act together as in an analysis of variance (each alone, each pair,
     and so on), by the kernel ``prod(1 + k_i) - 1`` (Durrande et al., J. Multivariate Anal. 115,
-    2013): roles that lose little alone are held to disturb each other little. On top lies a
+    2013): roles that lose little alone are assumed to interact little. On top lies a
     roughness without correlation. It belongs to the mixtures, since the same run gives the same
-    accuracy again, so that it adds to what is foretold of others. Its size is the likeliest one
-    (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.30; what is
-    foretold is their eq. 2.25 and 2.26).
+    accuracy again, so that it adds to the predictions of others. Its size maximises the likelihood
+    (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.30;
+    the predictions are their eq. 2.25 and 2.26).
 
     Args:
-        found: The significance of each group; gives how much it is held to lose.
+        found: The significance of each group; gives how much it is expected to lose.
         word_lengths: ``[N, len(found)]`` of what was measured, 32 for what was in 32-bit.
         accuracies: ``[N]``.
         baseline: Accuracy of the 32-bit network.
@@ -64,7 +64,7 @@ class Kriging:
                 best = likelihood
                 self.roughness, self._root, self._weights = roughness, root, weights
 
-    def foretell(self, word_lengths: Array) -> tuple[Array, Array]:
+    def predict(self, word_lengths: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the accuracy of mixtures that were not measured.
 
         Args:

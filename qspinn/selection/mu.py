@@ -1,4 +1,4 @@
-"""When the choice changes: the weight `mu` of the linear reward, from nothing to everything."""
+"""The weights `mu` of the linear reward at which the choice changes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Choice", "choices"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A point and the weights for which it is worth most.
+    """A point and the weights for which its reward is the highest.
 
     Attributes:
         index: Of the point.
-        low: Smallest weight, at which it is worth as much as the choice before.
+        low: Smallest weight, at which its reward equals that of the previous choice.
         high: The weight at which the next choice takes over; infinite for the last.
     """
 
@@ -32,8 +32,8 @@ def choices(points: Sequence[Point]) -> list[Choice]:
 
     These are the corners of the front's upper convex hull, and the weights at which one follows
     the other are the slopes between them: computed, not sampled, with exact rational arithmetic.
-    Where several points are worth the same the smallest wins, then the first: a point that lies
-    on a straight line between two corners is worth most nowhere but where they tie.
+    Of points with equal rewards the smallest wins, then the first: a point on a straight line
+    between two corners has the highest reward only where they tie.
 
     Args:
         points: (size, accuracy) of each.

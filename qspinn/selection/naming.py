@@ -21,7 +21,7 @@ MOST_KEYS = 3
 _SCHEMES = {"none": "32-bit", "ptq": "PTQ", "itq": "ITQ"}
 _PLURAL = {"bias": "biases"}
 _ORDER = ("weight", "bias", "membrane", "threshold", "theta", "trace", "decay")
-# What a name says in words of its own, or what no result depends on.
+# Keys that a name expresses in words, or on which no result depends.
 _NAMED = ("seed", "quantization.scheme", "quantization.rounding", "quantization.word_length")
 _NAMED_GROUPS = ("quantization.roles.", "quantization.rules")
 
@@ -30,7 +30,7 @@ Lengths = tuple[int, ...]
 
 @dataclass(frozen=True)
 class CandidateNames:
-    """What candidates are called, so that a reader can tell them apart.
+    """Names of candidates by which a reader can distinguish them.
 
     Attributes:
         names: Path of a candidate to its name, which says what not all have in common:
@@ -155,7 +155,7 @@ class _Varying:
 
 
 def title_of(record: RunRecord) -> str:
-    """What one run is called beside no other: `PTQ, 3-bit weights, 16-bit membranes, nearest`."""
+    """The name of a single run: `PTQ, 3-bit weights, 16-bit membranes, nearest`."""
     return CandidateNames.of([Group((Run("", record),))]).titles[""]
 
 

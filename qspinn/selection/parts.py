@@ -1,4 +1,4 @@
-"""What well-known microcontrollers hold, from their data sheets: the table is `parts.json`."""
+"""The memories of well-known microcontrollers, from their data sheets, in `parts.json`."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def propose(
 ) -> list[dict[str, int]]:
     """The mixtures that are expected to add most to the hypervolume of what was measured.
 
-    Where several are asked for, each is chosen as if those before it had come out as foretold (the
+    Where several are asked for, each is chosen as if those before it had come out as predicted (the
     "kriging believer" of Ginsbourger, Le Riche & Carraro, Kriging is well-suited to parallelize
     optimization, 2010).
 
@@ -75,7 +75,7 @@ def propose(
     while len(chosen) < min(count, len(left)):
         accuracies = np.array([accuracy for _, accuracy in points])
         model = Kriging(found, np.array(known), accuracies, baseline.accuracy)
-        means, deviations = model.foretell(table)
+        means, deviations = model.predict(table)
         # What a normal distribution does not know: none loses less than nothing, but for roughness.
         ceiling = max(baseline.accuracy, *accuracies.tolist()) + model.roughness
         gains = expected_gain(points, sizes, means, deviations, ceiling)

@@ -1,4 +1,4 @@
-"""What a run is worth: one number from its accuracy and what it costs."""
+"""The reward of a run: one number from its accuracy and its costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LinearReward:
 
     Attributes:
         mu: The accuracy that one would give up to save the whole 32-bit footprint. At 0.1,
-            going from 8 bits to 4 (an eighth of the baseline) is worth 1.25 points of accuracy.
+            going from 8 bits to 4 (an eighth of the baseline) outweighs 1.25 points of accuracy.
     """
 
     mu: float = 0.1
@@ -48,7 +48,7 @@ class EnergyReward:
         nu: The same of the whole energy in float32.
 
     Raises:
-        ValueError: A weight that cannot be; when called, a record without these energies.
+        ValueError: An invalid weight; when called, a record without these energies.
     """
 
     mu: float = 0.1
@@ -80,15 +80,15 @@ class FaithfulReward:
     """`accuracy - mu * footprint / baseline_footprint - nu * (1 - agreement)`.
 
     The agreement is the share of samples that the network puts into the same class as its 32-bit
-    twin, in the record's `fidelity`: of two networks that are right as often, the one that does
-    what the trained one did is worth more.
+    twin, in the record's `fidelity`: of two networks with the same accuracy, the one
+    that behaves more like the trained one has the higher reward.
 
     Attributes:
         mu: The accuracy that one would give up to save the whole 32-bit footprint.
         nu: The same so that all samples keep their class, instead of none.
 
     Raises:
-        ValueError: A weight that cannot be; when called, a quantised run without an agreement.
+        ValueError: An invalid weight; when called, a quantised run without an agreement.
     """
 
     mu: float = 0.1

@@ -52,6 +52,6 @@ def check_comparable(runs: Iterable[Run]) -> None:
         for (data, network), count in sorted(groups.items())
     )
     raise MixedRunsError(
-        f"the runs differ in data or network ({listed}). Name the runs of one of these, or set "
+        f"the runs differ in data or network ({listed}); name the runs of one of these, or set "
         "allow_mixed=true to compare them nevertheless"
     )

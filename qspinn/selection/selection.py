@@ -1,4 +1,4 @@
-"""Put it together: target, Pareto front, reward, winner, each with its reason."""
+"""The selection: target, Pareto front, reward and winner, each with its reason."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Selection:
         reward: How they were weighed, in words.
         hypervolume: Of the front, in shares of the 32-bit footprint and fractions of accuracy; the
             reference is the 32-bit footprint and accuracy 0.
-        choices: Indices into `rows`, with the weights `mu` of the linear reward for which each is
-            worth most, by ascending `mu`; whatever the reward is.
+        choices: Indices into `rows`, with the weights `mu` of the linear reward for which each
+            wins, by ascending `mu`; independent of the reward that is used.
         notes: What a reader should know about baselines and seeds.
         chosen_by: The data that chose, `validation` or `test`.
         mu: Weight of the footprint in the linear reward; None where the reward is another one.
@@ -117,7 +117,7 @@ class Selection:
         if group.drop is not None:
             text += beside_baseline(group.drop)
         if group.is_reference:
-            text += ". It is the 32-bit network itself: no quantised run is worth more"
+            text += ". It is the 32-bit network itself: no quantised run has a higher reward"
         return text + "."
 
     @property
@@ -169,7 +169,7 @@ def select(
     reward = LinearReward() if reward is None else reward
     filled, notes = fill_baselines(runs)
     choosing = runs_chosen_by(filled, chosen_by)
-    if choosing.chosen_by != "test":  # twins are to be found for the other accuracy as well
+    if choosing.chosen_by != "test":  # find twins for the test accuracy as well
         filled, notes = fill_baselines(choosing.runs)
     groups, more = group_runs(filled, group_seeds)
     split = candidates(groups, target)

@@ -60,7 +60,7 @@ class Significance:
     smallest: int | None
 
     def drop(self, word_length: int) -> float:
-        """Accuracy lost at a word length, at least 0: as measured, else on a line between.
+        """Accuracy lost at a word length, at least 0: as measured, else interpolated linearly.
 
         Outside of what was measured the nearest point counts.
         """
@@ -109,7 +109,7 @@ def significance(
         groups[roles.pop(), frozenset(record.formats)].append(record)
     if not groups:
         raise ValueError(
-            f"none of {left_out} runs has one role alone in fixed point: make such runs with "
+            f"none of {left_out} runs has one role alone in fixed point; make such runs with "
             "python train.py experiment=significance"
         )
     found = [
@@ -135,7 +135,7 @@ def _of_group(
     points = tuple(_point(length, by_length[length]) for length in sorted(by_length))
     smallest = None
     for point in reversed(points):
-        # What a float32 does not have must not decide: 0.01 may come as 0.010000000000000009.
+        # The rounding of float32 must not decide: 0.01 may come as 0.010000000000000009.
         if point.drop > max_drop + 1e-9:
             break
         smallest = point.word_length

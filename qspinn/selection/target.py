@@ -54,7 +54,7 @@ class Target:
         _check("ram", self.ram, 1, math.inf, "16KiB")
         _check("energy", self.energy, 0.0, math.inf, "5uJ")
         if not isinstance(self.learning, bool):
-            raise ValueError(f"target.learning={self.learning!r}: write true or false")
+            raise ValueError(f"target.learning={self.learning!r}; write true or false")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Target:
@@ -65,7 +65,7 @@ class Target:
                 memories are the bounds that are not given otherwise.
 
         Raises:
-            ValueError: An unknown name, or a value that cannot be.
+            ValueError: An unknown name, or an invalid value.
         """
         known = [item.name for item in fields(cls)]
         for name in values:
@@ -82,11 +82,6 @@ class Target:
             for name, has in (("flash", part.flash), ("ram", part.ram)):
                 bounds[name] = has if bounds[name] is None else bounds[name]
         return cls(**bounds)
-
-    @property
-    def is_budget(self) -> bool:
-        """Whether it says what a device has."""
-        return any(bound is not None for bound in (self.flash, self.ram, self.energy))
 
     def __str__(self) -> str:
         parts = []
@@ -204,7 +199,7 @@ def _miss_accuracy(group: Group, target: Target, reasons: list[str]) -> float:
     if target.max_drop is not None:
         if drop is None:
             reasons.append(
-                "no 32-bit baseline: run the same command with quantization.scheme=none, or set "
+                "no 32-bit baseline; run the same command with quantization.scheme=none, or set "
                 "target.max_drop=null"
             )
             missing = math.inf

@@ -1,4 +1,4 @@
-"""The answer in words: what was chosen, what comes next to it, and what one step would buy."""
+"""The verdict in words: the winner, the alternatives, and what each would change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a selection comes to.
+    """The verdict on a selection.
 
     Attributes:
         headline: One sentence.
@@ -49,7 +49,7 @@ class Verdict:
 
 
 def verdict(selection: Selection) -> Verdict:
-    """Say what a selection comes to."""
+    """Make the verdict on a selection."""
     winner = selection.winner
     if winner is None:
         nearest = selection.dropped[0]
@@ -74,7 +74,7 @@ def _headline(selection: Selection, group: Group) -> str:
     """The winner in one sentence: `PTQ, 3-bit weights, nearest: 10.3x smaller, 0.1 points ...`."""
     title = selection.names.titles[group.path]
     if group.is_reference:
-        return f"{title}: no quantised candidate is worth more."
+        return f"{title}: no quantised candidate has a higher reward."
     reported = group.reported
     data = "" if selection.chosen_by == "test" else " on the test data"
     if reported.drop is None:

@@ -95,7 +95,7 @@ def composed(repository: Path) -> Compose:
     """Return a function from overrides to the configuration of a tiny run."""
 
     def make(*overrides: str, tiny: bool = True) -> DictConfig:
-        import qspinn.app.train  # noqa: F401  (registers the resolver that conf/train.yaml uses)
+        import qspinn.app.run.train  # noqa: F401  (registers the resolver that conf/train.yaml uses)
 
         with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
             made_tiny = tiny_overrides(overrides) if tiny else ()

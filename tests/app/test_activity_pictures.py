@@ -11,8 +11,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from qspinn.app import activity_pictures
-from qspinn.app.activity_pictures import ActivityPictures, activity_of
+from qspinn.app.show import activity_pictures
+from qspinn.app.show.activity_pictures import ActivityPictures, activity_of
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.learning import SupervisedLearning
 from qspinn.networks import ConvSNN, NeuronSettings
@@ -212,5 +212,5 @@ def test_modules_without_neurons_are_left_alone(tmp_path: Path, data: Any) -> No
 
 
 def test_wrong_numbers_of_samples() -> None:
-    with pytest.raises(ValueError, match="samples=0: write 1 or more"):
+    with pytest.raises(ValueError, match="samples=0; write 1 or more"):
         ActivityPictures(0)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from qspinn.app.baselines import float_config, training_key
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.baselines import float_config, training_key
+from qspinn.app.run.train import train
 from qspinn.learning import SupervisedLearning, UnsupervisedLearning
 from qspinn.records import comparable, read_record
 
@@ -188,7 +188,7 @@ def test_the_key_is_of_what_the_training_depends_on(composed):
 
 
 def test_the_key_knows_versions_and_sources(composed, monkeypatch):
-    import qspinn.app.baselines as module
+    import qspinn.app.run.baselines as module
 
     values = float_config(values_of(composed()))
     before = training_key(values, "data")
@@ -310,9 +310,9 @@ def test_the_key_does_not_know_where_the_data_lie(composed, where):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["baselines.dir=5"], r"baselines\.dir=5: write a folder, or null"),
-        (["baselines.train_for_itq=maybe"], r"train_for_itq='maybe': write true or false"),
-        (["baselines.train_for_itq=true"], r"needs a store: write baselines\.dir=FOLDER"),
+        (["baselines.dir=5"], r"baselines\.dir=5; write a folder, or null"),
+        (["baselines.train_for_itq=maybe"], r"train_for_itq='maybe'; write true or false"),
+        (["baselines.train_for_itq=true"], r"needs a store; write baselines\.dir=FOLDER"),
     ],
 )
 def test_bad_values_are_reported(composed, tmp_path, overrides, message):
@@ -364,7 +364,7 @@ WAITING = """
 import sys
 from pathlib import Path
 from omegaconf import OmegaConf
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 config, output = sys.argv[1:]
 print("READY", flush=True)
 sys.stdin.readline()

@@ -108,7 +108,7 @@ def test_select_writes_its_files_whatever_the_terminal(repository, tmp_path, rea
 @pytest.fixture
 def records(tmp_path, composed):
     """Return a folder with the record of a tiny run."""
-    from qspinn.app.train import train
+    from qspinn.app.run.train import train
 
     train(composed("trainer.max_epochs=1", "quantization.scheme=ptq"), tmp_path / "runs")
     return tmp_path / "runs"
@@ -126,7 +126,7 @@ def test_the_first_error_of_a_disk_is_the_one_that_is_said(number):
             raise OSError(number, os.strerror(number), "outputs/failure.json")
     except OSError as error:
         told = str(short(error))
-    assert told.startswith(f"outputs/metrics.csv cannot be written ({os.strerror(number)}): make")
+    assert told.startswith(f"outputs/metrics.csv cannot be written ({os.strerror(number)}); make")
     assert storage_trouble(FileNotFoundError(errno.ENOENT, "no such file")) is None
     assert short(ValueError("another error")) is None
 
@@ -138,8 +138,8 @@ def test_a_full_disk_is_named_with_its_file(tmp_path, write):
 
     import torch
 
-    from qspinn.app.checkpoints import AtomicCheckpointIO
-    from qspinn.app.metrics_table import MetricsTable
+    from qspinn.app.run.checkpoints import AtomicCheckpointIO
+    from qspinn.app.run.metrics_table import MetricsTable
 
     target = tmp_path / "target"
     table = MetricsTable(tmp_path, "target")
@@ -203,12 +203,12 @@ def test_a_folder_without_room_is_refused_before_hydra_writes_there(tmp_path):
     import resource
 
     from qspinn.app.errors import ConfigurationError
-    from qspinn.app.new_folder import check_output
+    from qspinn.app.folder.new_folder import check_output
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(ConfigurationError, match=r"\(File too large\): make room") as raised:
+        with pytest.raises(ConfigurationError, match=r"\(File too large\); make room") as raised:
             check_output("hydra.run.dir", str(tmp_path / "run"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from qspinn.app.checking import check_targets, type_name, value_fits
+from qspinn.app.compose.checking import check_targets, type_name, value_fits
 from qspinn.app.errors import ConfigurationError
 
 
@@ -70,9 +70,9 @@ def check(**values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": "big"}, r"^group\.size='big': write a whole number$"),
-        ({"size": 1, "parts": "x"}, r"^group\.parts='x': write a list of a whole number or a"),
-        ({"size": 1, "kind": "c"}, r"^group\.kind='c': write one of a, b$"),
+        ({"size": "big"}, r"^group\.size='big'; write a whole number$"),
+        ({"size": 1, "parts": "x"}, r"^group\.parts='x'; write a list of a whole number or a"),
+        ({"size": 1, "kind": "c"}, r"^group\.kind='c'; write one of a, b$"),
         ({"size": 1, "fats": True}, r"^group\.fats: .*no such argument; did you mean fast\?$"),
         ({"size": 1, "zzz": True}, r"^group\.zzz: .*write one of size, ratio, name"),
         ({"size": 1, "other": [{"_target_": "os.nothing"}]}, r"^group\.other\[0\]\._target_="),

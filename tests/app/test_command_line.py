@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qspinn.app.command_line import quoted
+from qspinn.app.compose.command_line import quoted
 
 PARSER = OverridesParser.create()
 

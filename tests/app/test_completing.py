@@ -5,10 +5,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from qspinn.app.command_line import CONFIG_FOLDER, prepare_arguments, without_null_groups
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.compose.command_line import CONFIG_FOLDER, prepare_arguments, without_null_groups
+from qspinn.app.compose.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.records import read_record
 
 GROUPS = sorted(
@@ -58,7 +58,7 @@ def test_every_group_may_be_deleted_or_nulled(group, how):
     config = config_of(argument)
     if group in NEEDED:
         with pytest.raises(
-            ConfigurationError, match=rf"{group} is missing or null: write {group}="
+            ConfigurationError, match=rf"{group} is missing or null; write {group}="
         ):
             complete(config)
     else:
@@ -93,7 +93,7 @@ def test_what_can_go_without_saying_may_be_deleted(composed, tmp_path):
     + [f"{group}._target_" for group in ("data", "network", "learning", "trainer")],
 )
 def test_what_must_be_said_is_named(composed, tmp_path, key):
-    with pytest.raises(ConfigurationError, match=rf"^{key} is missing or null: write .*="):
+    with pytest.raises(ConfigurationError, match=rf"^{key} is missing or null; write .*="):
         train(without(composed(), key), tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_a_value_that_refers_to_what_was_deleted_is_named():
 def test_an_entry_without_a_class_says_what_to_write(composed, tmp_path):
     for override in ("callbacks.pictures={}", "+callbacks.mine={patience:3}", "+logger.mine=true"):
         place = override.strip("+").partition("=")[0]
-        message = rf"{place}=.* names no class: write {place}\._target_=CLASS, or {place}=null"
+        message = rf"{place}=.* names no class; write {place}\._target_=CLASS, or {place}=null"
         config = composed(override)
         if override.startswith("callbacks.pictures"):
             config.callbacks.pictures = {}

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.compose.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.exploring import Candidate, evaluate
-from qspinn.app.folder import RunFolder
-from qspinn.app.metrics_table import ROWS_KEY, MetricsTable
-from qspinn.app.ownership import FolderError
-from qspinn.app.train import fingerprint_of, train
+from qspinn.app.explore.exploring import Candidate, evaluate
+from qspinn.app.folder.folder import RunFolder
+from qspinn.app.folder.ownership import FolderError
+from qspinn.app.run.metrics_table import ROWS_KEY, MetricsTable
+from qspinn.app.run.train import fingerprint_of, train
 from qspinn.data import MNISTSubset
 from qspinn.records import comparable, write_record
 

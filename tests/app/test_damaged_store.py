@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from qspinn.app.baseline_entry import TrainingFailed
-from qspinn.app.baselines import BaselineStore
-from qspinn.app.data_fingerprint import DataState
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.baseline_entry import TrainingFailed
+from qspinn.app.run.baselines import BaselineStore
+from qspinn.app.run.data_fingerprint import DataState
+from qspinn.app.run.train import train
 
 FAST, MANY = 300, 1500
 

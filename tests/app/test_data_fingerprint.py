@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from qspinn.app.data_fingerprint import data_state
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.data_fingerprint import data_state
+from qspinn.app.run.train import train
 from qspinn.callbacks.random_state import capture_random_states
 
 NMNIST = (

@@ -8,7 +8,7 @@ import torch
 
 from qspinn.app.errors import RunError
 from qspinn.app.launch import short
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.learning import SupervisedLearning
 from qspinn.networks import ConvSNN
 

@@ -53,7 +53,7 @@ def test_of_several_runs_one_has_to_be_named(explain, outputs):
     code, out, err = explain("run=outputs")
     assert (code, out) == (1, "")
     assert err == (
-        "explain: outputs holds 2 runs: write run= with one of outputs/a=1,b=[2], outputs/c\n"
+        "explain: outputs holds 2 runs; write run= with one of outputs/a=1,b=[2], outputs/c\n"
     )
 
 

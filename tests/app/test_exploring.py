@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-import qspinn.app.exploring as exploring
-from qspinn.app.building import load_data
+import qspinn.app.explore.exploring as exploring
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.exploring import Candidate, check_workers, explore
-from qspinn.app.folder import RunFolder
-from qspinn.app.workers import Died
+from qspinn.app.explore.exploring import Candidate, check_workers, explore
+from qspinn.app.explore.workers import Died
+from qspinn.app.folder.folder import RunFolder
+from qspinn.app.run.building import load_data
 from qspinn.records import comparable, read_failure, read_record
 
 ONE_EPOCH = "trainer.max_epochs=1"
@@ -137,7 +137,7 @@ def test_bad_numbers_of_workers(workers):
 
 
 def test_data_are_read_once(composed, monkeypatch):
-    import qspinn.app.building as building
+    import qspinn.app.run.building as building
 
     settings = dict(composed().data)
     monkeypatch.setattr(building, "_READ", {})
@@ -154,7 +154,7 @@ def test_data_are_read_once(composed, monkeypatch):
 def test_data_that_draw_numbers_are_read_by_each_run(composed, monkeypatch):
     import torch
 
-    import qspinn.app.building as building
+    import qspinn.app.run.building as building
     from qspinn.data import MNISTSubset
 
     original = MNISTSubset.load_datasets

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from qspinn.app.failures import record_failure, transportable
+from qspinn.app.folder.failures import record_failure, transportable
 from qspinn.records import read_failure
 
 

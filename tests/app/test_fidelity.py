@@ -3,7 +3,7 @@
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.records import read_record
 
 LAYERS = {

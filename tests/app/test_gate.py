@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.choose.sources import read_sources
+from qspinn.app.compose.completing import complete, to_plain
+from qspinn.app.compose.gate_settings import GateSettings, gate_settings, pruner_among
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.exploring import Candidate, evaluate, explore
-from qspinn.app.gate import CandidateStopped
-from qspinn.app.gate_settings import GateSettings, gate_settings, pruner_among
-from qspinn.app.sources import read_sources
-from qspinn.app.strategies import explore_by_strategy
-from qspinn.app.sweep import in_order
-from qspinn.app.train import train
+from qspinn.app.explore.exploring import Candidate, evaluate, explore
+from qspinn.app.explore.strategies import explore_by_strategy
+from qspinn.app.explore.sweep import in_order
+from qspinn.app.run.gate import CandidateStopped
+from qspinn.app.run.train import train
 from qspinn.learning import SupervisedLearning
 from qspinn.records import (
     GateReport,
@@ -223,14 +223,14 @@ def test_the_order_of_a_grid(of, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["exploration.gate.enabled=1"], "exploration.gate.enabled=1: write true or false"),
+        (["exploration.gate.enabled=1"], "exploration.gate.enabled=1; write true or false"),
         (["+exploration.gate.chances=1"], "the keys are enabled, tolerance, chance"),
         (["exploration.gate=yes"], "exploration.gate='yes': the keys are"),
         ([GATE, "exploration.gate.chance=-1"], "exploration.gate.chance=-1 is not a number"),
-        ([GATE, "exploration.gate.samples=0"], "exploration.gate.samples=0: write a number"),
-        ([GATE, "exploration.gate.fractions=0.1"], "exploration.gate.fractions=0.1: write a list"),
+        ([GATE, "exploration.gate.samples=0"], "exploration.gate.samples=0; write a number"),
+        ([GATE, "exploration.gate.fractions=0.1"], "exploration.gate.fractions=0.1; write a list"),
         ([GATE, "exploration.gate.fractions=[1.5]"], r"exploration.gate.fractions=\[1.5\]"),
-        ([GATE, "exploration.gate.pruner=best"], "exploration.gate.pruner='best': write null or"),
+        ([GATE, "exploration.gate.pruner=best"], "exploration.gate.pruner='best'; write null or"),
         ([GATE, "exploration.max_drop=7"], "exploration.max_drop=7 is not a number"),
         ([GATE, "baselines.dir=null"], "exploration.gate.enabled=true .* write baselines.dir="),
     ],
@@ -271,7 +271,7 @@ def test_a_pruner_without_optuna(monkeypatch):
     )
     assert GateSettings().pruner is None
     with pytest.raises(
-        ValueError, match=r"pruner=halving needs Optuna: pip install '\.\[search\]'"
+        ValueError, match=r"pruner=halving needs Optuna; pip install '\.\[search\]'"
     ):
         GateSettings(pruner="halving")
 

@@ -1,6 +1,6 @@
 """Rows by step, each sent once, whatever is logged when and again."""
 
-from qspinn.app.history import STEP, History
+from qspinn.app.tracking.history import STEP, History
 
 
 def collected(start=0):

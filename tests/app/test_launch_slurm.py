@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from qspinn.app.launched import Job
-from qspinn.app.slurm_arrays import baseline_of, in_order, max_array_size, parts
+from qspinn.app.explore.launched import Job
+from qspinn.app.explore.slurm_arrays import baseline_of, in_order, max_array_size, parts
 from qspinn.records import comparable, find_records, read_record
 from tests.app import slurm_node
 from tests.app.conftest import TINY

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.records import find_records, read_record
 
 PLUGINS = {
@@ -34,7 +34,7 @@ SLURM_TASK = {
 
 
 def need(launcher):
-    import qspinn.app.train  # noqa: F401  (makes hydra_plugins a package, whatever is installed)
+    import qspinn.app.run.train  # noqa: F401  (makes hydra_plugins a package, whatever is installed)
 
     if importlib.util.find_spec(PLUGINS[launcher]) is None:
         pytest.skip(f"launcher={launcher} is not installed: pip install '.[{launcher}]'")

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from qspinn.app.metrics_table import MetricsTable
+from qspinn.app.run.metrics_table import MetricsTable
 
 
 def rows_of(table):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from qspinn.app.naming import group_name, job_folder, named_loggers, run_name
+from qspinn.app.folder.naming import group_name, job_folder, named_loggers, run_name
 
 LONG = ",".join(f"network.option_{index}={index}" for index in range(20))
 
@@ -128,7 +128,7 @@ def test_runs_are_named_by_what_differs():
 
 
 def test_only_what_was_not_given_is_named():
-    target = "qspinn.app.wandb_logger.start_wandb"
+    target = "qspinn.app.tracking.logger.start_wandb"
     node = {"_target_": target, "name": "mine", "group": None, "changes": "network.tau=3"}
     loggers = {"wandb": node, "other": {"_target_": "a.B", "name": None}, "none": None}
     named = named_loggers({**CONFIG, "logger": loggers})

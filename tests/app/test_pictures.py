@@ -11,9 +11,9 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
-from qspinn.app.folder import RunFolder
-from qspinn.app.folder_files import PICTURES
-from qspinn.app.pictures import Pictures
+from qspinn.app.folder.files import PICTURES
+from qspinn.app.folder.folder import RunFolder
+from qspinn.app.show.pictures import Pictures
 from qspinn.callbacks import PostTrainingQuantization
 from qspinn.learning import UnsupervisedLearning
 from qspinn.plan import QuantizationPlan

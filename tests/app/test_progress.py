@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from qspinn.app import progress
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.progress import EpochLines, TrainingBar, progress_bar
+from qspinn.app.show import progress
+from qspinn.app.show.progress import EpochLines, TrainingBar, progress_bar
 from qspinn.learning import UnsupervisedLearning
 from tests.learning.plastic import CLASSES, Plastic, bars
 
@@ -124,5 +124,5 @@ def test_styles() -> None:
     assert isinstance(progress_bar("bar"), TrainingBar)
     assert isinstance(progress_bar("lines"), EpochLines)
     assert progress_bar("none") is None
-    with pytest.raises(ConfigurationError, match="progress='loud': write one of auto, bar, lines"):
+    with pytest.raises(ConfigurationError, match="progress='loud'; write one of auto, bar, lines"):
         progress_bar("loud")

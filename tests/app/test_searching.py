@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.searching import Searched, bayesian, gp, greedy, nsga2
+from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2
 from qspinn.selection import SweepPoint, dominates, hypervolume
 from qspinn.selection.proposing import Measured
 from qspinn.selection.significance import Significance
@@ -208,5 +208,5 @@ def test_mixtures_that_fail_are_left_out(make_record, optuna):
 def test_without_optuna_it_says_what_to_install(evaluated, monkeypatch, strategy):
     evaluate, _ = evaluated
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigurationError, match=rf"{strategy.__name__} needs Optuna: pip install"):
+    with pytest.raises(ConfigurationError, match=rf"{strategy.__name__} needs Optuna; pip install"):
         strategy(Searched(evaluate, 5, {}), NAMES, LEVELS, seed=0)

@@ -197,21 +197,21 @@ def test_no_candidate_exits_with_1_and_names_the_nearest(outputs, run_select):
     [
         (["runs=absent"], "'absent' is no file, no folder and matches nothing as a glob"),
         (["runs=empty"], "no usable record.json below empty (0 read, 0 skipped)"),
-        (["runs=[]"], "runs=[]: write a folder"),
-        (["runs=null"], "runs=None: write a folder"),
-        (["runs=[1]"], "runs=[1]: write a folder"),
+        (["runs=[]"], "runs=[]; write a folder"),
+        (["runs=null"], "runs=None; write a folder"),
+        (["runs=[1]"], "runs=[1]; write a folder"),
         (["target.max_drop=lots"], "target.max_drop='lots' is not a number"),
         (["target=null"], "the keys are max_drop, min_accuracy, max_bits"),
         (["+target.max_loss=1"], "the keys are max_drop, min_accuracy, max_bits"),
         (["reward.mu=-1"], "reward.mu=-1 is not a finite number"),
         (["reward._target_=qspinn.selection.Nothing"], "Nothing"),
         (["reward=null"], "reward=None is no callable"),
-        (["allow_mixed=maybe"], "allow_mixed='maybe': write true or false"),
-        (["group_seeds=maybe"], "group_seeds='maybe': write true or false"),
+        (["allow_mixed=maybe"], "allow_mixed='maybe'; write true or false"),
+        (["group_seeds=maybe"], "group_seeds='maybe'; write true or false"),
         (["runs=absent.csv"], "absent.csv cannot be read as a table"),
         (["runs=wandb:me"], "write wandb:entity/project"),
-        (["output.dir=3"], "output.dir=3: write a path"),
-        (["show=-1"], "show=-1: write a number of rows, few or all"),
+        (["output.dir=3"], "output.dir=3; write a path"),
+        (["show=-1"], "show=-1; write a number of rows, few or all"),
         (["tagret.max_drop=0.1"], "Key 'tagret' is not in struct"),
         (["target.max_dorp=0.1"], "Key 'max_dorp' is not in struct"),
     ],
@@ -235,7 +235,7 @@ def test_mixed_runs_are_refused_unless_asked_for(outputs, run_select, make_recor
 
 def test_it_imports_nothing_heavy_and_starts_at_once(repository):
     code = (
-        "import sys, qspinn.app.select;"
+        "import sys, qspinn.app.choose.select;"
         "print({'torch', 'lightning', 'numpy', 'pandas', 'wandb', 'matplotlib'} & set(sys.modules))"
     )
     seconds = []

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hydra import compose, initialize_config_dir
 
-from qspinn.app import folder_lock
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.compose.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.exploring import Candidate, evaluate
-from qspinn.app.failures import record_failure
-from qspinn.app.folder import RunFolder
-from qspinn.app.folder_lock import LOCK_NAME, holder_of, locked
-from qspinn.app.new_folder import OutputFolder, check_output
-from qspinn.app.ownership import FolderError
-from qspinn.app.train import train
+from qspinn.app.explore.exploring import Candidate, evaluate
+from qspinn.app.folder import lock as folder_lock
+from qspinn.app.folder.failures import record_failure
+from qspinn.app.folder.folder import RunFolder
+from qspinn.app.folder.lock import LOCK_NAME, holder_of, locked
+from qspinn.app.folder.new_folder import OutputFolder, check_output
+from qspinn.app.folder.ownership import FolderError
+from qspinn.app.run.train import train
 from qspinn.records import comparable, find_records, read_record
 
 ONE_EPOCH = "trainer.max_epochs=1"
@@ -30,7 +30,7 @@ PATIENCE = 120
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from qspinn.app.folder_lock import locked
+from qspinn.app.folder.lock import locked
 with locked(Path(sys.argv[1]), {"seed": 0}, lambda holder: None):
     if sys.argv[2] == "fork" and os.fork() == 0:
         time.sleep(600)
@@ -187,7 +187,7 @@ def test_a_folder_whose_file_system_cannot_lock_is_told_so(tmp_path, monkeypatch
 
 
 def test_ten_runs_with_the_default_folder_have_ten(repository, tmp_path, monkeypatch):
-    import qspinn.app.train  # noqa: F401  (registers the resolvers)
+    import qspinn.app.run.train  # noqa: F401  (registers the resolvers)
 
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
@@ -208,7 +208,7 @@ def test_ten_runs_with_the_default_folder_have_ten(repository, tmp_path, monkeyp
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
 @pytest.mark.parametrize("value", ["''", "'  '", ".", "./", "file", "file/below"])
 def test_what_is_no_output_folder_is_refused(repository, tmp_path, monkeypatch, capsys, key, value):
-    import qspinn.app.train  # noqa: F401
+    import qspinn.app.run.train  # noqa: F401
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()

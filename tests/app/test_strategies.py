@@ -6,8 +6,8 @@ import random
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.exploring import Evaluation
-from qspinn.app.strategies import explore_by_strategy
+from qspinn.app.explore.exploring import Evaluation
+from qspinn.app.explore.strategies import explore_by_strategy
 from qspinn.records import find_records, read_record
 from qspinn.selection import dominates
 
@@ -81,7 +81,7 @@ def test_what_is_found_does_not_depend_on_test_figures(
     composed, make_record, tmp_path, monkeypatch, strategy
 ):
     """Made-up candidates: validation accuracies by their sizes, test accuracies by chance."""
-    import qspinn.app.strategies as strategies
+    import qspinn.app.explore.strategies as strategies
 
     if strategy in ("gp", "nsga2"):
         pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
@@ -127,7 +127,7 @@ def test_what_is_found_does_not_depend_on_test_figures(
 
 
 def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatch):
-    import qspinn.app.strategies as strategies
+    import qspinn.app.explore.strategies as strategies
 
     original = strategies.explore
 
@@ -169,16 +169,16 @@ def test_layers_have_precisions_of_their_own(composed, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["exploration.strategy=magic"], "strategy='magic': write null or one of significance"),
-        (["exploration.unit=neuron"], "unit='neuron': write one of role, layer"),
-        (["exploration.roles=[theta]"], r"roles=\['theta'\]: write null, or a list of bias, decay"),
-        (["exploration.roles=weight"], "roles='weight': write null, or a list of"),
-        (["exploration.word_lengths=8"], "word_lengths=8: write a list"),
+        (["exploration.strategy=magic"], "strategy='magic'; write null or one of significance"),
+        (["exploration.unit=neuron"], "unit='neuron'; write one of role, layer"),
+        (["exploration.roles=[theta]"], r"roles=\['theta'\]; write null, or a list of bias, decay"),
+        (["exploration.roles=weight"], "roles='weight'; write null, or a list of"),
+        (["exploration.word_lengths=8"], "word_lengths=8; write a list"),
         (["exploration.word_lengths=[0,8]"], "word_lengths=.*from 1 to 24"),
-        (["exploration.workers=0"], "workers=0: write a number of processes"),
-        (["exploration.strategy=gp", "exploration.evaluations=0"], "=0: write 1 or more"),
+        (["exploration.workers=0"], "workers=0; write a number of processes"),
+        (["exploration.strategy=gp", "exploration.evaluations=0"], "=0; write 1 or more"),
         (["quantization.scheme=none"], "no precision to explore"),
-        (["exploration.by=luck"], "by='luck': write validation or test"),
+        (["exploration.by=luck"], "by='luck'; write validation or test"),
         (["trainer.limit_val_batches=0"], "nothing is held out of the training data; write"),
     ],
 )

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from qspinn.app.completing import to_plain
-from qspinn.app.quantization import build_scheme, plan_from_config
-from qspinn.app.train import train
+from qspinn.app.compose.completing import to_plain
+from qspinn.app.run.quantization import build_scheme, plan_from_config
+from qspinn.app.run.train import train
 from qspinn.learning import SupervisedLearning
 from qspinn.records import read_record
 from tests.app.test_train import BIASES, NEURONS, WEIGHTS

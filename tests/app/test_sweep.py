@@ -17,8 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-import qspinn.app.train  # registers what conf/train.yaml uses
-from qspinn.app.sweep import Composer
+import qspinn.app.run.train  # registers what conf/train.yaml uses
+from qspinn.app.explore.sweep import Composer
 from qspinn.records import comparable, find_records, read_failure, read_record
 
 STEP = "qspinn.learning.supervised:SupervisedLearning:training_step"
@@ -42,7 +42,7 @@ AXES = [
 
 @pytest.mark.parametrize("arguments", AXES, ids=str)
 def test_jobs_are_composed_as_hydra_composes_them(repository, arguments):
-    assert qspinn.app.train
+    assert qspinn.app.run.train
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("train", ["launcher=workers"], run_mode=RunMode.MULTIRUN)
@@ -173,4 +173,4 @@ def test_a_job_that_fails_stops_no_other_and_shows_in_the_exit_code(launch, tmp_
 def test_a_bad_number_of_workers_is_one_line(launch, tmp_path):
     done = launch(*grid_in(tmp_path), "exploration.workers=0")
     assert done.returncode == 2
-    assert done.stderr == "error: exploration.workers=0: write a number of processes, 1 or more\n"
+    assert done.stderr == "error: exploration.workers=0; write a number of processes, 1 or more\n"

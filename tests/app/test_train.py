@@ -8,8 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.identity import LAUNCH_KEYS, identity
-from qspinn.app.train import train
+from qspinn.app.folder.identity import LAUNCH_KEYS, identity
+from qspinn.app.run.train import train
 from qspinn.records import comparable, config_hash, read_record
 
 # The tiny network by hand: 1x28x28 -> 4x14x14 -> 4x7x7 -> 4x4x4 -> 20.
@@ -140,7 +140,7 @@ def test_the_folder_of_another_run_is_refused(composed, tmp_path):
 def test_a_broken_record_is_no_record(composed, tmp_path):
     train(composed("trainer.max_epochs=1"), tmp_path)
     (tmp_path / "record.json").write_text("{")
-    with pytest.raises(ConfigurationError, match=r"record\.json.*Delete the file.*fresh=true"):
+    with pytest.raises(ConfigurationError, match=r"record\.json.*delete the file.*fresh=true"):
         train(composed("trainer.max_epochs=1"), tmp_path)
 
 
@@ -148,39 +148,39 @@ BAD_VALUES = [
     (["quantization.word_length=0"], "word_length=0; write 1 to 24"),
     (["quantization.rounding=foo"], "rounding='foo'; write one of truncate, nearest"),
     (["quantization.overflow=foo"], "overflow='foo'; write one of saturate, wrap"),
-    (["quantization.scheme=foo"], r"quantization\.scheme='foo': write one of none, ptq, itq"),
+    (["quantization.scheme=foo"], r"quantization\.scheme='foo'; write one of none, ptq, itq"),
     (["quantization.roles.theta.word_length=4"], "role='theta'.*no layer.*has the role"),
     (["quantization.roles.weight.format=Q1"], "Q1"),
     (["quantization.rules=[{layers:no,role:weight,word_length:4}]"], "'no'.*matches no layer"),
     (["quantization.rules=[{layer:no}]"], "unknown key 'layer'; write one of layers, role"),
-    (["quantization.allow_no_neurons=no"], "allow_no_neurons='no': write true or false"),
-    (["fresh=no"], "fresh='no': write true"),
-    (["quantization.calibration_batches=x"], "calibration_batches='x': write a whole number"),
+    (["quantization.allow_no_neurons=no"], "allow_no_neurons='no'; write true or false"),
+    (["fresh=no"], "fresh='no'; write true"),
+    (["quantization.calibration_batches=x"], "calibration_batches='x'; write a whole number"),
     (["quantization.calibration_batches=0"], "calibration_batches=0; write"),
     (
         ["quantization.scheme=itq", "quantization.start_epoch=3"],
         r"quantization\.start_epoch=3.*write 0 to 2",
     ),
-    (["network.time_steps=abc"], r"network\.time_steps='abc': write a whole number"),
-    (["network.time_steps=0"], "network: time_steps=0: write 1 or more"),
-    (["network.channels=4"], r"network\.channels=4: write a list of a whole number"),
-    (["network.neuron.kind=foo"], "network: neuron kind='foo': write one of lif"),
+    (["network.time_steps=abc"], r"network\.time_steps='abc'; write a whole number"),
+    (["network.time_steps=0"], "network: time_steps=0[:;] write 1 or more"),
+    (["network.channels=4"], r"network\.channels=4; write a list of a whole number"),
+    (["network.neuron.kind=foo"], "network: neuron kind='foo'[:;] write one of lif"),
     (["+network.time_stepz=3"], r"network\.time_stepz.*no such argument; did you mean time_steps"),
     (["network._target_=qspinn.networks.Nothing"], r"network\._target_.*dotted name"),
-    (["trainer.max_epochs=two"], r"trainer\.max_epochs='two': write a whole number or null"),
+    (["trainer.max_epochs=two"], r"trainer\.max_epochs='two'; write a whole number or null"),
     (["trainer.max_epochs=0"], r"trainer\.max_epochs=0 trains nothing"),
     (["trainer.accelerator=abacus"], "trainer: .*accelerator='abacus'.*cpu"),
-    (["trainer.limit_val_batches=2.5"], r"trainer\.limit_val_batches=2\.5: write 0"),
-    (["learning.optimizer.lr=-1"], r"learning\.optimizer\.lr=-1: write a learning rate above 0"),
+    (["trainer.limit_val_batches=2.5"], r"trainer\.limit_val_batches=2\.5; write 0"),
+    (["learning.optimizer.lr=-1"], r"learning\.optimizer\.lr=-1; write a learning rate above 0"),
     (["learning.optimizer.lr=nan"], r"configuration: .*optimizer\.lr.*nan.*finite"),
     (["learning.scheduler.pct_start=3"], r"learning\.scheduler: .*pct_start.*3"),
-    (["learning.loss=foo"], "learning: loss='foo': write one of mse, cross_entropy"),
-    (["data.batch_size=0"], "data: batch_size=0: write"),
+    (["learning.loss=foo"], "learning: loss='foo'; write one of mse, cross_entropy"),
+    (["data.batch_size=0"], "data: batch_size=0; write"),
     (["data=mnist", "data.root=nowhere"], r"data: .*data\.root=FOLDER"),
-    (["seed=-1"], "seed=-1: write a whole number from 0"),
-    (["seed=1.5"], r"seed=1\.5: write a whole number from 0"),
-    (["threads=0"], "threads=0: write 1 or more, or null"),
-    (["progress=no"], "progress='no': write one of auto, bar, lines, none"),
+    (["seed=-1"], "seed=-1; write a whole number from 0"),
+    (["seed=1.5"], r"seed=1\.5; write a whole number from 0"),
+    (["threads=0"], "threads=0; write 1 or more, or null"),
+    (["progress=no"], "progress='no'; write one of auto, bar, lines, none"),
 ]
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import RunFolder
-from qspinn.app.train import train
+from qspinn.app.folder.folder import RunFolder
+from qspinn.app.run.train import train
 from qspinn.records import write_json, write_record
 
 SHORT = (
@@ -226,7 +226,7 @@ def test_a_network_for_other_images_is_refused_before_training(composed, tmp_pat
             ("quantization.scheme=none", "quantization.compile_steps=true"),
             r"compile_steps=true .*write false, or scheme=itq",
         ),
-        (("quantization.compile_steps=3",), r"quantization.compile_steps=3: write true or false"),
+        (("quantization.compile_steps=3",), r"quantization.compile_steps=3; write true or false"),
     ],
 )
 def test_precisions_and_compilers_that_cannot_work(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.train import train
+from qspinn.app.run.train import train
 from qspinn.records import comparable, read_record
 
 QUICK = "experiment=decolle_mnist_quick"
@@ -116,16 +116,16 @@ def test_every_rounding_and_overflow_trains(composed, tmp_path, rounding, overfl
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["learning.loss=hinge"], "learning: loss='hinge': write one of smooth_l1, mse"),
-        (["learning.update_every=0"], "learning: update_every=0: write 1 or more, or null"),
-        (["learning.update_every=x"], r"learning\.update_every='x': write a whole number or null"),
-        (["learning.silence=-1"], "learning: silence=-1: write 0 or more"),
-        (["network.burn_in=6"], "network: .*time_steps=6: write more than burn_in=6"),
-        (["network.coding=rate"], "network: .*coding='rate': write one of direct, bernoulli"),
+        (["learning.loss=hinge"], "learning: loss='hinge'; write one of smooth_l1, mse"),
+        (["learning.update_every=0"], "learning: update_every=0; write 1 or more, or null"),
+        (["learning.update_every=x"], r"learning\.update_every='x'; write a whole number or null"),
+        (["learning.silence=-1"], "learning: silence=-1; write 0 or more"),
+        (["network.burn_in=6"], "network: .*time_steps=6[:;] write more than burn_in=6"),
+        (["network.coding=rate"], "network: .*coding='rate'[:;] write one of direct, bernoulli"),
         (["network.settings.tau_synapse=0"], "network.*tau_synapse=0"),
         (["+network.settings.tau=1"], r"network\.settings\.tau: .*no such argument"),
         (["trainer.gradient_clip_val=1"], "LocalLearning makes its updates by itself"),
-        (["network=conv_snn"], "ConvSNN has no readout at each layer: take network=decolle"),
+        (["network=conv_snn"], "ConvSNN has no readout at each layer; take network=decolle"),
     ],
     ids=lambda value: str(value)[:50],
 )

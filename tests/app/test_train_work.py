@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from qspinn.app import quantization
-from qspinn.app.completing import complete, to_plain
+from qspinn.app.compose.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.identity import identity
-from qspinn.app.train import train
-from qspinn.app.wandb_summary import summary_of
+from qspinn.app.folder.identity import identity
+from qspinn.app.run import quantization
+from qspinn.app.run.train import train
+from qspinn.app.tracking.summary import summary_of
 from qspinn.plan import EnergyModel
 from qspinn.records import baseline_key, comparable, read_record
 from qspinn.records.unread import Unread

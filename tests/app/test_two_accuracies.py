@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from qspinn.app import launch
-from qspinn.app.building import build_parts
-from qspinn.app.completing import to_plain
+from qspinn.app.compose.completing import to_plain
 from qspinn.app.errors import ConfigurationError, RunError
-from qspinn.app.train import train
-from qspinn.app.wandb_summary import summary_of
+from qspinn.app.run.building import build_parts
+from qspinn.app.run.train import train
+from qspinn.app.tracking.summary import summary_of
 from qspinn.records import read_record
 from qspinn.selection import LinearReward
 

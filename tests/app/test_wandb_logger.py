@@ -9,9 +9,10 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from qspinn.app import wandb_client, wandb_logger
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.wandb_summary import RECORD_KEY
+from qspinn.app.tracking import client as wandb_client
+from qspinn.app.tracking import logger as wandb_logger
+from qspinn.app.tracking.summary import RECORD_KEY
 from qspinn.records import RunRecord, read_record
 from qspinn.selection import LinearReward
 from tests.reference.wandb_server import KEY, serving
@@ -153,7 +154,7 @@ def summary_of(entries):
 def test_the_configuration_is_logged_and_an_error_marks_the_run_as_failed(
     composed, tmp_path, monkeypatch, without_key
 ):
-    from qspinn.app.train import train
+    from qspinn.app.run.train import train
     from qspinn.learning import SupervisedLearning
 
     def broken(self, batch, index):
@@ -194,7 +195,7 @@ def test_a_stated_mode_is_taken(monkeypatch, capsys, without_key, mode):
 
 def test_a_mode_that_is_none_is_refused(monkeypatch, without_key):
     monkeypatch.setenv("WANDB_MODE", "sometimes")
-    with pytest.raises(ConfigurationError, match=r"WANDB_MODE='sometimes': write one of online"):
+    with pytest.raises(ConfigurationError, match=r"WANDB_MODE='sometimes'; write one of online"):
         wandb_client.wandb_mode()
 
 
@@ -231,7 +232,7 @@ def test_pictures_are_logged(tmp_path, monkeypatch, without_key):
 
 
 def test_what_is_quantised_is_logged(tmp_path, monkeypatch, without_key, make_record):
-    from qspinn.app.folder import RunFolder
+    from qspinn.app.folder.folder import RunFolder
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     lines = ["quantised: 93.7% of the parameters", "32-bit: 4 values, Linear is called twice"]
@@ -266,10 +267,10 @@ ENVIRONMENT = {
 
 def begun_with(composed, tmp_path, *overrides):
     """The first entry that describes the run which a configuration starts."""
-    from qspinn.app.building import build_loggers
-    from qspinn.app.completing import to_plain
-    from qspinn.app.folder import RunFolder
-    from qspinn.app.naming import named_loggers
+    from qspinn.app.compose.completing import to_plain
+    from qspinn.app.folder.folder import RunFolder
+    from qspinn.app.folder.naming import named_loggers
+    from qspinn.app.run.building import build_loggers
 
     config = to_plain(composed("logger=wandb", *overrides))
     build_loggers(named_loggers(config), RunFolder(tmp_path))

@@ -10,13 +10,14 @@ import time
 import pytest
 import wandb
 
-from qspinn.app import wandb_client, wandb_logger
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.folder import RunFolder
-from qspinn.app.history import STEP
-from qspinn.app.wandb_server import Server, uploaded
-from qspinn.app.wandb_source import read_wandb
-from qspinn.app.wandb_summary import RECORD_KEY
+from qspinn.app.folder.folder import RunFolder
+from qspinn.app.tracking import client as wandb_client
+from qspinn.app.tracking import logger as wandb_logger
+from qspinn.app.tracking.history import STEP
+from qspinn.app.tracking.server import Server, uploaded
+from qspinn.app.tracking.source import read_wandb
+from qspinn.app.tracking.summary import RECORD_KEY
 from qspinn.selection import Run
 from tests.app.test_wandb_logger import NO_KEY, entries_of, exit_codes, logged, summary_of
 from tests.reference.wandb_server import KEY, MODES, serving
@@ -31,7 +32,7 @@ def client(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr("qspinn.app.wandb_server.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("qspinn.app.tracking.server.PATIENCE_SECONDS", 0.2)
     wandb.teardown()
     wandb_client.forget()
     yield monkeypatch
@@ -122,7 +123,7 @@ def test_the_probe_survives_what_is_no_http(data):
 def test_a_server_in_trouble_means_offline_for_all_runs_with_one_line(
     server, client, tmp_path, capsys, mode
 ):
-    client.setattr("qspinn.app.wandb_server.PROBE_SECONDS", 0.5)
+    client.setattr("qspinn.app.tracking.server.PROBE_SECONDS", 0.5)
     server.mode = mode
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -141,7 +142,7 @@ def test_a_server_that_answers_and_does_not_take_the_run_means_offline(
     server, client, tmp_path, capsys
 ):
     server._do_UpsertBucket = lambda values: None  # an error
-    client.setattr("qspinn.app.wandb_client.INIT_SECONDS", 2.0)
+    client.setattr("qspinn.app.tracking.client.INIT_SECONDS", 2.0)
     log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS)
     wandb_logger.finish_wandb(0)
     assert "W&B: offline, the server did not take the run" in capsys.readouterr().out
@@ -281,7 +282,7 @@ def test_a_run_that_its_owner_deleted_is_begun_anew(server, client, tmp_path):
     wandb_logger.finish_wandb(1)
     (name,) = server.runs
     server.deleted.add(name)
-    client.setattr("qspinn.app.wandb_client.INIT_SECONDS", 2.0)  # it is asked again until then
+    client.setattr("qspinn.app.tracking.client.INIT_SECONDS", 2.0)  # it is asked again until then
     del server.runs[name]
     logger = wandb_logger.start_wandb(str(tmp_path))
     logger.hand_over(ROWS[:2])
@@ -322,7 +323,7 @@ def history_of(entries):
 def test_a_server_lost_in_mid_run_leaves_a_complete_offline_run(
     server, client, tmp_path, make_record, capsys, mode
 ):
-    client.setattr("qspinn.app.wandb_server.PROBE_SECONDS", 0.5)
+    client.setattr("qspinn.app.tracking.server.PROBE_SECONDS", 0.5)
     record = make_record()
     logger = wandb_logger.start_wandb(str(tmp_path))
     logger.log_config({"seed": 3})
@@ -405,11 +406,11 @@ ONLINE = ("logger=wandb", "logger.wandb.artifact=false")
 @pytest.mark.slow
 def test_the_history_of_a_killed_training_is_its_table(server, composed, launch_killed, tmp_path):
     """Killed while the second checkpoint is written, taken up, and compared with the table."""
-    from qspinn.app.train import train
+    from qspinn.app.run.train import train
 
     overrides = (*ONLINE, "trainer.max_epochs=3")
     folder = tmp_path / "run"
-    where = "qspinn.app.checkpoints:AtomicCheckpointIO:save_checkpoint"
+    where = "qspinn.app.run.checkpoints:AtomicCheckpointIO:save_checkpoint"
     killed = launch_killed(where, 2, f"hydra.run.dir={folder}", *overrides)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(server.runs) == 1
@@ -423,7 +424,7 @@ def test_the_history_of_a_killed_training_is_its_table(server, composed, launch_
 
 @pytest.mark.slow
 def test_a_training_taken_from_the_store_has_its_history(server, composed, tmp_path):
-    from qspinn.app.train import train
+    from qspinn.app.run.train import train
 
     store = f"baselines.dir={tmp_path / 'store'}"
     train(composed(store), tmp_path / "first")  # trains, and logs nothing
@@ -445,8 +446,8 @@ def test_a_training_taken_from_the_store_has_its_history(server, composed, tmp_p
 def test_a_server_lost_while_a_network_learns_changes_no_record(
     server, client, composed, tmp_path, mode
 ):
-    from qspinn.app.metrics_table import MetricsTable
-    from qspinn.app.train import train
+    from qspinn.app.run.metrics_table import MetricsTable
+    from qspinn.app.run.train import train
 
     save = MetricsTable.save
 

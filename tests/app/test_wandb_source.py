@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.wandb_source import read_wandb
-from qspinn.app.wandb_summary import RECORD_KEY
+from qspinn.app.tracking.source import read_wandb
+from qspinn.app.tracking.summary import RECORD_KEY
 from qspinn.selection import Run
 
 
@@ -51,7 +51,7 @@ def test_records_are_read_and_what_has_none_is_named(make_record):
 
 
 def test_what_a_server_says_is_checked_like_a_file(make_record, monkeypatch):
-    monkeypatch.setattr("qspinn.app.wandb_source.MOST_CHARACTERS", 20_000)
+    monkeypatch.setattr("qspinn.app.tracking.source.MOST_CHARACTERS", 20_000)
     record = json.dumps(make_record().to_dict())
     texts = {
         "twice": record.replace('"seed": 0', '"seed": 0, "seed": 1'),

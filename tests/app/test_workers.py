@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from qspinn.app.workers import Died, WorkersCannotStart, map_in_workers
+from qspinn.app.explore.workers import Died, WorkersCannotStart, map_in_workers
 
 
 def square(number):
@@ -90,7 +90,7 @@ def test_no_tasks_need_no_process():
 
 PARENTS = {
     "workers": """
-from qspinn.app.workers import map_in_workers
+from qspinn.app.explore.workers import map_in_workers
 if __name__ == "__main__":
     for _ in map_in_workers(time.sleep, [600], workers=1):
         pass
@@ -167,7 +167,7 @@ def test_processes_end_with_the_launcher_that_was_killed(repository, tmp_path, k
 
 INTERRUPTED = """
 import os, signal, sys, time
-from qspinn.app.workers import map_in_workers
+from qspinn.app.explore.workers import map_in_workers
 
 def task(number):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is not ended while it works

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from spikingjelly.activation_based.model.parametric_lif_net import DVSGestureNet
 from spikingjelly.activation_based.neuron import ParametricLIFNode
 
-import qspinn.app.train  # registers the resolver that conf/train.yaml uses
-from qspinn.app.building import build_callbacks, build_parts, with_data
-from qspinn.app.checking import check_targets
+import qspinn.app.run.train  # registers the resolver that conf/train.yaml uses
+from qspinn.app.compose.checking import check_targets
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.quantization import build_scheme, plan_from_config
+from qspinn.app.run.building import build_callbacks, build_parts, with_data
+from qspinn.app.run.quantization import build_scheme, plan_from_config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # Groups of conf/train.yaml; select.yaml and its groups are tested with the selection.
@@ -44,7 +44,7 @@ NEEDS_FILES = ("mnist", "fashion_mnist")
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    assert qspinn.app.train
+    assert qspinn.app.run.train
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", list(overrides))
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]

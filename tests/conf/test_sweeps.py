@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from wandb import wandb_agent
 
-import qspinn.app.train  # registers the resolver that conf/train.yaml uses
-from qspinn.app.checking import check_targets
-from qspinn.app.quantization import build_scheme, plan_from_config
+import qspinn.app.run.train  # registers the resolver that conf/train.yaml uses
+from qspinn.app.compose.checking import check_targets
+from qspinn.app.run.quantization import build_scheme, plan_from_config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SWEEPS = sorted((CONF / "sweep").glob("*.yaml"))
@@ -96,7 +96,7 @@ def test_the_schema_refuses_what_is_wrong():
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_each_combination_is_a_configuration_of_train(path, agent_command):
-    assert qspinn.app.train
+    assert qspinn.app.run.train
     sweep = loaded(path)
     all_of_them = list(combinations(sweep))
     # Every value of every parameter at least once: composing takes a tenth of a second.

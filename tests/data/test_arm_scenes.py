@@ -88,7 +88,7 @@ def test_circles_of_both_directions_visit_the_same_places():
 def test_no_gestures_but_eleven():
     assert len(GESTURES) == 11
     for gesture in (0, 12):
-        with pytest.raises(ValueError, match=f"gesture={gesture}: write 1 to 11"):
+        with pytest.raises(ValueError, match=f"gesture={gesture}; write 1 to 11"):
             hand_paths(gesture, SECONDS, draw_style(1, 0.5, rng()))
 
 

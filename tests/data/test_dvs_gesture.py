@@ -320,7 +320,7 @@ def test_an_empty_recording_is_named(tmp_path: Path, form: str, content: bytes) 
     else:
         write_archive(tmp_path / "DvsGesture.tar.gz", files)
 
-    with pytest.raises(ValueError, match=r"user24_led\.aedat.*(holds no event|empty file): get it"):
+    with pytest.raises(ValueError, match=r"user24_led\.aedat.*(holds no event|empty file); get it"):
         ready(tmp_path)
 
 
@@ -357,8 +357,8 @@ def test_what_an_operating_system_leaves_is_no_recording(tmp_path: Path, form: s
 @pytest.mark.parametrize(
     ("header", "reader"),
     [
-        (b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n", r"2\.0: .*tonic\.io\.read_dvs_128"),
-        (b"#!AER-DAT4.0\r\n\x10\0\0\0", r"4\.0: .*aedat\.Decoder \(pip install aedat\)"),
+        (b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n", r"2\.0; .*tonic\.io\.read_dvs_128"),
+        (b"#!AER-DAT4.0\r\n\x10\0\0\0", r"4\.0; .*aedat\.Decoder \(pip install aedat\)"),
     ],
 )
 def test_recordings_of_other_versions_say_how_to_convert_them(
@@ -404,7 +404,7 @@ def test_a_flipped_bit_in_the_archive_is_found_by_its_checksum(archive_root: Pat
             "user09_lab.aedat is listed in trials_to_t",
         ),
         ({"trials_to_test.txt": b"\xff\xfe\xfd"}, "trials_to_test.txt: expected text"),
-        ({"trials_to_test.txt": b"\n"}, "trials_to_test.txt lists no recording: get it again"),
+        ({"trials_to_test.txt": b"\n"}, "trials_to_test.txt lists no recording; get it again"),
     ],
 )
 def test_incomplete_files_are_named(
@@ -473,11 +473,11 @@ def test_damaged_samples_of_spikingjelly(tmp_path: Path, content: Any, message: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"time_steps": 0}, "time_steps=0: write 1 or more"),
-        ({"by": "number"}, "by='number': write one of count, time"),
+        ({"time_steps": 0}, "time_steps=0; write 1 or more"),
+        ({"by": "number"}, "by='number'; write one of count, time"),
         ({"downsample": 0}, "downsample=0"),
         ({"duration": 0}, "duration=0"),
-        ({"max_count": 0}, r"max_count=0: write 1"),
+        ({"max_count": 0}, r"max_count=0; write 1"),
         ({"val_subjects": -1}, "val_subjects=-1"),
         ({"max_disorder": -1}, "max_disorder=-1"),
         ({"max_shift": 32}, "max_shift=32"),

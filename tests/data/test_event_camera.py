@@ -198,11 +198,11 @@ def test_the_same_seed_makes_the_same_events():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"on_threshold": 0.0}, "on_threshold=0.0: write 0.02 or more"),
-        ({"off_threshold": float("nan")}, "off_threshold=nan: write"),
-        ({"refractory": -1}, "refractory=-1: write 0 or more"),
-        ({"hot_share": 1.5}, "hot_share=1.5: write a share"),
-        ({"repeats": 1.0}, "repeats=1.0: write a probability below 1"),
+        ({"on_threshold": 0.0}, "on_threshold=0.0; write 0.02 or more"),
+        ({"off_threshold": float("nan")}, "off_threshold=nan; write"),
+        ({"refractory": -1}, "refractory=-1; write 0 or more"),
+        ({"hot_share": 1.5}, "hot_share=1.5; write a share"),
+        ({"repeats": 1.0}, "repeats=1.0; write a probability below 1"),
     ],
 )
 def test_impossible_cameras(values, message):
@@ -214,7 +214,7 @@ def test_impossible_cameras(values, message):
     ("levels", "times", "message"),
     [
         (np.zeros((2, 3)), np.array([0, 1]), r"log_intensity \[2, 3\]"),
-        (np.zeros((2, 3, 3)), np.array([0, 1, 2]), r"times \[3\]: write"),
+        (np.zeros((2, 3, 3)), np.array([0, 1, 2]), r"times \[3\]; write"),
         (np.zeros((2, 3, 3)), np.array([1, 1]), "each later than the one before"),
         (np.full((2, 3, 3), -np.inf), np.array([0, 1]), "not finite; add a dark level"),
     ],

@@ -169,7 +169,7 @@ EMPTY: dict[str, Any] = {
         ({"x": [1, 2]}, TypeError, "x: list; write a NumPy array of uint16"),
         ({"p": np.zeros((2, 2), np.uint8)}, ValueError, r"p: shape \[2, 2\]; write a list"),
         ({"y": np.zeros(2, np.uint16)}, ValueError, "unequal lengths: .*'y': 2"),
-        ({"height": 0}, ValueError, "height=0: write a number of pixels"),
+        ({"height": 0}, ValueError, "height=0; write a number of pixels"),
         ({"width": 65537}, ValueError, "width=65537"),
     ],
 )
@@ -181,9 +181,9 @@ def test_wrong_arrays(change: dict[str, Any], error: type[Exception], message: s
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(0, 6, 0, 0), (1, 7, 0, 0)], r"x=7 of event 1: write 0 to 6 \(the width"),
-        ([(0, 0, 5, 0)], r"y=5 of event 0: write 0 to 4 \(the height"),
-        ([(0, 0, 0, 0), (0, 0, 0, 2)], "p=2 of event 1: write 0 to 1"),
+        ([(0, 6, 0, 0), (1, 7, 0, 0)], r"x=7 of event 1; write 0 to 6 \(the width"),
+        ([(0, 0, 5, 0)], r"y=5 of event 0; write 0 to 4 \(the height"),
+        ([(0, 0, 0, 0), (0, 0, 0, 2)], "p=2 of event 1; write 0 to 1"),
         ([(5, 0, 0, 0), (9, 0, 0, 0), (8, 0, 0, 0)], "t=8 of event 2 is before t=9"),
     ],
 )
@@ -196,7 +196,7 @@ def test_wrong_events(rows: list[tuple[int, int, int, int]], message: str) -> No
     ("settings_", "message"),
     [
         ({"frames": 0}, "frames=0"),
-        ({"frames": 3, "by": "number"}, "by='number': write one of count, time"),
+        ({"frames": 3, "by": "number"}, "by='number'; write one of count, time"),
         ({"frames": 3, "duration": 10}, 'duration=10.*write by="time"'),
         ({"frames": 3, "by": "time", "duration": 0}, "duration=0"),
     ],

@@ -345,11 +345,11 @@ def test_what_is_no_folder_in_the_place_of_a_cache_is_refused_before_the_work(ca
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": np.array([0, -1])}, "label -1: write classes from 0 on"),
-        ({"labels": np.array([0.0, 1.0])}, r"labels are float64 \[2\]: write int64 \[2\]"),
-        ({"is_test": np.array([0, 1])}, r"is_test are int64 \[2\]: write bool \[2\]"),
-        ({"is_test": np.array([True])}, r"is_test are bool \[1\]: write bool \[2\]"),
-        ({"groups": np.arange(3)}, r"groups are int64 \[3\]: write int64 \[2\]"),
+        ({"labels": np.array([0, -1])}, "label -1; write classes from 0 on"),
+        ({"labels": np.array([0.0, 1.0])}, r"labels are float64 \[2\]; write int64 \[2\]"),
+        ({"is_test": np.array([0, 1])}, r"is_test are int64 \[2\]; write bool \[2\]"),
+        ({"is_test": np.array([True])}, r"is_test are bool \[1\]; write bool \[2\]"),
+        ({"groups": np.arange(3)}, r"groups are int64 \[3\]; write int64 \[2\]"),
     ],
 )
 def test_labels_split_and_groups_that_cannot_be_are_refused(changes, message):

@@ -84,11 +84,11 @@ def test_attributes_describe_the_batches(subset: MNISTSubset) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0: write"),
-        ({"eval_batch_size": 0}, "eval_batch_size=0: write"),
-        ({"num_workers": -1}, "num_workers=-1: write 0"),
-        ({"max_shift": -1}, "max_shift=-1: write 0"),
-        ({"max_shift": 28}, r"max_shift=28: write 0 \(no shifts\) to 27"),
+        ({"batch_size": 0}, "batch_size=0; write"),
+        ({"eval_batch_size": 0}, "eval_batch_size=0; write"),
+        ({"num_workers": -1}, "num_workers=-1; write 0"),
+        ({"max_shift": -1}, "max_shift=-1; write 0"),
+        ({"max_shift": 28}, r"max_shift=28; write 0 \(no shifts\) to 27"),
     ],
 )
 def test_wrong_settings(settings: dict[str, int], message: str) -> None:

@@ -204,10 +204,10 @@ def test_damaged_zips_are_named_and_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"val_fraction": 1}, "val_fraction=1: write 0"),
+        ({"val_fraction": 1}, "val_fraction=1; write 0"),
         ({"val_fraction": -0.1}, "val_fraction=-0.1"),
-        ({"folds": 1}, "folds=1: write 2 or more"),
-        ({"folds": 5, "fold": 5}, "fold=5: write 0 to 4"),
+        ({"folds": 1}, "folds=1; write 2 or more"),
+        ({"folds": 5, "fold": 5}, "fold=5; write 0 to 4"),
         ({"fold": 1}, "fold=1: without folds there is only fold 0"),
     ],
 )

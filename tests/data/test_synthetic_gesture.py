@@ -198,12 +198,12 @@ def test_progress_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"difficulty": 1.1}, r"difficulty=1.1: write 0 \(easy\) to 1"),
-        ({"train_recordings": 0}, r"train_recordings=0: write 1 to 115"),
-        ({"test_recordings": 31}, r"test_recordings=31: write 1 to 30 \(6 users, 5 lights"),
-        ({"shortest": 70}, "shortest=70, longest=60: write milliseconds"),
-        ({"data_seed": -1}, "seed=-1: write 0 or more"),
-        ({"val_subjects": -1}, "val_subjects=-1: write 0"),
+        ({"difficulty": 1.1}, r"difficulty=1.1; write 0 \(easy\) to 1"),
+        ({"train_recordings": 0}, r"train_recordings=0; write 1 to 115"),
+        ({"test_recordings": 31}, r"test_recordings=31; write 1 to 30 \(6 users, 5 lights"),
+        ({"shortest": 70}, "shortest=70, longest=60; write milliseconds"),
+        ({"data_seed": -1}, "seed=-1; write 0 or more"),
+        ({"val_subjects": -1}, "val_subjects=-1; write 0"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

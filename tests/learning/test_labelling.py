@@ -92,5 +92,5 @@ def test_none_can_be_saved_and_copied() -> None:
 
 
 def test_a_wrong_limit_is_refused() -> None:
-    with pytest.raises(ValueError, match="labelling_images=0: write 1 or more"):
+    with pytest.raises(ValueError, match="labelling_images=0; write 1 or more"):
         LabellingImages(0)

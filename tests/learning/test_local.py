@@ -323,7 +323,7 @@ class TestUpdates:
         before = parameters(learner)
         fit(tmp_path, learner)
         assert any(not torch.equal(a, b) for a, b in zip(before, parameters(learner), strict=True))
-        with pytest.raises(ValueError, match=r"T=3 steps: write network\.burn_in below"):
+        with pytest.raises(ValueError, match=r"T=3 steps[:;] write network\.burn_in below"):
             learner(torch.rand(2, 3, *SHAPE))
 
 
@@ -453,10 +453,10 @@ def test_the_measure_sees_memory_that_grows() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "hinge"}, "loss='hinge': write one of smooth_l1, mse"),
-        ({"update_every": 0}, "update_every=0: write 1 or more, or null"),
-        ({"excitation": -1.0}, "excitation=-1.0: write 0 or more"),
-        ({"silence": -1.0}, "silence=-1.0: write 0 or more"),
+        ({"loss": "hinge"}, "loss='hinge'; write one of smooth_l1, mse"),
+        ({"update_every": 0}, "update_every=0; write 1 or more, or null"),
+        ({"excitation": -1.0}, "excitation=-1.0; write 0 or more"),
+        ({"silence": -1.0}, "silence=-1.0; write 0 or more"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:

@@ -220,9 +220,9 @@ def test_predictions_are_classes(tmp_path: Path) -> None:
 
 
 def test_wrong_settings() -> None:
-    with pytest.raises(ValueError, match="loss='hinge': write one of mse, cross_entropy"):
+    with pytest.raises(ValueError, match="loss='hinge'; write one of mse, cross_entropy"):
         module(loss="hinge")
-    with pytest.raises(ValueError, match="num_classes=1: write 2 or more"):
+    with pytest.raises(ValueError, match="num_classes=1; write 2 or more"):
         SupervisedLearning(nn.Identity(), torch.optim.SGD, num_classes=1)
     with pytest.raises(ValueError, match=r"Identity has no parameter .*for learning=stdp"):
         SupervisedLearning(nn.Identity(), torch.optim.SGD)

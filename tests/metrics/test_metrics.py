@@ -1,19 +1,14 @@
 """Metrics against NumPy."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron
-from torch import Tensor, nn
 
 from qspinn.metrics import (
     Accuracy,
     FiringFidelity,
     SpikeStatistics,
     count_correct,
-    record_spikes,
 )
 
 
@@ -112,58 +107,6 @@ def test_spike_statistics_refuse_other_shapes() -> None:
     metric.update(torch.zeros(2, 1, 3))
     with pytest.raises(ValueError, match=r"neurons \[4\], before of \[3\]"):
         metric.update(torch.zeros(2, 1, 4))
-
-
-class Two(nn.Module):
-    """Two layers of neurons, the first of which doubles its input's spikes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = neuron.IFNode(v_threshold=1.0, step_mode="m")
-        self.linear = layer.Linear(6, 4, step_mode="m")
-        self.second = neuron.IFNode(v_threshold=1.0, step_mode="m")
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.first.step_mode == "m":
-            return self.second(self.linear(self.first(x)))
-        return torch.stack([self.second(self.linear(self.first(step))) for step in x])
-
-
-@pytest.mark.parametrize("step_mode", ["m", "s"])
-def test_record_spikes_of_a_network(step_mode: str) -> None:
-    torch.manual_seed(0)
-    net = Two()
-    functional.set_step_mode(net, step_mode)
-    x = torch.from_numpy(random_spikes(2, 0.3, 5, 8, 6))
-
-    with record_spikes(net) as statistics:
-        out = net(x)
-    functional.reset_net(net)
-    net(x * 0)  # not recorded
-
-    assert list(statistics) == ["first", "second"]
-    rates = {path: metric.compute()["firing_rate"].item() for path, metric in statistics.items()}
-    assert rates["first"] == pytest.approx(x.mean().item())
-    assert rates["second"] == pytest.approx(out.mean().item())
-    functional.reset_net(net)
-    copy.deepcopy(net)  # no hook is left that would refuse
-
-
-def test_record_spikes_leaves_no_hook_after_an_error() -> None:
-    net = Two()
-    with pytest.raises(RuntimeError, match="boom"), record_spikes(net) as statistics:
-        raise RuntimeError("boom")
-    net(torch.zeros(2, 1, 6))
-
-    assert statistics["first"].steps == 0
-
-
-def test_record_spikes_needs_neurons() -> None:
-    with (
-        pytest.raises(ValueError, match="Linear has no SpikingJelly neuron"),
-        record_spikes(nn.Linear(2, 2)),
-    ):
-        pass
 
 
 def test_firing_fidelity() -> None:

@@ -38,7 +38,6 @@ def test_shares_and_reasons() -> None:
     assert (left.layers, left.values, left.is_choice) == (("norm",), 20, False)
     (passing,) = summary.off_grid
     assert (passing.what, passing.layers) == ("batch norm that is not folded", ("norm",))
-    assert not summary.is_complete
     assert not summary.is_as_planned
     assert summary.lines()[0] == "quantised: 80.7% of the parameters, 100% of the states"
     assert any("20 values" in line and "norm" in line for line in summary.lines())
@@ -58,7 +57,6 @@ def test_what_the_plan_leaves_in_float_is_no_surprise() -> None:
     plan = QuantizationPlan.from_rules([{"role": "weight", "word_length": 8}])
     resolved = calibrate(network, plan.resolve(network, X), X)
     summary = resolved.summary()
-    assert not summary.is_complete
     assert summary.is_as_planned
     assert all(left.is_choice for left in summary.left)
     with warnings.catch_warnings():
@@ -245,7 +243,8 @@ class TestATeacher:
         found = footprint(network, plan)
         assert not any(path.startswith("teacher.") for path in found.by_tensor)
         assert found.reduction == 4.0
-        assert plan.summary().is_complete
+        assert not plan.summary().left
+        assert not plan.summary().off_grid
         again = ResolvedPlan.from_dict(plan.to_dict())
         assert footprint(network, again).by_tensor == found.by_tensor
 

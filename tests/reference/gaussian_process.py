@@ -34,7 +34,7 @@ def conditioned(
     """Means and variances of what was not measured, and the logarithmic likelihood.
 
     Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25, 2.26 and 2.30;
-    the roughness is part of what is foretold.
+    the roughness is part of what is predicted.
     """
     noisy = known + roughness**2 * np.eye(len(residuals))
     inverse = np.linalg.inv(noisy)

@@ -158,7 +158,7 @@ def test_a_file_is_written_whole_or_not_at_all(
 
 
 def test_tables_and_selecting_do_without_matplotlib(repository: Path) -> None:
-    code = "import sys, qspinn.report, qspinn.app.select; print('matplotlib' in sys.modules)"
+    code = "import sys, qspinn.report, qspinn.app.choose.select; print('matplotlib' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
     )

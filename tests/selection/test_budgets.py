@@ -92,7 +92,7 @@ def test_what_old_records_do_not_say_is_not_guessed(make_record):
     ("values", "says"),
     [
         ({"flash": 64}, r"target\.flash=64 .* for example 64KiB"),
-        ({"learning": "yes"}, r"target\.learning='yes': write true or false"),
+        ({"learning": "yes"}, r"target\.learning='yes'; write true or false"),
         ({"ramm": "1KiB"}, r"target\.ramm: the keys are max_drop, .* learning, part"),
         ({"part": "abc"}, r"target\.part='abc'"),
         ({"max_drop": "150%"}, r"target\.max_drop=1\.5 is not a number in \[-1, 1\]"),
@@ -133,5 +133,5 @@ def test_the_32_bit_network_may_win(make_record):
     base = make_record(scheme="none", accuracy=0.98)
     runs = [Run("32", base), Run("q", make_record(bits=3000, accuracy=0.5, baseline_accuracy=0.98))]
     assert verdict(select(runs, Target())).headline == (
-        "32-bit: no quantised candidate is worth more."
+        "32-bit: no quantised candidate has a higher reward."
     )

@@ -166,7 +166,7 @@ def test_a_training_will_miss_the_target():
     assert standing.will_miss_target(1.0, 0.5, twin) is None
     assert standing.will_miss_target(0.25, 0.5, twin) is None
     assert standing.will_miss_target(0.5, 0.5, {0.5: 1.0}) is None
-    # A twin that has become worse foretells no more errors than there are.
+    # A twin that has become worse predicts no more errors than there are.
     assert standing.will_miss_target(0.5, 0.88, {0.5: 0.95, 1.0: 0.9}) is None
 
 

@@ -76,8 +76,8 @@ def test_the_model_is_a_gaussian_process_by_the_book(fitted):
     crossed = covariance(mixtures, lengths, scales)
     own = covariance(mixtures, mixtures, scales)
     means, variances, _ = conditioned(known, crossed, own, residuals, model.roughness)
-    foretold, deviations = model.foretell(np.array(mixtures))
-    assert foretold == pytest.approx(BASELINE + means)
+    predicted, deviations = model.predict(np.array(mixtures))
+    assert predicted == pytest.approx(BASELINE + means)
     assert deviations == pytest.approx(np.sqrt(variances))
 
 

@@ -1,7 +1,7 @@
 """Launchers of other packages that survive the death of a job: see ``conf/launcher``.
 
-Each is Hydra's own, with its settings; only how jobs are handed out and gathered is qspinn's. One
-whose package is not installed is not there.
+Each is Hydra's own with its settings; only the distribution of jobs is replaced. A launcher whose
+package is not installed is not defined.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ with suppress(ImportError):
         """Processes of joblib on this machine."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
-            """Run the jobs and return what Hydra wants to know of each."""
-            from qspinn.app.launch_joblib import launch
+            """Run the jobs and return the outcome of each for Hydra."""
+            from qspinn.app.explore.launch_joblib import launch
 
             return launch(self, job_overrides, initial_job_idx)
 
@@ -31,8 +31,8 @@ with suppress(ImportError):
         """Job arrays of Slurm."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
-            """Run the jobs and return what Hydra wants to know of each."""
-            from qspinn.app.launch_slurm import launch
+            """Run the jobs and return the outcome of each for Hydra."""
+            from qspinn.app.explore.launch_slurm import launch
 
             return launch(self, job_overrides, initial_job_idx)
 
@@ -44,7 +44,7 @@ with suppress(ImportError):
         """Tasks of Ray."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
-            """Run the jobs and return what Hydra wants to know of each."""
-            from qspinn.app.launch_ray import launch
+            """Run the jobs and return the outcome of each for Hydra."""
+            from qspinn.app.explore.launch_ray import launch
 
             return launch(self, job_overrides, initial_job_idx)

@@ -1,4 +1,4 @@
-"""Makes Hydra find the sweeper of qspinn, which has to lie in a package of this name."""
+"""The sweeper of qspinn, in a package of the name that Hydra searches for plugins."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 __all__ = ["QspinnSweeper"]
 
 
-# No `from __future__ import annotations` here: Hydra executes this file before the module is known,
-# and dataclasses look there for what annotations mean that are texts.
+# No `from __future__ import annotations` here: Hydra executes this file before the module is in
+# sys.modules, where dataclasses resolve annotations that are strings.
 @dataclass
 class QspinnSweeperConfig:
-    """What can be set of it: see ``conf/launcher/workers.yaml``."""
+    """Its settings: see ``conf/launcher/workers.yaml``."""
 
     _target_: str = "hydra_plugins.qspinn_sweeper.QspinnSweeper"
     workers: Any = "${exploration.workers}"
@@ -28,7 +28,7 @@ ConfigStore.instance().store(
 
 
 class QspinnSweeper(Sweeper):
-    """Runs the jobs of a multirun in worker processes that stay, and in this one if there is one.
+    """Runs the jobs of a multirun in persistent processes; in this one if there is only one.
 
     Args:
         workers: Processes, 1 or more.
@@ -49,7 +49,7 @@ class QspinnSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run a job for each combination of values."""
-        from qspinn.app.sweep import sweep
+        from qspinn.app.explore.sweep import sweep
 
         assert self.hydra_context is not None  # set just before
         assert self.config is not None

@@ -1,0 +1,1 @@
+"""Selecting among the records of runs."""

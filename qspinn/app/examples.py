@@ -1,0 +1,76 @@
+"""A few samples of the data, as a network takes them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import lightning
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from qspinn.app.errors import ConfigurationError
+
+__all__ = ["as_the_module", "example_input", "first_test_batch", "first_test_samples"]
+
+
+def as_the_module(inputs: Tensor, module: lightning.LightningModule) -> Tensor:
+    """Return inputs on the device of a module, and in the precision that a trainer has given it."""
+    inputs = inputs.to(module.device)
+    return inputs.type(module.dtype) if inputs.is_floating_point() else inputs
+
+
+def example_input(data: lightning.LightningDataModule) -> Tensor:
+    """Return an input ``[1, ...]`` as the network takes it, to analyse the network with.
+
+    The first validation sample, else the first training sample. Loaders are not iterated over and
+    the random generators are left as they are. Only where neither data set can be indexed, such as
+    a stream, it is the first test sample.
+
+    Args:
+        data: Read, and set up to fit.
+
+    Raises:
+        ConfigurationError: There are no data.
+    """
+    with isolate_rng():
+        for loader in (_first(data.val_dataloader()), _first(data.train_dataloader())):
+            if isinstance(loader, DataLoader) and _has_samples(loader):
+                with suppress(LookupError):  # of samples that are not numbered
+                    example: Tensor = loader.collate_fn([loader.dataset[0]])[0][:1]
+                    return example
+    return first_test_samples(data, 1)
+
+
+def first_test_batch(data: lightning.LightningDataModule) -> Any:
+    """Return the first test batch, of the first loader if there are several.
+
+    No random number is drawn.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    with isolate_rng():
+        data.setup("test")
+        batch = next(iter(_first(data.test_dataloader())), None)
+    if batch is None:
+        raise ConfigurationError(f"data: {type(data).__name__} has no test data")
+    return batch
+
+
+def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
+    """Return the first test inputs ``[count, ...]`` as the network takes them."""
+    samples: Tensor = first_test_batch(data)[0][:count]
+    return samples
+
+
+def _first(loaders: Any) -> Any:
+    return loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+
+
+def _has_samples(loader: DataLoader[Any]) -> bool:
+    """Whether one sample can be taken and made a batch of."""
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return False
+    return hasattr(loader.dataset, "__len__") and len(loader.dataset) > 0

@@ -1,0 +1,1 @@
+"""Many runs: multiruns, launchers, worker processes and searches."""

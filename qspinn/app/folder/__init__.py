@@ -1,0 +1,1 @@
+"""The folder of a run: its names, files, lock and owner."""

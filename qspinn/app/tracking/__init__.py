@@ -1,0 +1,1 @@
+"""Weights & Biases: runs that are logged there, and read from there."""
