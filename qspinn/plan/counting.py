@@ -41,8 +41,6 @@ from qspinn.plan.synapses import is_foldable
 
 __all__ = ["check_countable", "count_activity"]
 
-_ADDITIONS = {"if": 1, "lif": 2, "plif": 2, "filter": 2, "fallback": 2}
-
 
 def count_activity(
     module: nn.Module,
@@ -254,14 +252,14 @@ class _Batch:
 
     def _add_neuron(self, layer: LayerInfo, passes: int) -> None:
         assert layer.charge is not None
-        additions, leak = _ADDITIONS[layer.charge] + layer.reset_word, None
-        if layer.charge == "fallback":
+        additions, leak = layer.model.additions + layer.reset_word, None
+        if not layer.model.is_exact:
             self.notes.append(f"counted as a leaky integrator: {_named(layer)}")
         fires = any(info.role == "threshold" for info in layer.tensors)
         for info in layer.tensors:
             if info.role in STATE_ROLES:
-                if layer.charge != "if":
-                    leak = info.name if layer.charge == "fallback" else "decay"
+                if layer.model.leaks:
+                    leak = "decay" if layer.model.is_exact else info.name
                 self._add_state(layer.path, info.name, passes, additions + fires, leak)
 
     def _add_state(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from qspinn.plan.roles import CONSTANT_ROLES, STATE_ROLES, TRAINING_ONLY_ROLES, Role
+from qspinn.steps.models import MODELS, NeuronModel
 
 # The formula by which a neuron charges.
 Charge = Literal["if", "lif", "plif", "filter", "fallback"]
@@ -122,6 +123,12 @@ class LayerInfo:
     reset_word: bool = False
     reason: str | None = None
     in_float32: str | None = None
+
+    @property
+    def model(self) -> NeuronModel:
+        """What is known of the kind of a neuron."""
+        assert self.charge is not None
+        return MODELS[self.charge]
 
     def roles(self) -> tuple[Role, ...]:
         """The roles of its tensors, each once."""

@@ -20,6 +20,7 @@ from qspinn.plan.neuron_constants import (
 from qspinn.plan.neurons import charge_of, fires_binary, state_names
 from qspinn.plan.overrides import is_overridden, is_patched
 from qspinn.plan.roles import Role
+from qspinn.steps.models import MODELS
 
 if TYPE_CHECKING:
     from qspinn.plan.trace import Trace
@@ -126,7 +127,8 @@ def _constants(path: str, module: nn.Module) -> list[tuple[TensorInfo, float | T
     if threshold is not None and has_threshold(module):
         info = TensorInfo(path, "v_threshold", "threshold", _shape(threshold))
         found.append((info, threshold))
-    if charge_of(module) in ("lif", "plif", "filter"):
+    charge = charge_of(module)
+    if charge is not None and MODELS[charge].is_exact and MODELS[charge].leaks:
         leak = leak_of(module)
         found.append((TensorInfo(path, "decay", "decay", _shape(leak)), leak))
     return found
@@ -147,7 +149,8 @@ def _ends_in_spikes(module: nn.Module) -> bool:
     """Whether the output of ``module`` is 0 or 1, because a known spiking neuron gives it."""
     if isinstance(module, nn.Sequential) and len(module) and not is_overridden(module, "forward"):
         return _ends_in_spikes(module[-1])
-    known = charge_of(module) in ("if", "lif", "plif")
+    charge = charge_of(module)
+    known = charge is not None and MODELS[charge].fires
     return known and has_threshold(module) and fires_binary(module)
 
 

@@ -30,7 +30,7 @@ def notes_of(
     yield from _unseen(module, layers, trace)
     for layer in layers:
         name = f"{layer.path or 'the module itself'} ({layer.type_name})"
-        if layer.charge == "fallback":
+        if layer.charge is not None and not layer.model.is_exact:
             yield (
                 f"{name} has no exact integer formula here: its state is rounded after the float "
                 "computation"

@@ -15,6 +15,7 @@ from torch import Tensor
 from qspinn.plan.neurons import Charge
 from qspinn.steps import neurons
 from qspinn.steps.lowering import FilterNumbers, LeakyNumbers
+from qspinn.steps.models import MODELS
 from qspinn.steps.traces import filtered
 
 
@@ -39,11 +40,8 @@ def exact_charge(
         dtype: Float type that holds every intermediate result exactly.
     """
     x, v = widened((x, v), dtype)
-    step = neurons.integrate
-    if charge != "if" and decay is not None:
-        step = neurons.leak if decay_input else neurons.leak_only
     n = LeakyNumbers(leak=_like(decay, x), rest=v_reset or 0.0)
-    exact: Tensor = step(v, x, None, n)
+    exact: Tensor = MODELS[charge].step(decay_input)(v, x, None, n)
     return exact
 
 

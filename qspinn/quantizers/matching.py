@@ -47,7 +47,8 @@ class SpikeMatcher:
     """
 
     def __init__(self, node: Any, layer: LayerInfo, tensors: Tensors) -> None:
-        self._node, self._charge, self._tensors = node, layer.charge, tensors
+        self._node, self._model, self._tensors = node, layer.model, tensors
+        self._charge = layer.charge
         self._membrane = tensors["v"]
         self.candidates = _candidates(node, tensors)
         self.errors = torch.zeros(len(self.candidates), dtype=torch.float64)
@@ -112,7 +113,7 @@ class SpikeMatcher:
         threshold: Any = threshold_of(self._node)
         values = torch.as_tensor(threshold, dtype=torch.float64).detach().cpu().reshape(-1)
         rows = [spread(threshold, self._threshold_in(one, values)) for one in self.candidates]
-        if self._charge == "if":
+        if not self._model.leaks:
             return [None, spread(threshold)], [None, torch.stack(rows)]
         leak, decay = leak_of(self._node), self._tensors.get("decay")
         held = torch.as_tensor(leak, dtype=torch.float64).detach().cpu().reshape(-1)
@@ -160,7 +161,7 @@ def spike_matchers(module: nn.Module, plan: ResolvedPlan) -> dict[str, SpikeMatc
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         membrane = tensors.get("v")
-        if membrane is None or membrane.format is not None or layer.charge == "fallback":
+        if membrane is None or membrane.format is not None or not layer.model.is_exact:
             continue
         node = module.get_submodule(layer.path)
         if membrane.settings.calibration != "spikes" or not has_threshold(node):

@@ -64,7 +64,7 @@ class QuantizedNode(_SteppingNode):
         x, v = inputs[0], states[0]
         threshold = quantizer.threshold_of(node)
         if quantizer.compiled and not quantizer.observers:
-            decay = None if quantizer.charge == "if" else quantizer.decay_of(node)
+            decay = quantizer.decay_of(node) if quantizer.model.leaks else None
             constants = quantizer.step_constants(node, x, threshold, decay)
             tensors = [one if isinstance(one, Tensor) else None for one in (decay, threshold)]
             spike, v = compiled_step(constants)(x, v, *tensors, node.surrogate_function)
@@ -149,7 +149,7 @@ class QuantizedSimpleNode(Swapped):
             constants["surrogate_function"] = lambda h: snapped(function(h))
         with _with_constants(node, constants):
             spike: Tensor = super().single_step_forward(x)  # type: ignore[misc]
-        if quantizer.charge == "fallback":
+        if not quantizer.model.is_exact:
             node.v = quantizer.rounded("v", node.v)
         else:
             node.v = quantizer.after_reset(node, node.v, constants.get("v_threshold", 0.0))
@@ -181,7 +181,7 @@ class QuantizedReadout(Swapped):
 
 def _charge_in_place(node: Any, parent: Any, x: Tensor) -> None:
     quantizer: NeuronQuantizer = node._quantizer
-    if quantizer.charge == "fallback":
+    if not quantizer.model.is_exact:
         parent.neuronal_charge(x)
         node.v = quantizer.rounded("v", node.v)
     else:

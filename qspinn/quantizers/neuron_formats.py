@@ -167,7 +167,7 @@ def check_shapes(node: nn.Module, layer: LayerInfo) -> None:
 
     A neuron without a formula brings them into shape by itself.
     """
-    if layer.charge == "fallback":
+    if not layer.model.is_exact:
         return
     held = {info.name: info.shape for info in layer.tensors}
     state = next((info.shape for info in layer.tensors if info.role in STATE_ROLES), None)

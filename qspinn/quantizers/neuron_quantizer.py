@@ -16,6 +16,7 @@ from qspinn.quantizers.charge import exact_charge
 from qspinn.quantizers.compiled_step import StepConstants
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+from qspinn.steps.models import MODELS, NeuronModel
 
 
 @dataclass
@@ -53,6 +54,11 @@ class NeuronQuantizer:
     _left: dict[str, tuple[weakref.ref[Tensor], int]] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    @property
+    def model(self) -> NeuronModel:
+        """What is known of its kind."""
+        return MODELS[self.charge]
 
     def __getstate__(self) -> dict[str, Any]:
         """Weak references do not pickle; a state that nobody knows is put on its grid again."""
@@ -98,7 +104,7 @@ class NeuronQuantizer:
 
     def charged(self, node: Any, x: Tensor, v: Tensor) -> Tensor:
         """The membrane potential before firing: exact, then rounded once."""
-        decay = None if self.charge == "if" else self.decay_of(node)
+        decay = self.decay_of(node) if self.model.leaks else None
         decay_input = bool(getattr(node, "decay_input", True))
         reset = self.reset_of(node)
         h = exact_charge(self.charge, x, v, decay, reset, decay_input, self.compute_dtype)

@@ -136,15 +136,15 @@ def charge_dtype(
     Raises:
         ValueError: Even a float64 is too small.
     """
-    if quantizer.charge == "fallback":
+    if not quantizer.model.is_exact:
         return torch.float32
     current = _current(layer, plan)
     decay = _decay(node, quantizer)
-    if quantizer.charge == "filter":
+    if quantizer.model.reads_out:
         return _filter_dtype(layer, quantizer, current, decay)
     if "v" not in quantizer.states:
         return torch.float32
-    if current is None or (decay is None and quantizer.charge != "if"):
+    if current is None or (decay is None and quantizer.model.leaks):
         return torch.float64
     membrane = quantizer.states["v"].format
     assert isinstance(membrane, FixedPointFormat)
@@ -157,7 +157,7 @@ def charge_dtype(
 
 def _decay(node: Any, quantizer: NeuronQuantizer) -> tuple[int, Fraction] | None:
     """Fraction bits that the leak may need, and its largest value; ``None`` off any grid."""
-    if quantizer.charge == "if" or quantizer.decay is None:
+    if not quantizer.model.leaks or quantizer.decay is None:
         return None
     fmt = quantizer.decay.format
     assert isinstance(fmt, FixedPointFormat)

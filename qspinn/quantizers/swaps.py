@@ -133,7 +133,7 @@ def neuron_swap(
     check_shapes(child, layer)
     quantizer.highest = highest_threshold(child, tensors)
     quantizer.own_start = is_overridden(child, "materialize_states")
-    quantizer.snaps = layer.charge != "fallback" and not fires_exactly(child)
+    quantizer.snaps = layer.model.is_exact and not fires_exactly(child)
     if observers is None and quantizer.states:
         quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer
@@ -145,6 +145,6 @@ def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:
     if isinstance(child, spiking.SimpleBaseNode):
         return QuantizedSimpleNode
     assert isinstance(child, base.MemoryModule)
-    if layer.charge == "filter":
+    if layer.model.reads_out:
         return QuantizedFilter
-    return FallbackNode if layer.charge == "fallback" else QuantizedNode
+    return QuantizedNode if layer.model.is_exact else FallbackNode

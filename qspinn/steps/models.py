@@ -39,6 +39,11 @@ class NeuronModel:
     reads_out: bool = False
     additions: int = 2
 
+    @property
+    def fires(self) -> bool:
+        """Whether its output is 0 or 1."""
+        return self.is_exact and not self.counts and not self.reads_out
+
     def step(self, decay_input: bool) -> Step:
         """The charge, with a current that decays or one that does not."""
         step = self.charge if decay_input else self.charge_alone

@@ -15,10 +15,11 @@ from qspinn.networks.diehl_cook.presentation import Presentation
 from qspinn.networks.diehl_cook.reporting import ReportsPresentations
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.backends import BACKENDS, RUNNERS, choose
-from qspinn.stdp.constants import bounds, constants, fixed_numbers, float_numbers, wide
+from qspinn.stdp.constants import bounds, constants, wide
 from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
 from qspinn.stdp.encoding import content_keys, spike_probabilities, training_keys
 from qspinn.stdp.job import Job
+from qspinn.stdp.lowering import fixed_numbers, float_numbers
 from qspinn.stdp.numbers import Numbers
 from qspinn.stdp.settings import STDP, DiehlCookSettings
 
