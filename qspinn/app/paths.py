@@ -46,7 +46,7 @@ def started_in(folder: Path) -> Iterator[None]:
 def from_start(path: str) -> str:
     """A path that means the same from here as the given one from where the command was started.
 
-    It stays as it is where nobody has changed the folder.
+    Unchanged if the current folder has not been changed.
     """
     start = start_folder()
     return path if _is_here(start) else os.path.join(start, path)

@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["is_number", "is_whole", "refused"]
+__all__ = ["is_number", "is_whole", "refused", "switch"]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -17,6 +17,13 @@ def is_whole(value: object) -> TypeGuard[int]:
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value is a number; booleans are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def switch(place: str, value: object) -> bool:
+    """Return a boolean; anything else is refused."""
+    if not isinstance(value, bool):
+        raise refused(place, value, "true or false")
+    return value
 
 
 def refused(place: str, value: object, wanted: str) -> ConfigurationError:

@@ -86,7 +86,7 @@ def fidelity_of(
     if found is None:
         log.warning(
             "%s: how far the quantised network behaves as its 32-bit twin was not measured: "
-            "there are no validation or training data that can be had again after the fit",
+            "there are no validation or training data that can be iterated again after the fit",
             owner,
         )
         return None

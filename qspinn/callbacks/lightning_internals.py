@@ -8,14 +8,6 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 
-__all__ = [
-    "logged_steps",
-    "mode_of",
-    "training_loader_of",
-    "transferred",
-    "validation_loader_of",
-]
-
 
 def training_loader_of(trainer: Trainer) -> CombinedLoader | None:
     """The loader that the fit iterates over."""

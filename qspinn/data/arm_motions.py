@@ -39,7 +39,7 @@ _WAVES = 3
 
 @dataclass(frozen=True)
 class Style:
-    """How somebody makes a gesture this time.
+    """The style of one performance of a gesture.
 
     Args:
         tempo: Periods per second.

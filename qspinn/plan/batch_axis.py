@@ -125,7 +125,7 @@ def _per_sample(seen: States, other: States, resize: Resize, named: Named) -> di
     for path, shapes in seen.items():
         for name, shape in shapes.items():
             changed = other.get(path, {}).get(name)
-            # What nobody declared is a state only if there is one for each sample.
+            # An undeclared value is a state only if there is one for each sample.
             if shape != changed or named(path):
                 found.setdefault(path, {})[name] = _one_sample(shape, changed, resize)
     return found

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from qspinn.plan.float_class import shown
 from qspinn.plan.inventory import TensorInfo
+from qspinn.plan.kind_check import a_kind
 from qspinn.plan.roles import Role, check_role
 
 _METHODS = ("device_tensors", "use_fixed_point")
@@ -158,7 +159,7 @@ def declared_tensors(path: str, module: nn.Module) -> tuple[DeclaredTensor, ...]
     entries: object = given
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ValueError(
-            f"{place} gave {_kind(entries)}; return a list of mappings, one per tensor"
+            f"{place} gave {a_kind(entries)}; return a list of mappings, one per tensor"
         )
     tensors = tuple(_declared(path, f"{place}[{n}]", one) for n, one in enumerate(entries))
     names: set[str] = set()
@@ -171,7 +172,7 @@ def declared_tensors(path: str, module: nn.Module) -> tuple[DeclaredTensor, ...]
 
 def _declared(path: str, place: str, given: object) -> DeclaredTensor:
     if not isinstance(given, Mapping):
-        raise ValueError(f"{place} is {_kind(given)}; write a mapping with {', '.join(_NEEDED)}")
+        raise ValueError(f"{place} is {a_kind(given)}; write a mapping with {', '.join(_NEEDED)}")
     for key in given:
         if key not in _KEYS:
             raise ValueError(f"{place}: unknown key {key!r}; write any of {', '.join(_KEYS)}")
@@ -188,7 +189,7 @@ def _declared(path: str, place: str, given: object) -> DeclaredTensor:
     constant = _flag(place, "constant", given) or False
     if constant and (value is None or value.numel() != 1):
         raise ValueError(
-            f"{place}: constant=True, but value={_kind(given.get('value'))} with shape "
+            f"{place}: constant=True, but value={a_kind(given.get('value'))} with shape "
             f"{info.shape}; give the number as value, and shape ()"
         )
     return DeclaredTensor(info, value, low, high, constant)
@@ -272,7 +273,7 @@ def _value(place: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
     try:
         value = torch.as_tensor(given).detach()
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{place}: value is {_kind(given)}; give a tensor or a number") from None
+        raise ValueError(f"{place}: value is {a_kind(given)}; give a tensor or a number") from None
     if value.is_complex():
         raise ValueError(f"{place}: value is complex; give real numbers")
     if value.numel() != 1 and value.shape != shape:
@@ -285,7 +286,3 @@ def _value(place: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
         .reshape(shape if value.shape == shape else [1] * len(shape))
         .expand(shape)
     )
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"

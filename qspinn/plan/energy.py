@@ -9,7 +9,7 @@ from dataclasses import dataclass
 __all__ = ["FLOAT", "EnergyModel"]
 
 FLOAT = None
-"""Stands for a word length where a value is a float32."""
+"""The word length of a float32 value."""
 
 FLOAT_BITS = 32
 Points = tuple[tuple[float, float], ...]

@@ -119,7 +119,7 @@ def nearly_binary(values: Tensor) -> bool:
 def fires_exactly(module: nn.Module) -> bool:
     """Whether a neuron that fires binary is known to answer 0 and 1 to the last bit.
 
-    That is so for SpikingJelly's own functions; of anybody else's a probe shows some answers only.
+    That holds for SpikingJelly's own functions; a probe of another one shows only some answers.
     """
     function: Any = getattr(module, "surrogate_function", None)
     if function is None:

@@ -15,7 +15,7 @@ _LIBRARIES = ("spikingjelly", "torch", "builtins")
 def is_overridden(module: nn.Module, name: str) -> bool:
     """Whether the attribute ``name`` of the class comes from neither SpikingJelly nor torch.
 
-    A mixin counts where it comes first, and so does a function that somebody has put
+    A mixin counts where it comes first, and so does a function that was put
     into a class of the libraries.
     """
     for kind in float_class(module).__mro__:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def preserved_attributes(module: nn.Module) -> Iterator[None]:
-    """Puts back what the modules hold besides parameters: states, counters, caches, records.
+    """Restores what modules hold in addition to parameters: states, counters, caches, records.
 
     Attributes and buffers get the values that they had, lists and dictionaries among them their
     entries, and tensors that were changed in place their numbers.

@@ -126,7 +126,7 @@ def is_code_of(modules: Collection[int]) -> bool:
 
 
 class SeesProducts(TorchFunctionMode):
-    """Tells somebody the name of each function that multiplies tensors by each other."""
+    """Reports the name of each function that multiplies tensors by each other."""
 
     def __init__(self, see: Callable[[str], None]) -> None:
         super().__init__()

@@ -219,7 +219,7 @@ def _same_channels(layer: nn.Module, norm: nn.Module, produced: Produced, taken:
 
 
 def _kept(outputs: list[Produced]) -> frozenset[str]:
-    """The layers of which anybody but the watch holds an output, or the storage of one."""
+    """The layers whose output, or its storage, is held by anything but the watch."""
     # A norm that quantizers have folded hands on the very output of its layer.
     held = Counter(id(produced.output) for produced in outputs)
     kept = set()

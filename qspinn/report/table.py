@@ -206,7 +206,7 @@ def _columns(path: str | os.PathLike[str], columns: Sequence[str]) -> Sequence[s
     if missing or unknown or len(set(columns)) < len(columns):
         raise RecordError(
             f"{path}: no table of runs. Missing columns: {_listed(missing)}; unknown columns: "
-            f"{_listed(unknown)}. Needed, each once: {_listed(NEEDED)}; besides: "
+            f"{_listed(unknown)}. Needed, each once: {_listed(NEEDED)}; optional: "
             f"{_listed(OPTIONAL)}"
         )
     return columns
@@ -251,7 +251,7 @@ def _record(given: Mapping[str, str]) -> RunRecord:
             }
             for kind, columns in _COUNTS.items()
         }
-    # The configuration is not in the table: what stands for it is what tells settings apart.
+    # The table lacks the configuration: what distinguishes settings replaces it.
     setting = {name: given.get(name, "") for name in ("scheme", "rounding", "word_lengths")}
     values |= {
         "config": {},

@@ -221,8 +221,8 @@ def _rank(kept: Sequence[Group], reward: Reward) -> list[Row]:
         dominator = None
         if index not in on_front:
             dominator = kept[stairs[bisect_right(sizes, points[index][0]) - 1]].path
-        worth = [_reward(run, reward) for run in group.runs]
-        rows.append(Row(group, worth[0] if len(worth) == 1 else fmean(worth), dominator))
+        rewards = [_reward(run, reward) for run in group.runs]
+        rows.append(Row(group, rewards[0] if len(rewards) == 1 else fmean(rewards), dominator))
     return sorted(rows, key=lambda row: (not row.on_front, -row.reward, *_size_and_path(row)))
 
 

@@ -69,7 +69,7 @@ WRONG = [
     (NO_SCHEDULE, r"learning\.optimizer\.lr=0; write a learning rate above 0"),
     (("learning.optimizer.lr=null",), r"lr=null; write a number"),
     (("learning.optimizer.weight_decay=null",), r"weight_decay=null; write a number"),
-    (("learning.optimizer._partial_=null",), r"optimizer\._partial_=None; write true or false"),
+    (("learning.optimizer._partial_=null",), r"optimizer\._partial_=null; write true or false"),
     (
         ("learning.scheduler=x",),
         r"learning\.scheduler='x'; write a _target_ and its values or null",

@@ -221,7 +221,7 @@ def test_from_a_stream_nothing_is_taken(tmp_path: Path, scheme: str, caplog: Any
     )
 
     assert callback.fidelity is None
-    assert "no validation or training data that can be had again" in caplog.text
+    assert "no validation or training data that can be iterated again" in caplog.text
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

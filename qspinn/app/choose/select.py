@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from qspinn.app.choose.sources import WANDB, Sources, read_sources
 from qspinn.app.compose.command_line import CONFIG_FOLDER, prepare_arguments
 from qspinn.app.compose.completing import to_plain
-from qspinn.app.errors import ConfigurationError
 from qspinn.app.outputs import protect_outputs
 from qspinn.app.paths import from_start
+from qspinn.app.refusing import refused, switch
 from qspinn.app.signals import ending_as_stopped, say_on_stop, stop_on_signals
 from qspinn.records import printable, printable_lines, shortened, write_json
 from qspinn.report import SHOW_ALL, print_selection
@@ -50,7 +50,9 @@ def run_selection(config: DictConfig) -> Selection:
     settings = {**_WITHOUT, **to_plain(config)}
     target, reward = _target(settings["target"]), _reward(settings["reward"])
     roots, show = _roots(settings["runs"]), _show(settings["show"])
-    allow_mixed, group_seeds = (_switch(settings, name) for name in ("allow_mixed", "group_seeds"))
+    allow_mixed, group_seeds = (
+        switch(name, settings[name]) for name in ("allow_mixed", "group_seeds")
+    )
     chosen_by, output = _chosen_by(settings["select"]), _output(settings["output"])
     with _without_collecting():
         found = read_sources([_root_from_start(root) for root in roots])
@@ -122,7 +124,7 @@ def _output(given: Any) -> dict[str, str | None]:
     settings: dict[str, Any] = {"dir": None, "json": None, **({} if given is None else given)}
     for name, value in settings.items():
         if value is not None and (not isinstance(value, str) or not value):
-            raise ValueError(f"output.{name}={value!r}; write a path, or null for none")
+            raise refused(f"output.{name}", value, "a path, or null for none")
     return settings
 
 
@@ -136,13 +138,6 @@ def _chosen_by(settings: Any) -> str:
     return str(chosen_by)
 
 
-def _switch(settings: Any, name: str) -> bool:
-    value = settings[name]
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}={value!r}; write true or false")
-    return value
-
-
 def _target(settings: Any) -> Target:
     """The bounds; a key that was deleted is no bound."""
     if not isinstance(settings, dict):
@@ -154,11 +149,8 @@ def _target(settings: Any) -> Target:
 
 
 def _reward(config: Any) -> Reward:
-    if not isinstance(config, dict) or "_target_" not in config:
-        raise ValueError(
-            f"reward={config!r} is no callable; write reward._target_=qspinn.selection.LinearReward"
-        )
-    reward = hydra.utils.instantiate(config)
+    is_node = isinstance(config, dict) and "_target_" in config
+    reward = hydra.utils.instantiate(config) if is_node else None
     if not callable(reward):
         raise ValueError(
             f"reward={config!r} is no callable; write reward._target_=qspinn.selection.LinearReward"
@@ -169,10 +161,10 @@ def _reward(config: Any) -> Reward:
 def _roots(runs: object) -> list[str]:
     roots = [runs] if isinstance(runs, str) else runs
     if not isinstance(roots, list) or not roots or not all(isinstance(r, str) for r in roots):
-        raise ValueError(
-            f"runs={runs!r}; write a folder, a record file, a glob, a "
-            "table.csv, wandb:entity/project, or a list [a,b]"
+        wanted = (
+            "a folder, a record file, a glob, a table.csv, wandb:entity/project, or a list [a,b]"
         )
+        raise refused("runs", runs, wanted)
     return roots
 
 
@@ -186,7 +178,7 @@ def _show(show: object) -> int | None:
     if show in (None, "few"):
         return None
     if type(show) is not int or show < 0:
-        raise ValueError(f"show={show!r}; write a number of rows, few or all")
+        raise refused("show", show, "a number of rows, few or all")
     return show
 
 
@@ -207,7 +199,7 @@ def main() -> None:
 def _select(config: DictConfig) -> None:
     try:
         selection = run_selection(config)
-    except (ValueError, OSError, ConfigurationError) as error:
+    except (ValueError, OSError) as error:
         _exit(str(error))
     except hydra.errors.InstantiationException as error:
         _exit(f"the reward cannot be made: {error}")

@@ -15,6 +15,7 @@ from hydra.utils import get_object
 from torch import nn
 
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.refusing import refused, switch
 from qspinn.learning.schedule import STEP_COUNT_ARGUMENTS
 
 __all__ = ["check_targets", "type_name", "value_fits"]
@@ -52,11 +53,8 @@ def check_targets(config: Any, place: str = "") -> None:
 def _check_node(node: Mapping[str, Any], place: str) -> None:
     name = node["_target_"]
     if not isinstance(name, str):
-        raise ConfigurationError(
-            f"{place}._target_={name!r}; write the dotted name of a class or function"
-        )
-    if not isinstance(node.get("_partial_", False), bool):
-        raise ConfigurationError(f"{place}._partial_={node['_partial_']!r}; write true or false")
+        raise refused(f"{place}._target_", name, "the dotted name of a class or function")
+    switch(f"{place}._partial_", node.get("_partial_", False))
     try:
         target = get_object(name)
     except Exception as error:

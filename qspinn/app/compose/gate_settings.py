@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from qspinn.app.errors import ConfigurationError
-from qspinn.app.refusing import is_number
+from qspinn.app.refusing import is_number, switch
 from qspinn.callbacks.pruning import Judge, optuna_judge
 from qspinn.selection.gating import Curve, GateRules
 
@@ -72,9 +72,7 @@ def gate_settings(exploration: Mapping[str, Any]) -> GateSettings | None:
             f"exploration.gate={given!r}: the keys are {', '.join(('enabled', *known))}; "
             "null for no gate"
         )
-    enabled = given.get("enabled", False)
-    if not isinstance(enabled, bool):
-        raise ConfigurationError(f"exploration.gate.enabled={enabled!r}; write true or false")
+    enabled = switch("exploration.gate.enabled", given.get("enabled", False))
     values = {name: value for name, value in given.items() if name != "enabled"}
     try:
         settings = GateSettings(max_drop=exploration["max_drop"], **values)

@@ -12,13 +12,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from qspinn.app.compose.completing import complete, to_plain
-from qspinn.app.errors import ConfigurationError
 from qspinn.app.explore.workers import Died, map_in_workers
 from qspinn.app.folder.failures import ProcessDied, record_failure
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import check_fresh
 from qspinn.app.folder.lock import holder_of
 from qspinn.app.paths import start_folder, started_in
+from qspinn.app.refusing import is_whole, refused
 from qspinn.app.run.gate import CandidateStopped
 from qspinn.app.run.train import train
 from qspinn.records import RunRecord
@@ -79,10 +79,8 @@ class Evaluation:
 
 def check_workers(workers: object) -> int:
     """Return the number of processes, if it is valid."""
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise ConfigurationError(
-            f"exploration.workers={workers!r}; write a number of processes, 1 or more"
-        )
+    if not is_whole(workers) or workers < 1:
+        raise refused("exploration.workers", workers, "a number of processes, 1 or more")
     return workers
 
 

@@ -17,6 +17,7 @@ from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.examples import example_input
 from qspinn.app.explore.exploring import Candidate
 from qspinn.app.folder.naming import job_folder
+from qspinn.app.refusing import refused
 from qspinn.app.run.building import build_parts, has_validation
 from qspinn.plan import QuantizationPlan
 from qspinn.plan.roles import TRAINING_ONLY_ROLES
@@ -61,7 +62,7 @@ def find_groups(
         ConfigurationError: An invalid value.
     """
     if unit not in UNITS:
-        raise ConfigurationError(f"exploration.unit={unit!r}; write one of {', '.join(UNITS)}")
+        raise refused("exploration.unit", unit, f"one of {', '.join(UNITS)}")
     values = to_plain(config)
     with isolate_rng():
         lightning.seed_everything(values["seed"], workers=True, verbose=False)
@@ -86,9 +87,7 @@ def find_groups(
         return tuple(found.values())
     if isinstance(roles, str) or not roles or not known.issuperset(roles):
         given = roles if isinstance(roles, str) else list(roles)
-        raise ConfigurationError(
-            f"exploration.roles={given!r}; write null, or a list of {', '.join(sorted(known))}"
-        )
+        raise refused("exploration.roles", given, f"null, or a list of {', '.join(sorted(known))}")
     return tuple(group for group in found.values() if group.role in roles)
 
 

@@ -18,10 +18,10 @@ Mixture = dict[str, int]
 """Name of a group to its word length."""
 
 Evaluate = Callable[[Sequence[Mixture]], Sequence[RunRecord | None]]
-"""Evaluates mixtures; None stands for one that failed."""
+"""Evaluates mixtures; the record of one that failed is None."""
 
 BATCH = 8
-"""Mixtures that are handed out together, whatever the number of processes: part of the result."""
+"""Mixtures evaluated together, for any number of processes: the result depends on it."""
 MOST_REPEATS = 500
 
 
@@ -86,8 +86,8 @@ def bayesian(
 ) -> None:
     """Spend the budget on what is expected to add most to the hypervolume (see `propose`).
 
-    An eighth of what is left at a time: the fewer are handed out together, the more is known of the
-    others when one is chosen.
+    An eighth of the remaining budget at a time: the fewer are evaluated together, the more is known
+    when the next one is chosen.
 
     Args:
         searched: What has been evaluated, and takes what is.
@@ -112,7 +112,7 @@ def gp(searched: Searched, names: Sequence[str], word_lengths: Sequence[int], se
     It evaluates what is expected to add most to the hypervolume, as predicted by a Gaussian process
     for the footprint and one for the accuracy (Emmerich, Giannakoglou, Naujoks, IEEE Trans. Evol.
     Comput. 10(4), 2006), after ten mixtures at random. Where it proposes what has been evaluated, a
-    mixture is drawn at random instead. An eighth of what is left at a time, as by `bayesian`.
+    mixture is drawn at random instead. An eighth of the remaining budget at a time, as `bayesian`.
 
     Args:
         searched: What has been evaluated, and takes what is.
@@ -175,7 +175,7 @@ def _ask(
         names: Of the groups.
         word_lengths: To choose from.
         sampler: One of Optuna's.
-        share: At most one in so many of the evaluations that are left are handed out together.
+        share: At most one in so many of the remaining evaluations are done together.
         chance: Draws a new mixture after each that was proposed again; None: the sampler goes on.
     """
     import optuna

@@ -14,6 +14,7 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.explore.exploring import Candidate, check_workers, explore, report
 from qspinn.app.explore.groups import Group, alone, find_groups, jointly
 from qspinn.app.explore.searching import Mixture, Searched, bayesian, gp, greedy, nsga2
+from qspinn.app.refusing import refused
 from qspinn.plan.roles import UNSTORED_ROLES
 from qspinn.records import MEASURED_ON, RunRecord, write_json
 from qspinn.selection import LinearReward, Significance, pareto_front, significance
@@ -53,8 +54,8 @@ def explore_by_strategy(config: DictConfig, output: Path) -> float:
             explorer.search(found)
     if explorer.failed:
         raise RuntimeError(f"{explorer.failed} candidates failed; see failure.json in {output}/*/*")
-    worth = LinearReward() if config.objective == "reward" else lambda record: record.accuracy
-    return max(worth(record) for record in explorer.records)
+    reward = LinearReward() if config.objective == "reward" else lambda record: record.accuracy
+    return max(reward(record) for record in explorer.records)
 
 
 class Explorer:
@@ -68,10 +69,8 @@ class Explorer:
     def __init__(self, config: DictConfig, output: Path) -> None:
         settings = config.exploration
         if settings.strategy not in STRATEGIES:
-            raise ConfigurationError(
-                f"exploration.strategy={settings.strategy!r}; write null or one of "
-                f"{', '.join(STRATEGIES)}"
-            )
+            wanted = f"null or one of {', '.join(STRATEGIES)}"
+            raise refused("exploration.strategy", settings.strategy, wanted)
         if config.quantization.scheme == "none":
             raise ConfigurationError(
                 "quantization.scheme='none': there is no precision to explore; write ptq or itq"
@@ -162,7 +161,7 @@ class Explorer:
         """Search mixtures with all evaluations, and write ``search.json``."""
         evaluations = self.config.exploration.evaluations
         if evaluations < 1:
-            raise ConfigurationError(f"exploration.evaluations={evaluations}; write 1 or more")
+            raise refused("exploration.evaluations", evaluations, "1 or more")
         stored = [group for group in self.groups if group.role not in UNSTORED_ROLES]
         searched = self._searched(stored, evaluations)
         gp(searched, [group.name for group in stored], self._levels(), self.config.seed)
@@ -233,14 +232,12 @@ def _row(number: int, one: Measured) -> dict[str, object]:
 
 def _chosen_by(given: object) -> str:
     if given not in MEASURED_ON:
-        raise ConfigurationError(f"exploration.by={given!r}; write {' or '.join(MEASURED_ON)}")
+        raise refused("exploration.by", given, " or ".join(MEASURED_ON))
     return str(given)
 
 
 def _word_lengths(given: object) -> list[int]:
     lengths = list(given) if hasattr(given, "__iter__") and not isinstance(given, str) else []
     if not lengths or not all(type(n) is int and 1 <= n <= LONGEST for n in lengths):
-        raise ConfigurationError(
-            f"exploration.word_lengths={given!r}; write a list of bits from 1 to {LONGEST}"
-        )
+        raise refused("exploration.word_lengths", given, f"a list of bits from 1 to {LONGEST}")
     return sorted(set(lengths))

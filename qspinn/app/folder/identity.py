@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.errors import naming
 from qspinn.app.folder.ownership import Owner
 from qspinn.app.folder.saved_config import SavedConfig
 from qspinn.app.paths import from_start
+from qspinn.app.refusing import refused
 from qspinn.records import config_hash
 
 __all__ = [
@@ -42,10 +43,8 @@ def check_fresh(fresh: object) -> None:
         ConfigurationError: It is not; ``no`` and ``off`` are strings on a command line.
     """
     if not isinstance(fresh, bool):
-        raise ConfigurationError(
-            f"fresh={fresh!r}; write true to delete what an earlier run left in the output "
-            "folder, or false; nothing was deleted"
-        )
+        wanted = "true to delete what an earlier run left in the output folder, or false"
+        raise refused("fresh", fresh, f"{wanted}; nothing was deleted")
 
 
 def owner_of(config: Mapping[str, Any], fingerprint: str | None) -> Owner:

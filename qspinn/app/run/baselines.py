@@ -15,6 +15,7 @@ import torch
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder.identity import identity, owner_of
 from qspinn.app.paths import from_start
+from qspinn.app.refusing import refused, switch
 from qspinn.app.run.baseline_entry import Baseline, Entry, Train
 from qspinn.app.run.data_fingerprint import (
     DataState,
@@ -119,10 +120,8 @@ def store_from_config(settings: Mapping[str, Any]) -> BaselineStore | None:
     """
     folder, train_for_itq = settings["dir"], settings["train_for_itq"]
     if folder is not None and (not isinstance(folder, str) or not folder):
-        raise ConfigurationError(f"baselines.dir={folder!r}; write a folder, or null for no store")
-    if not isinstance(train_for_itq, bool):
-        raise ConfigurationError(f"baselines.train_for_itq={train_for_itq!r}; write true or false")
-    if folder is None and train_for_itq:
+        raise refused("baselines.dir", folder, "a folder, or null for no store")
+    if switch("baselines.train_for_itq", train_for_itq) and folder is None:
         raise ConfigurationError(
             "baselines.train_for_itq=true needs a store; write baselines.dir=FOLDER"
         )
@@ -211,7 +210,7 @@ def _own_sources() -> dict[str, str]:
 
 
 def _device(accelerator: object) -> str:
-    """The kind of device that an accelerator stands for here."""
+    """The kind of device that an accelerator means on this machine."""
     is_gpu = accelerator in ("gpu", "cuda", "auto", None) and torch.cuda.is_available()
     if is_gpu:
         return f"gpu {torch.cuda.get_device_name()}"

@@ -23,6 +23,7 @@ from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.ownership import Owner
 from qspinn.app.paths import with_paths
+from qspinn.app.refusing import is_whole, refused
 from qspinn.app.run.checkpoints import AtomicCheckpointIO
 from qspinn.app.run.data_fingerprint import remember_state
 from qspinn.callbacks.random_state import capture_random_states
@@ -60,8 +61,8 @@ class Parts:
 
 def check_seed(seed: object) -> int:
     """Return the seed, if it is valid."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-        raise ConfigurationError(f"seed={seed!r}; write a whole number from 0 to {MAX_SEED}")
+    if not is_whole(seed) or not 0 <= seed <= MAX_SEED:
+        raise refused("seed", seed, f"a whole number from 0 to {MAX_SEED}")
     return seed
 
 
@@ -69,8 +70,8 @@ def set_threads(threads: object) -> None:
     """Set the number of CPU threads; None: leave it as it is."""
     if threads is None:
         return
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ConfigurationError(f"threads={threads!r}; write 1 or more, or null")
+    if not is_whole(threads) or threads < 1:
+        raise refused("threads", threads, "1 or more, or null")
     torch.set_num_threads(threads)
 
 

@@ -93,7 +93,7 @@ def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule)
         if getattr(data, READ_STATE, text) != text:
             raise ConfigurationError(
                 f"data: the files of {type(data).__name__} have changed while they were read; wait "
-                "until whoever writes them is done, and start again"
+                "until they are complete, and start again"
             )
         return DataState(text)
     try:

@@ -58,7 +58,7 @@ def _imported(name: str, file: Path, places: set[Path]) -> dict[str, Path]:
     waiting: list[tuple[str, Path | None]] = [(name, file)]
     while waiting:
         name, path = waiting.pop()
-        if path is None or name in found or not _is_somebodys(name, path, places):
+        if path is None or name in found or not _is_third_party(name, path, places):
             continue
         found[name] = path
         waiting += [(other, _file_of(other)) for other in _import_names(name, path)]
@@ -110,7 +110,7 @@ def _file_of(name: str) -> Path | None:
     return Path(origin) if origin and origin.endswith(".py") else None
 
 
-def _is_somebodys(name: str, file: Path, places: set[Path]) -> bool:
+def _is_third_party(name: str, file: Path, places: set[Path]) -> bool:
     """Whether it is neither of Python, nor of an installed package, nor of qspinn."""
     if name.split(".")[0] == "qspinn" or name.split(".")[0] in sys.stdlib_module_names:
         return False

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from torch import Tensor
 from tqdm import tqdm
 
-from qspinn.app.errors import ConfigurationError
+from qspinn.app.refusing import refused
 
 __all__ = ["PROGRESS_STYLES", "EpochLines", "TrainingBar", "progress_bar"]
 
@@ -36,8 +36,7 @@ def progress_bar(style: str) -> ProgressBar | None:
         style: ``auto`` (a bar on a terminal, else lines), ``bar``, ``lines`` or ``none``.
     """
     if style not in PROGRESS_STYLES:
-        written = ", ".join(PROGRESS_STYLES)
-        raise ConfigurationError(f"progress={style!r}; write one of {written}")
+        raise refused("progress", style, f"one of {', '.join(PROGRESS_STYLES)}")
     if style == "auto":
         style = "bar" if sys.stdout.isatty() else "lines"
     if style == "bar":

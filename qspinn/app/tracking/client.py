@@ -15,6 +15,7 @@ from wandb.errors import AuthenticationError
 
 from qspinn.app.environment import from_environment
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.refusing import refused
 from qspinn.app.tracking.server import Server, in_time
 from qspinn.records import write_text
 
@@ -80,7 +81,7 @@ def forget() -> None:
 def checked_mode(mode: str, place: str) -> str:
     """Return the mode, if it is valid."""
     if mode not in MODES:
-        raise ConfigurationError(f"{place}={mode!r}; write one of {', '.join(MODES)}")
+        raise refused(place, mode, f"one of {', '.join(MODES)}")
     return mode
 
 

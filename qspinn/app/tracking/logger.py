@@ -9,6 +9,7 @@ from qspinn.app.environment import from_environment
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.paths import from_start
+from qspinn.app.refusing import refused, switch
 from qspinn.app.tracking.client import (
     begin,
     checked_mode,
@@ -66,10 +67,9 @@ def start_wandb(
             be used.
     """
     del changes
-    if not isinstance(artifact, bool):
-        raise ConfigurationError(f"artifact={artifact!r}; write true or false")
+    switch("artifact", artifact)
     if isinstance(finish_seconds, bool) or not 0 < finish_seconds < float("inf"):
-        raise ConfigurationError(f"finish_seconds={finish_seconds!r}; write a number of seconds")
+        raise refused("finish_seconds", finish_seconds, "a number of seconds")
     finish_wandb(0)  # a run that an earlier job left open would be taken for this one
     stated = checked_mode(mode, "mode") if mode else os.environ.get("WANDB_MODE") or None
     mode = stated or wandb_mode()
