@@ -16,7 +16,7 @@ from qspinn.stdp.kernel_parts import (
 from qspinn.stdp.kernel_plasticity import lower
 from qspinn.stdp.kernel_traces import depressions, follow_traces, start_traces
 from qspinn.stdp.kernel_words import draw, threshold
-from qspinn.stdp.numbers import TRACE_POST, TRACE_PRE
+from qspinn.stdp.numbers import THETA_DECAY, TRACE_POST, TRACE_PRE
 from qspinn.steps.neurons import decayed
 
 
@@ -103,7 +103,7 @@ def learn_from_spikes(numbers, task, table, work, b, t, weight, turns, lasting_k
 
 
 @njit(error_model="numpy")
-def finish_group(numbers, task, work, weight, theta, turns, lasting_keys, key, stats):  # type: ignore[no-untyped-def]  # fmt: skip
+def finish_group(numbers, task, work, weight, theta, turns, lasting_keys, stats):  # type: ignore[no-untyped-def]  # fmt: skip
     """What ends a group: deferred changes, normalisation, decay of theta.
 
     Args:
@@ -114,10 +114,10 @@ def finish_group(numbers, task, work, weight, theta, turns, lasting_keys, key, s
         theta: ``[N]``, likewise.
         turns: int64 ``[N]``, likewise.
         lasting_keys: uint64 ``[2]``.
-        key: Of the draws of theta.
         stats: int64 ``[3]``, added to.
     """
     weighing, learners, column = numbers.weight, work.learners, work.column
+    key = work.keys[0, THETA_DECAY]
     for q in range(learners[-1]):
         j = learners[q]
         row = work.changes[q * task.deferred]
