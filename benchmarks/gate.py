@@ -38,6 +38,13 @@ CASES = {
     "unsupervised_quick": ("case=unsupervised_quick",),
     # 20,000 of the 55,000 training images; all 5,000 validation and 10,000 test images.
     "unsupervised_mnist": ("case=unsupervised_mnist", "trainer.limit_train_batches=40"),
+    # Four epochs of 5,120 of the 55,000 training images; all 5,000 and 10,000 of the others.
+    "supervised_mnist": (
+        "case=supervised_quick",
+        "data=mnist",
+        "trainer.max_epochs=4",
+        "trainer.limit_train_batches=80",
+    ),
 }
 ARMS = {
     "full": ("exploration.gate.enabled=false",),

@@ -11,7 +11,7 @@ from qspinn.plan.roles import CONSTANT_ROLES, STATE_ROLES, TRAINING_ONLY_ROLES, 
 from qspinn.steps.models import MODELS, NeuronModel
 
 # The formula by which a neuron charges.
-Charge = Literal["if", "lif", "plif", "filter", "fallback"]
+Charge = Literal["if", "lif", "plif", "ilif", "filter", "fallback"]
 # Name of a state -> its shape.
 Shapes = dict[str, tuple[int, ...]]
 

@@ -16,11 +16,13 @@ from qspinn.plan.float_class import float_class
 from qspinn.plan.inventory import Charge
 from qspinn.plan.neuron_constants import has_threshold, refused_constant
 from qspinn.plan.overrides import is_overridden, is_patched, is_property
+from qspinn.steps.models import MODELS
 
 __all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "fires_exactly"]
 __all__ += [
     "has_threshold",
     "is_unknown_neuron",
+    "most_spikes",
     "nearly_binary",
     "reset_states",
     "state_names",
@@ -31,6 +33,7 @@ _STEP_CHARGES: dict[object, Charge] = {
     neuron.IFNode.single_step_functional_forward: "if",
     neuron.LIFNode.single_step_functional_forward: "lif",
     neuron.ParametricLIFNode.single_step_functional_forward: "plif",
+    neuron.ILIFNode.single_step_functional_forward: "ilif",
     layer.SynapseFilter.single_step_functional_forward: "filter",
 }
 _CHARGE_METHODS: dict[object, Charge] = {
@@ -107,6 +110,14 @@ def fires_binary(module: nn.Module) -> bool:
     """
     answer = _answer(module)
     return answer is None or nearly_binary(answer)
+
+
+def most_spikes(module: nn.Module) -> int:
+    """The largest number of spikes that a neuron sends in a step; 1 of all but those that count."""
+    charge = charge_of(module)
+    if charge is None or not MODELS[charge].counts:
+        return 1
+    return int(module.surrogate_function.max_spike_count)  # type: ignore[union-attr,arg-type]
 
 
 def nearly_binary(values: Tensor) -> bool:
@@ -193,7 +204,16 @@ def _formula(module: nn.Module) -> Charge:
         charge = _CHARGE_METHODS.get(kind.neuronal_charge, "fallback")
         return "fallback" if own or not fires_binary(module) else charge
     charge = _STEP_CHARGES.get(kind.single_step_functional_forward, "fallback")
-    return charge if charge == "filter" or fires_binary(module) else "fallback"
+    if MODELS[charge].reads_out:
+        return charge
+    answers = _counts(module) if MODELS[charge].counts else fires_binary(module)
+    return charge if answers else "fallback"
+
+
+def _counts(module: nn.Module) -> bool:
+    """Whether a neuron's spikes are the whole numbers that SpikingJelly's own function gives."""
+    function: Any = module.surrogate_function
+    return type(function) is surrogate.MultiLevelSpikeCount and fires_exactly(module)
 
 
 def _bypassed(module: nn.Module) -> str | None:

@@ -18,7 +18,7 @@ from qspinn.plan.crossing import StepTracker
 from qspinn.plan.frames import Frame
 from qspinn.plan.inventory import Shapes
 from qspinn.plan.kinds import kind_of
-from qspinn.plan.neurons import has_threshold
+from qspinn.plan.neurons import has_threshold, most_spikes
 from qspinn.plan.operations import (
     address,
     is_whole,
@@ -214,9 +214,10 @@ class Watch(TorchDispatchMode):
         kind, strange = self.kinds[id(module)], id(module) in self.strange
         if kind in ("declared", "neuron", "fallback"):
             fires = kind == "declared" or has_threshold(module)
-            are_spikes = kind == "neuron" and fires and not strange
+            most = most_spikes(module)
+            are_spikes = kind == "neuron" and fires and not strange and most == 1
             if isinstance(output, Tensor) and fires:
-                output = self._as_if_active(output, are_spikes)
+                output = self._as_if_active(output, are_spikes, most)
             for one in tensors_in(output):
                 self.values[address(one)] = Value(self.clock, is_signal=True)
                 self.tracker.forget(one, are_spikes)
@@ -230,7 +231,9 @@ class Watch(TorchDispatchMode):
                 self.seen.produced.append(produced)
         return output
 
-    def _as_if_active(self, output: Tensor, fires_binary: bool) -> Tensor:
+    def _as_if_active(self, output: Tensor, fires_binary: bool, most: int) -> Tensor:
+        if most > 1:
+            return torch.full_like(output, most)
         values = torch.rand(output.shape, generator=self.spikes).to(output)
         if fires_binary:
             # Quantised, it sends 0 and 1 to the last bit, whatever its surrogate answers in float.

@@ -65,8 +65,9 @@ def fire_and_reset(
     surrogate: Callable[[Tensor], Tensor],
     detach_reset: bool,
     snaps: bool = False,
+    counts: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Spikes where ``h >= threshold``, and the potential after them.
+    """Spikes where ``h >= threshold``, or as many as thresholds fit, and the potential after them.
 
     Hard reset to ``v_reset``; soft reset (``v_reset=None``) subtracts the threshold.
 
@@ -77,7 +78,8 @@ def fire_and_reset(
         Spikes and potential, both ``[N, *]``.
     """
     threshold = _like(threshold, h)
-    spike = surrogate(h - threshold)
+    # In float64 a quotient of two codes rounds to the right whole number, ties included.
+    spike = surrogate(h.double() / threshold).to(h.dtype) if counts else surrogate(h - threshold)
     if snaps:
         spike = snapped(spike)
     fired = spike.detach() if detach_reset else spike

@@ -40,7 +40,7 @@ def step_uncompiled(module: nn.Module) -> None:
 
 def _is_compilable(node: nn.Module, quantizer: NeuronQuantizer) -> bool:
     state = quantizer.states.get("v")
-    if state is None or quantizer.threshold is None:
+    if state is None or quantizer.threshold is None or quantizer.model.counts:
         return False
     if state.rounding == "stochastic":
         raise ValueError(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, quantize
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold, leak_of, reset_of, threshold_of
+from qspinn.plan.neurons import most_spikes
 from qspinn.quantizers.charge import exact_charge
 from qspinn.quantizers.choose_format import covering_format
 from qspinn.quantizers.neuron_formats import (
@@ -26,7 +27,7 @@ from qspinn.quantizers.neuron_formats import (
     threshold_format,
     threshold_to_hold,
 )
-from qspinn.steps.neurons import reset_by, reset_to
+from qspinn.steps.neurons import counted, reset_by, reset_to
 
 Tensors = dict[str, ResolvedTensor]
 
@@ -149,6 +150,8 @@ class SpikeMatcher:
     def _fired(self, potentials: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
         assert threshold is not None
         spikes = (potentials >= threshold).double()
+        if self._model.counts:
+            spikes = counted(potentials, threshold, most_spikes(self._node))
         reset = reset_of(self._node)
         if reset is None:
             return spikes, reset_by(potentials, spikes, threshold)

@@ -72,7 +72,13 @@ class QuantizedNode(_SteppingNode):
             h = quantizer.charged(node, x, v)
             reset = quantizer.reset_of(node)
             spike, v = fire_and_reset(
-                h, threshold, reset, node.surrogate_function, node.detach_reset, quantizer.snaps
+                h,
+                threshold,
+                reset,
+                node.surrogate_function,
+                node.detach_reset,
+                quantizer.snaps,
+                quantizer.model.counts,
             )
             v = quantizer.after_reset(node, v, threshold)
             spike = quantizer.spikes_like(spike, x)

@@ -57,6 +57,7 @@ MODELS = {
     "if": NeuronModel(neurons.integrate, neurons.integrate, leaks=False, additions=1),
     "lif": _LIF,
     "plif": _LIF,
+    "ilif": NeuronModel(charge_alone=neurons.leak_only, counts=True),
     "filter": NeuronModel(reads_out=True),
     "fallback": NeuronModel(is_exact=False),
 }

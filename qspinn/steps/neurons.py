@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from qspinn.steps.roundings import kept
-from qspinn.steps.words import chosen, up
+from qspinn.steps.words import chosen, clamped, up, whole_quotient
 
 
 def integrate(v: Any, x: Any, random: Any, n: Any) -> Any:
@@ -48,6 +48,23 @@ def leak_only(v: Any, x: Any, random: Any, n: Any) -> Any:
     above = v - n.rest if n.rest else v
     exact = up(v, n.v_up) + up(x, n.x_up) - up(n.leak * above, n.rest_up)
     return kept(exact, n.down, n.v, random)
+
+
+def counted(h: Any, threshold: Any, most: Any) -> Any:
+    """How many thresholds a potential holds: ``round(h / threshold)`` in [0, most], halves to even.
+
+    (I-LIF: Luo et al., ECCV 2024, arXiv 2407.20708.)
+
+    Args:
+        h: Potential.
+        threshold: Above 0, on the grid of the potential.
+        most: The largest count.
+    """
+    doubled = h + h + threshold
+    count = whole_quotient(doubled, threshold + threshold)
+    tied = doubled == count * (threshold + threshold)
+    odd = count - whole_quotient(count, 2) * 2 == 1
+    return clamped(chosen(tied & odd, count - 1, count), 0, most)
 
 
 def reset_to(h: Any, spike: Any, reset: Any) -> Any:

@@ -93,6 +93,11 @@ def quotient(a: Any, b: Any) -> Any:
     return a // b if is_whole(a) else a / b
 
 
+def whole_quotient(a: Any, b: Any) -> Any:
+    """``a / b``, rounded down to a whole number."""
+    return a // b
+
+
 def top_bits(random: Any, bits: int) -> Any:
     """The highest bits of a 64-bit word, as a whole number that is not negative."""
     return (random >> (64 - bits)) & ((1 << bits) - 1) if bits else 0

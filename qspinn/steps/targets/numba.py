@@ -46,6 +46,7 @@ _word(
     lambda x, bound: min(x, np.float32(bound)),
 )
 _word(words.clamped, lambda x, low, high: min(max(x, low), high))
+_word(words.whole_quotient, lambda a, b: a // b)
 _word(words.quotient, lambda a, b: a // b, lambda a, b: a / b)
 _word(words.top_bits, lambda random, bits: np.int64((random >> U64(1)) >> U64(63 - bits)))
 _word(
