@@ -196,6 +196,17 @@ def test_a_setting_that_was_stopped_is_not_tried_with_other_seeds(of, tmp_path, 
     assert not other.stopped.startswith("seed")
 
 
+def test_a_setting_that_was_evaluated_is_evaluated_with_all_seeds(of, tmp_path, capsys):
+    """Means over different seeds are not to be compared."""
+    grid = tmp_path / "grid"
+    train(of(GATE, ANYTHING, "seed=0"), grid / "0")
+    # The target is another now, and would stop it.
+    assert train(of(GATE, HOPELESS, "seed=1"), grid / "1").seed == 1
+    assert "evaluated in full with seed 0" in capsys.readouterr().out
+    with pytest.raises(CandidateStopped):
+        train(of(GATE, HOPELESS, "seed=1", "quantization.word_length=3"), grid / "2")
+
+
 def test_damaged_neighbours_are_passed_over(of, tmp_path):
     grid = tmp_path / "grid"
     for name, text in (("record.json", "{"), ("gate.json", "[]")):

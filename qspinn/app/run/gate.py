@@ -101,6 +101,12 @@ class Gate:
         self._raise_if_known()
         key, data = baseline_key(identity(self.config)), owner_of(self.config, fingerprint).data
         self._siblings = read_siblings(self.folder.path, key, data)
+        setting = setting_key(identity(self.config))
+        seed = self._siblings.passed.get(setting)
+        if seed is not None:
+            # Means over seeds are compared: those of a setting have to be over the same ones.
+            print(f"the gate is open: this setting was evaluated in full with seed {seed}")
+            return
         points = tuple(self._siblings.points)
         accuracy, samples = record.validation_accuracy, record.validation_samples
         self._standing = Standing(self.settings, accuracy, samples, points)
@@ -108,7 +114,7 @@ class Gate:
         smaller = [curve for share, curve in self._siblings.trainings if share <= self.share]
         if self.settings.pruner is not None:
             self._pruner = pruner_among(self.settings.pruner, smaller)
-        elsewhere = self._siblings.stopped.get(setting_key(identity(self.config)))
+        elsewhere = self._siblings.stopped.get(setting)
         if elsewhere is not None:
             self._stop("start", f"seed {elsewhere[0]} {elsewhere[1]}")
         else:

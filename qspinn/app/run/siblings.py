@@ -15,6 +15,7 @@ from qspinn.records import (
     RunRecord,
     baseline_key_of,
     read_gate_report,
+    setting_key_of,
 )
 from qspinn.selection.gating import Curve
 from qspinn.selection.pareto import Point
@@ -34,11 +35,13 @@ class Siblings:
         points: (share of the 32-bit footprint, validation accuracy) of those with a record.
         trainings: Share and curve of those that learned in fixed point.
         stopped: Setting key to seed and reason, of candidates with other seeds that were stopped.
+        passed: Setting key to seed, of those that were evaluated in full.
     """
 
     points: list[Point] = field(default_factory=list)
     trainings: list[tuple[float, Curve]] = field(default_factory=list)
     stopped: dict[str, tuple[int, str]] = field(default_factory=dict)
+    passed: dict[str, int] = field(default_factory=dict)
 
 
 def read_siblings(folder: Path, key: str, fingerprint: str | None) -> Siblings:
@@ -63,6 +66,8 @@ def read_siblings(folder: Path, key: str, fingerprint: str | None) -> Siblings:
             assert record.validation_accuracy is not None
             share = record.footprint_bits / record.baseline_footprint_bits
             found.points.append((share, record.validation_accuracy))
+        if isinstance(record, RunRecord) and _is_evaluated(record, fingerprint):
+            found.passed.setdefault(setting_key_of(record), record.seed)
         if isinstance(report, GateReport) and report.data_fingerprint == fingerprint:
             if report.baseline_key == key and report.curve:
                 found.trainings.append((report.share, report.points))
@@ -72,12 +77,15 @@ def read_siblings(folder: Path, key: str, fingerprint: str | None) -> Siblings:
 
 
 def _is_alike(record: RunRecord, key: str, fingerprint: str | None) -> bool:
+    return _is_evaluated(record, fingerprint) and baseline_key_of(record) == key
+
+
+def _is_evaluated(record: RunRecord, fingerprint: str | None) -> bool:
     return (
         record.status == "completed"
         and record.scheme != "none"
         and record.validation_accuracy is not None
         and record.data_fingerprint == fingerprint
-        and baseline_key_of(record) == key
     )
 
 
