@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from qspinn.report.cells import picture_text
@@ -24,6 +24,8 @@ COLOURS = ("0.45", "#c1502e", "#2a6f97")
 
 Runs = Mapping[str, Mapping[str, "LayerActivity"]]
 """Name of a run, such as ``32-bit`` -> layer path -> what it did."""
+MARGINS = (0.72, 0.15, 0.48, 0.66, 0.25, 0.5)
+"""Inches left, right, below, above all axes; between columns, and between rows."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def draw_rasters(runs: Runs, title: str) -> Figure:
             rate = f"{name}: {100 * float(spikes.mean()):.1f}% fire per step"
             axes.set_title(rate, fontsize=8)
             axes.set_yticks([])
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.tick_params(labelsize=7)
             if column == 0:
                 axes.set_ylabel(f"{picture_text(layer)}\n{first.shape[1]:,} neurons", fontsize=7)
@@ -133,6 +135,7 @@ def _draw_potentials_of(axes: Axes, layer: str, runs: Mapping[str, LayerActivity
     axes.set_title(f"{picture_text(layer)}{lost_text}", fontsize=8)
     axes.set_ylabel("share", fontsize=8)
     axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(labelsize=7)
     some = [one for one in finite.values() if len(one)]
     if not some:
@@ -156,6 +159,17 @@ def _shown_layers(runs: Runs) -> list[str]:
 
 
 def _axes_grid(rows: int, columns: int, height: float, width: float) -> tuple[Figure, list]:
-    size = (width * columns + 0.6, height * rows + 0.7)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
+    """Axes with margins of fixed sizes: to have them found takes longer than all the rest."""
+    across, up = width * columns + 0.6, height * rows + 0.7
+    figure = Figure(figsize=(across, up), dpi=DPI)
+    left, right, bottom, top, beside, above = MARGINS
+    inner = (up - bottom - top - above * (rows - 1)) / rows
+    margins = {
+        "left": left / across,
+        "right": 1 - right / across,
+        "bottom": bottom / up,
+        "top": 1 - top / up,
+        "hspace": above / inner,
+        "wspace": beside / ((across - left - right - beside * (columns - 1)) / columns),
+    }
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=margins).tolist()

@@ -127,7 +127,13 @@ def draw_confusion(matrix: NDArray[np.integer], title: str) -> Figure:
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as a PNG file: all of it, or ``path`` holds what it held before."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": "qspinn"})
+    figure.savefig(
+        content,
+        format="png",
+        dpi=DPI,
+        metadata={"Software": "qspinn"},
+        pil_kwargs={"compress_level": 3},
+    )
     return write_bytes(content.getvalue(), path)
 
 
