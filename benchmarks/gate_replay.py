@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from qspinn.records import baseline_key_of, find_records, read_record, setting_key_of  # noqa: E402
 from qspinn.selection import Run, select  # noqa: E402
-from qspinn.selection.gating import GateRules, Standing  # noqa: E402
+from qspinn.selection.search.gating import GateRules, Standing  # noqa: E402
 
 NAME = "val/accuracy"
 

@@ -12,7 +12,7 @@ import numpy as np  # noqa: E402
 
 from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
 from qspinn.selection import Significance, SweepPoint, proposing  # noqa: E402
-from qspinn.selection.proposing import Measured  # noqa: E402
+from qspinn.selection.search.proposing import Measured  # noqa: E402
 
 POPULATION = 10
 MOST_REPEATS = 500

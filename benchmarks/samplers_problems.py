@@ -15,7 +15,7 @@ from search import CASES, LEVELS, SWEPT, composed_of, exhaustive  # noqa: E402
 
 from qspinn.app.explore.strategies import explore_by_strategy  # noqa: E402
 from qspinn.records import find_records, read_record, write_json  # noqa: E402
-from qspinn.selection.proposing import Measured  # noqa: E402
+from qspinn.selection.search.proposing import Measured  # noqa: E402
 
 Mixture = dict[str, int]
 LAYER_LEVELS = tuple(range(2, 13))

@@ -11,7 +11,7 @@ from typing import Any
 from qspinn.records import RunRecord
 from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
 from qspinn.selection.naming import CandidateNames
-from qspinn.selection.significance import significance
+from qspinn.selection.search.significance import significance
 from qspinn.selection.verdict import Step, verdict
 
 __all__ = [

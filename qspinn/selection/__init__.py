@@ -6,7 +6,6 @@ selecting starts sooner without.
 
 from qspinn.selection.baselines import fill_baselines
 from qspinn.selection.chosen_by import check_chosen_by, runs_chosen_by
-from qspinn.selection.greedy import greedy_path
 from qspinn.selection.groups import Group, group_runs
 from qspinn.selection.hypervolume import REFERENCE, hypervolume
 from qspinn.selection.intervals import difference_margin, wilson_interval
@@ -14,8 +13,9 @@ from qspinn.selection.mu import Choice, choices
 from qspinn.selection.pareto import dominates, pareto_front
 from qspinn.selection.reward import EnergyReward, FaithfulReward, LinearReward, Reward
 from qspinn.selection.runs import MixedRunsError, Run, check_comparable
+from qspinn.selection.search.greedy import greedy_path
+from qspinn.selection.search.significance import Significance, SweepPoint, significance
 from qspinn.selection.selection import Row, Selection, select
-from qspinn.selection.significance import Significance, SweepPoint, significance
 from qspinn.selection.target import Candidates, Dropped, Target, candidates
 
 __all__ = [

@@ -8,8 +8,8 @@ import pytest
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2
 from qspinn.selection import SweepPoint, dominates, hypervolume
-from qspinn.selection.proposing import Measured
-from qspinn.selection.significance import Significance
+from qspinn.selection.search.proposing import Measured
+from qspinn.selection.search.significance import Significance
 
 LEVELS = range(2, 9)
 NAMES = ("weight", "theta", "decay")

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("optuna")
 pytest.importorskip("scipy")
 
-from qspinn.selection.proposing import Measured
+from qspinn.selection.search.proposing import Measured
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 VALUES = {"weight": 900, "membrane": 80, "bias": 20}

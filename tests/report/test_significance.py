@@ -6,7 +6,7 @@ from rich.console import Console
 
 from qspinn.report.significance import draw_significance, print_significance
 from qspinn.selection import SweepPoint
-from qspinn.selection.significance import Significance
+from qspinn.selection.search.significance import Significance
 
 FOUND = (
     Significance(

@@ -10,7 +10,7 @@ from typing import Any
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.refusing import is_number, switch
 from qspinn.callbacks.pruning import Judge, optuna_judge
-from qspinn.selection.gating import Curve, GateRules
+from qspinn.selection.search.gating import Curve, GateRules
 
 __all__ = ["PRUNERS", "GateSettings", "gate_settings", "pruner_among"]
 

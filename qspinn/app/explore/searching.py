@@ -10,7 +10,7 @@ from typing import Any
 from qspinn.app.errors import ConfigurationError
 from qspinn.records import RunRecord
 from qspinn.selection import Significance, greedy_path
-from qspinn.selection.proposing import Measured, propose
+from qspinn.selection.search.proposing import Measured, propose
 
 __all__ = ["Mixture", "Searched", "bayesian", "gp", "greedy", "nsga2"]
 

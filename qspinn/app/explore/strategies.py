@@ -19,7 +19,7 @@ from qspinn.plan.roles import UNSTORED_ROLES
 from qspinn.records import MEASURED_ON, RunRecord, write_json
 from qspinn.selection import LinearReward, Significance, pareto_front, significance
 from qspinn.selection.naming import in_words
-from qspinn.selection.proposing import Measured
+from qspinn.selection.search.proposing import Measured
 
 __all__ = ["STRATEGIES", "explore_by_strategy"]
 

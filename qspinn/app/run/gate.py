@@ -1,8 +1,7 @@
 """The gate of a run: stops candidates early that cannot be chosen any more.
 
-The rules are in :mod:`qspinn.selection.gating`. Here a run reads what its siblings have reached, is
-judged at several points, and writes a ``gate.json``.
-Validation data decide, and nothing else: a candidate that is stopped is never tested.
+The rules are in :mod:`qspinn.selection.search.gating`. Here a run reads what its siblings have
+reached, is judged at several points, and writes a ``gate.json``. Validation data decide, and nothing else: a candidate that is stopped is never tested.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from qspinn.records import (
     setting_key,
     write_gate_report,
 )
-from qspinn.selection.gating import Standing
+from qspinn.selection.search.gating import Standing
 
 __all__ = ["CandidateStopped", "Gate", "GatedTraining", "Gatekeeper"]
 

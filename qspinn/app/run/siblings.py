@@ -17,8 +17,8 @@ from qspinn.records import (
     read_gate_report,
     setting_key_of,
 )
-from qspinn.selection.gating import Curve
 from qspinn.selection.pareto import Point
+from qspinn.selection.search.gating import Curve
 
 __all__ = ["Siblings", "read_siblings"]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qspinn.selection.expected import expected_gain
-from qspinn.selection.greedy import greedy_path
-from qspinn.selection.kriging import Kriging
 from qspinn.selection.pareto import Point, pareto_front
-from qspinn.selection.significance import FLOAT_BITS, Significance
+from qspinn.selection.search.expected import expected_gain
+from qspinn.selection.search.greedy import greedy_path
+from qspinn.selection.search.kriging import Kriging
+from qspinn.selection.search.significance import FLOAT_BITS, Significance
 
 __all__ = ["Measured", "propose"]
 

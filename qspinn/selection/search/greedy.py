@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qspinn.selection.significance import Significance
+from qspinn.selection.search.significance import Significance
 
 __all__ = ["greedy_path"]
 

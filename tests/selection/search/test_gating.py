@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qspinn.selection.gating import GateRules, Standing
+from qspinn.selection.search.gating import GateRules, Standing
 
 SHARES = st.integers(1, 31).map(lambda n: n / 32)
 ACCURACIES = st.integers(0, 500).map(lambda n: n / 500)

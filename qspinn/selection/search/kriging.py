@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from qspinn.selection.significance import FLOAT_BITS, Significance
+from qspinn.selection.search.significance import FLOAT_BITS, Significance
 
 __all__ = ["Kriging"]
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qspinn.selection import SweepPoint, greedy_path, hypervolume, pareto_front
-from qspinn.selection.expected import expected_gain
-from qspinn.selection.kriging import Kriging
-from qspinn.selection.proposing import Measured, propose
-from qspinn.selection.significance import Significance
+from qspinn.selection.search.expected import expected_gain
+from qspinn.selection.search.kriging import Kriging
+from qspinn.selection.search.proposing import Measured, propose
+from qspinn.selection.search.significance import Significance
 from tests.reference.gaussian_process import conditioned, covariance
 
 BASELINE = 0.9

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qspinn.selection import SweepPoint, greedy_path, significance
-from qspinn.selection.significance import Significance
+from qspinn.selection.search.significance import Significance
 
 BASELINE = 0.9
 VALUES = {"weight": 90, "theta": 10}

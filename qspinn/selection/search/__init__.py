@@ -1,0 +1,1 @@
+"""The mathematics of searching: which candidates to evaluate, and which to stop."""
