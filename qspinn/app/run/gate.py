@@ -1,7 +1,8 @@
 """The gate of a run: stops candidates early that cannot be chosen any more.
 
 The rules are in :mod:`qspinn.selection.search.gating`. Here a run reads what its siblings have
-reached, is judged at several points, and writes a ``gate.json``. Validation data decide, and nothing else: a candidate that is stopped is never tested.
+reached, is judged at several points, and writes a ``gate.json``. Validation data decide, and
+nothing else: a candidate that is stopped is never tested.
 """
 
 from __future__ import annotations
