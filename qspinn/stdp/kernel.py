@@ -16,140 +16,39 @@ from numba import njit
 from qspinn import steps
 from qspinn.fixed_point import random_bits
 from qspinn.stdp.kernel_charge import charge, for_charge
-from qspinn.stdp.kernel_learning import (
-    begin_learning,
-    finish_group,
-    learn_from_inputs,
-    learn_from_spikes,
-)
 from qspinn.stdp.kernel_parts import (
+    UNDERFLOWS,
+    UPDATES,
     encode,
     fire,
     gather,
+    normalise,
     note_spikes,
+    potentiate,
     raise_theta,
     set_inhibition,
+    settle,
     spike,
+    sum_up_post,
+    sum_up_pre,
 )
-from qspinn.stdp.kernel_words import stream, threshold
-from qspinn.stdp.numbers import INPUT, MEMBRANE, PRE, PURPOSES, THETA, WINNER
+from qspinn.stdp.kernel_plasticity import lower
+from qspinn.stdp.kernel_traces import depressions, follow_traces, start_traces
+from qspinn.stdp.kernel_words import draw, stream, threshold
+from qspinn.stdp.numbers import (
+    INPUT,
+    MEMBRANE,
+    PRE,
+    PURPOSES,
+    THETA,
+    THETA_DECAY,
+    TRACE_POST,
+    TRACE_PRE,
+    WINNER,
+)
+from qspinn.steps.neurons import decayed
 
 INPUT_SPIKES = 0
-
-
-@njit(error_model="numpy")
-def begin(numbers, task, probabilities, given_key, work, b, stats):  # type: ignore[no-untyped-def]
-    """Draws the spikes of the inputs of presentation b, and puts its neurons to rest."""
-    for purpose in range(PURPOSES):
-        work.keys[b, purpose] = stream(given_key, purpose)
-    count = encode(
-        probabilities, work.keys[b, INPUT], task.steps, work.starts[b], work.events[b],
-        work.cursor, work.words, work.active[b],
-    )  # fmt: skip
-    if task.any_change_at_rest:
-        count = probabilities.shape[0]
-        for i in range(count):
-            work.active[b, i] = i
-    work.counts[0, b] = count
-    stats[INPUT_SPIKES] += work.starts[b, task.steps]
-    work.v[b] = 0
-    work.ready[b] = 0
-    work.counts[1, b] = 0
-    work.output_starts[b, 0] = 0
-    if task.learning:
-        begin_learning(numbers, work, b)
-
-
-@njit(error_model="numpy")
-def tell(outputs, output_starts, counts, raster, m):  # type: ignore[no-untyped-def]
-    """Counts the spikes of presentation m, and records them where that is wanted."""
-    for t in range(output_starts.shape[0] - 1):
-        for e in range(output_starts[t], output_starts[t + 1]):
-            counts[m, outputs[e]] += 1
-            if raster.shape[0] > 0:
-                raster[t, m, outputs[e]] = True
-
-
-@njit(nogil=True, error_model="numpy")
-def present(numbers, task, probabilities, given_keys, weight, theta, turns, lasting_keys, tables, work, counts, raster, stats):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
-    """Presents images, and learns from them where the task says so.
-
-    Args:
-        numbers: `Numbers`.
-        task: What to do.
-        probabilities: uint16 ``[M, I]``.
-        given_keys: uint64 ``[M]``.
-        weight: ``[I, N]``, changed in place: float32, or codes.
-        theta: ``[N]``, changed in place.
-        turns: int64 ``[N]``, how often weights to each neuron were updated; changed in place.
-        lasting_keys: uint64 ``[2]``: of the draws for updates, and for normalisation.
-        tables: Traces of inputs and of neurons, 0 to T steps after a spike.
-        work: For as many presentations as run side by side.
-        counts: int32 ``[M, N]``, filled.
-        raster: bool ``[T, M, N]``, filled; or ``[0, 0, 0]``.
-        stats: int64 ``[3]``, added to.
-    """
-    # Unpacked once: handing the tuple on in each step would count references to its arrays.
-    keys, starts, events, current = work.keys, work.starts, work.events, work.current
-    v, ready, lowered, total = work.v, work.ready, work.lowered, work.total
-    outputs, output_starts, crossed = work.outputs, work.output_starts, work.crossed
-    spiked, knowns, crossings = work.spiked, work.counts[1], work.counts[2]
-    post_values, post_draws, post_times = work.post_values, work.post_draws, work.post_times
-    pre_times, slots, learners, sums = work.pre_times, work.slots, work.learners, work.changes
-    falls, event_turns, delay, rest = work.falls, work.event_turns, task.delay, task.refractory
-    neuron, charging = numbers.neuron, for_charge(numbers.neuron, v)
-    for j in range(theta.shape[0]):
-        total[j] = threshold(neuron, theta[j])
-    for first in range(0, probabilities.shape[0], v.shape[0]):
-        size = min(v.shape[0], probabilities.shape[0] - first)
-        for b in range(size):
-            begin(numbers, task, probabilities[first + b], given_keys[first + b], work, b, stats)
-        for t in range(task.steps):
-            for b in range(size):
-                gather(weight, events[b, starts[b, t] : starts[b, t + 1]], current)
-                sent = output_starts[b, max(t - delay, 0)]
-                sent_end = output_starts[b, max(t - delay, 0) + 1]
-                inhibits = t >= delay and sent < sent_end
-                if inhibits:
-                    set_inhibition(charging, lowered, outputs[b], sent, sent_end)
-                count = charge(
-                    charging, v[b], current, lowered, inhibits, total, ready[b],
-                    keys[b, MEMBRANE], t,
-                )  # fmt: skip
-                if count > 0:
-                    count = fire(neuron.reset, v[b], total, ready[b], t + 1 + rest, crossed[b])
-                crossings[b] = count
-                output_starts[b, t + 1] = spike(
-                    crossed[b], count, task.one_winner, keys[b, WINNER], t, outputs[b],
-                    output_starts[b, t],
-                )  # fmt: skip
-            if not task.learning:
-                continue
-            for b in range(size):
-                for e in range(starts[b, t], starts[b, t + 1]):
-                    pre_times[b, events[b, e]] = t
-                if crossings[b] > 0:
-                    raise_theta(numbers, crossed[b], crossings[b], theta, total, keys[b, THETA], t)
-                    knowns[b] = note_spikes(
-                        numbers.post.one, outputs[b], output_starts[b, t],
-                        output_starts[b, t + 1], t, post_times[b], post_values[b], spiked[b],
-                        knowns[b], slots, learners,
-                    )  # fmt: skip
-            for b in range(size):
-                if task.pre_changes and knowns[b] > 0:
-                    learn_from_inputs(
-                        numbers, task, tables[1], events[b, starts[b, t] : starts[b, t + 1]],
-                        spiked[b, : knowns[b]], post_times[b], post_values[b], post_draws[b],
-                        falls, slots, sums, event_turns, keys[b, PRE], t, weight, stats,
-                    )  # fmt: skip
-                if output_starts[b, t] < output_starts[b, t + 1]:
-                    learn_from_spikes(
-                        numbers, task, tables[0], work, b, t, weight, turns, lasting_keys, stats
-                    )
-        for b in range(size):
-            tell(outputs[b], output_starts[b], counts, raster, first + b)
-        if task.learning:
-            finish_group(numbers, task, work, weight, theta, turns, lasting_keys, stats)
 
 
 def _digest() -> str:
@@ -160,19 +59,177 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _cached(sources: str) -> Any:
+def _compiled(sources: str) -> Any:
     """The kernel; the digest of its sources, as a variable of its closure, is in its cache key."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def run(numbers, task, probabilities, given_keys, weight, theta, turns, lasting_keys, tables, work, counts, raster, stats):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
-        """See `present`."""
-        assert len(sources) > 0
-        present(
-            numbers, task, probabilities, given_keys, weight, theta, turns, lasting_keys, tables,
-            work, counts, raster, stats,
+        """Presents images, and learns from them where the task says so.
+
+        Args:
+            numbers: `Numbers`.
+            task: What to do.
+            probabilities: uint16 ``[M, I]``.
+            given_keys: uint64 ``[M]``.
+            weight: ``[I, N]``, changed in place: float32, or codes.
+            theta: ``[N]``, changed in place.
+            turns: int64 ``[N]``, how often weights to each neuron were updated; changed in place.
+            lasting_keys: uint64 ``[2]``: of the draws for updates, and for normalisation.
+            tables: Traces of inputs and of neurons, 0 to T steps after a spike.
+            work: For as many presentations as run side by side.
+            counts: int32 ``[M, N]``, filled.
+            raster: bool ``[T, M, N]``, filled; or ``[0, 0, 0]``.
+            stats: int64 ``[3]``, added to.
+        """
+        assert len(sources) > 0  # makes it a part of the cache's key
+        steps, delay, learning, deferred = task.steps, task.delay, task.learning, task.deferred
+        inputs, neurons = weight.shape
+        parallel = work.v.shape[0]
+        # Unpacked once: handing the tuple on would count references to each of its arrays.
+        keys, starts, events, active = work.keys, work.starts, work.events, work.active
+        current, v, ready, lowered, total = (
+            work.current, work.v, work.ready, work.lowered, work.total
         )  # fmt: skip
+        places, pre_values, pre_draws = work.places, work.pre_values, work.pre_draws
+        pre_times, followed = work.pre_times, work.followed
+        post_values, post_draws, post_times = work.post_values, work.post_draws, work.post_times
+        spiked, crossed, outputs, output_starts = (
+            work.spiked, work.crossed, work.outputs, work.output_starts
+        )  # fmt: skip
+        neuron, weighing = numbers.neuron, numbers.weight
+        charging = for_charge(neuron, v)
+        actives, knowns, crossings = work.counts[0], work.counts[1], work.counts[2]
+        slots, learners, sums = work.slots, work.learners, work.changes
+        column, falls, event_turns = work.column, work.falls, work.event_turns
+        for j in range(neurons):
+            total[j] = threshold(neuron, theta[j])
+        for first in range(0, probabilities.shape[0], parallel):
+            size = min(parallel, probabilities.shape[0] - first)
+            for b in range(size):
+                for purpose in range(PURPOSES):
+                    keys[b, purpose] = stream(given_keys[first + b], purpose)
+                actives[b] = encode(
+                    probabilities[first + b], keys[b, INPUT], steps, starts[b], events[b],
+                    work.cursor, work.words, active[b],
+                )  # fmt: skip
+                if task.any_change_at_rest:
+                    actives[b] = inputs
+                    for i in range(inputs):
+                        active[b, i] = i
+                stats[INPUT_SPIKES] += starts[b, steps]
+                v[b] = 0
+                ready[b] = 0
+                pre_times[b] = -1
+                followed[b] = -1
+                if learning:
+                    start_traces(
+                        numbers.pre, numbers.post, active[b, : actives[b]], places[b],
+                        pre_values[b], pre_draws[b], keys[b, TRACE_PRE], post_draws[b],
+                        keys[b, TRACE_POST],
+                    )  # fmt: skip
+                post_times[b] = -1
+                knowns[b] = 0
+                output_starts[b, 0] = 0
+            for t in range(steps):
+                for b in range(size):
+                    gather(weight, events[b, starts[b, t] : starts[b, t + 1]], current)
+                    inhibits = (
+                        t >= delay and output_starts[b, t - delay] < output_starts[b, t - delay + 1]
+                    )
+                    if inhibits:
+                        set_inhibition(
+                            charging, lowered, outputs[b], output_starts[b, t - delay],
+                            output_starts[b, t - delay + 1],
+                        )  # fmt: skip
+                    count = charge(
+                        charging, v[b], current, lowered, inhibits, total, ready[b],
+                        keys[b, MEMBRANE], t,
+                    )  # fmt: skip
+                    if count > 0:
+                        count = fire(
+                            neuron.reset, v[b], total, ready[b], t + 1 + task.refractory, crossed[b]
+                        )
+                    crossings[b] = count
+                    output_starts[b, t + 1] = spike(
+                        crossed[b], count, task.one_winner, keys[b, WINNER], t, outputs[b],
+                        output_starts[b, t],
+                    )  # fmt: skip
+                if not learning:
+                    continue
+                for b in range(size):
+                    for e in range(starts[b, t], starts[b, t + 1]):
+                        pre_times[b, events[b, e]] = t
+                    if crossings[b] > 0:
+                        raise_theta(
+                            numbers, crossed[b], crossings[b], theta, total, keys[b, THETA], t
+                        )
+                        knowns[b] = note_spikes(
+                            numbers.post.one, outputs[b], output_starts[b, t],
+                            output_starts[b, t + 1], t, post_times[b], post_values[b],
+                            spiked[b], knowns[b], slots, learners,
+                        )  # fmt: skip
+                for b in range(size):
+                    if task.pre_changes and knowns[b] > 0:
+                        arriving, known = events[b, starts[b, t] : starts[b, t + 1]], knowns[b]
+                        depressions(
+                            numbers.post, weighing.rate_pre, tables[1], spiked[b, :known],
+                            post_times[b], post_values[b], post_draws[b], t, falls,
+                        )  # fmt: skip
+                        if deferred:
+                            sum_up_pre(spiked[b, :known], falls, arriving, slots, sums)
+                        else:
+                            updates, unchanged = lower(
+                                weighing, weight, arriving, spiked[b, :known], falls, event_turns,
+                                keys[b, PRE], t,
+                            )  # fmt: skip
+                            stats[UPDATES] += updates
+                            stats[UNDERFLOWS] += unchanged
+                    traced = active[b, : actives[b]]
+                    if output_starts[b, t] < output_starts[b, t + 1]:
+                        follow_traces(
+                            numbers.pre, tables[0], traced, pre_times[b], places[b],
+                            pre_values[b, : actives[b]], pre_draws[b], events[b], starts[b],
+                            followed[b], t,
+                        )  # fmt: skip
+                        followed[b] = t
+                    for e in range(output_starts[b, t], output_starts[b, t + 1]):
+                        j = outputs[b, e]
+                        turns[j] += not deferred
+                        if not (deferred or task.joint):
+                            potentiate(
+                                weighing, traced, pre_values[b], j, lasting_keys[0], turns[j],
+                                weight, column, stats,
+                            )  # fmt: skip
+                            continue
+                        row = sums[slots[j] * deferred]
+                        sum_up_post(weighing, traced, pre_values[b], j, row)
+                        if not deferred:
+                            normalise(
+                                weighing, j, lasting_keys[1], turns[j], weight, column, row, stats
+                            )
+            for b in range(size):
+                for t in range(steps):
+                    for e in range(output_starts[b, t], output_starts[b, t + 1]):
+                        counts[first + b, outputs[b, e]] += 1
+                        if raster.shape[0] > 0:
+                            raster[t, first + b, outputs[b, e]] = True
+            if not learning:
+                continue
+            for q in range(learners[-1]):
+                j = learners[q]
+                row = sums[q * deferred]
+                turns[j] += deferred
+                if deferred and not task.joint:
+                    settle(weighing, j, lasting_keys[0], turns[j], weight, row, stats)
+                if task.normalises and (deferred or not task.joint):
+                    normalise(weighing, j, lasting_keys[1], turns[j], weight, column, row, stats)
+                slots[j] = -1
+            learners[-1] = 0
+            for j in range(neurons):
+                theta[j] = decayed(theta[j], draw(keys[0, THETA_DECAY], j), numbers.theta)
+                total[j] = threshold(neuron, theta[j])
 
     return run
 
 
-run = _cached(_digest())
+run = _compiled(_digest())

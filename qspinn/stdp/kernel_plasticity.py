@@ -106,7 +106,7 @@ def _step_down(n, weight, events, turns, j, random, limit):  # type: ignore[no-u
 by_type(lower, _lower_float, _lower_fixed, inline="always")
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def change_column(n, j, key, turn, neurons, traced, values, column):  # type: ignore[no-untyped-def]
     """Changes weights to neuron j at its spike; how many, and how many stayed the same.
 

@@ -43,7 +43,7 @@ def start_traces(pre, post, traced, places, values, draws, key, post_draws, post
             post_draws[j] = draw(post_key, j)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def follow_traces(n, table, traced, times, places, values, draws, events, starts, since, t):  # type: ignore[no-untyped-def]
     """Brings ``values``, the traces in step ``since``, to step t.
 
@@ -96,7 +96,7 @@ def _choose_step(n, values, draws, t):  # type: ignore[no-untyped-def]
     return _step_all_narrow if values.dtype is types.int32 else _step_all_defined
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def depressions(n, rates, table, spiked, times, values, draws, t, changes):  # type: ignore[no-untyped-def]
     """Changes that a spike of an input makes in step t to its weights to the neurons listed.
 
