@@ -98,9 +98,9 @@ Made by `python benchmarks/synthetic_gesture.py --clips FOLDER`.
 
 ![real and synthetic clips, frames and distributions](synthetic_gesture.png)
 
-Real: one clip of 1.45 s from each of ten classes of DVS128 Gesture (the simulator was calibrated on
-these only; the class of each clip was inferred from its content). Synthetic: clips of the same length
-from {recordings} recordings. Mean over the ten classes (lowest class to highest).
+Real: one clip of 1.45 s from each of ten classes of DVS128 Gesture (the simulator was calibrated
+on these only; the class of each clip was inferred from its content). Synthetic: clips of the same
+length from {recordings} recordings. Mean over the ten classes (lowest class to highest).
 Intervals exclude repeated readouts: further ON events of a pixel within {clips.READOUT} us.
 Not simulated: the OFF event that a real pixel often sends 0.1 to 1 ms after a burst of ON events.
 Therefore the shortest intervals are longer than real ones, and intervals vary less overall.
