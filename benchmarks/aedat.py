@@ -169,11 +169,11 @@ def report_memory(path: str) -> None:
     assert frames.sum() == len(events)
     print(
         f"A file of {len(events):,} events ({Path(path).stat().st_size / 2**20:,.0f} MiB) is read "
-        f"in {reading:.1f} s and made into {TIME_STEPS} frames in {framing:.1f} s. The events take "
-        f"{result / 2**20:,.0f} MiB; the peak of the process's own memory, while reading and "
-        f"making frames, is {(peak - before) / 2**20:,.0f} MiB above what it began with: "
+        f"in {reading:.1f} s and converted to {TIME_STEPS} frames in {framing:.1f} s. The events "
+        f"take {result / 2**20:,.0f} MiB; the peak of the process's own memory, while reading and "
+        f"making frames, is {(peak - before) / 2**20:,.0f} MiB above its start: "
         f"**{(peak - before) / result:.2f}** times the events. (The file is memory-mapped: its "
-        "pages belong to the system, which drops them when it needs room.)"
+        "pages belong to the system, which releases them when it needs memory.)"
     )
 
 
@@ -203,18 +203,18 @@ def main() -> None:
         f"Machine: {processor()}, {os.cpu_count()} cores, shared; one thread. Versions: python "
         f"{platform.python_version()}, {versions}. Made by `{command}`.",
         f"Files of {options.events:,} random events on 128x128 pixels, written event by event by a "
-        "writer that shares nothing with either reader, read from the system's cache of files. "
-        "Both readers give the same events (checked), and both ways to make frames the same "
-        f"frames. Medians over {options.rounds} rounds in which both take turns; the ratio of the "
-        "medians, with the lowest and highest ratio of a round.",
+        "writer that shares no code with either reader, and read from the system's file cache. "
+        "Both readers give the same events (checked), and both framing functions give the same "
+        f"frames. Medians over {options.rounds} rounds, in which both run in turn; the ratio of "
+        "the medians, with the lowest and highest ratio of a round.",
     ]
     with tempfile.TemporaryDirectory() as name:
         rows = speed(options.events, options.rounds, Path(name))
         header = "| | SpikingJelly | here | SpikingJelly's time is | by processor time |"
         parts.append("\n".join([header, "|---|---|---|---|---|", *rows]))
         parts.append(
-            "Ours also checks what SpikingJelly's does not: each packet's header, the valid bits "
-            "and their number, pixels, the order of time, and that the file is whole."
+            "Our reader also checks what SpikingJelly's does not: each packet's header, the valid "
+            "bits and their number, pixels, the order of timestamps, and that the file is complete."
         )
         if options.large:
             path = Path(name) / "large.aedat"

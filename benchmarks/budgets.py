@@ -122,9 +122,10 @@ def main() -> None:
         "`python benchmarks/budgets.py`; one row is",
         "`python select.py runs=outputs/grid_quick/case=... target.part=NAME "
         f"target.max_drop={MAX_DROP}`, or with",
-        "`target.flash=... target.ram=...` and `target.learning=true`. Chosen by the accuracy on",
-        "500 validation images; one image is 0.2 points. That nothing better fits was checked by",
-        "trying all candidates. Steps are those of the verdict, whether or not they fit.",
+        "`target.flash=... target.ram=...` and `target.learning=true`. Selected by the accuracy on",
+        "500 validation images; one image is 0.2 points. An exhaustive check of all candidates",
+        "confirmed that nothing better fits. The steps are those of the verdict, whether or not",
+        "they fit.",
         "",
     ]
     for name, runs in sorted(cases.items()):

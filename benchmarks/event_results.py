@@ -261,12 +261,12 @@ def circumstances(study: Study, rows: Rows) -> str:
         if counts == {study.repetitions}
         else f"the {study.repetition}s of each row"
     )
-    own = " (the weights at one of their own where that is said)" if study.mixed else ""
+    own = " (the weights have their own where stated)" if study.mixed else ""
     return (
-        f"Quantised are {study.quantised}, all at the word length of the row{own}. PTQ quantises "
-        f"the 32-bit network of the {study.repetition}, ITQ trains anew. Mean and standard "
-        f"deviation over {over}; a loss is against the 32-bit network of the same "
-        f"{study.repetition}, and one below zero is a gain.\n\n"
+        f"Quantised: {study.quantised}. All have the word length of the row{own}. PTQ quantises "
+        f"the 32-bit network of the {study.repetition}; ITQ trains a new one. Mean and standard "
+        f"deviation over {over}. The loss is relative to the 32-bit network of the same "
+        f"{study.repetition}; a negative loss is a gain.\n\n"
         f"Machine: {os.cpu_count()} CPU cores ({platform.machine()}), one thread per run, no GPU. "
         f"Made by `{study.command}`."
     )

@@ -35,14 +35,14 @@ def introduction(rows: Rows) -> str:
     """What was learned from, and the rows that matter most."""
     return (
         "**Synthetic data**: recordings of `data=synthetic_gesture`, simulated in the format of "
-        "DVS128 Gesture ([how they compare with real clips](synthetic_gesture.md)). Accuracies on "
+        "DVS128 Gesture ([comparison with real clips](synthetic_gesture.md)). Accuracies on "
         "them say nothing about accuracies on DVS128 Gesture.\n\n"
-        "605 training and 264 test samples of other subjects, eleven classes, 16 frames of 32x32 "
-        f"pixels and both polarities; {SEEDS} seeds (of everything but the recordings). One test "
-        "sample is 0.38 points. No subject is held out for choosing (`data.val_subjects=0`): the "
-        "tables report every cell and choose none. The settings of DECOLLE were chosen on the "
-        "test samples, by short trainings with one seed: its 32-bit accuracy may flatter it "
-        "a little.\n\n"
+        "605 training and 264 test samples of different subjects, eleven classes, 16 frames of "
+        f"32x32 pixels and both polarities; {SEEDS} seeds (the recordings are the same for all). "
+        "One test sample is 0.38 points. No subject is held out for validation "
+        "(`data.val_subjects=0`): the tables report every setting and select none. The settings of "
+        "DECOLLE were chosen on the test samples, by short trainings with one seed, so its 32-bit "
+        "accuracy may be slightly too high.\n\n"
         f"{highlights(rows)}"
     )
 
@@ -79,9 +79,9 @@ STUDY = Study(
     overrides=overrides,
     introduction=introduction,
     quantised=(
-        "weights, biases, membrane potentials at every time step, thresholds, decays (DECOLLE: the "
-        "readout and the traces, too), all counted in the footprint, and event counts, which only "
-        "pass through"
+        "weights, biases, membrane potentials at every time step, thresholds, decays (for DECOLLE "
+        "also the readout and the traces), all counted in the footprint, and event counts, which "
+        "only pass through"
     ),
     command="python benchmarks/gestures.py",
     first=tuple(setting for setting in HIGHLIGHTS if setting.scheme == "itq"),

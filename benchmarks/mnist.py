@@ -157,9 +157,9 @@ def _circumstances(arguments: argparse.Namespace) -> str:
         else f"{arguments.seeds} seeds, mean and standard deviation"
     )
     return (
-        f"Data: {data}. {seeds}. Quantised are "
-        "weights, biases, membrane potentials at every time step, thresholds, decays and pixels; "
-        "the footprint counts all of them but the pixels, which only pass through.\n\n"
+        f"Data: {data}. {seeds}. Quantised: "
+        "weights, biases, membrane potentials at every time step, thresholds, decays and pixels. "
+        "The footprint counts all of them except the pixels, which only pass through.\n\n"
         f"Machine: {os.cpu_count()} CPU cores ({platform.machine()}), no GPU. "
         f"Made by `{command}`."
     )

@@ -22,14 +22,14 @@ def introduction(rows: Rows) -> str:
     """What was learned from."""
     return (
         "1,100 real recordings of N-MNIST (Orchard and others, 2015), 34x34 pixels, both "
-        f"polarities; {FOLDS}-fold cross-validation over all of them: 880 train, "
-        "220 test. One recording of a fold is 0.45 points. No recording is held out for choosing "
-        "(`data.val_fraction=0`): the tables report every cell and choose none.\n\n"
-        "Surrogate gradient: three convolutions and an output layer with four neurons per class. "
-        "DECOLLE: a convolution and a fully connected layer, each with a fixed random readout that "
-        "it learns from ([local learning](../local_learning.md)); synaptic and membrane traces of "
-        "all inputs, refractory states and the last readout are quantised and counted, too. Its "
-        "number of epochs was chosen by what fold 0 reached."
+        f"polarities; {FOLDS}-fold cross-validation over all of them: 880 for training, "
+        "220 for testing. One recording of a fold is 0.45 points. No recording is held out for "
+        "validation (`data.val_fraction=0`): the tables report every setting and select none.\n\n"
+        "Surrogate gradient: three convolutional layers and an output layer with four neurons per "
+        "class. DECOLLE: a convolutional and a fully connected layer, each trained by its own "
+        "fixed random readout ([local learning](../local_learning.md)); synaptic and membrane "
+        "traces of all inputs, refractory states and the last readout are also quantised and "
+        "counted. Its number of epochs was chosen by the accuracy on fold 0."
     )
 
 
@@ -44,7 +44,7 @@ STUDY = Study(
     introduction=introduction,
     quantised=(
         "weights, biases, membrane potentials at every time step, thresholds, decays and event "
-        "counts (the footprint leaves out the counts, which only pass through)"
+        "counts (the footprint excludes the counts, which only pass through)"
     ),
     command="python benchmarks/nmnist.py data.root=FOLDER",
 )

@@ -40,7 +40,7 @@ def part(space, results, spaces, methods):
         f"## {space[0].upper()}{space[1:]}",
         "",
         f"{size} mixtures. In percent {unit}: mean ± standard deviation of",
-        f"{len(networks)} searches, after so many evaluations.",
+        f"{len(networks)} searches, after the given number of evaluations.",
         "",
         "| search | " + " | ".join(map(str, budgets)) + " |",
         "|---" * (len(budgets) + 1) + "|",
@@ -50,7 +50,7 @@ def part(space, results, spaces, methods):
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"Less what {OURS} reaches on the same network: mean ± standard error, and how often it is",
+        f"Difference from {OURS} on the same network: mean ± standard error, and how often it is",
         "more : less.",
         "",
         "| search | " + " | ".join(map(str, budgets)) + " |",
@@ -117,43 +117,43 @@ def curve(network, method, counts):
 
 INTRODUCTION = """# The searches against Optuna's samplers
 
-`python benchmarks/samplers.py` makes this page, on one thread of an AMD EPYC, with the embedded
-images and Optuna 5.0. The searches of `exploration.strategy`, and Optuna's samplers by themselves,
-look for mixtures of word lengths of trained networks that are quantised afterwards. All see the
-same two objectives: the footprint as a share of the 32-bit network's, and the accuracy on the 500
-validation images. All are compared at the same number of distinct evaluations. Hypervolume: the
-share of the box between (no bits, accuracy 1) and (the 32-bit footprint, accuracy 0.1, which is
-chance) that what was evaluated dominates.
+`python benchmarks/samplers.py` produces this page, on one thread of an AMD EPYC, with the embedded
+images and Optuna 5.0. It compares the searches of `exploration.strategy` with Optuna's own
+samplers. All of them search for mixtures of word lengths for trained networks that are quantised
+afterwards, with the same two objectives: the footprint as a share of the 32-bit network's, and the
+accuracy on the 500 validation images. They are compared at the same number of distinct evaluations.
+The hypervolume is the share of the box between (no bits, accuracy 1) and (the 32-bit footprint,
+accuracy 0.1, which is chance) that the evaluated candidates dominate.
 
 The spaces:
 
 * **Unsupervised, by role**: the network of `conf/case/unsupervised_quick.yaml`; weights, membrane
   potentials and thetas have a word length of 3, 4, 5, 6, 8 or 12 bits each. The whole grid was
-  evaluated, as by `benchmarks/search.py`; the searches look up in it. Ten searches take turns on
-  three networks, seeds 0 to 2; so what has no random choices has three results, not ten. Seed 0 is
-  the network on which `bayesian` was developed.
+  evaluated, as in `benchmarks/search.py`, and the searches look up its results. Ten searches use
+  three networks in turn, seeds 0 to 2; methods without random choices therefore have three results,
+  not ten. Seed 0 is the network on which `bayesian` was developed.
 * **Supervised, by role**: the same for weights, biases and membrane potentials of the network of
-  `conf/case/supervised_quick.yaml`. Ten networks, a search on each.
+  `conf/case/supervised_quick.yaml`. Ten networks, one search on each.
 * **Supervised, by role and layer**: these ten networks, with a word length of 2 to 12 bits for each
-  of these roles in each of the four layers. No grid can be evaluated here.
+  of these roles in each of the four layers. This grid is too large to evaluate.
 
 The searches:
 
-* `bayesian` begins with a significance sweep, each group alone at three word lengths, which counts:
-  9 evaluations by role, 36 by layer. It knows footprints beforehand. It makes no random choices, so
-  that it varies with the network only. With a *plain kernel* its model takes nothing from the
-  significance: a Matérn kernel with a length scale for each group.
+* `bayesian` starts with a significance sweep, in which each group alone is evaluated at three word
+  lengths. The sweep counts: 9 evaluations by role, 36 by layer. Footprints are known beforehand. It
+  makes no random choices, so its results vary with the network only. With a *plain kernel*, its
+  model does not use the significance: a Matérn kernel with a length scale for each group.
 * `gp` is Optuna's GPSampler without a significance sweep. It is run once, with the largest budget.
-* `greedy` and `nsga2` begin with the sweep of `bayesian`. `greedy` may end before its budget.
-* The samplers are Optuna's, one proposal at a time, with their default settings; but NSGA-II and
-  III with a population of 10, since 50 is more than the budget. What a sampler proposes again is
-  told again, but not counted.
-* *After a sweep* they begin with a sweep inside the space: each group alone at the shorter word
-  lengths, the others at 12 bits. It takes 7 evaluations by role, 25 by layer.
-* *Told of the significance*, GPSampler begins with the sweep of `bayesian`; groups in 32-bit are
-  told as ones of 12 bits, with the footprint of these.
+* `greedy` and `nsga2` start with the same sweep as `bayesian`. `greedy` may end before its budget.
+* The samplers are Optuna's, one proposal at a time, with their default settings, except that
+  NSGA-II and III have a population of 10, since 50 is more than the budget. If a sampler proposes a
+  candidate again, it gets the known result, which is not counted.
+* *After a sweep*: the sampler starts with a sweep inside the space: each group alone at the shorter
+  word lengths, the others at 12 bits. It takes 7 evaluations by role, 25 by layer.
+* *Told of the significance*: GPSampler starts with the sweep of `bayesian`; groups in 32-bit are
+  reported to it as 12 bits, with the footprint of 12 bits.
 
-A sampler is left out of a space where it takes too long.
+A sampler is left out of a space in which it takes too long.
 
 ![Hypervolume against evaluations](samplers.png)
 

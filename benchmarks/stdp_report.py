@@ -26,9 +26,9 @@ def report(results: dict[str, Any], command: str, arguments: argparse.Namespace)
             "## Cost against size",
             "![cost against neurons, time steps and images; memory](stdp_cost.png)",
             "Processor time, online, one presentation after the other, 32-bit; "
-            f"N={NEURONS} and T={STEPS} where they are not varied, time per image where the number "
-            f"of images is not. Medians over {arguments.scaling_rounds} rounds in which "
-            "all sizes take turns; lines of least squared relative error.",
+            f"N={NEURONS} and T={STEPS} unless varied, time per image unless the number of images "
+            f"is varied. Medians over {arguments.scaling_rounds} rounds, in which all sizes run in "
+            "turn; the lines are fits with the least squared relative error.",
             stdp_cost.table(results["costs"]),
         ]
     return "\n\n".join(parts) + "\n"
@@ -50,15 +50,15 @@ def _settings(arguments: argparse.Namespace) -> str:
     return (
         f"N={NEURONS}, T={STEPS}, the settings of BindsNET's own example for both (rates "
         f"{RATES['rate_pre']:g} and {RATES['rate_post']:g}, theta +0.05 mV, inhibition 120 mV), "
-        f"weights changing at every spike. Both had learned {WARMUP} images before, and were then "
-        f"measured on the same {images * arguments.rounds} images, in {arguments.rounds} rounds in "
-        "which all take turns: medians over rounds, and the ratio of the medians with the lowest "
-        "and highest ratio of a round. Processor time leaves out what other programs took "
-        "meanwhile. Encoding counts in both. Batch: presentations that share the weights. "
-        f"Ours is handed up to {CHUNK} images in a call, as in training with "
-        "`experiment=unsupervised_mnist`; *a call per batch* hands over one batch at a time, as "
-        f"BindsNET's loop does (and shows the first {images} images only). 8-bit: the "
-        "weights, on their grid while learning; everything else has 16 bits, and with "
+        f"weights updated at every spike. Both were first trained on {WARMUP} images, and then "
+        f"measured on the same {images * arguments.rounds} images in {arguments.rounds} rounds, in "
+        "which all variants run in turn. The tables show medians over rounds, and the ratio of the "
+        "medians with the lowest and highest ratio of a round. Processor time excludes the time of "
+        "other programs. Encoding is included for both. Batch: presentations that share the "
+        f"weights. Ours takes up to {CHUNK} images per call, as in training with "
+        "`experiment=unsupervised_mnist`; *a call per batch* takes one batch at a time, as "
+        f"BindsNET's loop does (and uses the first {images} images only). 8-bit: the "
+        "weights, which are on their grid during learning; everything else has 16 bits, and with "
         "*stochastic weights* it is rounded to nearest."
     )
 
@@ -86,19 +86,20 @@ def _speed(rows: list[dict[str, Any]]) -> str:
 def _compilation(table: dict[str, dict[str, float]]) -> str:
     said = "; ".join(
         f"{'32-bit' if variant == FLOAT else 'fixed point'} {one['compiled']:.1f} s, and "
-        f"{one['cached']:.2f} s where it comes from the cache on disk"
+        f"{one['cached']:.2f} s from the cache on disk"
         for variant, one in table.items()
     )
     return (
-        "Not in these times: the kernel is compiled on a machine's first presentation, and read "
-        f"from a cache in later processes. What that adds to a first presentation: {said}."
+        "Compilation is not included in these times: the kernel is compiled at the first "
+        "presentation on a machine, and read from a cache in later processes. This adds to the "
+        f"first presentation: {said}."
     )
 
 
 def _epochs(epochs: list[dict[str, Any]]) -> str:
     lines = [
-        "60,000 images in a process of its own, compiled before. The peak of its resident memory "
-        f"since the epoch began is noted after every {CHUNK} images.",
+        "60,000 images in a separate process, already compiled. The peak of its resident memory "
+        f"since the start of the epoch is recorded after every {CHUNK} images.",
         "",
         "| | side by side | seconds | of processor time | ms per image "
         "| peak after the first images | growth after that "

@@ -88,7 +88,7 @@ def report(data: SyntheticGesture, comparison: str, recordings: int) -> str:
     lines = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""# Synthetic gestures
 
-**Everything here is synthetic, but for the clips that are called real.** `data=synthetic_gesture`
+**Everything here is synthetic, except the clips that are called real.** `data=synthetic_gesture`
 simulates recordings in the format of DVS128 Gesture; accuracies on it say nothing about accuracies
 on DVS128 Gesture.
 
@@ -98,18 +98,18 @@ Made by `python benchmarks/synthetic_gesture.py --clips FOLDER`.
 
 ![real and synthetic clips, frames and distributions](synthetic_gesture.png)
 
-Real: one clip of 1.45 s of each of ten classes of DVS128 Gesture (those are all that the simulator
-was calibrated on; which class each clip is was inferred from what it shows). Synthetic: clips as
-long of {recordings} recordings. Mean over the ten classes (lowest class to highest).
-Intervals leave out repeated readouts: further ON events of a pixel within {clips.READOUT} us.
+Real: one clip of 1.45 s from each of ten classes of DVS128 Gesture (the simulator was calibrated
+on these only; the class of each clip was inferred from its content). Synthetic: clips of the same
+length from {recordings} recordings. Mean over the ten classes (lowest class to highest).
+Intervals exclude repeated readouts: further ON events of a pixel within {clips.READOUT} us.
 Not simulated: the OFF event that a real pixel often sends 0.1 to 1 ms after a burst of ON events.
-So the shortest intervals are longer than real ones, and intervals as a whole are less varied.
+Therefore the shortest intervals are longer than real ones, and intervals vary less overall.
 
 {comparison}
 
 ## How hard they are
 
-Default settings: {train} training and {test} test samples of other subjects, {frames}
+Default settings: {train} training and {test} test samples of different subjects, {frames}
 frames of 2 polarities and {side}x{side} pixels. One test sample is {100 / test:.1f} points.
 
 | readout | test accuracy |
@@ -117,9 +117,9 @@ frames of 2 polarities and {side}x{side} pixels. One test sample is {100 / test:
 {lines}
 
 The linear readouts are ridge regressions on standardised counts, each with the penalty that is
-best on the test set, so that the figures are upper bounds. What they cannot tell apart is the
-direction of the arm circles: clockwise and counter-clockwise put the same events at the same places
-in another order. Spiking networks tell them apart: [gestures.md](gestures.md).
+best on the test set, so that the figures are upper bounds. They cannot distinguish the direction of
+the arm circles: clockwise and counter-clockwise produce the same events at the same places in a
+different order. Spiking networks can: [gestures.md](gestures.md).
 """
 
 

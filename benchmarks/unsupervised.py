@@ -281,7 +281,7 @@ def quantised_table(results: list[dict[str, Any]], scheme: str) -> list[str]:
               if r["neurons"] == 400 and r["scheme"] == "none"}  # fmt: skip
     lines = [
         "| weights | rest, readout | rounding | normalised | seeds | accuracy | loss "
-        "| inference bits | smaller | learning device | swallowed updates |",
+        "| inference bits | smaller | learning device | lost updates |",
         "|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -316,9 +316,9 @@ def report(runs: Path, folder: Path) -> None:
         "",
         f"Written by `benchmarks/unsupervised.py` (torch {torch.__version__}, "
         f"{platform.machine()}, one thread, numba backend). The network of Diehl & Cook learns by "
-        "STDP from the 60,000 training images; its neurons are labelled by their responses to the "
-        f"first {LABELLING:,} training images; accuracy in percent on the 10,000 test images, mean "
-        "± standard deviation over seeds.",
+        "STDP on the 60,000 training images; its neurons are labelled by their responses to the "
+        f"first {LABELLING:,} training images. Accuracies are in percent on the 10,000 test "
+        "images, mean ± standard deviation over seeds.",
         "",
         "## 32-bit",
         "",
@@ -326,10 +326,10 @@ def report(runs: Path, folder: Path) -> None:
         "",
         "## Quantised, N = 400",
         "",
-        "Every number is in fixed point: weights as listed, everything else of the network (rest), "
+        "Every number is in fixed point: weights as listed, everything else in the network (rest), "
         "and the readout's shares (readout: proportion, its shares are counted). "
-        "Rounding is that of every tensor. Loss: against the 32-bit network of the same seed "
-        f"({spread(floats)}). Swallowed updates: those that rounding left without effect.",
+        "The rounding applies to every tensor. Loss: relative to the 32-bit network of the same "
+        f"seed ({spread(floats)}). Lost updates: updates that rounding made ineffective.",
         "",
         "### After learning (PTQ)",
         "",
@@ -337,8 +337,8 @@ def report(runs: Path, folder: Path) -> None:
         "",
         "### While learning (ITQ)",
         "",
-        "Weights and theta lie on their grids from the first presentation on; there is no float "
-        "copy. *Per update*: a change and the normalisation are rounded together.",
+        "Weights and theta are on their grids from the first presentation on; there is no float "
+        "copy. *Per update*: an update and the normalisation are rounded together.",
         "",
         *quantised_table(results, "itq"),
         "",
