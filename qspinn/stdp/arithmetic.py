@@ -36,6 +36,10 @@ class Arithmetic:
     def __init__(self, numbers: Numbers, device: torch.device) -> None:
         self.numbers: Any = Numbers(*(type(part)(*_plain(part, device)) for part in numbers))  # type: ignore[arg-type]
         self.dtype = torch.float32 if numbers.is_float else torch.int64
+        maximum = numbers.weight.maximum
+        # One bound for all is faster than one for each.
+        shared = len(maximum) > 0 and bool((maximum == maximum[0]).all())
+        self._highest: Any = maximum[0].item() if shared else self.numbers.weight.maximum
 
     def of(self, columns: Tensor) -> Arithmetic:
         """The same for these neurons alone, as far as their weights go."""
@@ -44,6 +48,8 @@ class Arithmetic:
         chosen = {name: getattr(weight, name)[columns] for name in PER_NEURON}
         part.numbers = self.numbers._replace(weight=weight._replace(**chosen))
         part.dtype = self.dtype
+        shared = not isinstance(self._highest, Tensor)
+        part._highest = self._highest if shared else chosen["maximum"]
         return part
 
     def charge(
@@ -110,7 +116,7 @@ class Arithmetic:
     def bounded(self, w: Tensor) -> Tensor:
         """Weights ``[..., N]`` within their bounds."""
         n = self.numbers.weight
-        return _tensor(plasticity.bounded(w, n.maximum, n))
+        return _tensor(plasticity.bounded(w, self._highest, n))
 
 
 def _plain(part: tuple[Any, ...], device: torch.device) -> list[Any]:

@@ -13,8 +13,8 @@ from numba.extending import overload
 
 from qspinn.fixed_point.compiled_bits import U64
 from qspinn.stdp.kernel_int32 import I32, add, bits_of_both, left, product, right, sub
-from qspinn.stdp.kernel_words import GOLDEN, by_type, spread
-from qspinn.stdp.numbers import NarrowNeuronNumbers
+from qspinn.stdp.kernel_words import GOLDEN, by_type, is_float, spread
+from qspinn.stdp.numbers import NarrowNeuronNumbers, NeuronNumbers
 from qspinn.steps.neurons import adaptive_charge
 from qspinn.steps.words import NEAREST, STOCHASTIC
 
@@ -42,9 +42,27 @@ def _for_charge_narrow(n, v):  # type: ignore[no-untyped-def]
     )
 
 
+def _for_charge_float(n, v):  # type: ignore[no-untyped-def]
+    # Without the array, to which each call would count references.
+    return NeuronNumbers(
+        n.keep, 0, 0, n.inhibition, n.reset, n.threshold, 0, 0, n.v, v.dtype.type(0)
+    )
+
+
 @overload(for_charge)
 def _choose_charge(n, v):  # type: ignore[no-untyped-def]
-    return _for_charge_narrow if v.dtype is types.int32 else lambda n, v: n
+    if v.dtype is types.int32:
+        return _for_charge_narrow
+    return _for_charge_float if is_float(n) else lambda n, v: n
+
+
+def _shift(ups, j):  # type: ignore[no-untyped-def]
+    """Of the current of neuron j."""
+
+
+@overload(_shift, inline="always")
+def _choose_shift(ups, j):  # type: ignore[no-untyped-def]
+    return (lambda ups, j: ups[j]) if isinstance(ups, types.Array) else lambda ups, j: ups
 
 
 def charge(n, v, current, lowered, inhibits, total, ready, key, t):  # type: ignore[no-untyped-def]
@@ -68,7 +86,9 @@ def _charge_defined(n, v, current, lowered, inhibits, total, ready, key, t):  # 
     random = spread(key, t, 0)
     for j in range(v.shape[0]):
         lower = lowered[j] if inhibits else nothing
-        u = adaptive_charge(v[j], current[j], lower, ready[j] <= t, n.current_up[j], random, n)
+        u = adaptive_charge(
+            v[j], current[j], lower, ready[j] <= t, _shift(n.current_up, j), random, n
+        )
         random += GOLDEN  # spread(key, t, j + 1)
         v[j] = u
         crossed += I32(u >= total[j])

@@ -12,13 +12,18 @@ from qspinn.steps.roundings import shifted
 from qspinn.steps.words import NEAREST, STOCHASTIC, TRUNCATE, quotient
 
 
-@njit(inline="always")
 def drawn(n, key, counter, turn):  # type: ignore[no-untyped-def]
     """The draw of a weight, where its rounding takes one; n: of weights."""
+
+
+def _drawn_fixed(n, key, counter, turn):  # type: ignore[no-untyped-def]
     random = U64(0)
     if n.to.mode == STOCHASTIC:
         random = spread(key, counter, turn)
     return random
+
+
+by_type(drawn, lambda n, key, counter, turn: U64(0), _drawn_fixed, inline="always")
 
 
 def lower(n, weight, events, spiked, changes, turns, key, t):  # type: ignore[no-untyped-def]
@@ -43,11 +48,12 @@ def _lower_float(n, weight, events, spiked, changes, turns, key, t):  # type: ig
         if change == 0:
             continue
         updates += events.shape[0]
+        highest = n.maximum[j]
         for e in range(events.shape[0]):
             w = weight[events[e], j]
             after = changed(w, change, U64(0), n)
             unchanged += after == w
-            weight[events[e], j] = bounded(after, n.maximum[j], n)
+            weight[events[e], j] = bounded(after, highest, n)
     return updates, unchanged
 
 
@@ -70,7 +76,7 @@ def _lower_fixed(n, weight, events, spiked, changes, turns, key, t):  # type: ig
         j, change = spiked[q], changes[q]
         if change == 0:
             continue
-        random = U64(0)
+        random, highest = U64(0), n.maximum[j]
         if to.mode == STOCHASTIC:
             random = draw(key, t * weight.shape[1] + j)
             if below_a_step:
@@ -81,7 +87,7 @@ def _lower_fixed(n, weight, events, spiked, changes, turns, key, t):  # type: ig
             w = np.int64(weight[events[e], j])
             after = changed(w, change, random + turns[e], n)  # spread(key, t * neurons + j, i)
             moved += after != w
-            weight[events[e], j] = bounded(after, n.maximum[j], n)
+            weight[events[e], j] = bounded(after, highest, n)
     return updates, updates - moved
 
 
@@ -121,12 +127,13 @@ def change_column(n, j, key, turn, neurons, traced, values, column):  # type: ig
         column: ``[A]``: their weights, changed in place.
     """
     updates = unchanged = 0
+    rate, highest = n.rate_post[j], n.maximum[j]  # in a loop, they might be what it changes
     for a in range(traced.shape[0]):
-        w, change = column[a], potentiation(values[a], n.rate_post[j], n)
+        w, change = column[a], potentiation(values[a], rate, n)
         after = changed(w, change, drawn(n, key, traced[a] * neurons + j, turn), n)
         updates += change != 0
         unchanged += (change != 0) & (after == w)
-        column[a] = bounded(after, n.maximum[j], n)
+        column[a] = bounded(after, highest, n)
     return updates, unchanged
 
 
@@ -143,7 +150,7 @@ def scale_column(n, j, key, turn, neurons, column, changes):  # type: ignore[no-
         column: ``[I]``: the weights, changed in place.
         changes: ``[I]``.
     """
-    nothing = column.dtype.type(0)
+    nothing, highest = column.dtype.type(0), n.maximum[j]
     total = nothing
     for i in range(column.shape[0]):
         column[i] = fine(column[i], changes[i], n)
@@ -151,4 +158,4 @@ def scale_column(n, j, key, turn, neurons, column, changes):  # type: ignore[no-
     gain = quotient(n.sum[j], total) if total > 0 else nothing
     for i in range(column.shape[0]):
         after = scaled(column[i], gain, drawn(n, key, i * neurons + j, turn), n)
-        column[i] = bounded(after, n.maximum[j], n)
+        column[i] = bounded(after, highest, n)

@@ -26,7 +26,7 @@ def _word(
     def choose(x: Any, *others: Any) -> Callable[..., Any]:
         return real if real is not None and isinstance(x, types.Float) else whole
 
-    overload(word, jit_options={"error_model": "numpy"}, strict=False)(choose)
+    overload(word, jit_options={"error_model": "numpy", "forceinline": True}, strict=False)(choose)
 
 
 def _unchanged(x, bits):  # type: ignore[no-untyped-def]
@@ -68,7 +68,7 @@ _word(
 )
 
 
-@overload(words.chosen, strict=False)
+@overload(words.chosen, jit_options={"forceinline": True}, strict=False)
 def _chosen(condition, a, b):  # type: ignore[no-untyped-def]
     # Of the wider of both types: a literal must not widen a float32.
     if isinstance(a, types.Float) or isinstance(b, types.Float):
@@ -81,7 +81,7 @@ def _steps(*modules: ModuleType) -> None:
         for name, step in vars(module).items():
             is_own = isinstance(step, FunctionType) and step.__module__ == module.__name__
             if is_own and name not in ("rounded", "fitted", "kept"):
-                register_jitable(error_model="numpy")(step)
+                register_jitable(error_model="numpy", forceinline=True)(step)
 
 
 _steps(roundings, neurons, traces, plasticity)
