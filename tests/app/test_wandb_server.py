@@ -77,7 +77,7 @@ def test_the_probe_names_each_trouble(mode):
         "stall": r"has not answered within 0\.5 s",
         "nonsense": "does not answer as a W&B server does",
         "web page": "does not answer as a W&B server does",
-        "redirect": r"redirects to http://127\.0\.0\.1.*: set WANDB_BASE_URL",
+        "redirect": r"redirects to http://127\.0\.0\.1.*; set WANDB_BASE_URL",
     }
     import re
 

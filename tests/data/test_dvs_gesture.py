@@ -490,7 +490,7 @@ def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], message: str) 
 
 
 def test_too_many_validation_subjects(folder_root: Path) -> None:
-    with pytest.raises(ValueError, match=r"leaves nobody to train on.*data\.val_subjects=3"):
+    with pytest.raises(ValueError, match=r"leaves no subject to train on.*data\.val_subjects=3"):
         ready(folder_root, val_subjects=4)
 
 

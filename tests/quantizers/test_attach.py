@@ -332,7 +332,6 @@ class TestFallback:
         "CUBALIF": neuron.CUBALIFNode,
         "CLIF": neuron.ComplementaryLIFNode,
         "LIAF": lambda: neuron.LIAFNode(torch.relu, False),
-        "ILIF": neuron.ILIFNode,
         "RAF": neuron.RAFNode,
         "ternary": neuron.TernaryLIFNode,
         "half threshold": neuron.HalfThresholdIFNode,
