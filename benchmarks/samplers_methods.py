@@ -11,7 +11,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
-from qspinn.selection import Significance, SweepPoint, proposing  # noqa: E402
+from qspinn.selection import Significance, SweepPoint  # noqa: E402
+from qspinn.selection.search import proposing  # noqa: E402
 from qspinn.selection.search.proposing import Measured  # noqa: E402
 
 POPULATION = 10

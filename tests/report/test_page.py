@@ -249,7 +249,10 @@ def test_columns_sort(selection, opened):
 
 def test_five_thousand_points_are_drawn_at_once(make_record, opened):
     chosen = select(many(make_record, 5100), Target(max_drop=None))
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser = opened(chosen)
+    WebDriverWait(browser, 30).until(marks)  # a busy machine takes its time
     assert marks(browser) == 5000
     assert "100 more" in texts(browser, "#count")[0]
     seconds = browser.execute_script(
