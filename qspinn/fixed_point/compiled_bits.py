@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 from qspinn.fixed_point import random_bits as bits_of_torch
-from qspinn.fixed_point.rebound import rebound
+from qspinn.fixed_point.rebound import digest_of, rebound
 
-__all__ = ["U64", "fill_float32", "fill_float64", "random_bits"]
+__all__ = ["GOLDEN", "U64", "fill_float32", "fill_float64", "random_bits"]
 
 U64 = np.uint64
 WORD = (1 << 64) - 1
+GOLDEN = U64(bits_of_torch.UNSIGNED["GOLDEN"])
 
 
 @njit(inline="always")
@@ -32,7 +36,7 @@ random_bits = rebound(
         "signed": None,
         "root": None,
         "ONE": U64(1),
-        **{name: U64(getattr(bits_of_torch, name) & WORD) for name in ("GOLDEN", "MIX_1", "MIX_2")},
+        **{name: U64(value) for name, value in bits_of_torch.UNSIGNED.items()},
     },
     njit(inline="always"),
 )
@@ -40,15 +44,22 @@ random_bits = rebound(
 _draw = random_bits.draw
 
 
-@njit(cache=True, nogil=True)
-def fill_float32(key, first, out):  # type: ignore[no-untyped-def]
-    """Fills float32 ``[n]`` with numbers in [0, 1), of the highest 24 bits of each draw."""
-    for n in range(out.shape[0]):
-        out[n] = np.float32(np.int32(_draw(key, first + n) >> U64(40))) * np.float32(2.0**-24)
+def _fills(sources: str) -> tuple[Any, Any]:
+    @njit(cache=True, nogil=True)
+    def fill_float32(key, first, out):  # type: ignore[no-untyped-def]
+        """Fills float32 ``[n]`` with numbers in [0, 1), of the highest 24 bits of each draw."""
+        assert len(sources) > 0
+        for n in range(out.shape[0]):
+            out[n] = np.float32(np.int32(_draw(key, first + n) >> U64(40))) * np.float32(2.0**-24)
+
+    @njit(cache=True, nogil=True)
+    def fill_float64(key, first, out):  # type: ignore[no-untyped-def]
+        """Fills float64 ``[n]`` with numbers in [0, 1), of the highest 53 bits of each draw."""
+        assert len(sources) > 0
+        for n in range(out.shape[0]):
+            out[n] = np.float64(np.int64(_draw(key, first + n) >> U64(11))) * 2.0**-53
+
+    return fill_float32, fill_float64
 
 
-@njit(cache=True, nogil=True)
-def fill_float64(key, first, out):  # type: ignore[no-untyped-def]
-    """Fills float64 ``[n]`` with numbers in [0, 1), of the highest 53 bits of each draw."""
-    for n in range(out.shape[0]):
-        out[n] = np.float64(np.int64(_draw(key, first + n) >> U64(11))) * 2.0**-53
+fill_float32, fill_float64 = _fills(digest_of(Path(__file__).parent))

@@ -23,10 +23,15 @@ def signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
+UNSIGNED = {
+    "GOLDEN": 0x9E3779B97F4A7C15,
+    "MIX_1": 0xBF58476D1CE4E5B9,
+    "MIX_2": 0x94D049BB133111EB,
+}
+"""The constants, for engines with unsigned words."""
+
 ONE = 1
-GOLDEN = signed(0x9E3779B97F4A7C15)
-MIX_1 = signed(0xBF58476D1CE4E5B9)
-MIX_2 = signed(0x94D049BB133111EB)
+GOLDEN, MIX_1, MIX_2 = (signed(word) for word in UNSIGNED.values())
 
 
 def right(z: Tensor, bits: int) -> Tensor:

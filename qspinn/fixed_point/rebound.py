@@ -1,10 +1,21 @@
-"""Functions with other words."""
+"""Functions with other words, and what tells whether compiled ones are up to date."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
+
+
+def digest_of(*folders: Path) -> str:
+    """Of all Python files in some folders: numba's cache looks only at the file of a function.
+
+    As a variable of a function's closure it is a part of the key of that cache.
+    """
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def rebound(

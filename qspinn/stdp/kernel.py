@@ -7,14 +7,13 @@ spike, and only neurons that spiked are normalised. The order of all sums and ch
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from numba import njit
 
-from qspinn import steps
-from qspinn.fixed_point import random_bits
+from qspinn import fixed_point, steps
+from qspinn.fixed_point.rebound import digest_of
 from qspinn.stdp.kernel_charge import charge, for_charge
 from qspinn.stdp.kernel_parts import (
     UNDERFLOWS,
@@ -49,14 +48,6 @@ from qspinn.stdp.numbers import (
 from qspinn.steps.neurons import decayed
 
 INPUT_SPIKES = 0
-
-
-def _digest() -> str:
-    """Of all files that the kernel is compiled from: numba itself looks only at this one."""
-    folders = (Path(__file__).parent, Path(str(steps.__file__)).parent)
-    files = [Path(str(random_bits.__file__))]
-    files += [file for folder in folders for file in sorted(folder.rglob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _compiled(sources: str) -> Any:
@@ -232,4 +223,5 @@ def _compiled(sources: str) -> Any:
     return run
 
 
-run = _compiled(_digest())
+_SOURCES = (Path(__file__), Path(str(steps.__file__)), Path(str(fixed_point.__file__)))
+run = _compiled(digest_of(*(file.parent for file in _SOURCES)))

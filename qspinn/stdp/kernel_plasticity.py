@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from qspinn.fixed_point.compiled_bits import U64
-from qspinn.stdp.kernel_words import GOLDEN, by_type, draw, spread
+from qspinn.fixed_point.compiled_bits import GOLDEN, U64
+from qspinn.stdp.kernel_words import by_type, draw, spread
 from qspinn.steps.plasticity import bounded, changed, fine, potentiation, scaled
 from qspinn.steps.roundings import shifted
 from qspinn.steps.words import NEAREST, STOCHASTIC, TRUNCATE, quotient

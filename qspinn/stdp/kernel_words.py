@@ -15,7 +15,6 @@ from qspinn.fixed_point.compiled_bits import U64, random_bits
 from qspinn.stdp.numbers import NarrowNeuronNumbers
 from qspinn.steps.neurons import adaptive_threshold
 
-GOLDEN = U64(0x9E3779B97F4A7C15)
 draw, spread, stream = random_bits.draw, random_bits.spread, random_bits.stream
 
 

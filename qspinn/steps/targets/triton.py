@@ -16,7 +16,6 @@ from qspinn.steps import words
 
 __all__ = ["neurons", "random_bits"]
 
-_WORD = (1 << 64) - 1
 _MODES = ("NEAREST", "NEAREST_AWAY", "NEAREST_EVEN", "STOCHASTIC", "TOWARD_ZERO")
 
 
@@ -87,10 +86,7 @@ random_bits = rebound(
         "signed": None,
         "root": None,
         "ONE": tl.constexpr(1),
-        **{
-            name: tl.constexpr(getattr(bits_of_torch, name) & _WORD)
-            for name in ("GOLDEN", "MIX_1", "MIX_2")
-        },
+        **{name: tl.constexpr(value) for name, value in bits_of_torch.UNSIGNED.items()},
     },
     triton.jit,
 )
