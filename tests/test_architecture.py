@@ -25,7 +25,7 @@ ALLOWED = {
     "plan": {"fixed_point", "steps"},
     "quantizers": {"fixed_point", "steps", "plan"},
     "learning": {"networks", "metrics"},
-    "callbacks": {"fixed_point", "plan", "quantizers", "metrics", "records"},
+    "callbacks": {"fixed_point", "plan", "quantizers", "metrics", "records", "export"},
     "selection": {"records"},
     "report": {"records", "selection"},
     "export": {"fixed_point", "steps", "plan", "quantizers"},
