@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qspinn.export.lowering import Instruction, Program, program_of
+from qspinn.export.lowering import program_of
 from qspinn.export.model import (
     Arithmetic,
     Codes,
@@ -26,6 +26,7 @@ from qspinn.export.model import (
     State,
     Synapse,
 )
+from qspinn.export.program import Instruction, Program
 from qspinn.fixed_point.random_bits import draw, root
 from qspinn.steps import neurons
 from qspinn.steps.models import MODELS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from qspinn.plan.graph.graph import Graph, Indices, Operand, Operation, Readout,
 from qspinn.plan.graph.readout import expanded
 from qspinn.plan.graph.recording import Recorder
 from qspinn.plan.graph.steps import STATIC, Piece, pieces_of
+from qspinn.plan.graph.wiring import Draft, Key, Pattern, Wiring
 from qspinn.plan.neurons import evaluation_mode, reset_states
 from qspinn.plan.operations import tensors_in
 
@@ -49,39 +50,10 @@ def graph_of(module: nn.Module, example: Tensor) -> Graph:
 
 
 @dataclass(eq=False)
-class _Pattern:
-    """Where each number of an operand comes from: node, delay and place in it; -1 for zeros."""
-
-    nodes: Indices
-    delays: Indices
-    places: Indices
-
-    def agrees(self, other: _Pattern, is_first: bool) -> bool:
-        """Whether `other`, of another step, is the same; zeros stand for what came before."""
-        begins = (self.delays == 1) & (other.nodes < 0) if is_first else np.zeros(1, bool)
-        same = (self.nodes == other.nodes) & (self.places == other.places)
-        return bool(((same & (self.delays == other.delays)) | begins).all())
-
-
-Key = tuple[Literal["node", "gather"], int]
-
-
-@dataclass(eq=False)
-class _Draft:
-    """An operation whose sources have no numbers yet."""
-
-    key: Key
-    sources: list[tuple[Key, int]]
-    operation: Operation
-
-
-@dataclass(eq=False)
 class _Roller:
     recording: Recording
     pieces: list[Piece]
     steps: int
-    _drafts: list[_Draft] = field(default_factory=list)
-    _gathers: dict[tuple[object, ...], Key] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = 1 + max(one.first + one.size for one in self.recording.events)
@@ -93,6 +65,7 @@ class _Roller:
         self.step_of_piece = np.array([piece.step for piece in self.pieces])
         self.node_of_piece = np.full(len(self.pieces), -1)
         self.nodes: list[Piece] = []
+        self.wiring = Wiring(self.nodes)
 
     def graph(self) -> Graph:
         answers = expanded(self.recording)
@@ -101,8 +74,8 @@ class _Roller:
         frame, stride = self._frame()
         for number, piece in enumerate(self.nodes):
             self._draft(number, piece)
-        numbers = {draft.key: place for place, draft in enumerate(self._drafts)}
-        operations = tuple(self._numbered(draft, numbers) for draft in self._drafts)
+        numbers = {draft.key: place for place, draft in enumerate(self.wiring.drafts)}
+        operations = tuple(self._numbered(draft, numbers) for draft in self.wiring.drafts)
         node, table, over = self._answers(answers.terms)
         readout = Readout(numbers["node", node], table, over, answers.scale)
         return Graph(operations, readout, self.steps, frame, stride)
@@ -215,25 +188,25 @@ class _Roller:
             )
         return found
 
-    def _pattern(self, numbers: Indices, step: int) -> _Pattern:
+    def _pattern(self, numbers: Indices, step: int) -> Pattern:
         known = numbers > 0
         pieces = np.where(known, self.piece_of[np.maximum(numbers, 0)], -1)
         steps = self.step_of_piece[pieces]
         nodes = np.where(known, self.node_of_piece[pieces], -1)
         delays = np.where(known & (steps != STATIC) & (step != STATIC), step - steps, 0)
         places = np.where(known, self.place_of[np.maximum(numbers, 0)], -1)
-        return _Pattern(nodes, delays, places)
+        return Pattern(nodes, delays, places)
 
     def _draft(self, number: int, piece: Piece) -> None:
         """Writes one operation, and the gathers that its operands take."""
         event, kind = piece.event, piece.event.kind
         if kind == "input":
-            self._drafts.append(_Draft(("node", 0), [], self._input(piece)))
+            self.wiring.drafts.append(Draft(("node", 0), [], self._input(piece)))
             return
         if kind == "state":
             neuron = int(self.node_of_piece[self.piece_of[self._neuron_of(piece)]])
             operation = Operation("state", (), piece.shape, event.path)
-            self._drafts.append(_Draft(("node", number), [(("node", neuron), 0)], operation))
+            self.wiring.drafts.append(Draft(("node", number), [(("node", neuron), 0)], operation))
             return
         sources: list[tuple[Key, int]] = []
         table = None
@@ -241,9 +214,9 @@ class _Roller:
             pattern = self._pattern(taken.reshape(-1), piece.step)
             self._check_steps(number, piece, place, pattern)
             if kind in ("sum", "max"):
-                source, table = self._with_table(pattern, taken.shape)
+                source, table = self.wiring.with_table(pattern, taken.shape)
             else:
-                source = self._gathered(pattern, event.path)
+                source = self.wiring.gathered(pattern, event.path)
             sources.append(source)
         window = event.window
         if table is not None and window is not None:
@@ -263,7 +236,7 @@ class _Roller:
             taken=piece.taken_shape,
             rows=piece.rows,
         )
-        self._drafts.append(_Draft(("node", number), sources, operation))
+        self.wiring.drafts.append(Draft(("node", number), sources, operation))
 
     def _neuron_of(self, piece: Piece) -> int:
         event = self.recording.events[int(piece.event.operands[0][0])]
@@ -279,7 +252,7 @@ class _Roller:
         shape = next(shapes, piece.shape)
         return Operation("input", (), shape, is_static=piece.step == STATIC)
 
-    def _check_steps(self, number: int, piece: Piece, place: int, pattern: _Pattern) -> None:
+    def _check_steps(self, number: int, piece: Piece, place: int, pattern: Pattern) -> None:
         """That the other steps take the same."""
         if ((pattern.delays < 0) | (pattern.delays > 1)).any():
             raise UnknownGraphError(
@@ -299,55 +272,7 @@ class _Roller:
                     "the same in each step"
                 )
 
-    def _sources(self, pattern: _Pattern) -> tuple[list[tuple[int, int]], Indices]:
-        """Nodes and delays, and the places in what they are together; -1 for zeros."""
-        together: list[tuple[int, int]] = []
-        table = np.full(len(pattern.nodes), -1)
-        offset = 0
-        known = pattern.nodes >= 0
-        pairs = pattern.nodes * 2 + pattern.delays
-        firsts = {int(pair): int(np.argmax(pairs == pair)) for pair in np.unique(pairs[known])}
-        for pair in sorted(firsts, key=firsts.__getitem__):
-            node, delay = divmod(pair, 2)
-            chosen = known & (pairs == pair)
-            table[chosen] = pattern.places[chosen] + offset
-            offset += len(self.nodes[node].numbers)
-            together.append((node, delay))
-        return together, table
-
-    def _gathered(self, pattern: _Pattern, path: str) -> tuple[Key, int]:
-        """One operand in this order: an operation itself, or a gather of some."""
-        together, table = self._sources(pattern)
-        if len(together) == 1:
-            node, delay = together[0]
-            if np.array_equal(table, np.arange(len(self.nodes[node].numbers))):
-                return ("node", node), delay
-        return self._gather(together, table, path), 0
-
-    def _with_table(
-        self, pattern: _Pattern, shape: tuple[int, ...]
-    ) -> tuple[tuple[Key, int], Indices]:
-        """One operand, and a table of places in it."""
-        together, table = self._sources(pattern)
-        if len(together) == 1:
-            return (("node", together[0][0]), together[0][1]), table.reshape(shape)
-        total = sum(len(self.nodes[node].numbers) for node, _ in together)
-        return (self._gather(together, np.arange(total), ""), 0), table.reshape(shape)
-
-    def _gather(self, together: list[tuple[int, int]], table: Indices, path: str) -> Key:
-        known = (tuple(together), table.tobytes())
-        if known not in self._gathers:
-            key: Key = ("gather", len(self._gathers))
-            steps = {self.nodes[node].step for node, _ in together}
-            operation = Operation(
-                "gather", (), (len(table),), path, is_static=steps == {STATIC}, table=table
-            )
-            sources: list[tuple[Key, int]] = [(("node", node), delay) for node, delay in together]
-            self._drafts.append(_Draft(key, sources, operation))
-            self._gathers[known] = key
-        return self._gathers[known]
-
-    def _numbered(self, draft: _Draft, numbers: dict[Key, int]) -> Operation:
+    def _numbered(self, draft: Draft, numbers: dict[Key, int]) -> Operation:
         operands = tuple(Operand(numbers[key], delay) for key, delay in draft.sources)
         return replace(draft.operation, operands=operands)
 
