@@ -28,6 +28,7 @@ from qspinn.export.model import (
     Synapse,
     What,
 )
+from qspinn.export.packed_tensor import PackedTensor
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat
 from qspinn.plan import ResolvedPlan
 from qspinn.plan.float_class import float_class
@@ -83,12 +84,14 @@ def device_model(
         readout.over,
         readout.scale,
     )
+    in_order = np.array_equal(graph.frame, np.arange(len(graph.frame)))
+    frame = None if in_order else builder.table("frame", graph.frame)
     return DeviceModel(
         operations,
         output,
         builder.tensors,
         builder.tables,
-        graph.frame,
+        frame,
         graph.frame_stride,
         graph.steps,
         type(module).__name__ if name is None else name,
@@ -123,7 +126,7 @@ class _Builder:
     graph: Graph
     codes: Mapping[str, IntegerCodes]
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
-    tables: dict[str, Codes] = field(default_factory=dict)
+    tables: dict[str, PackedTensor] = field(default_factory=dict)
     numbers: dict[int, int] = field(default_factory=dict)
     """Number of an operation of the graph -> of the device."""
 
@@ -148,13 +151,20 @@ class _Builder:
             )
         return tuple(found)
 
-    def table(self, name: str, table: Any) -> str:
+    def table(self, name: str, table: Codes) -> str:
         """Keeps a table, once, and gives its name."""
+        signed = bool((table < 0).any())
+        largest = int(max(table.max(initial=0), -1 - table.min(initial=0)))
+        packed = PackedTensor(table, max(1, largest.bit_length() + signed), signed)
         for known, held in self.tables.items():
-            if np.array_equal(held, table):
+            if held == packed:
                 return known
-        self.tables[name] = np.ascontiguousarray(table, dtype=np.int64)
+        self.tables[name] = packed
         return name
+
+    def _table(self, number: int, one: Operation) -> str:
+        assert one.table is not None
+        return self.table(f"table{number}", one.table)
 
     def _rounds(self) -> dict[int, Round]:
         """The synapse layers whose input is rounded on the device, and how."""
@@ -213,10 +223,10 @@ class _Builder:
         if one.kind == "state":
             return State()
         if one.kind in ("sum", "max"):
-            table = None if one.table is None else self.table(f"table{number}", one.table)
+            table = None if one.table is None else self._table(number, one)
             return Pooling(one.kind, one.window, table)
         if one.kind == "gather":
-            return Gather(self.table(f"table{number}", one.table))
+            return Gather(self._table(number, one))
         if one.kind == "declared":
             raise NotExportableError(
                 f"{one.path}: computes by itself ({type(self._layer(one)).__name__}), which no "
@@ -238,7 +248,7 @@ class _Builder:
         name = info.tied_to or path
         lengths = {f.word_length for f in fmt.formats} if isinstance(fmt, PerChannelFormat) else {0}
         assert len(lengths) == 1
-        self.tensors.setdefault(name, StoredTensor(codes, fmt))
+        self.tensors.setdefault(name, StoredTensor.of(codes, fmt))
         return name
 
     def _parameter(self, path: str) -> str:

@@ -30,7 +30,7 @@ def encode(model: DeviceModel, x: Tensor, batch_axis: int = 0, key: int | None =
     """
     samples = x.detach().cpu().movedim(batch_axis, 0)
     flat = samples.reshape(len(samples), -1)
-    values = len(model.frame)
+    places, values = model.frame_places, model.operations[0].size
     if model.frame_stride:
         steps = flat.shape[1] // values
         if flat.shape[1] != steps * values or not steps:
@@ -38,9 +38,7 @@ def encode(model: DeviceModel, x: Tensor, batch_axis: int = 0, key: int | None =
                 f"x {list(x.shape)}: a sample has {flat.shape[1]} numbers, which are no frames of "
                 f"{values}; give sequences with the time axis that the model was built with"
             )
-        places = model.frame[None] + model.frame_stride * np.arange(steps)[:, None]
-    else:
-        places = model.frame
+        places = places[None] + model.frame_stride * np.arange(steps)[:, None]
     if places.size and int(places.max()) >= flat.shape[1]:
         raise ValueError(
             f"x {list(x.shape)}: a sample has {flat.shape[1]} numbers, fewer than the model takes; "

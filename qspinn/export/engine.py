@@ -107,7 +107,7 @@ class IntegerEngine:
         return Answers(run.answers(), run.fraction_bits, run.overflows)
 
     def _checked(self, codes: NDArray[Any]) -> Codes:
-        values = len(self.model.frame)
+        values = self.model.operations[0].size
         dimensions = 3 if self.model.frame_stride else 2
         if codes.ndim != dimensions or codes.shape[-1] != values or codes.dtype.kind not in "iub":
             wanted = f"[T, N, {values}]" if dimensions == 3 else f"[N, {values}]"
@@ -144,6 +144,7 @@ class _Run:
         self.states: dict[int, Codes] = {}
         self.drawn: dict[int, int] = {}
         self.collected: list[Codes] = []
+        self.tables = {name: one.codes for name, one in self.program.model.tables.items()}
         for number, one in enumerate(self.program.instructions):
             if isinstance(one.what, Neuron):
                 shape = (self.batch, *one.operation.shape)
@@ -186,7 +187,7 @@ class _Run:
     def _collect(self) -> None:
         output = self.program.model.output
         read = self.values[output.operation].reshape(self.batch, -1)
-        table = self.program.model.tables[output.table]
+        table = self.tables[output.table]
         sums = read[:, table].sum(-1)
         if output.over == "sum" and self.collected:
             self.collected[0] = self.collected[0] + sums
@@ -279,7 +280,7 @@ class _Run:
         x, what = given[0].reshape(self.batch, -1), one.what
         fill = 0 if what.kind == "sum" else NOTHING
         if what.window is None:
-            table = self.program.model.tables[what.table]
+            table = self.tables[what.table]
         else:
             places = one.operation.size // int(np.prod(what.window.output))
             table = what.window.table(places)
@@ -290,7 +291,7 @@ class _Run:
     def gather(self, number: int, one: Instruction, given: list[Codes], step: int) -> Codes:
         parts = [x.reshape(self.batch, -1) << up for x, up in zip(given, one.ups, strict=True)]
         together = np.concatenate([*parts, np.zeros((self.batch, 1), np.int64)], axis=1)
-        return together[:, self.program.model.tables[one.what.table]]
+        return together[:, self.tables[one.what.table]]
 
     def state(self, number: int, one: Instruction, given: list[Codes], step: int) -> Codes:
         return self.states[one.operation.operands[0].source]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,10 @@ from qspinn.steps.words import Rounding
 __all__ = ["lowered_neuron"]
 
 
-def _constant(tensor: StoredTensor) -> Any:
-    return int(tensor.codes) if tensor.codes.ndim == 0 else tensor.codes
+def _shifted(tensor: StoredTensor, up: int) -> Any:
+    """One code, or one for each part of the layer, on a finer grid."""
+    codes = tensor.codes << up
+    return codes if codes.ndim else int(codes)
 
 
 def lowered_neuron(
@@ -33,9 +34,7 @@ def lowered_neuron(
         decay = model.tensors[what.decay]
         assert isinstance(decay.format, FixedPointFormat)
         leak_bits = max(decay.format.fraction_bits, 0)
-        leak = _constant(
-            replace(decay, codes=decay.codes << leak_bits - decay.format.fraction_bits)
-        )
+        leak = _shifted(decay, leak_bits - decay.format.fraction_bits)
     numbers: LeakyNumbers | FilterNumbers
     if kind.reads_out:
         numbers = _filter(what.state, to, x.fraction_bits, leak, leak_bits)
@@ -46,7 +45,7 @@ def lowered_neuron(
         held = model.tensors[what.threshold]
         assert isinstance(held.format, FixedPointFormat)
         up = what.state.fraction_bits - held.format.fraction_bits
-        threshold = _constant(replace(held, codes=held.codes << up))
+        threshold = _shifted(held, up)
     reads = threshold is None
     low, high = (what.state.code_min, what.state.code_max) if reads else (0, what.most)
     return Instruction(

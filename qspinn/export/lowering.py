@@ -94,7 +94,7 @@ def _lowered_input(
 
 
 def _per_channel(tensor: StoredTensor) -> Codes:
-    fmt, channels = tensor.format, len(tensor.codes)
+    fmt, channels = tensor.format, tensor.shape[0]
     if isinstance(fmt, PerChannelFormat):
         return np.array([one.fraction_bits for one in fmt.formats], np.int64)
     return np.full(channels, fmt.fraction_bits, np.int64)
@@ -106,14 +106,14 @@ def _lowered_synapse(
     what, x = operation.what, given[0]
     assert isinstance(what, Synapse)
     weight = model.tensors[what.weight]
-    fractions = _per_channel(weight) + x.fraction_bits
+    codes, fractions = weight.codes, _per_channel(weight) + x.fraction_bits
     grid, added = int(fractions.max()), [0] * len(fractions)
     if what.bias is not None:
         bias = model.tensors[what.bias]
         grid = max(grid, int(_per_channel(bias).max()))
         pairs = zip(bias.codes, _per_channel(bias), strict=True)
         added = [int(code) << grid - int(fraction) for code, fraction in pairs]
-    lows, highs = _sums(weight.codes, x, grid - fractions)
+    lows, highs = _sums(codes, x, grid - fractions)
     low = min(one + b for one, b in zip(lows, added, strict=True))
     high = max(one + b for one, b in zip(highs, added, strict=True))
     word_length = word_length_of(low, high, min(lows), max(highs), *added)
@@ -123,7 +123,7 @@ def _lowered_synapse(
         grid,
         low,
         high,
-        weight=weight.codes,
+        weight=codes,
         weight_up=grid - fractions,
         bias=np.array(added, np.int64) if held else None,
         word_length=word_length,

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from qspinn.export.packed_tensor import PackedTensor
 from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan.graph import Operand, Window
 
@@ -28,17 +29,32 @@ class StoredTensor:
     """A tensor that a device stores.
 
     Attributes:
-        codes: Whole numbers, in the range of the format.
+        packed: Its codes.
         format: One format, or one per channel of the first axis, all of one word length.
     """
 
-    codes: Codes = field(repr=False)
+    packed: PackedTensor
     format: Format
+
+    @classmethod
+    def of(cls, codes: Codes, fmt: Format) -> StoredTensor:
+        """A tensor with these codes, which must be in the range of the format."""
+        return cls(PackedTensor(codes, fmt.word_length, fmt.signed), fmt)
+
+    @property
+    def codes(self) -> Codes:
+        """Whole numbers, in the range of the format; unpacked at each use."""
+        return self.packed.codes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+        return self.packed.shape
 
     @property
     def bits(self) -> int:
         """What it takes to store it."""
-        return int(self.codes.size) * self.format.word_length
+        return self.packed.payload_bits
 
 
 @dataclass(frozen=True)
@@ -225,7 +241,8 @@ class DeviceModel:
         output: What is answered.
         tensors: What a device stores of the network: weights, biases, thresholds, decays.
         tables: Wiring: places of numbers, which no footprint counts.
-        frame: Places of the values of a frame in a sample, in the first step: ``[values]``.
+        frame: Name of ``[values]``: places of the values of a frame in a sample, in the first step;
+            None: in order.
         frame_stride: From there to the next step; 0 for an image that stays.
         steps: Time steps for which it was built; sequences may be longer or shorter.
         name: Of the network.
@@ -236,8 +253,8 @@ class DeviceModel:
     operations: tuple[DeviceOperation, ...]
     output: Output
     tensors: Mapping[str, StoredTensor] = field(repr=False)
-    tables: Mapping[str, Codes] = field(repr=False)
-    frame: Codes = field(repr=False)
+    tables: Mapping[str, PackedTensor] = field(repr=False)
+    frame: str | None
     frame_stride: int
     steps: int
     name: str = ""
@@ -250,6 +267,15 @@ class DeviceModel:
         what = self.operations[0].what
         assert isinstance(what, Input)
         return what
+
+    def table(self, name: str) -> Codes:
+        """A table, unpacked."""
+        return self.tables[name].codes
+
+    @property
+    def frame_places(self) -> Codes:
+        """Places of the values of a frame in a sample, in the first step: ``[values]``."""
+        return np.arange(self.operations[0].size) if self.frame is None else self.table(self.frame)
 
     @property
     def stored_bits(self) -> int:
@@ -268,4 +294,4 @@ class DeviceModel:
     @property
     def answers(self) -> int:
         """How many answers there are."""
-        return len(self.tables[self.output.table])
+        return self.tables[self.output.table].shape[0]
