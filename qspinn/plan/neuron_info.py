@@ -59,8 +59,12 @@ def neuron_info(
     ]
     constants = _constants(path, module)
     tensors += [info for info, _ in constants]
+    values: list[object] = [value for _, value in constants]
+    if any(info.role == "decay" for info, _ in constants):
+        # Nothing leads from 1/tau back to a tau that is a buffer.
+        values.append(getattr(module, "tau", None))
     with torch.enable_grad():
-        behind = parameters_behind(module, tuple(value for _, value in constants))
+        behind = parameters_behind(module, tuple(values))
     tensors += direct_tensors(path, module, without=behind)
     norms = {norm: synapse for synapse, norm in folded.items()}
     source = None if trace is None else trace.only_source(path)

@@ -108,6 +108,15 @@ class TestFootprint:
             "1.v_threshold",
         ]
 
+    def test_a_time_constant_in_a_buffer_is_not_counted_twice(self) -> None:
+        node = with_tau(surrogate_function=heaviside)
+        tau = node.tau
+        del node.tau
+        node.register_buffer("tau", tau)
+        found = footprint(network(node), stated(), inputs())
+        assert found.by_role["decay"] == CHANNELS * 6
+        assert "1.tau" not in found.by_tensor
+
 
 class TestLearning:
     def test_gradients_pass_straight_through(self) -> None:
