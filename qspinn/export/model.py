@@ -185,6 +185,12 @@ class State:
 
 What = Input | Synapse | Neuron | Round | Arithmetic | Pooling | Gather | State
 
+KINDS: dict[str, type] = {
+    kind.__name__.lower(): kind
+    for kind in (Input, Synapse, Neuron, Round, Arithmetic, Pooling, Gather, State)
+}
+"""Name in a file -> kind of operation."""
+
 
 @dataclass(frozen=True)
 class DeviceOperation:

@@ -14,6 +14,8 @@ from qspinn.export.packing import Codes, check_packed, check_word, pack, packed_
 __all__ = ["MOST_DIMENSIONS", "PackedTensor", "check_shape"]
 
 MOST_DIMENSIONS = 32
+_BLOCK = 1 << 16
+"""Codes that are unpacked at once; a multiple of 8, so that each block begins with a byte."""
 MOST_VALUES = 1 << 48
 """What the dimensions that are not 0 multiply to at most: of an empty tensor, too."""
 
@@ -90,6 +92,19 @@ class PackedTensor:
     def codes(self) -> Codes:
         """The codes, int64 ``[*shape]``: unpacked each time, 8 bytes per code."""
         return unpack(self.data, self.word_length, self.signed, self.count).reshape(self.shape)
+
+    @property
+    def extremes(self) -> tuple[int, int]:
+        """The smallest and the largest code, found block by block; 0 and 0 of an empty tensor."""
+        low = high = None
+        for first in range(0, self.count, _BLOCK):
+            count = min(_BLOCK, self.count - first)
+            begin = first * self.word_length // 8
+            part = self.data[begin : begin + packed_bytes(count, self.word_length)]
+            codes = unpack(part, self.word_length, self.signed, count)
+            low = min(int(codes.min()), low if low is not None else int(codes.min()))
+            high = max(int(codes.max()), high if high is not None else int(codes.max()))
+        return low or 0, high or 0
 
     @property
     def count(self) -> int:
