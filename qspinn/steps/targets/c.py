@@ -120,19 +120,28 @@ def c_function(step: Callable[..., Any], name: str, arguments: Mapping[str, Any]
         raise ValueError(f"{name}: {error}, in the step {step.__name__}") from error
 
 
-def c_random(prefix: str = "") -> str:
+def c_random(prefix: str = "", spreads: bool = True) -> str:
     """The random bits in C: ``mix``, ``draw``, ``spread`` and ``stream`` of uint64_t.
 
     See :mod:`qspinn.fixed_point.random_bits`.
 
     Args:
         prefix: Of the names in C.
+        spreads: Whether ``spread`` is among them; some compilers warn of what is not used.
     """
     known = _translated(random_bits)
     known |= {"right": lambda z, bits: z >> bits, "word": lambda number: number}
     known |= {"ONE": 1, **random_bits.UNSIGNED}
     texts = []
-    for step in (random_bits.mix, random_bits.draw, random_bits.spread, random_bits.stream):
+    steps: list[Callable[..., Any]] = [
+        random_bits.mix,
+        random_bits.draw,
+        random_bits.spread,
+        random_bits.stream,
+    ]
+    if not spreads:
+        steps.remove(random_bits.spread)
+    for step in steps:
         arguments = dict.fromkeys(inspect.signature(step).parameters, RANDOM)
         function = _written(step, prefix + step.__name__, known[step.__name__], arguments)
         texts.append(function.text)
