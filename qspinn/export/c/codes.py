@@ -64,6 +64,9 @@ class PackedArrays:
         name += "" if sums == "int32_t" else "_64"
         if name in self.readers:
             return name
+        if word_length == 8:
+            self.readers[name] = _of_bytes(name, signed, sums, product)
+            return name
         self._window(word_length)
         wide = _word(word_length) == "uint64_t"
         together = max(1, ((64 if wide else 32) - 7) // word_length)
@@ -141,6 +144,21 @@ _LONG_WINDOW = """static uint64_t long_window_of(const uint8_t *bytes)
 {
     return (uint64_t)window_of(bytes) | (uint64_t)bytes[4] << 32;
 }"""
+
+
+def _of_bytes(name: str, signed: bool, sums: str, product: bool) -> str:
+    """As any other, but codes of 8 bits can be read, and so computed with, side by side."""
+    value = _extended("row[k]", 8, signed)
+    factor, taken = (f" * ({sums})by", ", int32_t by") if product else ("", "")
+    return f"""static void {name}({sums} *restrict sums, const uint8_t *restrict codes, uint32_t first,
+    uint32_t count{taken})
+{{
+    const uint8_t *const row = codes + first;
+    uint32_t k;
+    for (k = 0; k < count; k++) {{
+        sums[k] += ({sums})({value}){factor};
+    }}
+}}"""
 
 
 def _word(word_length: int) -> str:
