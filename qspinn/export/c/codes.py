@@ -150,8 +150,8 @@ def _of_bytes(name: str, signed: bool, sums: str, product: bool) -> str:
     """As any other, but codes of 8 bits can be read, and so computed with, side by side."""
     value = _extended("row[k]", 8, signed)
     factor, taken = (f" * ({sums})by", ", int32_t by") if product else ("", "")
-    return f"""static void {name}({sums} *restrict sums, const uint8_t *restrict codes, uint32_t first,
-    uint32_t count{taken})
+    return f"""static void {name}({sums} *restrict sums, const uint8_t *restrict codes,
+    uint32_t first, uint32_t count{taken})
 {{
     const uint8_t *const row = codes + first;
     uint32_t k;
