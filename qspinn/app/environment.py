@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__all__ = ["from_environment"]
-
 
 def from_environment(name: str, default: Any = None) -> Any:
     """The value of an environment variable; the default where it is not set, or empty."""

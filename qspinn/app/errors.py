@@ -13,16 +13,6 @@ from hydra.errors import InstantiationException
 
 from qspinn.records import printable_lines
 
-__all__ = [
-    "ConfigurationError",
-    "RunError",
-    "is_full",
-    "is_message",
-    "naming",
-    "print_error",
-    "storage_trouble",
-]
-
 PACKAGE = Path(__file__).resolve().parents[1]
 
 # Errors of a file system that is full or not writable.

@@ -12,8 +12,6 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["as_the_module", "example_input", "first_test_batch", "first_test_samples"]
-
 
 def as_the_module(inputs: Tensor, module: lightning.LightningModule) -> Tensor:
     """Return inputs on the device of a module, and in the precision that a trainer has given it."""

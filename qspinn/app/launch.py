@@ -29,8 +29,6 @@ from qspinn.app.run.gate import CandidateStopped
 from qspinn.app.run.train import train
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
 
-__all__ = ["main"]
-
 
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Run one job of a launch and return what its objective names, for a sweeper to choose by.

@@ -19,8 +19,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 
-__all__ = ["from_start", "start_folder", "started_in", "with_paths"]
-
 _STARTED: ContextVar[Path | None] = ContextVar("started", default=None)
 _PATH_KEY = re.compile(r"(.*_)?(root|cache|folder|file)|.*(dir|path)")
 

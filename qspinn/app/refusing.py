@@ -6,8 +6,6 @@ from typing import TypeGuard
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["is_number", "is_whole", "refused", "switch"]
-
 
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number; booleans are not."""

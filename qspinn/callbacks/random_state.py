@@ -9,8 +9,6 @@ import lightning
 import numpy as np
 import torch
 
-__all__ = ["RandomState"]
-
 
 class RandomState(lightning.Callback):
     """Saves the states of all global random generators with each checkpoint, and restores them.

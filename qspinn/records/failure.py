@@ -9,10 +9,8 @@ from typing import Any
 
 from qspinn.records.files import read_regular
 from qspinn.records.json_text import parse_json
-from qspinn.records.store import FAILURE_NAME, write_json
+from qspinn.records.store import write_json
 from qspinn.records.validation import RecordError, fail, mapping, plain, text
-
-__all__ = ["FAILURE_NAME", "RunFailure", "read_failure", "write_failure"]
 
 FAILURE_SCHEMA_VERSION = 1
 

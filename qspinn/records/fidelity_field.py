@@ -7,8 +7,6 @@ from typing import Any
 
 from qspinn.records.validation import fail, integer, mapping, number, plain, text
 
-__all__ = ["SHARES", "check_fidelity"]
-
 SHARES = (
     *("rate", "reference_rate", "silent", "reference_silent", "saturated", "reference_saturated"),
     *("rate_distance", "agreement", "overlap"),

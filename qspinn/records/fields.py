@@ -17,8 +17,6 @@ from typing import Any
 from qspinn.records.fidelity_field import check_fidelity
 from qspinn.records.validation import fail, integer, mapping, names, number, plain, text
 
-__all__ = ["FIELD_CHECKS", "LAYER_WORK", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "WORK", "Check"]
-
 SCHEMA_VERSION = 1
 SCHEMES = ("none", "ptq", "itq")
 STATUSES = ("completed", "interrupted")

@@ -12,10 +12,8 @@ from typing import Any
 
 from qspinn.records.files import read_regular
 from qspinn.records.json_text import parse_json
-from qspinn.records.store import GATE_NAME, write_json
+from qspinn.records.store import write_json
 from qspinn.records.validation import RecordError, fail, integer, mapping, number, plain, text
-
-__all__ = ["GATE_NAME", "GATE_STAGES", "GateReport", "read_gate_report", "write_gate_report"]
 
 GATE_SCHEMA_VERSION = 1
 

@@ -9,8 +9,6 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Trouble", "is_folder", "matches"]
-
 Trouble = Callable[[str, OSError], None]
 """Takes a folder that cannot be looked into, and why."""
 

@@ -7,19 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from qspinn.records.fields import FIELD_CHECKS, SCHEMA_VERSION, SCHEMES, STATUSES
+from qspinn.records.fields import FIELD_CHECKS, SCHEMA_VERSION
 from qspinn.records.unread import Late
 from qspinn.records.validation import RecordError, fail, plain
-
-__all__ = [
-    "MEASURED_ON",
-    "SCHEMA_VERSION",
-    "SCHEMES",
-    "STATUSES",
-    "RunRecord",
-    "check_names",
-    "finite_or_none",
-]
 
 # Fields that records did not have from the start; files without them are read all the same.
 LATER_FIELDS = (

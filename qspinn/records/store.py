@@ -13,17 +13,6 @@ from typing import Any
 from qspinn.records.globs import is_folder, matches
 from qspinn.records.run_record import RunRecord
 
-__all__ = [
-    "RECORD_NAME",
-    "comparable",
-    "find_outcomes",
-    "find_records",
-    "write_bytes",
-    "write_json",
-    "write_record",
-    "write_text",
-]
-
 RECORD_NAME = "record.json"
 FAILURE_NAME = "failure.json"
 GATE_NAME = "gate.json"

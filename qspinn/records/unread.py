@@ -16,8 +16,6 @@ from qspinn.records.fidelity_field import SHARES
 from qspinn.records.fields import FIELD_CHECKS, LAYER_WORK, WORK
 from qspinn.records.json_text import parse_json
 
-__all__ = ["Late", "Unread"]
-
 
 class Unread:
     """The text of a member, which its check would pass.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["work_metrics"]
-
 
 def work_metrics(work: Mapping[str, Any] | None) -> dict[str, float]:
     """Return the numbers of a record's `work`, as `work/energy_nj` and so on; nothing for None.

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from qspinn.report.cells import picture_text
 from qspinn.report.pictures import DPI
 
-__all__ = ["LayerActivity", "draw_potentials", "draw_rasters", "grid_bins", "shown_neurons"]
-
 MOST_LAYERS = 10
 MOST_NEURONS = 120
 MOST_BINS = 400

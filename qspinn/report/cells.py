@@ -16,26 +16,6 @@ from qspinn.records import RECORD_NAME, RunRecord, shortened
 from qspinn.selection import wilson_interval
 from qspinn.selection.naming import sorted_roles
 
-__all__ = [
-    "accuracy_cell",
-    "add_row",
-    "bits",
-    "is_partly_quantized",
-    "measured",
-    "new_table",
-    "percent",
-    "picture_text",
-    "points",
-    "portion",
-    "print_line",
-    "print_wide",
-    "quantized_shares",
-    "shown_path",
-    "sorted_roles",
-    "times",
-    "words",
-]
-
 _ANY_WIDTH = 100_000
 LONGEST_DRAWN = 80
 LONGEST_LINE = 10_000

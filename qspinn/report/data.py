@@ -14,14 +14,6 @@ from qspinn.selection.naming import CandidateNames
 from qspinn.selection.search.significance import significance
 from qspinn.selection.verdict import Step, verdict
 
-__all__ = [
-    "choice_values",
-    "lowest_shown",
-    "row_values",
-    "selection_values",
-    "significance_curves",
-]
-
 LEAST_SHOWN = 0.01
 """Accuracy that pictures show below the candidates, at least."""
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qspinn.records import MEASURED_ON, RunRecord, printable
-from qspinn.report.cells import bits, measured, sorted_roles, times, words
-
-__all__ = ["WIDTH", "explained"]
+from qspinn.report.cells import bits, measured, times, words
+from qspinn.selection.naming import sorted_roles
 
 WIDTH = 80
 _INDENT = "  "

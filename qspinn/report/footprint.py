@@ -16,11 +16,9 @@ from qspinn.report.cells import (
     points,
     print_line,
     print_wide,
-    sorted_roles,
     times,
 )
-
-__all__ = ["footprint_table", "print_footprint", "print_summary"]
+from qspinn.selection.naming import sorted_roles
 
 MOST_LINES = 200
 """Of what stays in 32-bit: a layer or a reason each."""

@@ -20,8 +20,6 @@ from qspinn.selection import Dropped, Row, Selection
 from qspinn.selection.target import candidates
 from qspinn.selection.verdict import verdict
 
-__all__ = ["MOST_POINTS", "page", "write_page"]
-
 MOST_POINTS = 5000
 """Candidates that a page holds: the front, then the best. The page says how many are left out."""
 

@@ -27,8 +27,6 @@ from qspinn.report.footprint import print_summary
 from qspinn.selection import Dropped, Group, Row, Selection
 from qspinn.selection.verdict import verdict
 
-__all__ = ["print_rows"]
-
 _ABOUT = ("scheme", "rounding", "word length", "seeds")
 _UP_TO = "accuracy times share of the 32-bit footprint saved"
 _NUMBERS = ("drop (points)", "footprint (bits)", "reduction")

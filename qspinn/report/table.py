@@ -22,8 +22,6 @@ from qspinn.records import (
 )
 from qspinn.selection import Row, Run, Selection
 
-__all__ = ["NEEDED", "OPTIONAL", "RESULTS", "read_table", "write_table"]
-
 NEEDED = (
     "scheme",
     "rounding",

@@ -12,8 +12,6 @@ from qspinn.records import RunRecord, setting_key_of
 from qspinn.selection.intervals import wilson_interval
 from qspinn.selection.runs import Run
 
-__all__ = ["Group", "group_runs"]
-
 
 @dataclass(frozen=True)
 class Group:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["difference_margin", "wilson_interval"]
-
 Z = 1.959963984540054
 """Of the normal distribution: 95% lie within so many standard deviations of the mean."""
 

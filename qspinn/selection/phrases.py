@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from qspinn.selection.groups import Group
 
-__all__ = ["accuracy_in_words", "beside_baseline"]
-
 
 def accuracy_in_words(group: Group) -> str:
     """An accuracy with its spread over seeds and its interval: `97.20% ± 0.35 [95.60, 98.20]`."""

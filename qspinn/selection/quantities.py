@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["read_energy", "read_memory", "read_share", "shown_energy", "shown_memory"]
-
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
 
 # Kilobytes are 1,000 bytes, as SI has it; a data sheet's "64 KB" are 64KiB, which is a little more.

@@ -22,8 +22,6 @@ from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import Run, check_comparable
 from qspinn.selection.target import Dropped, Target, candidates
 
-__all__ = ["Row", "Selection", "select"]
-
 
 @dataclass(frozen=True)
 class Row:

@@ -17,8 +17,6 @@ from qspinn.selection.quantities import (
     shown_memory,
 )
 
-__all__ = ["Candidates", "Dropped", "Target", "candidates"]
-
 # Accuracies come as float32: two of them, subtracted, are off by at most 1.2e-7.
 TOLERANCE = 1.5e-7
 

@@ -11,8 +11,6 @@ from qspinn.selection.quantities import shown_energy, shown_memory
 from qspinn.selection.selection import Row, Selection
 from qspinn.selection.target import Dropped
 
-__all__ = ["Step", "Verdict", "verdict"]
-
 
 @dataclass(frozen=True)
 class Step:

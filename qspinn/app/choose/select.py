@@ -25,8 +25,6 @@ from qspinn.report import SHOW_ALL, print_selection
 from qspinn.report.data import selection_values, significance_curves
 from qspinn.selection import Reward, Selection, Target, check_chosen_by, select
 
-__all__ = ["main", "run_selection"]
-
 # The value of a key that was deleted.
 _WITHOUT: dict[str, Any] = {
     "runs": None,

@@ -18,8 +18,6 @@ from qspinn.app.errors import ConfigurationError
 from qspinn.app.refusing import refused, switch
 from qspinn.learning.schedule import STEP_COUNT_ARGUMENTS
 
-__all__ = ["check_targets", "type_name", "value_fits"]
-
 # Values that are derived where they are null: from the data, and from the training length.
 _FOUND_OUT = ("input_shape", "num_classes", "time_steps", *STEP_COUNT_ARGUMENTS)
 _HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")

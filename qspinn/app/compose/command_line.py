@@ -8,8 +8,6 @@ from pathlib import Path
 
 from qspinn.app.errors import ConfigurationError, print_error
 
-__all__ = ["prepare_arguments", "quoted", "without_null_groups"]
-
 CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "conf"
 
 # A folder of a sweep is named by its overrides, "network.neurons=100,seed=1": in Hydra's grammar no

@@ -12,8 +12,6 @@ from qspinn.app.refusing import is_number, switch
 from qspinn.callbacks.pruning import Judge, optuna_judge
 from qspinn.selection.search.gating import Curve, GateRules
 
-__all__ = ["PRUNERS", "GateSettings", "gate_settings", "pruner_among"]
-
 PRUNERS = ("median", "halving", "hyperband")
 STEPS = 100
 """Of a training, for a pruner of Optuna."""

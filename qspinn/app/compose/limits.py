@@ -21,8 +21,6 @@ from qspinn.app.compose.completing import known_keys
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.refusing import is_number, is_whole, refused
 
-__all__ = ["check_data_fits", "check_known_keys", "check_limits"]
-
 TRAIN_NOTHING = ("trainer.max_epochs", "trainer.limit_train_batches")
 # Groups whose keys are not passed to a class that would refuse unknown ones.
 GROUPS = ("baselines", "exploration", "quantization")

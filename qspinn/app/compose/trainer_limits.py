@@ -7,8 +7,6 @@ from typing import Any
 
 from qspinn.app.refusing import is_number, is_whole, refused
 
-__all__ = ["check_trainer_arguments"]
-
 # qspinn passes these itself: values from the configuration would be ignored.
 _GIVEN = {
     "callbacks": "the group callbacks instead: +callbacks.NAME._target_=CLASS",

@@ -24,15 +24,6 @@ from qspinn.app.run.train import train
 from qspinn.records import RunRecord
 from qspinn.report.cells import is_partly_quantized, quantized_shares
 
-__all__ = [
-    "Candidate",
-    "Evaluation",
-    "check_workers",
-    "evaluate",
-    "explore",
-    "report",
-]
-
 
 @dataclass(frozen=True)
 class Candidate:

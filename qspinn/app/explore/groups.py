@@ -22,8 +22,6 @@ from qspinn.app.run.building import build_parts, has_validation
 from qspinn.plan import QuantizationPlan
 from qspinn.plan.roles import TRAINING_ONLY_ROLES
 
-__all__ = ["UNITS", "Group", "alone", "find_groups", "jointly"]
-
 UNITS = ("role", "layer")
 IN_FLOAT = {"layers": "*", "role": "*", "format": "float32"}
 

@@ -25,8 +25,6 @@ from qspinn.app.explore.workers import WorkersCannotStart
 from qspinn.app.hydra_internals import joblib_launcher
 from qspinn.records import write_bytes
 
-__all__ = ["launch"]
-
 MOST_ROUNDS = 2
 """Times that all processes may die before any begins with a job."""
 

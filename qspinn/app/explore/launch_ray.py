@@ -12,8 +12,6 @@ from hydra.core.utils import JobReturn
 from qspinn.app.explore.launched import Job, composed, failed, lost, numbered, say_failures
 from qspinn.app.hydra_internals import ray_launcher
 
-__all__ = ["launch"]
-
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Run the jobs of a multirun as Hydra's Ray launcher does, but survive dead jobs.

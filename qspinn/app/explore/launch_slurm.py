@@ -17,8 +17,6 @@ from qspinn.app.explore.launched import Job, failed, lost, numbered, say_failure
 from qspinn.app.explore.slurm_arrays import baseline_of, in_order, max_array_size, parts
 from qspinn.app.explore.sweep import Composer
 
-__all__ = ["launch"]
-
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Run the jobs of a multirun in arrays, one after the other, as large as Slurm allows.

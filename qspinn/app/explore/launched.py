@@ -15,8 +15,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from qspinn.app.errors import print_error
 from qspinn.app.hydra_internals import result_or_error
 
-__all__ = ["Job", "composed", "failed", "lost", "numbered", "say_failures", "split"]
-
 
 @dataclass(frozen=True)
 class Job:

@@ -10,8 +10,6 @@ from qspinn.app.errors import ConfigurationError, RunError
 from qspinn.records import RunRecord
 from qspinn.selection import LinearReward
 
-__all__ = ["check_objective", "objective_of", "objective_of_stopped"]
-
 _VALUES: dict[str, Callable[[RunRecord], float | None]] = {
     "reward": LinearReward(),
     "accuracy": lambda record: record.accuracy,

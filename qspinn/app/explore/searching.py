@@ -12,8 +12,6 @@ from qspinn.records import RunRecord
 from qspinn.selection import Significance, greedy_path
 from qspinn.selection.search.proposing import Measured, propose
 
-__all__ = ["Mixture", "Searched", "bayesian", "gp", "greedy", "nsga2"]
-
 Mixture = dict[str, int]
 """Name of a group to its word length."""
 

@@ -16,8 +16,6 @@ from qspinn.app.folder.identity import identity
 from qspinn.app.run.baselines import float_config
 from qspinn.records import config_hash
 
-__all__ = ["MAX_ARRAY_SIZE", "baseline_of", "in_order", "max_array_size", "parts"]
-
 MAX_ARRAY_SIZE = 1001
 """Jobs in an array where Slurm reports no limit: its own default."""
 

@@ -21,8 +21,6 @@ from qspinn.selection import LinearReward, Significance, pareto_front, significa
 from qspinn.selection.naming import in_words
 from qspinn.selection.search.proposing import Measured
 
-__all__ = ["STRATEGIES", "explore_by_strategy"]
-
 STRATEGIES = ("significance", "greedy", "nsga2", "bayesian", "gp")
 LONGEST = 24
 

@@ -28,8 +28,6 @@ from qspinn.app.hydra_internals import (
     get_overrides_dirname,
 )
 
-__all__ = ["Composer", "sweep"]
-
 
 def sweep(
     context: HydraContext, config: DictConfig, arguments: list[str], workers: object

@@ -19,8 +19,6 @@ from qspinn.app.folder.ownership import FolderError
 from qspinn.app.signals import raise_if_stopped
 from qspinn.records import RunFailure
 
-__all__ = ["ProcessDied", "record_failure", "transportable"]
-
 
 def record_failure(config: DictConfig, output: Path, error: BaseException) -> RunFailure:
     """Write ``failure.json`` into the output folder of a run.

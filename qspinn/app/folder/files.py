@@ -23,16 +23,6 @@ from qspinn.records import (
     read_record,
 )
 
-__all__ = [
-    "CHECKPOINTS",
-    "OUTPUT_START",
-    "PICTURES",
-    "check_files",
-    "delete_files",
-    "is_writable",
-    "sweep_up",
-]
-
 PICTURES = (
     "weights.png",
     "confusion_matrix.png",

@@ -43,8 +43,6 @@ from qspinn.records import (
     write_failure,
 )
 
-__all__ = ["RunFolder"]
-
 # A run is refused when the same other holder was seen so many times in a row: the first time it may
 # be left from a run that was killed.
 LOOKS = 3

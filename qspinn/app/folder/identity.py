@@ -13,17 +13,6 @@ from qspinn.app.paths import from_start
 from qspinn.app.refusing import refused
 from qspinn.records import config_hash
 
-__all__ = [
-    "LAUNCH_KEYS",
-    "check_fresh",
-    "differences",
-    "hash_of",
-    "identity",
-    "owner_of",
-    "root_of",
-    "shown",
-]
-
 # Keys of the launch, on which no result depends: neither recorded nor hashed.
 LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration", "objective")
 

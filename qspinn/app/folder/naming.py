@@ -11,8 +11,6 @@ from hydra.core.hydra_config import HydraConfig
 from qspinn.app.folder.identity import LAUNCH_KEYS, identity
 from qspinn.records import config_hash, setting_key
 
-__all__ = ["changes", "group_name", "job_folder", "named_loggers", "run_name"]
-
 MAX_BYTES = 255  # of a file's name
 VERBATIM = 120
 SHORTENED = 100

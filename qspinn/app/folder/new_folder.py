@@ -14,8 +14,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from qspinn.app.errors import ConfigurationError, print_error
 
-__all__ = ["OutputFolder", "check_output", "make_new_folder", "new_folder"]
-
 _ROOM = 65536
 """Bytes that Hydra's files and the first of a run take."""
 _NEW = "${qspinn.new_folder:"

@@ -14,17 +14,6 @@ from typing import IO
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = [
-    "FolderError",
-    "Owner",
-    "check_checkpoint",
-    "is_sealed",
-    "open_regular",
-    "regular_descriptor",
-    "seal",
-    "unseal",
-]
-
 # The comment of a zip archive is the last thing in it, and readers of archives skip it.
 _END_OF_ARCHIVE = b"PK\x05\x06"
 _END_LENGTH = 22

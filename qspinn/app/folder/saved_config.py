@@ -15,8 +15,6 @@ from omegaconf import OmegaConf
 from qspinn.app.folder.ownership import FolderError, Owner, open_regular
 from qspinn.records import config_hash, write_bytes
 
-__all__ = ["SavedConfig", "is_saved_config", "read_saved_config", "write_saved_config"]
-
 MOST_BYTES = 1 << 22
 DEEPEST = 64
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times faster

@@ -27,8 +27,6 @@ from qspinn.records import (
     write_json,
 )
 
-__all__ = ["BASELINE_NAME", "Baseline", "Entry", "Train", "TrainingFailed"]
-
 BASELINE_NAME = "baseline.json"
 MOST_BYTES = 1 << 24
 

@@ -27,8 +27,6 @@ from qspinn.app.run.named_sources import named_sources
 from qspinn.app.run.outcome import library_versions
 from qspinn.records import config_hash
 
-__all__ = ["Baseline", "BaselineStore", "store_from_config"]
-
 # Keys of qspinn's own data that name their location; the fingerprint is hashed instead. In other
 # classes the same keys may mean anything.
 WHERE = ("root", "download", "cache")

@@ -28,19 +28,6 @@ from qspinn.app.run.checkpoints import AtomicCheckpointIO
 from qspinn.app.run.data_fingerprint import remember_state
 from qspinn.callbacks.random_state import capture_random_states
 
-__all__ = [
-    "Parts",
-    "build_callbacks",
-    "build_loggers",
-    "build_parts",
-    "build_trainer",
-    "check_seed",
-    "has_validation",
-    "load_data",
-    "set_threads",
-    "with_data",
-]
-
 MAX_SEED = 2**32 - 1
 # The data that this process has read last, by their settings, with their fingerprint then.
 _READ: dict[str, tuple[Any, str]] = {}

@@ -16,8 +16,6 @@ from qspinn.app.run.metrics_table import ROWS_KEY, MetricsTable
 from qspinn.callbacks.lightning_internals import logged_steps
 from qspinn.data.atomic import atomic_file
 
-__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "epochs_of"]
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its final place, forces it to the disk and renames it.

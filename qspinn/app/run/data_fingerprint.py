@@ -24,15 +24,6 @@ from qspinn.app.paths import from_start
 from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.foreign_files import is_foreign
 
-__all__ = [
-    "DataState",
-    "UnknownDataError",
-    "data_state",
-    "files_fingerprint",
-    "named_paths",
-    "remember_state",
-]
-
 MOST_FILES = 200_000
 MOST_SAMPLES = 10_000
 MOST_READ = 64 << 20

@@ -13,8 +13,6 @@ from torch.utils.hooks import RemovableHandle
 
 from qspinn.app.errors import RunError
 
-__all__ = ["DivergenceGuard"]
-
 
 class DivergenceGuard(lightning.Callback):
     """Ends a training in the epoch in which the network diverges, before its checkpoint is written.

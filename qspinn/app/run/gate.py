@@ -16,7 +16,7 @@ import lightning
 from qspinn.app.compose.gate_settings import GateSettings, pruner_among
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import identity, owner_of
-from qspinn.app.run.baselines import Baseline
+from qspinn.app.run.baseline_entry import Baseline
 from qspinn.app.run.metrics_table import MetricsTable
 from qspinn.app.run.outcome import VALIDATION_ACCURACY
 from qspinn.app.run.siblings import Siblings, read_siblings
@@ -32,8 +32,6 @@ from qspinn.records import (
     write_gate_report,
 )
 from qspinn.selection.search.gating import Standing
-
-__all__ = ["CandidateStopped", "Gate", "GatedTraining", "Gatekeeper"]
 
 
 class CandidateStopped(Exception):

@@ -21,7 +21,8 @@ from qspinn.app.examples import as_the_module, example_input, first_test_batch
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import identity, owner_of
 from qspinn.app.folder.naming import named_loggers
-from qspinn.app.run.baselines import Baseline, BaselineStore
+from qspinn.app.run.baseline_entry import Baseline
+from qspinn.app.run.baselines import BaselineStore
 from qspinn.app.run.building import (
     Parts,
     build_callbacks,
@@ -44,8 +45,6 @@ from qspinn.callbacks.isolation import preserved_globals
 from qspinn.callbacks.random_state import RandomState
 from qspinn.plan import QuantizationPlan, footprint
 from qspinn.records import RunRecord, printable, work_metrics
-
-__all__ = ["Job"]
 
 
 class Job:

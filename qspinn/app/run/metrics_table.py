@@ -15,8 +15,6 @@ from lightning.pytorch.loggers.logger import Logger
 from qspinn.app.folder.ownership import FolderError, open_regular
 from qspinn.records import write_text
 
-__all__ = ["ROWS_KEY", "MetricsTable"]
-
 ROWS_KEY = "qspinn_metrics"  # of a checkpoint: the rows of the table when it was written
 _FIRST_COLUMNS = ("epoch", "step")
 _MOST_BYTES = 1 << 26

@@ -15,8 +15,6 @@ from typing import Any
 
 from hydra.utils import get_object
 
-__all__ = ["named_sources"]
-
 
 def named_sources(node: Any) -> dict[str, str]:
     """Return the SHA-256 of each source file that a configuration's classes come from.

@@ -15,15 +15,6 @@ from qspinn.app.folder.identity import identity, owner_of
 from qspinn.plan import Footprint, ResolvedPlan
 from qspinn.records import RunRecord, baseline_key, finite_or_none, setting_key
 
-__all__ = [
-    "TEST_ACCURACY",
-    "VALIDATION_ACCURACY",
-    "Accuracies",
-    "Outcome",
-    "library_versions",
-    "make_record",
-]
-
 # The metrics that a learning module logs in its test_step and its validation_step.
 TEST_ACCURACY = "test/accuracy"
 VALIDATION_ACCURACY = "val/accuracy"

@@ -20,8 +20,6 @@ from qspinn.plan import EnergyModel, QuantizationPlan, Work, footprint_of, inspe
 from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import SCHEMES
 
-__all__ = ["Scheme", "build_scheme", "plan_from_config"]
-
 _PLAN_KEYS = (
     "word_length",
     "rounding",

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from qspinn.records import RunRecord
 
-__all__ = ["SampleCounts", "samples_of"]
-
 _FIELDS = {TrainerFn.TESTING: "samples", TrainerFn.VALIDATING: "validation_samples"}
 """State of a trainer to the field of a record."""
 

@@ -20,8 +20,6 @@ from qspinn.records import (
 from qspinn.selection.pareto import Point
 from qspinn.selection.search.gating import Curve
 
-__all__ = ["Siblings", "read_siblings"]
-
 _READER = RecordReader()
 _READ: dict[str, tuple[tuple[int, int], RunRecord | GateReport | None]] = {}
 """Path to (modification time, size) of a file and its content."""

@@ -32,8 +32,6 @@ from qspinn.app.run.quantization import plan_from_config
 from qspinn.records import RecordError, RunRecord, read_gate_report, write_record
 from qspinn.report import print_footprint
 
-__all__ = ["train"]
-
 # Hydra looks for plugins in every folder hydra_plugins on the path. Launchers send Hydra's state,
 # which names the plugins, to processes that have to find them as well.
 PLUGINS = str(Path(__file__).parents[1] / "plugins")

@@ -22,8 +22,6 @@ from qspinn.quantizers import detach, is_attached
 if TYPE_CHECKING:
     from qspinn.report.activity import LayerActivity
 
-__all__ = ["ActivityPictures"]
-
 MOST_CLIPS = 4
 
 

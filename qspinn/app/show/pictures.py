@@ -16,8 +16,6 @@ from qspinn.callbacks import PostTrainingQuantization
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Pictures", "hand_out", "quantized_copies", "show_on_loggers"]
-
 
 class Pictures(lightning.Callback):
     """Draws what a network learned at the end of a fit, and its confusion matrix in a test.

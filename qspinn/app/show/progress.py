@@ -15,8 +15,6 @@ from tqdm import tqdm
 
 from qspinn.app.refusing import refused
 
-__all__ = ["PROGRESS_STYLES", "EpochLines", "TrainingBar", "progress_bar"]
-
 PROGRESS_STYLES = ("auto", "bar", "lines", "none")
 _SHOWN = (
     "train/loss",

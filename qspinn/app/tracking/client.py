@@ -19,22 +19,6 @@ from qspinn.app.refusing import refused
 from qspinn.app.tracking.server import Server, in_time
 from qspinn.records import write_text
 
-__all__ = [
-    "abandon",
-    "begin",
-    "checked_mode",
-    "decide",
-    "end_other_run",
-    "forget",
-    "make_artifact",
-    "make_bars",
-    "make_table",
-    "open_api",
-    "server_or_reason",
-    "short",
-    "wandb_mode",
-]
-
 MODES = ("online", "offline", "disabled", "shared")
 API_SECONDS = 20
 INIT_SECONDS = 5.0

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["STEP", "History"]
-
 STEP = "trainer/global_step"
 """Lightning's name of the step in W&B."""
 

@@ -20,8 +20,6 @@ from qspinn.app.tracking.client import (
 from qspinn.app.tracking.run_logger import FINISH_SECONDS, RunLogger
 from qspinn.app.tracking.server import Server
 
-__all__ = ["RunLogger", "finish_wandb", "start_wandb"]
-
 _open: list[RunLogger] = []  # the logger of the run in progress
 
 

@@ -27,8 +27,6 @@ from qspinn.app.tracking.summary import RECORD_KEY, summary_of, tags_of
 from qspinn.quantizers.saving import save_quantized
 from qspinn.records import RECORD_NAME, RunRecord
 
-__all__ = ["FINISH_SECONDS", "RunLogger"]
-
 FINISH_SECONDS = 300.0
 QUANTIZED_NAME = "quantized.pt"
 

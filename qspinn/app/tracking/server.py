@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-__all__ = ["PROBE_SECONDS", "Background", "Server", "in_time", "uploaded"]
-
 PROBE_SECONDS = 4.0
 PATIENCE_SECONDS = 1.0  # between two checks whether the server still answers
 _QUERY = json.dumps({"query": "query Viewer { viewer { id entity } }"}).encode()

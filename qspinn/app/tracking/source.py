@@ -13,8 +13,6 @@ from qspinn.app.tracking.summary import RECORD_KEY
 from qspinn.records import RecordError, RunRecord, parse_json
 from qspinn.selection import Run
 
-__all__ = ["read_wandb"]
-
 ANSWER_SECONDS = 60.0
 """How long W&B may take for the next part of its answer."""
 MOST_CHARACTERS = 64 << 20

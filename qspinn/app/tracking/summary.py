@@ -9,8 +9,6 @@ from qspinn.records import RunRecord, work_metrics
 from qspinn.selection import LinearReward
 from qspinn.selection.naming import title_of
 
-__all__ = ["RECORD_KEY", "summary_of", "tags_of"]
-
 RECORD_KEY = "qspinn_record"
 """Name in a run's summary of the whole record as JSON, which select.py reads."""
 

@@ -15,8 +15,6 @@ from qspinn.selection.hypervolume import hypervolume
 from qspinn.selection.pareto import Point, dominates
 from qspinn.selection.target import TOLERANCE
 
-__all__ = ["Curve", "GateRules", "Standing"]
-
 Curve = Mapping[float, float]
 """Progress of a training, in (0, 1], to the validation accuracy at that point."""
 

@@ -14,8 +14,6 @@ from typing import Any
 
 from qspinn.records import RunRecord
 
-__all__ = ["Significance", "SweepPoint", "significance"]
-
 FLOAT_BITS = 32
 
 

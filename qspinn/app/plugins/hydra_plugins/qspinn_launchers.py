@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-__all__: list[str] = []
-
 # Hydra imports this file at every start: what it calls is imported when a launcher is used.
 with suppress(ImportError):
     from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
