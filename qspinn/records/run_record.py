@@ -216,6 +216,11 @@ class RunRecord:
         return RunRecord.of_checked(vars(self) | measured)
 
     @property
+    def share(self) -> float:
+        """Footprint over that of the 32-bit network."""
+        return self.footprint_bits / self.baseline_footprint_bits
+
+    @property
     def reduction(self) -> float:
         """How many times smaller than the 32-bit network: baseline bits over bits."""
         return self.baseline_footprint_bits / self.footprint_bits
