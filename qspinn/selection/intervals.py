@@ -31,6 +31,14 @@ def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
     return low, high
 
 
+def shown_interval(accuracy: float | None, samples: int | None, digits: int = 1) -> str:
+    """The interval in percent, as it stands behind an accuracy: ` [95.6, 98.2]`; empty for None."""
+    if accuracy is None or samples is None:
+        return ""
+    low, high = wilson_interval(accuracy, samples)
+    return f" [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+
+
 def difference_margin(accuracy: float, samples: int) -> float:
     """The difference of two accuracies near this one that chance may cause, with 95% confidence.
 
