@@ -40,8 +40,8 @@ LONGEST_FUNCTION = 60
 LONG_FUNCTIONS = {("stdp", "kernel.py")}
 # The application from the bottom to the top: a file imports from its own wing and those before it.
 WINGS = (
-    *("errors", "environment", "examples", "hydra_internals", "orphans", "outputs", "paths"),
-    *("refusing", "signals", "console"),
+    *("errors", "examples", "hydra_internals", "orphans", "outputs", "paths"),
+    *("signals", "console"),
     *("compose", "folder", "show", "tracking", "run", "explore", "choose", "launch", "plugins"),
 )
 

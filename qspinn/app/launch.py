@@ -118,9 +118,7 @@ def short(error: Exception) -> Exception | None:
 def how_to_go_on(config: DictConfig, output: Path) -> str:
     """Return how to continue after a single run or a search was stopped.
 
-    Args:
-        config: What was asked for, perhaps with less than what ``conf/train.yaml`` composes.
-        output: Its folder.
+    The configuration may have less than what ``conf/train.yaml`` composes.
     """
     name = str(output)
     if not re.fullmatch(r"[\w./+@~-]+", name):  # else Hydra would take it for a list, say

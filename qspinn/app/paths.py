@@ -56,9 +56,6 @@ def with_paths(node: Any) -> Any:
     A text is a path if the argument of the class is annotated as one, or by its key: ``root``,
     ``cache``, ``folder`` and ``file``, also as the end of ``..._root``, and whatever ends in
     ``dir`` or ``path``.
-
-    Args:
-        node: Plain types.
     """
     if _is_here(start_folder()):
         return node

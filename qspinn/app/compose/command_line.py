@@ -29,9 +29,7 @@ def quoted(argument: str) -> str:
 def without_null_groups(argument: str, folder: Path = CONFIG_FOLDER) -> str:
     """``GROUP=null`` as ``~GROUP``: Hydra deletes a group, but has no null for one.
 
-    Args:
-        argument: Of the command line.
-        folder: Of the configuration; its groups are its folders.
+    Groups are the folders in that of the configuration.
 
     Raises:
         ConfigurationError: null among several options of a group.

@@ -48,11 +48,7 @@ def check_files(folder: Path) -> None:
 
 
 def delete_files(folder: Path, keep: Collection[Path] = ()) -> None:
-    """Delete what runs have left in a folder, and nothing else.
-
-    Args:
-        folder: Of the run.
-        keep: Files to leave.
+    """Delete what runs have left in a folder but for what is to be kept, and nothing else.
 
     Raises:
         FolderError: As above; nothing is deleted then.

@@ -63,11 +63,7 @@ def _ending() -> Iterator[None]:
 
 
 def check_output(key: str, value: object) -> Path:
-    """Return an output folder, if it is valid.
-
-    Args:
-        key: Of the configuration.
-        value: What it says.
+    """Return the output folder that a key of the configuration names, if it is valid.
 
     Raises:
         ConfigurationError: Nothing, the folder of the command itself, a file, or a place in which
