@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.atomic import atomic_file
 from qspinn.data.aedat_packets import (
     EVENT_BYTES,
     PACKET_HEADER,
@@ -26,7 +27,6 @@ from qspinn.data.aedat_packets import (
     polarity_packets,
 )
 from qspinn.data.arrays import require_regular
-from qspinn.data.atomic import atomic_file
 from qspinn.data.event_order import MAX_DISORDER, DisorderError, ordered_events
 from qspinn.data.events import CHUNK, Events
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from qspinn.atomic import write_once_folder
 from qspinn.data.arrays import read_array, reason_of
-from qspinn.data.atomic import write_once_folder
 from qspinn.data.events import INTEGRATIONS, Events, downsample, integrate
 from qspinn.data.frame_digests import FRAMES, SMALL_FILES, check_digests, write_digests
 from qspinn.data.tensor_dataset import BatchDataset

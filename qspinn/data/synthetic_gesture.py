@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from qspinn.atomic import atomic_file
 from qspinn.data.aedat import write_aedat
-from qspinn.data.atomic import atomic_file
 from qspinn.data.dvs_gesture import DVSGesture
 from qspinn.data.gesture_labels import COLUMNS, TEST_LIST, TRAIN_LIST, labels_name
 from qspinn.data.gesture_recordings import (

@@ -13,8 +13,6 @@ from PIL import Image
 
 from qspinn.records import write_bytes
 
-__all__ = ["clip_codes", "palette", "save_clip"]
-
 LEVELS = 16
 """Shades of a polarity; 16 x 16 make the 256 colours of a GIF."""
 ON_INK = (0.80, 0.10, 0.15)

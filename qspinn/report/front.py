@@ -17,8 +17,6 @@ from qspinn.report.cells import picture_text
 from qspinn.report.data import lowest_shown
 from qspinn.selection import Group, Selection
 
-__all__ = ["draw_front", "save_figure"]
-
 COLOURS = {"none": "#555555", "ptq": "#0b6fb8", "itq": "#c8550e"}
 CLOSE = 0.06  # of the axis: ticks at least so far apart
 MARGIN = 0.05  # of the accuracies shown, above them

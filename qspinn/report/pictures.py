@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from qspinn.records import write_bytes
 
-__all__ = ["draw_confusion", "draw_weights", "save_png", "tile_weights"]
-
 DPI = 100
 SIDE = 1200
 """Pixels to which small pictures of weights are enlarged, at most."""

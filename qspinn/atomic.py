@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders."""
+"""Atomic writing of files and folders: the one part that every package may import."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        if error.filename is None:  # an error of an open file has none
+        # An error of an open file has no name; one without a number would lose its text for it.
+        if error.filename is None and error.errno is not None:
             error.filename = str(target)
         raise
     finally:
