@@ -34,6 +34,18 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a text as UTF-8, all of it or nothing; folders are made."""
+    return write_bytes(text.encode("utf-8"), path)
+
+
+def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
+    """Write a file, all of it or nothing; folders are made."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
 @contextmanager
 def write_once_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields an empty folder to fill, which is renamed to ``target`` in the end.

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from qspinn.export.atomic import write_bytes
+from qspinn.atomic import write_bytes
 from qspinn.export.lowering import program_of
 from qspinn.export.model import DeviceModel, Input, Neuron, NotExportableError, Round, Synapse
 from qspinn.export.program import Instruction

@@ -16,6 +16,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from qspinn.atomic import atomic_file
 from qspinn.export.container import MODEL_NAME
 from qspinn.export.model import (
     Arithmetic,
@@ -56,14 +57,9 @@ def write_nir(
     """
     graph = nir_graph(model, dt)
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     save_model(model, target / MODEL_NAME)
-    unfinished = target / f".{GRAPH_NAME}.{os.getpid()}"
-    try:
+    with atomic_file(target / GRAPH_NAME) as unfinished:
         nir.write(unfinished, graph)
-        os.replace(unfinished, target / GRAPH_NAME)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return {"graph": target / GRAPH_NAME, "side_car": target / MODEL_NAME}
 
 

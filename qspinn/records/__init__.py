@@ -26,10 +26,8 @@ from qspinn.records.store import (
     comparable,
     find_outcomes,
     find_records,
-    write_bytes,
     write_json,
     write_record,
-    write_text,
 )
 from qspinn.records.validation import RecordError
 
@@ -64,10 +62,8 @@ __all__ = [
     "setting_key_of",
     "shortened",
     "work_metrics",
-    "write_bytes",
     "write_failure",
     "write_gate_report",
     "write_json",
     "write_record",
-    "write_text",
 ]

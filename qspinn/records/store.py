@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qspinn.atomic import atomic_file
+from qspinn.atomic import write_text
 from qspinn.records.globs import Trouble, entries_of, is_folder, matches
 from qspinn.records.run_record import RunRecord
 
@@ -29,18 +29,6 @@ def write_json(value: Any, path: str | os.PathLike[str]) -> Path:
     same folder, is forced to the disk and then renamed over `path`. Folders are made.
     """
     return write_text(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n", path)
-
-
-def write_text(text: str, path: str | os.PathLike[str]) -> Path:
-    """Write a text as UTF-8, all of it or nothing; folders are made."""
-    return write_bytes(text.encode("utf-8"), path)
-
-
-def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
-    """Write a file, all of it or nothing; folders are made."""
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(content)
-    return Path(path)
 
 
 def write_record(record: RunRecord, path: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qspinn.records import write_bytes
+from qspinn.atomic import write_bytes
 from qspinn.report.cells import picture_text
 from qspinn.report.data import lowest_shown
 from qspinn.selection import Group, Selection

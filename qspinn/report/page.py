@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from qspinn.records import RECORD_NAME, RunRecord, write_text
+from qspinn.atomic import write_text
+from qspinn.records import RECORD_NAME, RunRecord
 from qspinn.report.cells import is_partly_quantized, quantized_shares, shown_path, words
 from qspinn.report.data import choice_values, lowest_shown
 from qspinn.report.heat import heat_values

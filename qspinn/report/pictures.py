@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from qspinn.records import write_bytes
+from qspinn.atomic import write_bytes
 
 DPI = 100
 SIDE = 1200

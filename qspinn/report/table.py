@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from qspinn.atomic import write_text
 from qspinn.records import (
     RecordError,
     RunRecord,
@@ -18,7 +19,6 @@ from qspinn.records import (
     config_hash,
     read_regular,
     setting_key_of,
-    write_text,
 )
 from qspinn.selection import Row, Run, Selection
 

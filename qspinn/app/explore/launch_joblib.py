@@ -23,7 +23,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from qspinn.app.explore.launched import Job, failed, lost, numbered, say_failures, say_jobs
 from qspinn.app.explore.workers import WorkersCannotStart
 from qspinn.app.hydra_internals import joblib_launcher
-from qspinn.records import write_bytes
+from qspinn.atomic import write_bytes
 
 MOST_ROUNDS = 2
 """Times that all processes may die before any begins with a job."""

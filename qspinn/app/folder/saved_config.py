@@ -13,7 +13,8 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 
 from qspinn.app.folder.ownership import FolderError, Owner, read_whole
-from qspinn.records import config_hash, write_bytes
+from qspinn.atomic import write_bytes
+from qspinn.records import config_hash
 
 MOST_BYTES = 1 << 22
 DEEPEST = 64

@@ -13,7 +13,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
 from qspinn.app.folder.ownership import FolderError, read_whole
-from qspinn.records import write_text
+from qspinn.atomic import write_text
 
 ROWS_KEY = "qspinn_metrics"  # of a checkpoint: the rows of the table when it was written
 _FIRST_COLUMNS = ("epoch", "step")

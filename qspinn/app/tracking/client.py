@@ -15,7 +15,7 @@ from wandb.errors import AuthenticationError
 
 from qspinn.app.errors import ConfigurationError, refused
 from qspinn.app.tracking.server import Server, in_time
-from qspinn.records import write_text
+from qspinn.atomic import write_text
 
 MODES = ("online", "offline", "disabled", "shared")
 API_SECONDS = 20
