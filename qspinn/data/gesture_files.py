@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 
 from qspinn.data.aedat import parse_aedat, read_aedat
-from qspinn.data.arrays import ArrayError, check_regular
+from qspinn.data.arrays import BUFFER, ArrayError, check_regular, next_header, open_tar
 from qspinn.data.events import Events
 from qspinn.data.foreign_files import is_foreign
 from qspinn.data.frame_set import Recordings
@@ -34,14 +34,12 @@ from qspinn.data.gesture_labels import (
     subject_of,
 )
 from qspinn.data.splits import natural
-from qspinn.data.tar_headers import BUFFER, next_header, open_tar
 
 ARCHIVE = "DvsGesture.tar.gz"
 FOLDER = "DvsGesture"
 EVENTS_NP = "events_np"
 MOST_TEXT, MOST_EVENTS = 1 << 20, 1 << 31
 """Bytes of a list or label file, which has about 400, and of a recording, which has 60 million."""
-Read = TypeVar("Read")
 SMALL_EVENTS, LARGEST_RATIO = 64 << 20, 100
 """Recordings of more bytes than the first have at most so many per byte of their archive: events
 pack to a third or so."""
