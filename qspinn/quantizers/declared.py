@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat, Format
+from qspinn.fixed_point import FixedPointFormat, Format, TensorQuantizer
 from qspinn.plan import (
     DeclaredTensor,
     DeclaresTensors,
@@ -20,8 +21,7 @@ from qspinn.plan import (
 from qspinn.plan.float_class import shown
 from qspinn.quantizers.choose_format import constant_format, covering_format
 from qspinn.quantizers.class_swap import Swapped, is_swapped
-from qspinn.quantizers.stored_format import stored_format
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+from qspinn.quantizers.stored_format import quantizer_of, stored_format
 
 
 @dataclass
@@ -68,7 +68,7 @@ def declared_quantizers(
             has no format yet.
     """
     _by_name(module, path, tensors)
-    return DeclaredQuantizers(path, {name: TensorQuantizer.of(t) for name, t in tensors.items()})
+    return DeclaredQuantizers(path, {name: quantizer_of(t) for name, t in tensors.items()})
 
 
 def declared_formats(
@@ -134,7 +134,8 @@ def _by_name(
 def _format(tensor: ResolvedTensor, declared: DeclaredTensor, learning: bool) -> Format:
     value = declared.value
     if declared.constant and value is not None:
-        return constant_format(float(value), tensor.word_length, tensor.rounding)
+        single = torch.tensor([float(value)], dtype=torch.float64)
+        return constant_format(single, tensor.word_length, tensor.rounding)
     if value is not None and (declared.low is None or not learning):
         return stored_format(tensor, value, signed=declared.signed)
     if declared.low is None or declared.high is None:

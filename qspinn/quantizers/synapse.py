@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qspinn.fixed_point import TensorQuantizer
 from qspinn.plan.synapses import channel_axis
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.folding import (
@@ -21,7 +22,6 @@ from qspinn.quantizers.folding import (
 )
 from qspinn.quantizers.neuron import sequence_number
 from qspinn.quantizers.observer import Sees
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 from qspinn.steps.exactness import product_dtype
 
 
@@ -122,7 +122,7 @@ class QuantizedSynapse(Swapped):
         if quantizer is not None:
             # With its gradient: behind a batch norm a larger weight lowers the scale, so that it
             # does not outgrow its range for good, and one whose gradient is cut stays behind.
-            weight = quantizer.stored_in_training(weight)
+            weight = quantizer.stored_with_gradient(weight)
         y = self._computed(x, weight, None, torch.float32, *args, **kwargs)
         y = y / per_channel(scale, layer)
         bias: Tensor | None = layer.bias  # type: ignore[assignment]
@@ -163,7 +163,7 @@ class FoldedBias:
         if self.bias is None:
             return None
         ideal = folded_bias(self.layer, norm, fold_scale(norm))
-        return self.bias.stored_in_training(ideal) - ideal
+        return self.bias.stored_with_gradient(ideal) - ideal
 
 
 class FoldedNorm(Swapped):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qspinn.fixed_point import Quantizer
-from qspinn.networks.decolle.declaration import DeclaresLayer, accumulator_bits
+from qspinn.networks.decolle.declaration import DeclaresLayer
 from qspinn.networks.decolle.fixed_point import PARAMETERS, STATES, FixedPoint
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 from qspinn.steps.lowering import FollowingNumbers, PotentialNumbers
@@ -196,7 +196,9 @@ class DecolleLayer(DeclaresLayer):
 
     def accumulator_word_lengths(self) -> Mapping[str, int]:
         """Bits that exact sums need in the worst case, sign included."""
-        return {} if self._fixed is None else accumulator_bits(self._fixed)
+        names = {"u": "potential", "readout": "readout"}
+        worst = {} if self._fixed is None else self._fixed.worst_bits
+        return {names[name]: bits + 1 for name, bits in worst.items()}
 
     @torch.no_grad()
     def _advance_traces(self, x: Tensor) -> Tensor:
