@@ -28,23 +28,14 @@ __all__ = ["ROUNDINGS", "Grid", "round_to_codes"]
 
 @dataclass(frozen=True)
 class Grid:
-    """The numbers of a format as tensor operations need them.
+    """The numbers of a format as tensor operations need them."""
 
-    Attributes:
-        scale: codes per unit; a float, or a tensor that broadcasts against the values.
-        step: ``1 / scale``, likewise.
-        coarse: whether a step is above 1.
-        word_length: bits of a code.
-        code_min: the smallest code.
-        code_max: the largest code.
-    """
-
-    scale: float | Tensor
-    step: float | Tensor
-    coarse: bool
-    word_length: int
-    code_min: int
-    code_max: int
+    scale: float | Tensor  # codes per unit; a float, or a tensor that broadcasts against the values
+    step: float | Tensor  # `1 / scale`, likewise
+    coarse: bool  # whether a step is above 1
+    word_length: int  # bits of a code
+    code_min: int  # the smallest code
+    code_max: int  # the largest code
 
     @classmethod
     def of(cls, fmt: Format, x: Tensor) -> Grid:

@@ -75,8 +75,7 @@ class GradientClassifier(Classifier):
         """Class scores ``[N, classes]`` of the network, from freshly reset neurons."""
         functional.reset_net(self.network)
         try:
-            scores: Tensor = self.network(x)
-            return scores
+            return self.network(x)
         finally:
             functional.reset_net(self.network)
 

@@ -100,15 +100,12 @@ class SupervisedLearning(GradientClassifier):
     def _evaluate(self, phase: str, batch: Batch) -> Tensor:
         x, labels = batch
         scores = self(x)
-        self._check_scores(scores, x)
-        loss = rate_loss(scores, labels, self.loss)
-        self.log(f"{phase}/loss", loss, prog_bar=phase == "train", **per_epoch(labels))
-        self._log_accuracy(f"{phase}/accuracy", scores.detach(), labels, prog_bar=True)
-        return loss
-
-    def _check_scores(self, scores: Tensor, x: Tensor) -> None:
         if scores.ndim != 2 or scores.shape[1] != self.num_classes:
             raise ValueError(
                 f"the network made scores {list(scores.shape)} from an input {list(x.shape)}: "
                 f"expected [N, {self.num_classes}]; num_classes of learning and network must agree"
             )
+        loss = rate_loss(scores, labels, self.loss)
+        self.log(f"{phase}/loss", loss, prog_bar=phase == "train", **per_epoch(labels))
+        self._log_accuracy(f"{phase}/accuracy", scores.detach(), labels, prog_bar=True)
+        return loss

@@ -81,6 +81,8 @@ class UnsupervisedLearning(Classifier):
         ValueError: An unknown readout, fewer than 2 classes or no labelling image.
     """
 
+    network: Any  # PresentsImages
+
     def __init__(
         self,
         network: nn.Module,
@@ -99,7 +101,7 @@ class UnsupervisedLearning(Classifier):
         self.automatic_optimization = False
         self.network = network
         self.num_classes = num_classes
-        self.readout = Readouts(readout, self._presenter.neurons, num_classes)
+        self.readout = Readouts(readout, self.network.neurons, num_classes)
         self.labelling = LabellingImages(labelling_images)
         names = ("accuracy", *(f"accuracy_{name}" for name in self.readout.each))
         self.accuracies = nn.ModuleDict(
@@ -137,7 +139,7 @@ class UnsupervisedLearning(Classifier):
         images, labels = batch
         self.labelling.add(images, labels)
         with torch.no_grad():
-            shown = self._presenter.present(images, learning=True)
+            shown = self.network.present(images, learning=True)
         self.underflow.update(shown.underflows, shown.updates)
         count, settings = len(images), per_epoch(labels)
         self.log("train/output_spikes", shown.spike_counts.sum() / count, **settings)
@@ -199,7 +201,7 @@ class UnsupervisedLearning(Classifier):
         Raises:
             RuntimeError: There are no images, and there never were any.
         """
-        if bool(self.readout.is_fitted) and self._fitted_revision == self._presenter.revision:
+        if bool(self.readout.is_fitted) and self._fitted_revision == self.network.revision:
             return
         if len(self.labelling):
             counts = [self._shown(images) for images in self.labelling.batches(PRESENTED_TOGETHER)]
@@ -214,16 +216,13 @@ class UnsupervisedLearning(Classifier):
                 "UnsupervisedLearning: the readouts are not fitted; fit the module first, or give "
                 "ckpt_path= a checkpoint of a fit"
             )
-        self._fitted_revision = self._presenter.revision
-
-    @property
-    def _presenter(self) -> PresentsImages:
-        return cast(PresentsImages, self.network)
+        self._fitted_revision = self.network.revision
 
     def _shown(self, images: Tensor) -> Tensor:
         """Spike counts ``[M, neurons]`` without learning."""
         with torch.no_grad():
-            return self._presenter.present(images.to(self.device), learning=False).spike_counts
+            counts: Tensor = self.network.present(images.to(self.device)).spike_counts
+        return counts
 
     def _evaluate(self, phase: str, batch: Batch) -> Tensor:
         images, labels = batch
@@ -246,4 +245,4 @@ def _take_readouts_as_they_are(module: nn.Module, keys: Any) -> None:
     """After a state was loaded: its readouts were fitted on its network."""
     del keys
     assert isinstance(module, UnsupervisedLearning)
-    module._fitted_revision = module._presenter.revision
+    module._fitted_revision = module.network.revision

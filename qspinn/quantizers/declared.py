@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat, Format, TensorQuantizer
+from qspinn.fixed_point import Format, TensorQuantizer
 from qspinn.plan import (
     DeclaredTensor,
     DeclaresTensors,
@@ -26,14 +26,10 @@ from qspinn.quantizers.stored_format import quantizer_of, stored_format
 
 @dataclass
 class DeclaredQuantizers:
-    """What a module that declares its tensors is given.
+    """What a module that declares its tensors is given."""
 
-    Attributes:
-        path: Its path, for errors.
-        tensors: Name of a tensor -> its quantizer; what is missing stays in 32-bit.
-    """
-
-    path: str
+    path: str  # its path, for errors
+    # Name of a tensor -> its quantizer; what is missing stays in 32-bit.
     tensors: dict[str, TensorQuantizer]
 
 
@@ -143,10 +139,7 @@ def _format(tensor: ResolvedTensor, declared: DeclaredTensor, learning: bool) ->
             f"{tensor.path}: the module declares neither value nor low and high, so no format can "
             "be chosen; add them in device_tensors(), or give the rule a format"
         )
-    return _covering(tensor, declared.low, declared.high)
-
-
-def _covering(tensor: ResolvedTensor, low: float, high: float) -> FixedPointFormat:
+    low, high = declared.low, declared.high
     try:
         return covering_format(max(abs(low), abs(high)), tensor.word_length, signed=low < 0.0)
     except ValueError as error:

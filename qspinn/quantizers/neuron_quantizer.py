@@ -15,43 +15,30 @@ from qspinn.plan.neuron_constants import leak_of, reset_of, stated_threshold
 from qspinn.plan.neurons import Charge
 from qspinn.quantizers.charge import Firing, exact_step
 from qspinn.quantizers.compiled_step import StepConstants
-from qspinn.quantizers.observer import Observer
+from qspinn.quantizers.observer import Sees
 from qspinn.steps.lowering import LeakyNumbers
 from qspinn.steps.models import MODELS, NeuronModel, Step
 
 
 @dataclass
 class NeuronQuantizer:
-    """What a neuron layer needs to step with quantised values.
+    """What a neuron layer needs to step with quantised values."""
 
-    Attributes:
-        charge: Its charging formula.
-        states: State name -> quantizer; a state that is missing stays in float.
-        threshold: Quantizer of the threshold.
-        decay: Quantizer of ``1/tau``.
-        highest: The membrane's largest number, where thresholds that are tensors must not lie
-            above it.
-        compute_dtype: Float type in which the charge is exact.
-        spike_dtype: Float type of the network, and so of the spikes.
-        own_start: Whether the neuron begins a sequence with states of its own making.
-        snaps: Whether its surrogate function misses 0 and 1 by some last bits.
-        compiled: Whether its step is compiled, see :meth:`step_constants`.
-        sequences: How many sequences have begun.
-        observers: State name -> observer, while formats are being calibrated.
-    """
-
-    charge: Charge
+    charge: Charge  # its charging formula
+    # State name -> quantizer; a state that is missing stays in float.
     states: dict[str, TensorQuantizer] = field(default_factory=dict)
-    threshold: TensorQuantizer | None = None
-    decay: TensorQuantizer | None = None
+    threshold: TensorQuantizer | None = None  # quantizer of the threshold
+    decay: TensorQuantizer | None = None  # quantizer of `1/tau`
+    # The membrane's largest number, where thresholds that are tensors must not lie above it.
     highest: float | None = None
-    compute_dtype: torch.dtype = torch.float32
-    spike_dtype: torch.dtype = torch.float32
-    own_start: bool = False
-    snaps: bool = False
-    compiled: bool = False
-    sequences: int = 0
-    observers: dict[str, Observer] = field(default_factory=dict, repr=False)
+    compute_dtype: torch.dtype = torch.float32  # float type in which the charge is exact
+    spike_dtype: torch.dtype = torch.float32  # float type of the network, and so of the spikes
+    own_start: bool = False  # whether the neuron begins a sequence with states of its own making
+    snaps: bool = False  # whether its surrogate function misses 0 and 1 by some last bits
+    compiled: bool = False  # whether its step is compiled, see :meth:`step_constants`
+    sequences: int = 0  # how many sequences have begun
+    # State name -> observer, while formats are being calibrated.
+    observers: dict[str, Sees] = field(default_factory=dict, repr=False)
     _left: dict[str, tuple[weakref.ref[Tensor], int]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -64,6 +51,12 @@ class NeuronQuantizer:
     def __getstate__(self) -> dict[str, Any]:
         """Weak references do not pickle; a state that nobody knows is put on its grid again."""
         return {**self.__dict__, "_left": {}}
+
+    def watch(self, name: str, observer: Sees | None) -> None:
+        """Shows an observer a state from now on, or nobody."""
+        self.observers.pop(name, None)
+        if observer is not None:
+            self.observers[name] = observer
 
     def threshold_of(self, node: Any) -> float | Tensor:
         """The threshold that is compared with, on its grid; a tensor where there are several.

@@ -27,28 +27,24 @@ from qspinn.steps.exactness import product_dtype
 
 @dataclass
 class SynapseQuantizer:
-    """What a synapse layer needs to compute with quantised values.
+    """What a synapse layer needs to compute with quantised values."""
 
-    Attributes:
-        weight: Quantizer of the weight; ``None`` leaves it in float.
-        bias: Of the bias.
-        input: Of the layer's input, where that is not binary.
-        norm: The batch norm folded into weight and bias.
-        compute_dtype: Float type in which sums are exact.
-        output_dtype: Float type that the sums leave in; ``None`` for the layer's own.
-        clock: A neuron that says when a sequence begins, for a stochastic input.
-        observer: Sees the input while formats are calibrated, or follow the training.
-    """
-
-    weight: TensorQuantizer | None = None
-    bias: TensorQuantizer | None = None
-    input: TensorQuantizer | None = None
-    norm: nn.Module | None = None
-    compute_dtype: torch.dtype = torch.float32
+    weight: TensorQuantizer | None = None  # quantizer of the weight; `None` leaves it in float
+    bias: TensorQuantizer | None = None  # of the bias
+    input: TensorQuantizer | None = None  # of the layer's input, where that is not binary
+    norm: nn.Module | None = None  # the batch norm folded into weight and bias
+    compute_dtype: torch.dtype = torch.float32  # float type in which sums are exact
+    # Float type that the sums leave in; `None` for the layer's own.
     output_dtype: torch.dtype | None = None
+    # A neuron that says when a sequence begins, for a stochastic input.
     clock: nn.Module | None = field(default=None, repr=False)
+    # Sees the input while formats are calibrated, or follow the training.
     observer: Sees | None = field(default=None, repr=False)
     _sequence: int = field(default=-1, repr=False)
+
+    def watch(self, name: str, observer: Sees | None) -> None:
+        """Shows an observer the input from now on, or nobody."""
+        self.observer = observer
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """The input on its grid.
@@ -147,15 +143,10 @@ class QuantizedSynapse(Swapped):
 
 @dataclass(frozen=True)
 class FoldedBias:
-    """What a folded batch norm needs to know of the bias that a device holds for it.
+    """What a folded batch norm needs to know of the bias that a device holds for it."""
 
-    Attributes:
-        layer: The synapse layer that the norm is folded into.
-        bias: Quantizer of the folded bias; ``None`` leaves it in float.
-    """
-
-    layer: nn.Module = field(repr=False)
-    bias: TensorQuantizer | None = None
+    layer: nn.Module = field(repr=False)  # the synapse layer that the norm is folded into
+    bias: TensorQuantizer | None = None  # quantizer of the folded bias; `None` leaves it in float
 
     @torch.no_grad()
     def error(self, norm: nn.Module) -> Tensor | None:
