@@ -14,8 +14,7 @@ from qspinn.atomic import atomic_file
 from qspinn.plan import ResolvedPlan
 from qspinn.plan.expected import check_module
 from qspinn.plan.float_class import float_class, shown
-from qspinn.quantizers.attach import attach, is_attached
-from qspinn.quantizers.held_plan import plan_of
+from qspinn.quantizers.attach import attach, check_detached, plan_of
 
 KIND = "qspinn quantised module"
 VERSION = 1
@@ -67,10 +66,7 @@ def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
             the module; the error names the first difference.
     """
     check_module(module, "load_quantized")
-    if is_attached(module):
-        raise ValueError(
-            "load_quantized: quantizers are attached already; call qspinn.quantizers.detach first"
-        )
+    check_detached(module, "load_quantized")
     content = _read(Path(path))
     plan = ResolvedPlan.from_dict(content["plan"])
     difference = (

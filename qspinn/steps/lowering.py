@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat
+from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.steps.exactness import fraction_bits_of
 from qspinn.steps.words import MODES, Rounding
 
@@ -20,7 +20,7 @@ Keeps = Callable[[Tensor], Tensor]
 """Puts real numbers on the grid of a state."""
 
 
-def rounding_of(fmt: FixedPointFormat, rounding: str, overflow: str = "saturate") -> Rounding:
+def rounding_of(fmt: Format, rounding: str, overflow: str = "saturate") -> Rounding:
     """How the results of a tensor are rounded and brought into range, as whole numbers."""
     return Rounding(MODES[rounding], fmt.code_min, fmt.code_max, overflow == "wrap")
 
@@ -38,25 +38,16 @@ def code_of(value: float, fraction_bits: int) -> int:
 
 
 class LeakyNumbers(NamedTuple):
-    """Of `neurons.integrate`, `neurons.leak` and `neurons.leak_only`; shifts are 0 in real numbers.
+    """Of `neurons.integrate`, `.leak` and `.leak_only`; in real numbers, shifts are 0."""
 
-    Attributes:
-        v: `Rounding` of the membrane, or what puts real numbers on its grid; None: as they are.
-        leak: 1 / tau.
-        rest: Potential that the leak pulls towards.
-        v_up: From the membrane to the grid of the exact sum.
-        x_up: From the current to it, or to that of ``x - (v - rest)``.
-        rest_up: From ``v - rest`` to it, or from ``k (v - rest)``.
-        down: From the exact sum to the membrane.
-    """
-
+    # `Rounding` of the membrane, or what puts real numbers on its grid; None: as they are.
     v: Rounding | Keeps | None = None
-    leak: Any = 0
-    rest: Any = 0
-    v_up: int = 0
-    x_up: int = 0
-    rest_up: int = 0
-    down: int = 0
+    leak: Any = 0  # 1 / tau
+    rest: Any = 0  # potential that the leak pulls towards
+    v_up: int = 0  # from the membrane to the grid of the exact sum
+    x_up: int = 0  # from the current to it, or to that of `x - (v - rest)`
+    rest_up: int = 0  # from `v - rest` to it, or from `k (v - rest)`
+    down: int = 0  # from the exact sum to the membrane
 
 
 def leaky_numbers(
@@ -97,23 +88,14 @@ def leaky_numbers(
 
 
 class FollowingNumbers(NamedTuple):
-    """Of `traces.following` and `traces.refractory`.
+    """Of `traces.following` and `traces.refractory`."""
 
-    Attributes:
-        to: As `LeakyNumbers.v`.
-        keep: 1 - leak.
-        gain: The leak of a trace that follows; what a spike adds to a refractory one.
-        x_up: From ``x keep`` to the grid of the exact sum.
-        gain_up: From ``target gain`` to it.
-        down: From the exact sum to the trace.
-    """
-
-    to: Rounding | Keeps | None = None
-    keep: Any = 1
-    gain: Any = 0
-    x_up: int = 0
-    gain_up: int = 0
-    down: int = 0
+    to: Rounding | Keeps | None = None  # as `LeakyNumbers.v`
+    keep: Any = 1  # 1 - leak
+    gain: Any = 0  # the leak of a trace that follows; what a spike adds to a refractory one
+    x_up: int = 0  # from `x keep` to the grid of the exact sum
+    gain_up: int = 0  # from `target gain` to it
+    down: int = 0  # from the exact sum to the trace
 
 
 def following_numbers(
@@ -142,41 +124,24 @@ def following_numbers(
 
 
 class PotentialNumbers(NamedTuple):
-    """Of `traces.potential`.
+    """Of `traces.potential`."""
 
-    Attributes:
-        to: As `LeakyNumbers.v`.
-        current_up: From the current to the grid of the exact sum.
-        r_up: From the refractory trace to it.
-        down: From the exact sum to the potential.
-    """
-
-    to: Rounding | Keeps | None = None
-    current_up: int = 0
-    r_up: int = 0
-    down: int = 0
+    to: Rounding | Keeps | None = None  # as `LeakyNumbers.v`
+    current_up: int = 0  # from the current to the grid of the exact sum
+    r_up: int = 0  # from the refractory trace to it
+    down: int = 0  # from the exact sum to the potential
 
 
 class FilterNumbers(NamedTuple):
-    """Of `traces.filtered`.
+    """Of `traces.filtered`."""
 
-    Attributes:
-        to: As `LeakyNumbers.v`.
-        leak: 1 / tau.
-        one: 1 on the grid of the input.
-        trace_up: From the trace to the grid of the exact sum.
-        leak_up: From ``(1 - x) trace leak`` to it.
-        x_up: From the input to it.
-        down: From the exact sum to the trace.
-    """
-
-    to: Rounding | Keeps | None = None
-    leak: Any = 0
-    one: Any = 1
-    trace_up: int = 0
-    leak_up: int = 0
-    x_up: int = 0
-    down: int = 0
+    to: Rounding | Keeps | None = None  # as `LeakyNumbers.v`
+    leak: Any = 0  # 1 / tau
+    one: Any = 1  # 1 on the grid of the input
+    trace_up: int = 0  # from the trace to the grid of the exact sum
+    leak_up: int = 0  # from `(1 - x) trace leak` to it
+    x_up: int = 0  # from the input to it
+    down: int = 0  # from the exact sum to the trace
 
 
 def filter_numbers(
