@@ -37,6 +37,21 @@ def code_of(value: float, fraction_bits: int) -> int:
     return int(code)
 
 
+class Coded(NamedTuple):
+    """A constant as codes, of which there may be several in an array."""
+
+    code: Any
+    fraction_bits: int
+
+
+def coded(value: float | Coded) -> Coded:
+    """A constant on the coarsest grid of at most 1 that holds it; one that is coded stays so."""
+    if isinstance(value, Coded):
+        return value
+    bits = max(fraction_bits_of(value), 0)
+    return Coded(code_of(value, bits), bits)
+
+
 class LeakyNumbers(NamedTuple):
     """Of `neurons.integrate`, `.leak` and `.leak_only`; in real numbers, shifts are 0."""
 
@@ -54,7 +69,7 @@ def leaky_numbers(
     membrane: FixedPointFormat,
     to: Rounding,
     current_bits: int,
-    leak: float | None = None,
+    leak: float | Coded | None = None,
     rest: float = 0.0,
     decay_input: bool = True,
 ) -> LeakyNumbers:
@@ -72,17 +87,17 @@ def leaky_numbers(
         ValueError: Where the membrane's steps are above 1 and the rest lies between them.
     """
     v_bits = membrane.fraction_bits
-    leak_bits = 0 if leak is None else max(fraction_bits_of(leak), 0)
+    k = Coded(0, 0) if leak is None else coded(leak)
     inner = max(v_bits, current_bits)  # the grid of x - (v - rest)
-    total = inner + leak_bits if leak is None or decay_input else max(inner, v_bits + leak_bits)
     decays = leak is not None and decay_input
+    total = inner + k.fraction_bits if decays else max(inner, v_bits + k.fraction_bits)
     return LeakyNumbers(
         v=to,
-        leak=0 if leak is None else code_of(leak, leak_bits),
+        leak=k.code,
         rest=code_of(rest, v_bits),
         v_up=total - v_bits,
         x_up=(inner if decays else total) - current_bits,
-        rest_up=inner - v_bits if decays else total - v_bits - leak_bits,
+        rest_up=inner - v_bits if decays else total - v_bits - k.fraction_bits,
         down=total - v_bits,
     )
 
@@ -99,7 +114,11 @@ class FollowingNumbers(NamedTuple):
 
 
 def following_numbers(
-    trace: FixedPointFormat, to: Rounding, target_bits: int, leak: float, gain: float
+    trace: FixedPointFormat,
+    to: Rounding,
+    target_bits: int,
+    leak: float | Coded,
+    gain: float | Coded,
 ) -> FollowingNumbers:
     """The constants of a trace as whole numbers.
 
@@ -110,15 +129,15 @@ def following_numbers(
         leak: On its grid.
         gain: On its grid.
     """
-    leak_bits, gain_bits = (max(fraction_bits_of(one), 0) for one in (leak, gain))
-    held = trace.fraction_bits + leak_bits
-    total = max(held, target_bits + gain_bits)
+    k, plus = coded(leak), coded(gain)
+    held = trace.fraction_bits + k.fraction_bits
+    total = max(held, target_bits + plus.fraction_bits)
     return FollowingNumbers(
         to=to,
-        keep=(1 << leak_bits) - code_of(leak, leak_bits),
-        gain=code_of(gain, gain_bits),
+        keep=(1 << k.fraction_bits) - k.code,
+        gain=plus.code,
         x_up=total - held,
-        gain_up=total - target_bits - gain_bits,
+        gain_up=total - target_bits - plus.fraction_bits,
         down=total - trace.fraction_bits,
     )
 
@@ -145,7 +164,7 @@ class FilterNumbers(NamedTuple):
 
 
 def filter_numbers(
-    trace: FixedPointFormat, to: Rounding, input_bits: int, leak: float
+    trace: FixedPointFormat, to: Rounding, input_bits: int, leak: float | Coded
 ) -> FilterNumbers:
     """The constants of a synapse filter as whole numbers.
 
@@ -155,12 +174,12 @@ def filter_numbers(
         input_bits: Fraction bits of the input, at least 0; 0 for spikes.
         leak: 1 / tau, on its grid.
     """
-    leak_bits = max(fraction_bits_of(leak), 0)
-    product = input_bits + trace.fraction_bits + leak_bits
+    k = coded(leak)
+    product = input_bits + trace.fraction_bits + k.fraction_bits
     total = max(product, input_bits)
     return FilterNumbers(
         to=to,
-        leak=code_of(leak, leak_bits),
+        leak=k.code,
         one=1 << input_bits,
         trace_up=total - trace.fraction_bits,
         leak_up=total - product,
