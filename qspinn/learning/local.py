@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import lightning
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from qspinn.learning.schedule import step_count_argument
 from qspinn.metrics import Accuracy
 from qspinn.networks.decolle import Decolle, LayerStep
+from qspinn.networks.device_operations import prefixed
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "smooth_l1": nn.functional.smooth_l1_loss,
@@ -142,6 +143,10 @@ class LocalLearning(lightning.LightningModule):
             return scores
         finally:
             functional.reset_net(self.network)
+
+    def device_operations(self, example: Tensor) -> Mapping[str, Any]:
+        """What a device would compute to classify, by the protocol of `qspinn.plan`."""
+        return prefixed(self.network.device_operations(example), "network.")
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Shows a batch ``(x, labels)`` and learns from it step by step."""

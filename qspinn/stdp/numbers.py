@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qspinn.steps.lowering import AdaptiveNumbers
 from qspinn.steps.words import TRUNCATE, Rounding
 
 GAIN_BITS = 24
@@ -45,33 +46,8 @@ TRAINING, EVALUATION, LASTING = 16, 17, 18
 Number = Any
 """A code (int), or a real number (float32)."""
 
-
-class NeuronNumbers(NamedTuple):
-    """Of the neurons.
-
-    Attributes:
-        keep: 1 - leak; on the grid of the leak.
-        v_up: From ``v * keep`` to the grid of the exact sum.
-        down: From there to the membrane.
-        inhibition: On the grid of the exact sum.
-        reset: On the membrane's grid.
-        threshold: On the grid of the comparison with theta.
-        fire_up: From the membrane to it.
-        theta_up: From theta to it.
-        v: Rounding of the membrane.
-        current_up: From weights to the grid of the exact sum, ``[neurons]``.
-    """
-
-    keep: Number
-    v_up: int
-    down: int
-    inhibition: Number
-    reset: Number
-    threshold: Number
-    fire_up: int
-    theta_up: int
-    v: Rounding
-    current_up: np.ndarray
+NeuronNumbers = AdaptiveNumbers
+"""Of the neurons."""
 
 
 class NarrowNeuronNumbers(NamedTuple):

@@ -6,13 +6,15 @@ and `down` how far it is from there to the grid of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat
+from qspinn.fixed_point import FixedPointFormat, stored_constant
 from qspinn.steps.exactness import fraction_bits_of
 from qspinn.steps.words import MODES, Rounding
 
@@ -35,6 +37,18 @@ def code_of(value: float, fraction_bits: int) -> int:
     if code.denominator != 1:
         raise ValueError(f"{value} is no number with {fraction_bits} fraction bits")
     return int(code)
+
+
+class Constant(NamedTuple):
+    """A single stored number: a code, and the fraction bits of its grid."""
+
+    code: int
+    bits: int
+
+    @property
+    def fine(self) -> Constant:
+        """The same number, on a grid of steps of at most 1."""
+        return Constant(self.code << max(-self.bits, 0), max(self.bits, 0))
 
 
 class LeakyNumbers(NamedTuple):
@@ -129,14 +143,23 @@ def following_numbers(
         gain: On its grid.
     """
     leak_bits, gain_bits = (max(fraction_bits_of(one), 0) for one in (leak, gain))
-    held = trace.fraction_bits + leak_bits
-    total = max(held, target_bits + gain_bits)
+    kept, added = Constant(code_of(leak, leak_bits), leak_bits), code_of(gain, gain_bits)
+    return following_of(trace, to, target_bits, kept, Constant(added, gain_bits))
+
+
+def following_of(
+    trace: FixedPointFormat, to: Rounding, target_bits: int, leak: Constant, gain: Constant
+) -> FollowingNumbers:
+    """As `following_numbers`, from codes on any grids."""
+    leak, gain = leak.fine, gain.fine
+    held = trace.fraction_bits + leak.bits
+    total = max(held, target_bits + gain.bits)
     return FollowingNumbers(
         to=to,
-        keep=(1 << leak_bits) - code_of(leak, leak_bits),
-        gain=code_of(gain, gain_bits),
+        keep=(1 << leak.bits) - leak.code,
+        gain=gain.code,
         x_up=total - held,
-        gain_up=total - target_bits - gain_bits,
+        gain_up=total - target_bits - gain.bits,
         down=total - trace.fraction_bits,
     )
 
@@ -201,4 +224,70 @@ def filter_numbers(
         leak_up=total - product,
         x_up=total - input_bits,
         down=total - trace.fraction_bits,
+    )
+
+
+class AdaptiveNumbers(NamedTuple):
+    """Of `neurons.adaptive_charge`, `neurons.adaptive_threshold` and `neurons.reaches`.
+
+    Attributes:
+        keep: 1 - leak; on the grid of the leak.
+        v_up: From ``v * keep`` to the grid of the exact sum.
+        down: From there to the membrane.
+        inhibition: On the grid of the exact sum.
+        reset: On the membrane's grid.
+        threshold: On the grid of the comparison with theta.
+        fire_up: From the membrane to it.
+        theta_up: From theta to it.
+        v: Rounding of the membrane.
+        current_up: From the current to the grid of the exact sum, for all or ``[neurons]``.
+    """
+
+    keep: Any
+    v_up: int
+    down: int
+    inhibition: Any
+    reset: Any
+    threshold: Any
+    fire_up: int
+    theta_up: int
+    v: Rounding
+    current_up: Any
+
+
+def adaptive_numbers(
+    membrane: FixedPointFormat,
+    to: Rounding,
+    current_bits: Any,
+    theta_bits: int,
+    constants: Mapping[str, Constant],
+) -> AdaptiveNumbers:
+    """The constants of a neuron with an adaptive threshold as whole numbers.
+
+    Args:
+        membrane: Its format.
+        to: Its rounding.
+        current_bits: Fraction bits of the current, for all or an array ``[neurons]``.
+        theta_bits: Fraction bits of theta.
+        constants: ``leak``, ``inhibition``, ``threshold`` and ``reset``; the last is brought to the
+            nearest potential.
+    """
+    bits = membrane.fraction_bits
+    leak, inhibition, threshold, reset = (
+        constants[name] for name in ("leak", "inhibition", "threshold", "reset")
+    )
+    total = max(bits + leak.bits, int(np.max(current_bits)), inhibition.bits)
+    compared = max(bits, threshold.bits, theta_bits)
+    value = stored_constant(math.ldexp(reset.code, -reset.bits), membrane, "nearest")
+    return AdaptiveNumbers(
+        keep=(1 << leak.bits) - leak.code,
+        v_up=total - bits - leak.bits,
+        down=total - bits,
+        inhibition=inhibition.code << (total - inhibition.bits),
+        reset=code_of(value, bits),
+        threshold=threshold.code << (compared - threshold.bits),
+        fire_up=compared - bits,
+        theta_up=compared - theta_bits,
+        v=to,
+        current_up=total - current_bits,
     )
