@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
+from qspinn.data import MNISTSubset
 from qspinn.export import DeviceModel, IntegerEngine, NotExportableError, device_model, encode
 from qspinn.export.declared import declared_model
 from qspinn.fixed_point import to_integers
@@ -147,6 +149,19 @@ def test_scores_of_a_network(coding: str, rounding: str) -> None:
     assert np.sum(seen["layers.1.fired"]) > 0
 
 
+def test_scores_of_long_words_are_exact() -> None:
+    """Sums over steps have more bits than what a step says."""
+    x = images()
+    rules: list[Any] = [{"word_length": 8}, {"role": "weight", "word_length": 22}]
+    network = quantized(small(time_steps=34), x, QuantizationPlan.from_rules(rules))
+    model = device_model(network, x[:1])
+    with torch.no_grad():
+        scores = network(x)
+    answers = IntegerEngine(model).run(encode(model, x))
+    found = answers.sums * 2.0**-answers.fraction_bits
+    assert np.array_equal(scores.double().numpy() * 32, found)
+
+
 def test_what_is_stored_is_what_the_footprint_counts() -> None:
     x = images()
     network = quantized(small(), x, QuantizationPlan.uniform(5))
@@ -175,6 +190,31 @@ def test_the_module_that_learns_is_exported_as_well() -> None:
     answers = IntegerEngine(model).run(encode(model, x))
     with torch.no_grad():
         assert np.array_equal(answers.classes, module(x).argmax(1).numpy())
+
+
+@pytest.mark.slow
+def test_real_images() -> None:
+    """The network of `conf/network/decolle.yaml`, trained a little."""
+    data = MNISTSubset(eval_batch_size=250)
+    learning = LocalLearning(Decolle(), torch.optim.Adamax)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=30,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(learning, datamodule=data)
+    data.setup("test")
+    images, labels = next(iter(data.test_dataloader()))
+    module = quantized(learning.eval(), images[:64], QuantizationPlan.uniform(8))
+    model = device_model(module, images[:1])
+    answers = IntegerEngine(model).run(encode(model, images))
+    with torch.no_grad():
+        assert np.array_equal(answers.classes, module(images).argmax(1).numpy())
+    assert (answers.classes == labels.numpy()).mean() > 0.5
 
 
 def test_an_input_that_would_be_drawn_at_each_step_is_refused() -> None:

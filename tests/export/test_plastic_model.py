@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from qspinn.data import MNISTSubset
 from qspinn.export import DeviceModel, IntegerEngine, NotExportableError, device_model, encode
 from qspinn.export.answers import largest
 from qspinn.export.declared import declared_model
@@ -128,9 +130,10 @@ def learned(
     """A network that has seen some images, with its readout, quantised."""
     torch.manual_seed(0)
     settings_, stdp = replace(SETTINGS, **changes), lively(weight_sum=6.0).stdp
-    module = UnsupervisedLearning(DiehlCook(SHAPE, 12, 70, settings_, stdp), CLASSES, readout, 100)
+    network = DiehlCook(SHAPE, 12, 70, settings_, stdp, backend="torch")
+    module = UnsupervisedLearning(network, CLASSES, readout, 100)
     images = pixels(80, SHAPE, 1)
-    module.network.present(images, learning=True)  # type: ignore[operator]
+    network.present(images, learning=True)
     module.labelling.add(images, torch.arange(80) % CLASSES)
     rules = [{**rule, "rounding": rounding} for rule in PLAN]
     rules[1]["granularity"] = granularity
@@ -165,6 +168,40 @@ def test_predictions(readout: str, rounding: str, granularity: str, one_winner: 
     assert model.stored_bits == counted.flash_bits
     # The network declares no counters of its spikes: 7 bits for 70 steps.
     assert model.state_bits == counted.ram_bits + 7 * 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("word_length", [2, 3])
+def test_real_images(word_length: int, rounding: str) -> None:
+    """100 neurons that have learned 1000 images, as `experiment=unsupervised_quick` has them."""
+    data = MNISTSubset(batch_size=250, eval_batch_size=250)
+    data.prepare_data()
+    data.setup("fit")
+    shown = list(itertools.islice(data.train_dataloader(), 4))
+    images, labels = (torch.cat(parts) for parts in zip(*shown, strict=True))
+    torch.manual_seed(0)
+    module = UnsupervisedLearning(DiehlCook(neurons=100), 10, labelling_images=1000)
+    module.network.present(images, learning=True)  # type: ignore[operator]
+    module.labelling.add(images, labels)
+    rules: list[Any] = [
+        {"word_length": 16, "rounding": rounding},
+        {"role": "weight", "word_length": word_length},
+        {"layers": "readout", "role": "weight", "word_length": 8},
+    ]
+    plan = QuantizationPlan.from_rules(rules)
+    quantized: Any = quantize_module(module, plan, images[:100]).eval()
+    quantized.fit_readouts()
+    data.setup("test")
+    images, labels = next(iter(data.test_dataloader()))
+    model = device_model(quantized, images[:1])
+
+    answers, spikes, _ = ran(model, images)
+
+    assert np.array_equal(answers.classes, quantized(images).argmax(1).numpy())
+    counts = quantized.network.present(images).spike_counts.numpy()
+    assert np.array_equal(spikes.sum(0), counts)
+    assert (answers.classes == labels.numpy()).mean() > 0.5
 
 
 def test_the_network_alone_answers_spike_counts() -> None:
