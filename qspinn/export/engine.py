@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qspinn.export.answers import Answers
 from qspinn.export.lowering import program_of
 from qspinn.export.model import (
     Arithmetic,
@@ -26,6 +27,7 @@ from qspinn.export.model import (
     State,
     Synapse,
 )
+from qspinn.export.plastic_engine import PLASTIC_COMPUTE
 from qspinn.export.program import Instruction, Program
 from qspinn.fixed_point.random_bits import draw, root
 from qspinn.steps import neurons
@@ -39,27 +41,6 @@ __all__ = ["Answers", "IntegerEngine"]
 Watch = Callable[[int, int, Codes], None]
 """Is told of each step, operation and output ``[N, *]``."""
 NOTHING = np.iinfo(np.int64).min
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a device answers.
-
-    Attributes:
-        sums: ``[N, answers]``; ``[T, N, answers]`` where each step answers.
-        fraction_bits: Of the sums.
-        overflows: Operation -> results that its accumulator could not hold.
-    """
-
-    sums: Codes
-    fraction_bits: int
-    overflows: Mapping[int, int] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> Codes:
-        """The class with the largest sum, the first of several: ``[N]``."""
-        totals = self.sums.sum(0) if self.sums.ndim == 3 else self.sums
-        return totals.argmax(-1)
 
 
 class IntegerEngine:
@@ -101,10 +82,12 @@ class IntegerEngine:
         codes = self._checked(codes)
         if steps is None:
             steps = len(codes) if self.model.frame_stride else self.model.steps
-        run = _Run(self.program, codes, _keys(self.model, keys, seed), self.accumulators, watch)
+        held = _keys(self.model, keys, seed)
+        run = _Run(self.program, codes, held, self.accumulators, watch, steps)
         for step in range(steps):
             run.step(step)
-        return Answers(run.answers(), run.fraction_bits, run.overflows)
+        divisors = self.model.output.divisors
+        return Answers(run.answers(), run.fraction_bits, run.overflows, divisors)
 
     def _checked(self, codes: NDArray[Any]) -> Codes:
         values = self.model.operations[0].size
@@ -136,12 +119,14 @@ class _Run:
     keys: Mapping[int, int]
     accumulators: int | None
     watch: Watch | None
+    steps: int
     overflows: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.batch = self.codes.shape[-2]
         self.values: dict[int, Codes] = {}
         self.states: dict[int, Codes] = {}
+        self.held: dict[int, Any] = {}
         self.drawn: dict[int, int] = {}
         self.collected: list[Codes] = []
         self.tables = {name: one.codes for name, one in self.program.model.tables.items()}
@@ -159,6 +144,8 @@ class _Run:
         self.values = {} if step == 0 else dict(before)
         for number, one in enumerate(self.program.instructions):
             if one.operation.is_static and step > 0:
+                continue
+            if one.operation.is_final and step < self.steps - 1:
                 continue
             given = [self._operand(o.source, o.delay, before) for o in one.operation.operands]
             result = _COMPUTE[type(one.what)](self, number, one, given, step)
@@ -186,6 +173,8 @@ class _Run:
 
     def _collect(self) -> None:
         output = self.program.model.output
+        if output.operation not in self.values:
+            return
         read = self.values[output.operation].reshape(self.batch, -1)
         table = self.tables[output.table]
         sums = read[:, table].sum(-1)
@@ -306,6 +295,7 @@ _COMPUTE: dict[type, Callable[..., Codes]] = {
     Pooling: _Run.pooling,
     Gather: _Run.gather,
     State: _Run.state,
+    **PLASTIC_COMPUTE,
 }
 
 
