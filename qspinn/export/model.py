@@ -201,7 +201,10 @@ What = Input | Synapse | Neuron | Round | Arithmetic | Pooling | Gather | State 
 
 KINDS: dict[str, type] = {
     kind.__name__.lower(): kind
-    for kind in (Input, Synapse, Neuron, Round, Arithmetic, Pooling, Gather, State)
+    for kind in (
+        *(Input, Synapse, Neuron, Round, Arithmetic, Pooling, Gather, State),
+        *(Trace, Compare, AdaptiveNeuron, RandomSpikes, Total, LabelSums),
+    )
 }
 """Name in a file -> kind of operation."""
 
