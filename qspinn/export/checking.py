@@ -133,12 +133,12 @@ def _check_synapse(model: DeviceModel, one: DeviceOperation) -> None:
     axes = len(weight) - 2
     lengths = {len(what.stride), len(what.padding), len(what.dilation)}
     _require(lengths == {axes} and axes <= 3, f"weights of {len(weight)} axes")
-    _require(math.prod(one.taken) == source.size, "takes another number of values")
     if not axes:
         _require(what.groups == 1 and source.size == one.rows * weight[1], "takes other rows")
         _require(one.size == one.rows * weight[0], "puts out another number of values")
         return
     _require(one.rows == 1 and len(one.taken) == axes + 1, f"takes a shape of {one.taken}")
+    _require(math.prod(one.taken) == source.size, "takes another number of values")
     fits = what.groups >= 1 and weight[0] % what.groups == 0
     _require(fits and one.taken[0] == weight[1] * what.groups, "takes other channels")
     sizes = [weight[0]]
