@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qspinn.export.batches import checked_codes, keys_of
 from qspinn.export.lowering import program_of
 from qspinn.export.model import (
     Arithmetic,
@@ -27,7 +28,7 @@ from qspinn.export.model import (
     Synapse,
 )
 from qspinn.export.program import Instruction, Program
-from qspinn.fixed_point.random_bits import draw, root
+from qspinn.fixed_point.random_bits import draw
 from qspinn.steps import neurons
 from qspinn.steps.models import MODELS
 from qspinn.steps.roundings import kept
@@ -98,33 +99,13 @@ class IntegerEngine:
         Raises:
             ValueError: Codes of another shape.
         """
-        codes = self._checked(codes)
+        codes = checked_codes(self.model, codes)
         if steps is None:
             steps = len(codes) if self.model.frame_stride else self.model.steps
-        run = _Run(self.program, codes, _keys(self.model, keys, seed), self.accumulators, watch)
+        run = _Run(self.program, codes, keys_of(self.model, keys, seed), self.accumulators, watch)
         for step in range(steps):
             run.step(step)
         return Answers(run.answers(), run.fraction_bits, run.overflows)
-
-    def _checked(self, codes: NDArray[Any]) -> Codes:
-        values = len(self.model.frame)
-        dimensions = 3 if self.model.frame_stride else 2
-        if codes.ndim != dimensions or codes.shape[-1] != values or codes.dtype.kind not in "iub":
-            wanted = f"[T, N, {values}]" if dimensions == 3 else f"[N, {values}]"
-            raise ValueError(
-                f"codes {list(codes.shape)} of {codes.dtype}: write whole numbers {wanted}, such "
-                "as qspinn.export.encode gives"
-            )
-        return codes.astype(np.int64)
-
-
-def _keys(model: DeviceModel, keys: Mapping[str, int] | None, seed: int) -> dict[int, int]:
-    device = torch.device("cpu")
-    found = {}
-    for number, one in enumerate(model.operations):
-        known = None if keys is None else keys.get(one.path)
-        found[number] = int(root(seed, number, device)) if known is None else known
-    return found
 
 
 @dataclass(eq=False)
