@@ -17,7 +17,7 @@ SILENT, FIRES, COUNTED = range(3)
 # Places in the memory of a sample.
 _MEMORY = ("out", "x", "y", "state")
 # Places in the array of constants; -1 for none.
-_CONSTANTS = ("bias", "threshold", "leak")
+_CONSTANTS = ("bias", "none", "threshold", "leak")
 # Places in the array of tables; -1 for none.
 _TABLES = ("order", "slots", "starts", "table")
 _SIZES = ("size", "inputs", "channels", "terms", "block")
@@ -49,7 +49,8 @@ CALL = np.dtype(
 * ``kind``, ``operation`` (its number), ``once`` (whether it is static), ``checks`` (whether results
   are counted that an accumulator could not hold);
 * memory: ``out``, ``x`` and ``y`` (operands), ``state``;
-* constants: ``bias`` ``[channels]``, ``threshold`` and ``leak`` ``[size]``;
+* constants: ``bias`` ``[channels]``, ``none`` (weights of an input that is missing, all 0),
+  ``threshold`` and ``leak`` ``[size]``;
 * tables: ``order`` ``[size]`` (of each place, which element of the operation it holds), ``slots``
   and ``starts`` of synapses, see :mod:`qspinn.export.kernels.scatter`, ``table``
   ``[size / block, terms]`` of sums and maxima;

@@ -50,16 +50,45 @@ def scatter(call, memory, constants, tables, events):  # type: ignore[no-untyped
 
 @njit(error_model="numpy")
 def _add_events(call, memory, constants, tables, events):  # type: ignore[no-untyped-def]
-    slots, starts = U64(call.slots), U64(call.starts)
-    for e in range(events.shape[0]):
+    """Up to four spikes of one place together: their sums are loaded and stored once."""
+    slots, starts, none = U64(call.slots), U64(call.starts), U64(call.none)
+    count, e = events.shape[0], 0
+    while e < count:
         slot = slots + U64(3) * U64(events[e])
-        position = U64(tables[slot])
-        weights, target = U64(tables[slot + U64(1)]), U64(tables[slot + U64(2)])
-        begin, end = tables[starts + position], tables[starts + position + U64(1)]
-        for r in range(U64(begin), U64(end), U64(3)):
-            place, weight = target + U64(tables[r]), weights + U64(tables[r + U64(1)])
-            for j in range(U64(tables[r + U64(2)])):
-                memory[place + j] += constants[weight + j]
+        position, target = tables[slot], tables[slot + U64(2)]
+        w0, w1, w2, w3 = U64(tables[slot + U64(1)]), none, none, none
+        together = 1
+        while together < 4 and e + together < count:
+            slot = slots + U64(3) * U64(events[e + together])
+            if tables[slot] != position or tables[slot + U64(2)] != target:
+                break
+            weights = U64(tables[slot + U64(1)])
+            if together == 1:
+                w1 = weights
+            elif together == 2:
+                w2 = weights
+            else:
+                w3 = weights
+            together += 1
+        e += together
+        begin = U64(tables[starts + U64(position)])
+        for r in range(begin, U64(tables[starts + U64(position) + U64(1)]), U64(3)):
+            place, tap = U64(target) + U64(tables[r]), U64(tables[r + U64(1)])
+            length = U64(tables[r + U64(2)])
+            if together == 1:
+                for j in range(tap, tap + length):
+                    memory[place + (j - tap)] += constants[w0 + j]
+            elif together == 2:
+                for j in range(tap, tap + length):
+                    memory[place + (j - tap)] += constants[w0 + j] + constants[w1 + j]
+            else:
+                for j in range(tap, tap + length):
+                    memory[place + (j - tap)] += (
+                        constants[w0 + j]
+                        + constants[w1 + j]
+                        + constants[w2 + j]
+                        + constants[w3 + j]
+                    )
 
 
 @njit(error_model="numpy")

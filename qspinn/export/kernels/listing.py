@@ -220,6 +220,7 @@ class _Lister:
             inputs=inputs,
             binary=int(source.low >= 0 and source.high <= 1),
             channels=scatter.channels,
+            none=self.constants.add(np.zeros(scatter.weight.shape[1], np.int64)),
             bias=-1 if one.bias is None else self.constants.add(one.bias),
             slots=self.tables.add(slots),
             starts=self.tables.add(runs + 3 * scatter.starts),
