@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from qspinn.export.answers import Answers
+from qspinn.export.batches import checked_codes, keys_of
 from qspinn.export.lowering import program_of
 from qspinn.export.model import (
     Arithmetic,
@@ -29,7 +30,7 @@ from qspinn.export.model import (
 )
 from qspinn.export.plastic_engine import PLASTIC_COMPUTE
 from qspinn.export.program import Instruction, Program
-from qspinn.fixed_point.random_bits import draw, root
+from qspinn.fixed_point.random_bits import draw
 from qspinn.steps import neurons
 from qspinn.steps.models import MODELS
 from qspinn.steps.roundings import kept
@@ -79,35 +80,15 @@ class IntegerEngine:
         Raises:
             ValueError: Codes of another shape.
         """
-        codes = self._checked(codes)
+        codes = checked_codes(self.model, codes)
         if steps is None:
             steps = len(codes) if self.model.frame_stride else self.model.steps
-        held = _keys(self.model, keys, seed)
+        held = keys_of(self.model, keys, seed)
         run = _Run(self.program, codes, held, self.accumulators, watch, steps)
         for step in range(steps):
             run.step(step)
         divisors = self.model.output.divisors
         return Answers(run.answers(), run.fraction_bits, run.overflows, divisors)
-
-    def _checked(self, codes: NDArray[Any]) -> Codes:
-        values = self.model.operations[0].size
-        dimensions = 3 if self.model.frame_stride else 2
-        if codes.ndim != dimensions or codes.shape[-1] != values or codes.dtype.kind not in "iub":
-            wanted = f"[T, N, {values}]" if dimensions == 3 else f"[N, {values}]"
-            raise ValueError(
-                f"codes {list(codes.shape)} of {codes.dtype}: write whole numbers {wanted}, such "
-                "as qspinn.export.encode gives"
-            )
-        return codes.astype(np.int64)
-
-
-def _keys(model: DeviceModel, keys: Mapping[str, int] | None, seed: int) -> dict[int, int]:
-    device = torch.device("cpu")
-    found = {}
-    for number, one in enumerate(model.operations):
-        known = None if keys is None else keys.get(one.path)
-        found[number] = int(root(seed, number, device)) if known is None else known
-    return found
 
 
 @dataclass(eq=False)
