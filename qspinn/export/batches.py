@@ -21,7 +21,7 @@ def checked_codes(model: DeviceModel, codes: NDArray[Any]) -> Codes:
     Raises:
         ValueError: Codes of another shape, or no whole numbers.
     """
-    values = len(model.frame)
+    values = model.operations[0].size
     dimensions = 3 if model.frame_stride else 2
     if codes.ndim != dimensions or codes.shape[-1] != values or codes.dtype.kind not in "iub":
         wanted = f"[T, N, {values}]" if dimensions == 3 else f"[N, {values}]"

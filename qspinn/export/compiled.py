@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qspinn.export.answers import Answers
 from qspinn.export.batches import checked_codes, keys_of
-from qspinn.export.engine import Answers
 from qspinn.export.kernels.listing import listing_of
 from qspinn.export.kernels.run import EACH, LAST, TOTAL, run
 from qspinn.export.lowering import program_of

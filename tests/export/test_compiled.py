@@ -20,6 +20,7 @@ from qspinn.export.compiled import CompiledEngine
 from qspinn.export.kernels import listing
 from qspinn.export.lowering import program_of
 from qspinn.export.model import DeviceModel, Neuron, Output, Synapse
+from qspinn.export.packed_tensor import PackedTensor
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
@@ -116,7 +117,7 @@ def compare(model: DeviceModel, codes: Any, keys: Mapping[str, int], watched: Wa
         read = replace(
             model,
             output=Output(number, "everything", "each"),
-            tables={**model.tables, "everything": table},
+            tables={**model.tables, "everything": PackedTensor(table, 32, signed=False)},
         )
         sums = CompiledEngine(read).run(codes, keys=keys).sums
         steps = len(sums)

@@ -156,7 +156,7 @@ class _Lister:
         output, model = self.program.model.output, self.program.model
         size = model.operations[output.operation].size
         places = element_places(self.orders[output.operation], size)
-        return self.outs[output.operation] + places[model.tables[output.table]]
+        return self.outs[output.operation] + places[model.table(output.table)]
 
     def _room(self, size: int) -> int:
         self.size += size
@@ -259,7 +259,7 @@ class _Lister:
     def pooling(self, number: int, one: Instruction) -> None:
         what, operand = one.what, one.operation.operands[0]
         if what.window is None:
-            table = self.program.model.tables[what.table]
+            table = self.program.model.table(what.table)
         else:
             table = what.window.table(one.operation.size // int(np.prod(what.window.output)))
         if what.kind == "max" and bool((table < 0).all(-1).any()):
@@ -279,7 +279,7 @@ class _Lister:
                 self._combine(number, place, 1 << up, out=lifted, size=size)
                 place = lifted
             parts.append(place + element_places(self.orders[operand.source], size))
-        table = self.program.model.tables[one.what.table].reshape(-1, 1)
+        table = self.program.model.table(one.what.table).reshape(-1, 1)
         self._read(number, SUM, _looked_up(np.concatenate(parts), table), self.orders[number])
 
     def state(self, number: int, one: Instruction) -> None:
