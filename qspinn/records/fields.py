@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 from qspinn.records.fidelity_field import check_fidelity
+from qspinn.records.model_field import check_device_model, check_inside
 from qspinn.records.validation import fail, integer, mapping, names, number, plain, text
 
 __all__ = ["FIELD_CHECKS", "LAYER_WORK", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "WORK", "Check"]
@@ -67,13 +67,6 @@ def _config(name: str, value: Any) -> Any:
 def _hash(name: str, value: Any) -> str:
     if not _HASH.fullmatch(text(name, value)):
         raise fail(name, value, f"64 hexadecimal digits (qspinn.records.{name}())")
-    return str(value)
-
-
-def _checkpoint(name: str, value: Any) -> str:
-    path = PurePath(text(name, value))
-    if path.is_absolute() or ".." in path.parts or "\\" in value:
-        raise fail(name, value, "a path relative to the record's folder, with forward slashes")
     return str(value)
 
 
@@ -164,7 +157,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "config_hash": _hash,
     "baseline_key": _optional(_hash),
     "setting_key": _optional(_hash),
-    "checkpoint": _optional(_checkpoint),
+    "checkpoint": _optional(check_inside),
     "created": _optional(_created),
     "scheme": partial(text, choices=SCHEMES),
     "rounding": _optional(text),
@@ -187,6 +180,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "learning_ram_bits": _optional(_count),
     "fidelity": _optional(check_fidelity),
     "work": _optional(_work),
+    "device_model": _optional(check_device_model),
     "summary": _optional(_summary),
     "data_fingerprint": _optional(text),
     "versions": _table(text),

@@ -14,7 +14,7 @@ __all__ = ["QUANTIZATION_KEYS", "WHERE_KEYS", "baseline_key", "config_hash", "se
 # Keys that say where a run happens and what it reports, and change nothing that is measured.
 WHERE_KEYS = (
     *("hydra", "launcher", "logger", "paths", "data.root", "data.download"),
-    "quantization.fidelity_samples",
+    *("quantization.fidelity_samples", "quantization.save_model"),
 )
 QUANTIZATION_KEYS = ("quantization", "energy")
 

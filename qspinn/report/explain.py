@@ -8,6 +8,7 @@ from typing import Any
 
 from qspinn.records import MEASURED_ON, RunRecord, printable
 from qspinn.report.cells import bits, measured, sorted_roles, times, words
+from qspinn.report.footprint import device_model_lines
 
 __all__ = ["WIDTH", "explained"]
 
@@ -33,6 +34,7 @@ def explained(record: RunRecord) -> list[str]:
         _footprint(record),
         _memories(record),
         _energy(record),
+        _device_model(record),
         _behaviour(record),
     ]
     filled = [list(part) for part in parts]
@@ -103,6 +105,13 @@ def _energy(record: RunRecord) -> Iterator[str]:
     fallback = f"energy per sample, estimated: {record.energy_nj:,.4g} nJ"
     for line in record.work.get("lines", [fallback]):
         yield from _wrapped(line, "")
+
+
+def _device_model(record: RunRecord) -> Iterator[str]:
+    for line in device_model_lines(record):
+        yield from _wrapped(line, "")
+    for line in (record.device_model or {}).get("lines", []):
+        yield from _wrapped(line)
 
 
 def _behaviour(record: RunRecord) -> Iterator[str]:
