@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 import lightning
 from hydra.utils import instantiate
-from torch import Tensor, nn
+from torch import Tensor
 
 from qspinn.app.compose.checking import check_targets
 from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.refusing import switch
 from qspinn.app.run.gate import Gate, GatedTraining, Gatekeeper
 from qspinn.app.run.outcome import Accuracies, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
@@ -90,7 +91,7 @@ class Scheme(Protocol):
     ) -> Outcome:
         """Return what the run measured, given the accuracies of the module after the fit."""
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+    def handed_over(self, module: lightning.LightningModule) -> lightning.LightningModule | None:
         """Return the quantised network, given the module after the fit; None: there is none."""
 
 
@@ -119,7 +120,7 @@ class NoQuantization:
         work = _plain(self.callback.work)
         return Outcome(measured, measured, bits, None, summary=summary.to_dict(), work=work)
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+    def handed_over(self, module: lightning.LightningModule) -> lightning.LightningModule | None:
         """There is no quantised network."""
 
 
@@ -170,7 +171,7 @@ class PostTraining:
             quantized, measured, self.callback, self.callback.quantized_module
         )
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+    def handed_over(self, module: lightning.LightningModule) -> lightning.LightningModule | None:
         """The quantised copy."""
         return self.callback.quantized_module
 
@@ -213,7 +214,7 @@ class InTraining:
         """The module is the quantised network; it has no 32-bit twin."""
         return _quantized_outcome(measured, None, self.callback, module)
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+    def handed_over(self, module: lightning.LightningModule) -> lightning.LightningModule | None:
         """The module itself."""
         return module
 
@@ -296,6 +297,7 @@ def build_scheme(
         check_targets({"_target_": callback, **node}, "quantization")
     check_precision(config["trainer"].get("precision"), quantization)
     energy = energy_from_config(config.get("energy"))
+    switch("quantization.save_model", quantization.get("save_model", True))
     if quantization["scheme"] == "none" or plan is None:
         return NoQuantization(energy)
     shared = (quantization["compile_steps"], quantization["fidelity_samples"])
