@@ -6,32 +6,26 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import lightning
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["as_the_module", "example_input", "first_test_batch", "first_test_samples"]
-__all__ += ["held_out_sample", "held_out_samples"]
 
-
-def as_the_module(inputs: Tensor, module: lightning.LightningModule) -> Tensor:
+def as_the_module(inputs: Tensor, module: LightningModule) -> Tensor:
     """Return inputs on the device of a module, and in the precision that a trainer has given it."""
     inputs = inputs.to(module.device)
     return inputs.type(module.dtype) if inputs.is_floating_point() else inputs
 
 
-def example_input(data: lightning.LightningDataModule) -> Tensor:
+def example_input(data: LightningDataModule) -> Tensor:
     """Return an input ``[1, ...]`` as the network takes it, to analyse the network with.
 
     The first validation sample, else the first training sample. Loaders are not iterated over and
     the random generators are left as they are. Only where neither data set can be indexed, such as
     a stream, it is the first test sample.
-
-    Args:
-        data: Read, and set up to fit.
 
     Raises:
         ConfigurationError: There are no data.
@@ -40,7 +34,7 @@ def example_input(data: lightning.LightningDataModule) -> Tensor:
     return first_test_samples(data, 1) if samples is None else samples
 
 
-def held_out_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
+def held_out_samples(data: LightningDataModule, count: int) -> Tensor:
     """Return inputs ``[N, ...]`` from all over the validation data, else the training data.
 
     Args:
@@ -58,7 +52,7 @@ def held_out_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
     return samples
 
 
-def held_out_sample(data: lightning.LightningDataModule, number: int) -> Tensor:
+def held_out_sample(data: LightningDataModule, number: int) -> Tensor:
     """Return an input ``[1, ...]`` of the validation data, else the training data.
 
     Args:
@@ -80,7 +74,7 @@ def held_out_sample(data: lightning.LightningDataModule, number: int) -> Tensor:
         return sample
 
 
-def _held_out(data: lightning.LightningDataModule, count: int) -> Tensor | None:
+def _held_out(data: LightningDataModule, count: int) -> Tensor | None:
     with isolate_rng():
         for loader in _indexed(data):
             with suppress(LookupError):  # of samples that are not numbered
@@ -92,14 +86,14 @@ def _held_out(data: lightning.LightningDataModule, count: int) -> Tensor | None:
     return None
 
 
-def _indexed(data: lightning.LightningDataModule) -> Iterator[DataLoader[Any]]:
+def _indexed(data: LightningDataModule) -> Iterator[DataLoader[Any]]:
     """Loaders of validation and training data whose samples can be taken one by one."""
     for loader in (_first(data.val_dataloader()), _first(data.train_dataloader())):
         if isinstance(loader, DataLoader) and _has_samples(loader):
             yield loader
 
 
-def first_test_batch(data: lightning.LightningDataModule) -> Any:
+def first_test_batch(data: LightningDataModule) -> Any:
     """Return the first test batch, of the first loader if there are several.
 
     No random number is drawn.
@@ -115,7 +109,7 @@ def first_test_batch(data: lightning.LightningDataModule) -> Any:
     return batch
 
 
-def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
+def first_test_samples(data: LightningDataModule, count: int) -> Tensor:
     """Return the first test inputs ``[count, ...]`` as the network takes them."""
     samples: Tensor = first_test_batch(data)[0][:count]
     return samples

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qspinn.export.atomic import write_bytes
+from qspinn.atomic import write_bytes
 from qspinn.export.container import MODEL_NAME
 from qspinn.export.model import DeviceModel
 from qspinn.export.report import DeviceReport

@@ -10,5 +10,5 @@ A step is a function in a few words (:mod:`qspinn.steps.words`) over whole numbe
 Called with Python integers, NumPy integers or integer tensors it computes codes; called with floats
 it computes the float network, or, where a format is given, the values on its grid with
 straight-through gradients. :mod:`qspinn.steps.targets` compiles the same functions with numba and
-Triton. :mod:`qspinn.steps.lowering` makes the integer constants.
+Triton, and writes them in C. :mod:`qspinn.steps.lowering` makes the integer constants.
 """

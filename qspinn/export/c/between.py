@@ -1,0 +1,203 @@
+"""Operations between layers in C: sums, products, poolings, roundings, gathers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from qspinn.export.c.planning import Place
+from qspinn.export.c.text import Lines, array, holding, scaled
+from qspinn.export.model import Arithmetic, DeviceModel, Gather, Pooling, Round
+from qspinn.export.program import Instruction
+from qspinn.steps.roundings import kept
+from qspinn.steps.targets.c import Range, c_function
+from qspinn.steps.words import STOCHASTIC
+
+__all__ = ["between_function", "table_text"]
+
+
+def between_function(
+    model: DeviceModel,
+    prefix: str,
+    name: str,
+    number: int,
+    one: Instruction,
+    sources: Sequence[Instruction],
+    taken: Sequence[Place],
+    made: Place,
+    texts: list[str],
+) -> str:
+    """The definition of ``name(s, x0, x1, ..., value)``; tables are added to `texts`."""
+    code = Lines()
+    parameters = "".join(f", const {place.kind} *x{n}" for n, place in enumerate(taken))
+    takes_state = isinstance(one.what, Round) and one.to is not None and one.to.mode == STOCHASTIC
+    state = f"{prefix}_state *s" if takes_state else ""
+    listed = f"{state}{parameters}, {made.kind} *value".removeprefix(", ")
+    before: list[str] = []
+    code(f"static void {name}({listed})", "{")
+    code.depth = 1
+    if isinstance(one.what, Round):
+        before.append(_round(name, number, one, sources[0], made, code))
+    elif isinstance(one.what, Arithmetic):
+        _arithmetic(one, made, code)
+    elif isinstance(one.what, Pooling) and one.what.window is not None:
+        _window(one, made, code)
+    elif isinstance(one.what, Pooling):
+        _rows(model, name, one, made, code, texts)
+    else:
+        assert isinstance(one.what, Gather)
+        _gather(model, name, one, sources, made, code, texts)
+    code.depth = 0
+    code("}")
+    return "\n\n".join([*before, str(code)])
+
+
+def _round(
+    name: str, number: int, one: Instruction, source: Instruction, made: Place, code: Lines
+) -> str:
+    up = max(-one.down, 0)
+    exact = Range(source.low << up, source.high << up)
+    arguments = {"exact": exact, "bits": max(one.down, 0), "to": one.to}
+    function = c_function(kept, f"round_{name}", arguments)
+    random = f"draw(s->key{number}, s->drawn{number}++)"
+    call = function.call({"exact": scaled("x0[i]", up), "random": random})
+    code("uint32_t i;")
+    code.loop("i", one.operation.size)
+    code(f"value[i] = ({made.kind}){call};")
+    code.close()
+    return function.text
+
+
+def _arithmetic(one: Instruction, made: Place, code: Lines) -> None:
+    what = one.what
+    wide = "int64_t" if one.word_length > 31 else "int32_t"
+    if what.kind == "multiply":
+        text = f"({wide})x0[i] * x1[i]"
+    elif what.kind == "scale":
+        text = f"({wide})x0[i] * {one.factor}"
+    elif what.kind == "offset":
+        text = f"{scaled(f'({wide})x0[i]', one.ups[0])} + {one.factor}"
+    else:
+        text = ""
+        for place, (up, sign) in enumerate(zip(one.ups, what.signs, strict=True)):
+            term = scaled(f"({wide})x{place}[i]", up)
+            text += f" {'+' if sign > 0 else '-'} {term}"
+        text = text.removeprefix(" + ").removeprefix(" ")
+    code("uint32_t i;")
+    code.loop("i", one.operation.size)
+    code(f"value[i] = ({made.kind})({text});")
+    code.close()
+
+
+def _window(one: Instruction, made: Place, code: Lines) -> None:
+    """A pooling over one to three axes, each of which becomes the last three."""
+    window = one.what.window
+    missing = 3 - len(window.size)
+    size, kernel, stride, padding, output = (
+        (fill,) * missing + tuple(values)
+        for fill, values in (
+            (1, window.size),
+            (1, window.kernel),
+            (1, window.stride),
+            (0, window.padding),
+            (1, window.output),
+        )
+    )
+    channels = one.operation.size // math.prod(output)
+    wide = "int64_t" if one.word_length > 32 else "int32_t"
+    code("uint32_t c, z, y, x, kz, ky, kx, o = 0;")
+    for name, count in (("c", channels), ("z", output[0]), ("y", output[1]), ("x", output[2])):
+        code.loop(name, count)
+    begin = "0" if one.what.kind == "sum" else str(one.low)
+    code(f"{wide} total = {begin};")
+    for axis, name in enumerate("zyx"):
+        code.loop(f"k{name}", kernel[axis])
+    terms = []
+    for axis, name in enumerate("zyx"):
+        shifted = f"{name} * {stride[axis]}u + k{name}"
+        if padding[axis]:
+            shifted += f" - {padding[axis]}u"
+        terms.append(shifted)
+        needs = padding[axis] > 0
+        if needs:
+            code(f"if ({shifted} >= {size[axis]}u) {{", "continue;", "}")
+    at = f"((c * {size[0]}u + {terms[0]}) * {size[1]}u + {terms[1]}) * {size[2]}u + {terms[2]}"
+    code(f"const {wide} one = x0[{at}];")
+    code("total += one;" if one.what.kind == "sum" else "total = one > total ? one : total;")
+    code.close(3)
+    code(f"value[o++] = ({made.kind})total;")
+    code.close(4)
+
+
+def _rows(
+    model: DeviceModel,
+    name: str,
+    one: Instruction,
+    made: Place,
+    code: Lines,
+    texts: list[str],
+) -> None:
+    table = model.table(one.what.table)
+    wide = "int64_t" if one.word_length > 32 else "int32_t"
+    texts.append(table_text(f"table_{name}", table))
+    code("uint32_t o, k;")
+    code.loop("o", len(table))
+    code(f"{wide} total = {0 if one.what.kind == 'sum' else one.low};")
+    code.loop("k", table.shape[1])
+    read = f"table_{name}[o * {table.shape[1]}u + k]"
+    if (table < 0).any():
+        code(f"if ({read} == 0) {{", "continue;", "}")
+        read = f"{read} - 1u"
+    code(f"const {wide} one = x0[{read}];")
+    code("total += one;" if one.what.kind == "sum" else "total = one > total ? one : total;")
+    code.close()
+    code(f"value[o] = ({made.kind})total;")
+    code.close()
+
+
+def _gather(
+    model: DeviceModel,
+    name: str,
+    one: Instruction,
+    sources: Sequence[Instruction],
+    made: Place,
+    code: Lines,
+    texts: list[str],
+) -> None:
+    """Runs of numbers that follow each other are copied in loops, others by a table."""
+    table = model.table(one.what.table)
+    begins = np.cumsum([0, *(source.operation.size for source in sources)])
+    owners = np.searchsorted(begins, table, side="right") - 1
+    breaks = np.flatnonzero((np.diff(table) != 1) | (np.diff(owners) != 0)) + 1
+    runs = np.split(np.arange(len(table)), breaks)
+    code("uint32_t i;")
+    if len(runs) <= 16 and (table >= 0).all():
+        for run in runs:
+            owner = int(owners[run[0]])
+            first = int(table[run[0]] - begins[owner])
+            code.loop("i", len(run))
+            read = scaled(f"x{owner}[{first}u + i]", one.ups[owner])
+            code(f"value[{int(run[0])}u + i] = ({made.kind})({read});")
+            code.close()
+        return
+    texts.append(table_text(f"table_{name}", table))
+    shift = 1 if (table < 0).any() else 0
+    code.loop("i", len(table))
+    code(f"const uint32_t place = table_{name}[i];")
+    if shift:
+        code("if (place == 0) {", "value[i] = 0;", "continue;", "}")
+    for owner, (begin, end) in enumerate(itertools.pairwise(begins)):
+        read = scaled(f"x{owner}[place - {int(begin) + shift}u]", one.ups[owner])
+        code(f"if (place >= {int(begin) + shift}u && place < {int(end) + shift}u) {{")
+        code(f"value[i] = ({made.kind})({read});", "}")
+    code.close()
+
+
+def table_text(name: str, table: np.ndarray) -> str:
+    """A table of places as a constant array; where some stand for nothing, all are one more."""
+    shift = 1 if (table < 0).any() else 0
+    values = (table + shift).reshape(-1)
+    return array(holding(0, int(values.max())), name, values)

@@ -1,0 +1,184 @@
+"""Packed codes in C: constant arrays, and functions that read them where they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qspinn.export.c.text import array
+from qspinn.export.model import Codes
+from qspinn.export.packing import pack
+
+__all__ = ["PackedArrays"]
+
+WINDOW_BYTES = 4
+"""What a read beyond the last byte of an array may touch, and so is added to it."""
+
+
+@dataclass(eq=False)
+class PackedArrays:
+    """The constant arrays of a model, and the functions that their word lengths need.
+
+    Attributes:
+        texts: Definitions of arrays, in order.
+        readers: Definitions of functions, by name.
+        payload_bits: Of all codes.
+        bytes: Of all arrays, with what completes and follows them.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    readers: dict[str, str] = field(default_factory=dict)
+    payload_bits: int = 0
+    bytes: int = 0
+
+    def add(self, name: str, codes: Codes, word_length: int, signed: bool) -> None:
+        """An array of codes."""
+        data = pack(codes, word_length, signed) + bytes(WINDOW_BYTES)
+        self.payload_bits += int(codes.size) * word_length
+        self.bytes += len(data)
+        self.texts.append(array("uint8_t", name, np.frombuffer(data, np.uint8)))
+
+    def getter(self, word_length: int, signed: bool) -> str:
+        """The name of a function that reads one code: ``(codes, number)``."""
+        name = f"get_{'s' if signed else 'u'}{word_length}"
+        if name not in self.readers:
+            kind = "int64_t" if word_length == 32 and not signed else "int32_t"
+            self._window(word_length)
+            value = _extended(f"(window >> (bit & 7u)) & {_mask(word_length)}", word_length, signed)
+            self.readers[name] = (
+                f"static {kind} {name}(const uint8_t *codes, uint32_t number)\n{{\n"
+                f"    const uint32_t bit = number * {word_length}u;\n"
+                f"    const {_word(word_length)} window = {_window_of(word_length)}"
+                "(codes + (bit >> 3));\n"
+                f"    return {value};\n}}"
+            )
+        return name
+
+    def adder(self, word_length: int, signed: bool, sums: str, product: bool) -> str:
+        """The name of a function that adds codes, or codes times a number, to sums.
+
+        ``(sums, codes, first, count)``, and the number where `product`.
+        """
+        name = f"{'mac' if product else 'add'}_{'s' if signed else 'u'}{word_length}"
+        name += "" if sums == "int32_t" else "_64"
+        if name in self.readers:
+            return name
+        if word_length == 8:
+            self.readers[name] = _of_bytes(name, signed, sums, product)
+            return name
+        self._window(word_length)
+        wide = _word(word_length) == "uint64_t"
+        together = max(1, ((64 if wide else 32) - 7) // word_length)
+        mask, factor = _mask(word_length), f" * ({sums})by" if product else ""
+        taken = ", int32_t by" if product else ""
+
+        def one(place: int) -> str:
+            shifted = f"window >> {place * word_length}" if place else "window"
+            value = _extended(f"({shifted}) & {mask}", word_length, signed)
+            return f"sums[{place}] += ({sums})({value}){factor};"
+
+        read = f"{_window_of(word_length)}(codes + (bit >> 3)) >> (bit & 7u);"
+        lines = [
+            f"static void {name}({sums} *sums, const uint8_t *codes, uint32_t first, "
+            f"uint32_t count{taken})",
+            "{",
+            f"    uint32_t bit = first * {word_length}u;",
+        ]
+        if together > 1:
+            lines += [
+                f"    for (; count >= {together}u; count -= {together}u) {{",
+                f"        const {_word(word_length)} window = {read}",
+                *(f"        {one(place)}" for place in range(together)),
+                f"        sums += {together};",
+                f"        bit += {together * word_length}u;",
+                "    }",
+            ]
+        lines += [
+            "    for (; count > 0; count--) {",
+            f"        const {_word(word_length)} window = {read}",
+            f"        {one(0)}",
+            "        sums++;",
+            f"        bit += {word_length}u;",
+            "    }",
+            "}",
+        ]
+        self.readers[name] = "\n".join(lines)
+        return name
+
+    def putter(self, word_length: int) -> str:
+        """The name of a function that stores one code: ``(codes, number, code)``."""
+        name = f"put_{word_length}"
+        if name not in self.readers:
+            self.readers[name] = _PUT.format(name=name, bits=word_length, mask=_mask(word_length))
+        return name
+
+    def _window(self, word_length: int) -> None:
+        self.readers.setdefault("window_of", _WINDOW)
+        if _word(word_length) == "uint64_t":
+            self.readers.setdefault("long_window_of", _LONG_WINDOW)
+
+
+_PUT = """static void {name}(uint8_t *codes, uint32_t number, int32_t code)
+{{
+    uint32_t bit = number * {bits}u, left = {bits}u;
+    uint32_t rest = (uint32_t)code & {mask};
+    while (left > 0) {{
+        const uint32_t place = bit & 7u, space = 8u - place;
+        const uint32_t taken = left < space ? left : space;
+        const uint32_t mask = ((1u << taken) - 1u) << place;
+        uint8_t *const byte = codes + (bit >> 3);
+        *byte = (uint8_t)((*byte & ~mask) | ((rest << place) & mask));
+        rest >>= taken;
+        bit += taken;
+        left -= taken;
+    }}
+}}"""
+
+_WINDOW = """static uint32_t window_of(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
+}"""
+_LONG_WINDOW = """static uint64_t long_window_of(const uint8_t *bytes)
+{
+    return (uint64_t)window_of(bytes) | (uint64_t)bytes[4] << 32;
+}"""
+
+
+def _of_bytes(name: str, signed: bool, sums: str, product: bool) -> str:
+    """As any other, but codes of 8 bits can be read, and so computed with, side by side."""
+    value = _extended("row[k]", 8, signed)
+    factor, taken = (f" * ({sums})by", ", int32_t by") if product else ("", "")
+    return f"""static void {name}({sums} *restrict sums, const uint8_t *restrict codes,
+    uint32_t first, uint32_t count{taken})
+{{
+    const uint8_t *const row = codes + first;
+    uint32_t k;
+    for (k = 0; k < count; k++) {{
+        sums[k] += ({sums})({value}){factor};
+    }}
+}}"""
+
+
+def _word(word_length: int) -> str:
+    return "uint32_t" if word_length <= 25 else "uint64_t"
+
+
+def _window_of(word_length: int) -> str:
+    return "window_of" if word_length <= 25 else "long_window_of"
+
+
+def _mask(word_length: int) -> str:
+    return f"0x{(1 << word_length) - 1:x}u"
+
+
+def _extended(expression: str, word_length: int, signed: bool) -> str:
+    """The code with these bits, as a number with a sign."""
+    if not signed:
+        kind = "int64_t" if word_length == 32 else "int32_t"
+        return f"({kind})({expression})"
+    half = 1 << (word_length - 1)
+    if word_length == 32:
+        return f"(int32_t)((int64_t)(({expression}) ^ {half}u) - {half})"
+    return f"(int32_t)(({expression}) ^ {half}u) - {half}"

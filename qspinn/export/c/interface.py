@@ -1,0 +1,177 @@
+"""What is seen of a model in C: its struct, and the functions that begin, step and read."""
+
+from __future__ import annotations
+
+from qspinn.export.c.planning import member
+from qspinn.export.c.source import Source
+from qspinn.export.c.text import Lines, comment
+from qspinn.export.model import Neuron
+
+__all__ = ["header_text", "init_text", "read_text", "step_text", "trace_text"]
+
+
+def header_text(source: Source) -> str:
+    """The header file."""
+    model, prefix = source.model, source.prefix
+    guard = f"{prefix.upper()}_H"
+    code = Lines()
+    code("typedef struct {")
+    for name, kind, entries in source.members():
+        code(f"{kind} {name}[{entries}];")
+    for slot, kinds in enumerate(source.plan.slots):
+        code("union {")
+        for kind, entries in kinds.items():
+            code(f"{kind} {member(kind)}[{entries}];")
+        code(f"}} slot{slot};")
+    for number in source.draws:
+        code(f"uint64_t key{number}, drawn{number};")
+    each = model.output.over == "each"
+    code(f"{source.answer_kind} answers[{model.answers}];")
+    if each:
+        code(f"{source.answer_kind} totals[{model.answers}];")
+    code("uint32_t step;", f"}} {prefix}_state;")
+    what, values = model.input, model.operations[0].size
+    frame = "frame" if model.frame_stride else "image, the same in each step"
+    about = (
+        f"{prefix}: a spiking network in whole numbers. Place a {prefix}_state anywhere; call "
+        f"{prefix}_init before each sample, {prefix}_step once for each time step and "
+        f"{prefix}_read for the answers."
+    )
+    rounds = (
+        "Random numbers of roundings follow from the seed."
+        if source.draws
+        else ("The seed is not used.")
+    )
+    return f"""{comment(about)}
+#ifndef {guard}
+#define {guard}
+
+#include <stdint.h>
+
+#define {prefix.upper()}_INPUTS {values}
+#define {prefix.upper()}_ANSWERS {model.answers}
+#define {prefix.upper()}_STEPS {model.steps}
+
+{code}
+
+{comment(f"Begins a sample. {rounds}")}
+void {prefix}_init({prefix}_state *s, uint64_t seed);
+
+{comment(f"One time step on a {frame}: {values} codes of {what.format}, {what.rounding}.")}
+void {prefix}_step({prefix}_state *s, const {source.input_kind} *input);
+
+{comment(f"Copies the {model.answers} answers, and returns the number of the largest one.")}
+uint32_t {prefix}_read(const {prefix}_state *s, {source.answer_kind} *answers);
+
+#ifdef {prefix.upper()}_TRACE
+{comment("State number i of a layer, for comparisons; layers without states have 0.")}
+int32_t {prefix}_trace(const {prefix}_state *s, uint32_t operation, uint32_t i);
+#endif
+
+#endif
+"""
+
+
+def init_text(source: Source) -> str:
+    """The function that begins a sample."""
+    code, prefix = Lines(), source.prefix
+    code(f"void {prefix}_init({prefix}_state *s, uint64_t seed)", "{")
+    code.depth = 1
+    code("uint32_t i;")
+    for number, state in source.states.items():
+        operation = source.model.operations[number]
+        assert isinstance(operation.what, Neuron)
+        code.loop("i", operation.size)
+        code(f"const int32_t v = {operation.what.initial};", state.put)
+        code.close()
+    for name, _, entries in source.plan.kept:
+        if name.startswith("before"):
+            code.loop("i", entries)
+            code(f"s->{name}[i] = 0;")
+            code.close()
+    for number in source.draws:
+        code(f"s->key{number} = stream(seed, {number}u);", f"s->drawn{number} = 0;")
+    if not source.draws:
+        code("(void)seed;")
+    code.loop("i", source.model.answers)
+    code("s->answers[i] = 0;")
+    if source.model.output.over == "each":
+        code("s->totals[i] = 0;")
+    code.close()
+    code("s->step = 0;")
+    code.depth = 0
+    code("}")
+    return str(code)
+
+
+def step_text(source: Source) -> str:
+    """The function of one time step."""
+    code, prefix, model = Lines(), source.prefix, source.model
+    code(f"void {prefix}_step({prefix}_state *s, const {source.input_kind} *input)", "{")
+    code.depth = 1
+    code("uint32_t i, k;")
+    static = [number for number, one in enumerate(model.operations) if one.is_static]
+    if any(number in source.calls for number in static):
+        code("if (s->step == 0) {")
+        code(*(source.calls[number] for number in static if number in source.calls))
+        code.close()
+    code(*(call for number, call in source.calls.items() if number not in static))
+    output = model.output
+    terms = model.tables[output.table].shape[1]
+    read = f"i * {terms}u + k"
+    if not source.reads_in_order:
+        read = f"places_of_answers[{read}]"
+    code.loop("i", model.answers)
+    code(f"{source.answer_kind} total = 0;")
+    code.loop("k", terms)
+    code(f"total += {source.plan.places[output.operation].expression}[{read}];")
+    code.close()
+    code(f"s->answers[i] {'+=' if output.over == 'sum' else '='} total;")
+    if output.over == "each":
+        code("s->totals[i] += total;")
+    code.close()
+    for number, place in source.plan.before.items():
+        code.loop("i", model.operations[number].size)
+        code(f"{place.expression}[i] = {source.plan.places[number].expression}[i];")
+        code.close()
+    code("s->step++;")
+    code.depth = 0
+    code("}")
+    return str(code)
+
+
+def read_text(source: Source) -> str:
+    """The function that gives the answers."""
+    prefix = source.prefix
+    kept = "totals" if source.model.output.over == "each" else "answers"
+    return f"""uint32_t {prefix}_read(const {prefix}_state *s, {source.answer_kind} *answers)
+{{
+    uint32_t i, best = 0;
+    for (i = 0; i < {source.model.answers}u; i++) {{
+        answers[i] = s->answers[i];
+        if (s->{kept}[i] > s->{kept}[best]) {{
+            best = i;
+        }}
+    }}
+    return best;
+}}"""
+
+
+def trace_text(source: Source) -> str:
+    """A function that gives states, for comparisons."""
+    prefix = source.prefix
+    cases = "\n".join(
+        f"    case {number}:\n        return {state.get};"
+        for number, state in source.states.items()
+    )
+    return f"""#ifdef {prefix.upper()}_TRACE
+int32_t {prefix}_trace(const {prefix}_state *s, uint32_t operation, uint32_t i)
+{{
+    switch (operation) {{
+{cases}
+    default:
+        (void)i;
+        return 0;
+    }}
+}}
+#endif"""

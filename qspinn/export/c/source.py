@@ -1,0 +1,194 @@
+"""The functions and buffers that a model has in C."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qspinn.export.c.between import between_function, table_text
+from qspinn.export.c.codes import PackedArrays
+from qspinn.export.c.neurons import StateArray, neuron_function
+from qspinn.export.c.planning import Plan, plan_of
+from qspinn.export.c.synapses import synapse_function
+from qspinn.export.c.text import Lines, comment, holding, identifier
+from qspinn.export.model import Input, Neuron, Round, State, Synapse
+from qspinn.export.program import Instruction, Program
+from qspinn.steps.words import STOCHASTIC
+
+__all__ = ["CSizes", "Source"]
+
+_MOST_STEPS = 1 << 16
+"""Time steps whose counts an answer must hold."""
+
+
+@dataclass(frozen=True)
+class CSizes:
+    """What the code of a model takes.
+
+    Attributes:
+        payload_bits: Weights, biases, thresholds and decays, at their word lengths.
+        constant_bytes: All constant arrays: those, padding, and tables of the wiring.
+        state_bytes: States of neurons.
+        buffer_bytes: What layers hand to each other.
+        ram_bytes: The whole struct, but for what a compiler aligns.
+    """
+
+    payload_bits: int
+    constant_bytes: int
+    state_bytes: int
+    buffer_bytes: int
+    ram_bytes: int
+
+
+class Source:
+    """The functions and buffers of a model in C.
+
+    Attributes:
+        program: The model, lowered.
+        prefix: Of all names that others see.
+        plan: Where values lie.
+        arrays: Constants, and the functions that read them.
+        tables: Definitions of the tables of the wiring.
+        functions: Definitions of one function for each operation.
+        calls: Operation -> its call in a time step.
+        states: Operation -> its states.
+        draws: Operations that draw random numbers.
+        answer_kind: Type of an answer.
+        reads_in_order: Whether the answers are sums of values that follow each other.
+    """
+
+    def __init__(self, program: Program, prefix: str, packed: bool) -> None:
+        self.program, self.model, self.prefix = program, program.model, prefix
+        self.plan: Plan = plan_of(program)
+        self.arrays = PackedArrays()
+        self.tables: list[str] = []
+        self.functions: list[str] = []
+        self.calls: dict[int, str] = {}
+        self.states = {
+            number: StateArray.of(number, one, self.arrays, packed)
+            for number, one in enumerate(program.instructions)
+            if isinstance(one.what, Neuron)
+        }
+        self.draws = [
+            number
+            for number, one in enumerate(program.instructions)
+            if isinstance(one.what, Neuron | Round) and one.to and one.to.mode == STOCHASTIC
+        ]
+        output = self.model.output
+        read = program.instructions[output.operation]
+        terms = self.model.tables[output.table].shape[1] * _MOST_STEPS
+        self.answer_kind = holding(
+            min(read.low * terms, -(1 << 31)), max(read.high * terms, (1 << 31) - 1)
+        )
+        for number, one in enumerate(program.instructions):
+            self._operation(number, one)
+        table = self.model.table(output.table)
+        self.reads_in_order = np.array_equal(table.reshape(-1), np.arange(table.size))
+        if not self.reads_in_order:
+            self.tables.append(table_text("places_of_answers", table))
+
+    @property
+    def input_kind(self) -> str:
+        """Type of a code of the input."""
+        return self.plan.places[0].kind
+
+    def _name(self, number: int) -> str:
+        path = self.model.operations[number].path
+        return identifier(f"op{number}_{path}") if path else f"op{number}"
+
+    def _operation(self, number: int, one: Instruction) -> None:
+        if isinstance(one.what, Input):
+            return
+        name, made = self._name(number), self.plan.places[number]
+        operands = one.operation.operands
+        sources = [self.program.instructions[o.source] for o in operands]
+        taken = [
+            self.plan.before[o.source] if o.delay else self.plan.places[o.source] for o in operands
+        ]
+        given = ", ".join(place.expression for place in taken)
+        if isinstance(one.what, Synapse):
+            scratch = self.plan.scratch.get(number)
+            sums, ordered = (made, None) if scratch is None else (scratch, made)
+            text = synapse_function(
+                self.model, name, one, sources[0], taken[0], sums, ordered, self.arrays
+            )
+            rest = "" if ordered is None else f", {ordered.expression}"
+            call = f"{name}({given}, {sums.expression}{rest});"
+        elif isinstance(one.what, Neuron):
+            text = neuron_function(
+                self.model,
+                self.prefix,
+                name,
+                number,
+                one,
+                sources[0],
+                taken[0],
+                made,
+                self.states[number],
+                self.arrays,
+            )
+            call = f"{name}(s, {given}, {made.expression});"
+        elif isinstance(one.what, State):
+            text, call = (
+                self._state(name, operands[0].source, made.kind),
+                f"{name}(s, {made.expression});",
+            )
+        else:
+            text = between_function(
+                self.model, self.prefix, name, number, one, sources, taken, made, self.tables
+            )
+            state = "s, " if number in self.draws else ""
+            call = f"{name}({state}{given}, {made.expression});"
+        self.functions.append(f"{comment(self._about(number, one))}\n{text}")
+        self.calls[number] = call
+
+    def _about(self, number: int, one: Instruction) -> str:
+        kind = type(one.what).__name__.lower()
+        shape = "x".join(map(str, one.operation.shape))
+        grid = f"steps of 2^{-one.fraction_bits}" if one.fraction_bits else "whole numbers"
+        return (
+            f"Operation {number}, {kind} {one.operation.path}: {shape} values of "
+            f"[{one.low}, {one.high}], {grid}."
+        )
+
+    def _state(self, name: str, neuron: int, kind: str) -> str:
+        code, state = Lines(), self.states[neuron]
+        code(f"static void {name}(const {self.prefix}_state *s, {kind} *value)", "{")
+        code.depth = 1
+        code("uint32_t i;")
+        code.loop("i", self.model.operations[neuron].size)
+        code(f"value[i] = ({kind}){state.get};")
+        code.close()
+        code.depth = 0
+        code("}")
+        return str(code)
+
+    def members(self) -> list[tuple[str, str, int]]:
+        """Name, type and entries of the arrays that a state has for itself."""
+        members = [(one.name, one.kind, one.entries) for one in self.states.values()]
+        return members + self.plan.kept
+
+    def sizes(self) -> CSizes:
+        """What the code takes; call it when the text is written."""
+        tables = sum(_array_bytes(text) for text in self.arrays.texts + self.tables)
+        states = sum(_bytes(one.kind) * one.entries for one in self.states.values())
+        buffers = sum(_bytes(kind) * entries for _, kind, entries in self.plan.kept)
+        buffers += sum(
+            max(_bytes(kind) * entries for kind, entries in slot.items())
+            for slot in self.plan.slots
+        )
+        answers = _bytes(self.answer_kind) * self.model.answers
+        answers *= 2 if self.model.output.over == "each" else 1
+        ram = states + buffers + answers + 4 + 16 * len(self.draws)
+        return CSizes(self.arrays.payload_bits, tables, states, buffers, ram)
+
+
+def _bytes(kind: str) -> int:
+    return int("".join(one for one in kind.removesuffix("_t") if one.isdigit())) // 8
+
+
+def _array_bytes(text: str) -> int:
+    """The bytes of a constant array, from its definition."""
+    kind, rest = text.removeprefix("static const ").split(" ", 1)
+    return _bytes(kind) * int(rest[rest.index("[") + 1 : rest.index("]")])

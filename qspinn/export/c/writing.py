@@ -1,0 +1,77 @@
+"""Writes a device model as C99: a header, a source, and a driver to try it with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qspinn.atomic import write_bytes
+from qspinn.export.c.driver import driver_text
+from qspinn.export.c.interface import header_text, init_text, read_text, step_text, trace_text
+from qspinn.export.c.source import CSizes, Source
+from qspinn.export.c.text import comment, identifier
+from qspinn.export.lowering import program_of
+from qspinn.export.model import DeviceModel
+from qspinn.steps.targets.c import ARITHMETIC_SHIFT, c_random
+
+__all__ = ["LAYOUTS", "CSizes", "write_c"]
+
+LAYOUTS = ("packed", "aligned")
+
+
+def write_c(
+    model: DeviceModel,
+    folder: str | os.PathLike[str],
+    name: str | None = None,
+    layout: str = "aligned",
+) -> CSizes:
+    """Writes ``NAME.h``, ``NAME.c`` and ``NAME_main.c``.
+
+    The code computes exactly what :class:`~qspinn.export.IntegerEngine` computes for one sample.
+    It has three functions: ``NAME_init`` (before each sample), ``NAME_step`` (one time step) and
+    ``NAME_read`` (the answers). Stochastic roundings draw the same numbers from the same seed.
+
+    Args:
+        model: The model.
+        folder: Where to; it is made.
+        name: Of files and functions; None: from the name of the model.
+        layout: Of the states: ``aligned``, each in a type of C, or ``packed`` at their word
+            lengths, which takes less memory and more time.
+
+    Raises:
+        ValueError: An unknown layout, or a name that is none in C.
+        OSError: A file cannot be written.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout={layout!r}: write one of {', '.join(LAYOUTS)}")
+    prefix = identifier(model.name or "network") if name is None else name
+    if prefix != identifier(prefix):
+        raise ValueError(f"name={name!r}: write a name in C, such as {identifier(prefix)}")
+    source = Source(program_of(model), prefix, layout == "packed")
+    target = Path(folder)
+    write_bytes(header_text(source).encode(), target / f"{prefix}.h")
+    write_bytes(_text(source).encode(), target / f"{prefix}.c")
+    driver = driver_text(prefix, source.input_kind, source.answer_kind, model)
+    write_bytes(driver.encode(), target / f"{prefix}_main.c")
+    return source.sizes()
+
+
+def _text(source: Source) -> str:
+    """The whole source file."""
+    about = f"Written by qspinn from the device model {source.model.name!r}; not to be changed."
+    shift = comment("Numbers below 0 must keep their sign in shifts to the right.")
+    parts = [
+        comment(about),
+        f'#include "{source.prefix}.h"',
+        f"{shift}\n{ARITHMETIC_SHIFT}",
+        *([c_random(spreads=False)] if source.draws else []),
+        *source.arrays.texts,
+        *source.tables,
+        *source.arrays.readers.values(),
+        *source.functions,
+        init_text(source),
+        step_text(source),
+        read_text(source),
+        trace_text(source),
+    ]
+    return "\n\n".join(parts) + "\n"
