@@ -51,7 +51,7 @@ def check_model(model: DeviceModel) -> None:
             _check_operation(model, number, one)
             _CHECKS[type(one.what)](model, one)
         except FindingError as error:
-            raise FindingError(f"{place}: {error}", advice="export the model again") from None
+            raise FindingError(f"{place}: {error.found}", advice="export the model again") from None
     _check_tensors(model)
     _check_output(model)
 

@@ -153,7 +153,9 @@ class Recorder(TorchDispatchMode):
             self._identities[address(tensor)] = held
             self._held.append(tensor)
         view = held.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
-        view.copy_(torch.as_tensor(np.array(identities)).reshape(tensor.shape))
+        if not isinstance(identities, Tensor):
+            identities = torch.as_tensor(np.array(identities))
+        view.copy_(identities.reshape(tensor.shape))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
