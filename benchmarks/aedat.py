@@ -34,9 +34,9 @@ sys.path.insert(0, str(ROOT))
 
 from spikingjelly.datasets import utils as spikingjelly  # noqa: E402
 
+from qspinn.atomic import atomic_file  # noqa: E402
 from qspinn.data import Events, integrate, read_aedat  # noqa: E402
 from qspinn.data.aedat_packets import PACKET_HEADER  # noqa: E402
-from qspinn.data.atomic import atomic_file  # noqa: E402
 from tests.reference.aedat import HEADER, polarity_packet  # noqa: E402
 
 PACKETS = (100, 1000, 10_000)

@@ -28,7 +28,6 @@ from qspinn.fixed_point import (
     FixedPointFormat,
     PerChannelFormat,
     quantize,
-    quantize_,
 )
 
 FMT = FixedPointFormat(1, 6)
@@ -38,13 +37,11 @@ CHANNELS = 100
 def candidates(x: Tensor) -> dict[str, Callable[[], object]]:
     rows = x.view(CHANNELS, -1)
     per_channel = PerChannelFormat(8, tuple(6 + i % 2 for i in range(CHANNELS)))
-    scratch = x.clone()
     table: dict[str, Callable[[], object]] = {"clone": x.clone}
     for rounding in ROUNDINGS:
         table[f"quantize {rounding}"] = partial(quantize, x, FMT, rounding)
     table["quantize nearest, wrap"] = lambda: quantize(x, FMT, "nearest", "wrap")
     table["quantize nearest, per channel"] = lambda: quantize(rows, per_channel)
-    table["quantize_ nearest (in place)"] = lambda: quantize_(scratch, FMT)
     table["rand_like (noise alone)"] = lambda: torch.rand_like(x)
     table["torch.fake_quantize_per_tensor_affine"] = lambda: torch.fake_quantize_per_tensor_affine(
         x, FMT.step, 0, FMT.code_min, FMT.code_max

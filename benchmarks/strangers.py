@@ -29,8 +29,9 @@ from strangers_check import different_spikes
 from strangers_report import page
 from torch import Tensor
 
+from qspinn.atomic import write_text
 from qspinn.plan import QuantizationPlan, footprint
-from qspinn.records import write_json, write_text
+from qspinn.records import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

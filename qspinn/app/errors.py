@@ -8,20 +8,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 from hydra.errors import InstantiationException
 
 from qspinn.records import printable_lines
-
-__all__ = [
-    "ConfigurationError",
-    "RunError",
-    "is_full",
-    "is_message",
-    "naming",
-    "print_error",
-    "storage_trouble",
-]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -47,6 +38,35 @@ class RunError(RuntimeError):
 def print_error(error: object) -> None:
     """Print an error on standard error, without control characters."""
     print(printable_lines(f"error: {error}"), file=sys.stderr)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number; booleans are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number; booleans are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def refused(place: str, value: object, wanted: str) -> ConfigurationError:
+    """Return the error that names a key, its value, and what to write instead."""
+    shown = "null" if value is None else repr(value)
+    return ConfigurationError(f"{place}={shown}; write {wanted}")
+
+
+def require(is_fine: bool, place: str, value: object, wanted: str) -> None:
+    """Refuse a value that is not fine."""
+    if not is_fine:
+        raise refused(place, value, wanted)
+
+
+def switch(place: str, value: object) -> bool:
+    """Return a boolean; anything else is refused."""
+    if not isinstance(value, bool):
+        raise refused(place, value, "true or false")
+    return value
 
 
 def storage_trouble(error: BaseException) -> str | None:

@@ -5,31 +5,26 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import lightning
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["as_the_module", "example_input", "first_test_batch", "first_test_samples"]
 
-
-def as_the_module(inputs: Tensor, module: lightning.LightningModule) -> Tensor:
+def as_the_module(inputs: Tensor, module: LightningModule) -> Tensor:
     """Return inputs on the device of a module, and in the precision that a trainer has given it."""
     inputs = inputs.to(module.device)
     return inputs.type(module.dtype) if inputs.is_floating_point() else inputs
 
 
-def example_input(data: lightning.LightningDataModule) -> Tensor:
+def example_input(data: LightningDataModule) -> Tensor:
     """Return an input ``[1, ...]`` as the network takes it, to analyse the network with.
 
     The first validation sample, else the first training sample. Loaders are not iterated over and
     the random generators are left as they are. Only where neither data set can be indexed, such as
     a stream, it is the first test sample.
-
-    Args:
-        data: Read, and set up to fit.
 
     Raises:
         ConfigurationError: There are no data.
@@ -43,7 +38,7 @@ def example_input(data: lightning.LightningDataModule) -> Tensor:
     return first_test_samples(data, 1)
 
 
-def first_test_batch(data: lightning.LightningDataModule) -> Any:
+def first_test_batch(data: LightningDataModule) -> Any:
     """Return the first test batch, of the first loader if there are several.
 
     No random number is drawn.
@@ -59,7 +54,7 @@ def first_test_batch(data: lightning.LightningDataModule) -> Any:
     return batch
 
 
-def first_test_samples(data: lightning.LightningDataModule, count: int) -> Tensor:
+def first_test_samples(data: LightningDataModule, count: int) -> Tensor:
     """Return the first test inputs ``[count, ...]`` as the network takes them."""
     samples: Tensor = first_test_batch(data)[0][:count]
     return samples

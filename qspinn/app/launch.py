@@ -29,8 +29,6 @@ from qspinn.app.run.gate import CandidateStopped
 from qspinn.app.run.train import train
 from qspinn.app.signals import Stopped, raise_if_stopped, say_on_stop
 
-__all__ = ["main"]
-
 
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Run one job of a launch and return what its objective names, for a sweeper to choose by.
@@ -120,9 +118,7 @@ def short(error: Exception) -> Exception | None:
 def how_to_go_on(config: DictConfig, output: Path) -> str:
     """Return how to continue after a single run or a search was stopped.
 
-    Args:
-        config: What was asked for, perhaps with less than what ``conf/train.yaml`` composes.
-        output: Its folder.
+    The configuration may have less than what ``conf/train.yaml`` composes.
     """
     name = str(output)
     if not re.fullmatch(r"[\w./+@~-]+", name):  # else Hydra would take it for a list, say

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
-__all__ = ["announce_launcher", "end_with_launcher"]
-
 # Submitit's local executor starts a process that starts the job: a job cannot know by itself which
 # process is the launcher.
 LAUNCHER = "QSPINN_LAUNCHER_PROCESS"

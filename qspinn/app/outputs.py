@@ -9,8 +9,6 @@ import logging
 import os
 import sys
 
-__all__ = ["LogFile", "protect_outputs"]
-
 # Replacements for the non-ASCII characters in tables, bars and messages.
 _PLAIN = {
     "×": "x",

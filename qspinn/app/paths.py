@@ -19,8 +19,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 
-__all__ = ["from_start", "start_folder", "started_in", "with_paths"]
-
 _STARTED: ContextVar[Path | None] = ContextVar("started", default=None)
 _PATH_KEY = re.compile(r"(.*_)?(root|cache|folder|file)|.*(dir|path)")
 
@@ -58,9 +56,6 @@ def with_paths(node: Any) -> Any:
     A text is a path if the argument of the class is annotated as one, or by its key: ``root``,
     ``cache``, ``folder`` and ``file``, also as the end of ``..._root``, and whatever ends in
     ``dir`` or ``path``.
-
-    Args:
-        node: Plain types.
     """
     if _is_here(start_folder()):
         return node

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Stopped", "ending_as_stopped", "raise_if_stopped", "say_on_stop", "stop_on_signals"]
-
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP")
 _SECONDS = 0.05
 """After which a signal is raised again if some code has suppressed it."""

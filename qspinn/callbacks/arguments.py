@@ -1,4 +1,4 @@
-"""Checks of the arguments of post-training quantisation."""
+"""Checks of the arguments of callbacks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from torch import Tensor
 STAGES = ("validate", "test")
 
 
+def check_whole(value: object, least: int, place: str, wanted: str) -> int:
+    """A whole number of at least ``least``.
+
+    Raises:
+        ValueError: Something else; it names the place and says what to write.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{place}={value!r}; write {wanted}")
+    return value
+
+
 def check_arguments(calibration_batches: object, stages: object, calibration_data: object) -> None:
-    """Refuses invalid arguments before a trainer is at hand.
+    """Refuses invalid arguments of post-training quantisation before a trainer is at hand.
 
     Raises:
         TypeError: Calibration data that is no list of batches.
@@ -23,12 +34,8 @@ def check_arguments(calibration_batches: object, stages: object, calibration_dat
             f"{owner}: calibration_data is a {type(calibration_data).__name__}; give a list of "
             "batches or a DataLoader"
         )
-    whole = isinstance(calibration_batches, int) and not isinstance(calibration_batches, bool)
-    if not whole or calibration_batches < 1:  # type: ignore[operator]
-        raise ValueError(
-            f"{owner}: calibration_batches={calibration_batches!r}; write a number of batches, "
-            "1 or more"
-        )
+    place, wanted = f"{owner}: calibration_batches", "a number of batches, 1 or more"
+    check_whole(calibration_batches, 1, place, wanted)
     if isinstance(stages, str) or not isinstance(stages, Sequence):
         raise ValueError(f"{owner}: stages={stages!r}; write a list, such as ['validate', 'test']")
     for stage in stages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,9 +12,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from qspinn.callbacks.calibrating import calibrated, log_summary
+from qspinn.callbacks.formats import calibrated, log_summary
 from qspinn.callbacks.isolation import (
-    Forward,
     check_runnable,
     check_single_device,
     preserved_globals,
@@ -22,7 +21,7 @@ from qspinn.callbacks.isolation import (
 )
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trainer_data import converted_batches, training_data
-from qspinn.plan import QuantizationPlan, ResolvedPlan, declares_tensors, needs_forward_pass
+from qspinn.plan import ResolvedPlan, declares_tensors, needs_forward_pass
 from qspinn.quantizers import detach, is_attached
 from qspinn.quantizers.attach import attach_quietly
 
@@ -37,26 +36,15 @@ class QuantizesEvaluations(Quantization):
     training data of the datamodule or the module.
     """
 
-    def __init__(
-        self,
-        plan: QuantizationPlan | Mapping[str, Any],
-        forward: Forward | None,
-        calibration_batches: int,
-        calibration_data: Iterable[Any] | None,
-        compile_steps: bool,
-    ) -> None:
-        """Takes what formats are chosen with."""
-        super().__init__(plan, forward)
-        self.calibration_batches = calibration_batches
-        self.calibration_data = calibration_data
-        self.compile_steps = compile_steps
-        # Formats of the checkpoint that is being read.
-        self._restored: ResolvedPlan | None = None
-        # The module of the last fit; it is the 32-bit network that a copy was made of.
-        self._fitted: weakref.ref[LightningModule] | None = None
-        # The module that has quantizers for this evaluation, and its values where
-        # attaching has changed them.
-        self._quantized_for_now: tuple[LightningModule, dict[str, Tensor] | None] | None = None
+    calibration_batches: int
+    calibration_data: Iterable[Any] | None
+    # Formats of the checkpoint that is being read.
+    _restored: ResolvedPlan | None = None
+    # The module of the last fit; it is the 32-bit network that a copy was made of.
+    _fitted: weakref.ref[LightningModule] | None = None
+    # The module that has quantizers for this evaluation, and its values where attaching has changed
+    # them.
+    _quantized_for_now: tuple[LightningModule, dict[str, Tensor] | None] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forgets the formats of another checkpoint."""
@@ -82,35 +70,18 @@ class QuantizesEvaluations(Quantization):
         if data is not None and state_dict["plan"] == self.plan.to_dict():
             self._restored = ResolvedPlan.from_dict(data)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Quantises, outside of a fit."""
-        self._before_evaluation(trainer, pl_module)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Quantises."""
-        self._before_evaluation(trainer, pl_module)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Quantises."""
-        self._before_evaluation(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, *args: Any, **kwargs: Any) -> None:
         """Restores the float network."""
-        self._after_evaluation()
+        if self._quantized_for_now is None:
+            return
+        module, values = self._quantized_for_now
+        self._quantized_for_now = None
+        detach(module)
+        if values is not None:
+            with torch.inference_mode(False):
+                module.load_state_dict(values)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restores the float network."""
-        self._after_evaluation()
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restores the float network."""
-        self._after_evaluation()
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Restores the float network."""
-        self._after_evaluation()
+    on_test_end = on_predict_end = on_exception = on_validation_end
 
     def check_alone(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses other callbacks that quantise the same module."""
@@ -118,7 +89,8 @@ class QuantizesEvaluations(Quantization):
     def check_one(self, trainer: Trainer) -> None:
         """Refuses two callbacks that would quantise the same module."""
 
-    def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Quantises, outside of a fit."""
         if trainer.state.fn == TrainerFn.FITTING:
             return
         owner, name = type(self).__name__, type(pl_module).__name__
@@ -150,6 +122,8 @@ class QuantizesEvaluations(Quantization):
         self._note_formats(resolved)
         log_summary(resolved, owner)
         _say("%s: this evaluates the quantised %s, with formats %s", owner, name, source)
+
+    on_test_start = on_predict_start = on_validation_start
 
     def _note_formats(self, resolved: ResolvedPlan) -> None:
         self.resolved_plan = resolved
@@ -188,16 +162,6 @@ class QuantizesEvaluations(Quantization):
                 "(trainer.save_checkpoint)"
             )
         return found, shown
-
-    def _after_evaluation(self) -> None:
-        if self._quantized_for_now is None:
-            return
-        module, values = self._quantized_for_now
-        self._quantized_for_now = None
-        detach(module)
-        if values is not None:
-            with torch.inference_mode(False):
-                module.load_state_dict(values)
 
 
 def _values_to_put_back(module: LightningModule) -> dict[str, Tensor] | None:

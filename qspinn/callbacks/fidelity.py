@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -14,10 +14,9 @@ from qspinn.callbacks.isolation import Forward, copy_for, quiet_lightning, seede
 from qspinn.callbacks.trainer_data import (
     converted_batches,
     drawn,
-    is_repeatable,
+    evaluation_loaders,
     preserved_generators,
-    training_loader,
-    validation_loader,
+    repeatable,
 )
 from qspinn.metrics import Drift
 from qspinn.plan import ResolvedPlan
@@ -25,20 +24,6 @@ from qspinn.quantizers import detach, is_attached
 from qspinn.quantizers.compiling import step_uncompiled
 
 log = logging.getLogger(__name__)
-
-
-def check_samples(samples: object, owner: str) -> int:
-    """A number of samples, 0 or more.
-
-    Raises:
-        ValueError: Something else.
-    """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
-        raise ValueError(
-            f"{owner}: fidelity_samples={samples!r}; write a number of samples, or 0 to leave out "
-            "the comparison with the 32-bit network"
-        )
-    return samples
 
 
 def fidelity_of(
@@ -71,9 +56,27 @@ def fidelity_of(
     if samples == 0:
         return None
     try:
-        loaders = _loaders(trainer)
+        loaders = evaluation_loaders(trainer)
         with seeded_globals(), quiet_lightning(), preserved_generators(*loaders):
-            found = _measured(trainer, module, quantized, plan, samples, forward)
+            loader = next(repeatable(loaders), None)
+            if loader is None:
+                log.warning(
+                    "%s: how far the quantised network behaves as its 32-bit twin was not "
+                    "measured: there are no validation or training data that can be iterated "
+                    "again after the fit",
+                    owner,
+                )
+                return None
+            few = drawn(trainer, loader, samples)  # the first ones may all be of one class
+            batches = _converted(trainer, module, loader if few is None else few)
+            reference, copied = copy_for(trainer, module), copy_for(trainer, quantized)
+            if is_attached(reference):
+                detach(reference)
+            # These batch sizes would be compiled again.
+            step_uncompiled(copied)
+            ways, roles = ways_to_run(forward), roles_to_widen(plan)
+            with trainer.precision_plugin.forward_context():
+                found = measure_drift(reference, copied, batches, ways, samples, roles)
     except Exception as error:
         log.warning(
             "%s: how far the quantised network behaves as its 32-bit twin could not be measured: "
@@ -81,13 +84,6 @@ def fidelity_of(
             owner,
             type(error).__name__,
             error,
-        )
-        return None
-    if found is None:
-        log.warning(
-            "%s: how far the quantised network behaves as its 32-bit twin was not measured: "
-            "there are no validation or training data that can be iterated again after the fit",
-            owner,
         )
         return None
     for sentence in (*found.warnings, *found.notes):
@@ -102,42 +98,6 @@ def log_fidelity(trainer: Trainer, fidelity: Drift | None, prefix: str) -> None:
         logger.log_metrics(
             {f"{prefix}{name}": value for name, value in logged.items()}, step=trainer.global_step
         )
-
-
-def _measured(
-    trainer: Trainer,
-    module: LightningModule,
-    quantized: LightningModule,
-    plan: ResolvedPlan,
-    samples: int,
-    forward: Forward | None,
-) -> Drift | None:
-    batches = next(_sources(trainer, module, samples), None)
-    if batches is None:
-        return None
-    reference, copied = copy_for(trainer, module), copy_for(trainer, quantized)
-    if is_attached(reference):
-        detach(reference)
-    # These batch sizes would be compiled again.
-    step_uncompiled(copied)
-    ways, roles = ways_to_run(forward), roles_to_widen(plan)
-    with trainer.precision_plugin.forward_context():
-        return measure_drift(reference, copied, batches, ways, samples, roles)
-
-
-def _loaders(trainer: Trainer) -> tuple[CombinedLoader | None, ...]:
-    return validation_loader(trainer), training_loader(trainer)
-
-
-def _sources(trainer: Trainer, module: LightningModule, samples: int) -> Iterator[Iterable[Any]]:
-    """Batches of validation data or training data, whichever can be iterated again.
-
-    They are drawn at random if possible: the first ones may all be of one class.
-    """
-    for loader in _loaders(trainer):
-        if loader is not None and is_repeatable(loader):
-            few = drawn(trainer, loader, samples)
-            yield _converted(trainer, module, loader if few is None else few)
 
 
 def _converted(trainer: Trainer, module: LightningModule, loader: CombinedLoader) -> Iterator[Any]:

@@ -9,9 +9,15 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from qspinn.callbacks.calibrating import calibrated, log_summary
-from qspinn.callbacks.changing import has_declared, with_declared_anew, with_new_inputs
-from qspinn.callbacks.fidelity import check_samples, fidelity_of, log_fidelity
+from qspinn.callbacks.arguments import check_whole
+from qspinn.callbacks.fidelity import fidelity_of, log_fidelity
+from qspinn.callbacks.formats import (
+    calibrated,
+    has_declared,
+    log_summary,
+    with_declared_anew,
+    with_new_inputs,
+)
 from qspinn.callbacks.isolation import (
     Forward,
     check_runnable,
@@ -22,7 +28,6 @@ from qspinn.callbacks.isolation import (
 from qspinn.callbacks.measuring import log_work, measured_work
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
-from qspinn.metrics import Drift
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
 from qspinn.quantizers import detach, is_attached, plan_of
 from qspinn.quantizers.attach import attach_quietly, reattach
@@ -92,12 +97,12 @@ class InTrainingQuantization(Quantization):
         Raises:
             ValueError: An invalid epoch or number of samples.
         """
-        super().__init__(plan, forward)
-        self.compile_steps = compile_steps
-        self.start_epoch = _epoch("start_epoch", start_epoch)
-        self.freeze_epoch = None if freeze_epoch is None else _epoch("freeze_epoch", freeze_epoch)
-        self.fidelity_samples = check_samples(fidelity_samples, "InTrainingQuantization")
-        self.fidelity: Drift | None = None
+        super().__init__(plan, forward, compile_steps, fidelity_samples)
+        wanted = "an epoch, 0 or more"
+        check_whole(start_epoch, 0, "InTrainingQuantization: start_epoch", wanted)
+        if freeze_epoch is not None:
+            check_whole(freeze_epoch, 0, "InTrainingQuantization: freeze_epoch", wanted)
+        self.start_epoch, self.freeze_epoch = start_epoch, freeze_epoch
         self._must_attach = False
         self._following = Following()
         # Layers for which the warning was logged.
@@ -153,15 +158,11 @@ class InTrainingQuantization(Quantization):
             self._following.end_batch(pl_module, self.resolved_plan)
             self._follow(pl_module)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validates a loaded checkpoint as it was trained."""
-        self._before_evaluation(trainer, pl_module)
-
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Checks the first batches for inputs that the plan takes for binary."""
-        super().on_validation_batch_start(trainer, pl_module)
+        super().on_validation_batch_start(trainer, pl_module, batch, batch_idx)
         if self.resolved_plan is not None and batch_idx < WATCHED and is_attached(pl_module):
             self._following.begin_evaluation_batch(pl_module, self.resolved_plan)
 
@@ -178,14 +179,6 @@ class InTrainingQuantization(Quantization):
             plan = with_new_inputs(self.plan, self.resolved_plan, self._following)
             self._change(pl_module, plan)
             reset_states(pl_module)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tests a loaded checkpoint as it was trained."""
-        self._before_evaluation(trainer, pl_module)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Predicts with a loaded checkpoint as it was trained."""
-        self._before_evaluation(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compares the network with its 32-bit twin, or warns that nothing is quantised."""
@@ -293,7 +286,8 @@ class InTrainingQuantization(Quantization):
                 attach_quietly(pl_module, self.resolved_plan, self.compile_steps)
         self._must_attach = False
 
-    def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluates a loaded checkpoint as it was trained."""
         restored = self._must_attach
         self._attach_restored(pl_module)
         if trainer.state.fn == TrainerFn.FITTING:
@@ -310,6 +304,8 @@ class InTrainingQuantization(Quantization):
                 "network; fit first, or give ckpt_path= a full checkpoint of a fit"
             )
 
+    on_test_start = on_predict_start = on_validation_start
+
     def _try(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> LightningModule:
         """Evaluates a quantised copy, trains it if training is still to come, and returns it."""
         with preserved_globals(), quiet_lightning():
@@ -322,9 +318,3 @@ class InTrainingQuantization(Quantization):
     def _calibrated(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> ResolvedPlan:
         with preserved_globals(), quiet_lightning():
             return calibrated(self.plan, pl_module, trainer, [batch], self.forward, learning=True)
-
-
-def _epoch(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"InTrainingQuantization: {name}={value!r}; write an epoch, 0 or more")
-    return value

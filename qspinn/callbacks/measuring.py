@@ -24,10 +24,9 @@ from qspinn.callbacks.isolation import (
 )
 from qspinn.callbacks.trainer_data import (
     converted_batches,
-    is_repeatable,
+    evaluation_loaders,
     preserved_generators,
-    training_loader,
-    validation_loader,
+    repeatable,
 )
 from qspinn.plan import (
     EnergyModel,
@@ -39,7 +38,7 @@ from qspinn.plan import (
     inspect,
     work_of,
 )
-from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
+from qspinn.quantizers.compiling import step_uncompiled
 from qspinn.records import work_metrics
 
 log = logging.getLogger(__name__)
@@ -102,44 +101,30 @@ def measured_work(
         energy: What operations cost; ``None``: the default.
         others: Batches to take where the trainer's data can be iterated only once.
     """
-    train, validation = training_loader(trainer), validation_loader(trainer)
-    with seeded_globals(), quiet_lightning(), preserved_generators(train, validation):
+    loaders = evaluation_loaders(trainer)
+    with seeded_globals(), quiet_lightning(), preserved_generators(*loaders):
         try:
             copied = copy_for(trainer, module)
             if plan is not None:
                 check_countable(copied, plan.inventory)
-            loaders = (validation, train)
+            step_uncompiled(copied)  # the same numbers, without waiting for a compiler
             batches = _batches(trainer, copied, loaders, others, SAMPLES)
             # A few samples suffice to find out what the network is made of.
             few = batches if plan is not None else _batches(trainer, copied, loaders, others, 2)
-            return _counted(trainer, copied, plan, (batches, few), forward, energy)
+
+            def run_one(batch: Any) -> None:
+                with trainer.precision_plugin.forward_context():
+                    forward_once(copied, batch, forward)
+
+            counted, first = ([partial(run_one, batch) for batch in one] for one in (batches, few))
+            inventory = plan.inventory if plan else inspect(copied, run=first[0] if first else None)
+            activity = count_activity(copied, inventory, plan, counted)
+            return work_of(inventory, plan, activity, energy)
         except Exception as error:
             known = isinstance(error, WorkUnknownError)
             why = str(error) if known else f"{type(error).__name__}: {error}"
             log.warning("the work and energy of %s are not known: %s", type(module).__name__, why)
             return None
-
-
-def _counted(
-    trainer: Trainer,
-    copied: LightningModule,
-    plan: ResolvedPlan | None,
-    batches: tuple[Sequence[Any], Sequence[Any]],
-    forward: Forward | None,
-    energy: EnergyModel | None,
-) -> Work:
-    for child in copied.modules():
-        quantizer = getattr(child, "_quantizer", None)
-        if isinstance(quantizer, NeuronQuantizer):
-            quantizer.compiled = False  # the same numbers, without waiting for a compiler
-
-    def run_one(batch: Any) -> None:
-        with trainer.precision_plugin.forward_context():
-            forward_once(copied, batch, forward)
-
-    counted, few = ([partial(run_one, batch) for batch in part] for part in batches)
-    inventory = plan.inventory if plan else inspect(copied, run=few[0] if few else None)
-    return work_of(inventory, plan, count_activity(copied, inventory, plan, counted), energy)
 
 
 def _batches(
@@ -150,11 +135,10 @@ def _batches(
     samples: int,
 ) -> Sequence[Any]:
     """Batches of so many samples, as a step takes them; of more if their number is unknown."""
-    for loader in loaders:
-        if loader is not None and is_repeatable(loader):
-            few = list(_few_samples(loader, samples))
-            if few:
-                return converted_batches(trainer, module, few, len(few))
+    for loader in repeatable(loaders):
+        few = list(_few_samples(loader, samples))
+        if few:
+            return converted_batches(trainer, module, few, len(few))
     return others
 
 

@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import CombinedLoader
 
 from qspinn.callbacks.arguments import check_arguments
-from qspinn.callbacks.calibrating import calibrated, log_summary
 from qspinn.callbacks.evaluating import QuantizesEvaluations
-from qspinn.callbacks.fidelity import check_samples, fidelity_of, log_fidelity
+from qspinn.callbacks.fidelity import fidelity_of, log_fidelity
+from qspinn.callbacks.formats import calibrated, log_summary
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
     Forward,
@@ -44,7 +44,6 @@ from qspinn.callbacks.trainer_data import (
     validation_loader,
 )
 from qspinn.callbacks.trial import tried
-from qspinn.metrics import Drift
 from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
@@ -129,14 +128,14 @@ class PostTrainingQuantization(QuantizesEvaluations):
             ValueError: An invalid value.
         """
         check_arguments(calibration_batches, stages, calibration_data)
-        super().__init__(plan, forward, calibration_batches, calibration_data, compile_steps)
+        super().__init__(plan, forward, compile_steps, fidelity_samples)
+        self.calibration_batches = calibration_batches
+        self.calibration_data = calibration_data
         self.stages = tuple(stages)
         self.prefix = prefix
         self.after_stage = after_stage
         self.samples = samples
         self.quantized_module: LightningModule | None = None
-        self.fidelity_samples = check_samples(fidelity_samples, "PostTrainingQuantization")
-        self.fidelity: Drift | None = None
         self.metrics: dict[str, float] = {}
         self.failure: Exception | None = None
         # The first training batches, if they cannot be iterated again.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from qspinn.callbacks.arguments import check_whole
 from qspinn.callbacks.isolation import independent_copy, preserved_globals, quiet_lightning
 from qspinn.callbacks.side_evaluation import evaluated
 from qspinn.callbacks.trainer_data import drawn, preserved_generators, validation_loader
@@ -69,8 +70,8 @@ class Pruning(Callback):
             raise ValueError(
                 f"Pruning: fractions={fractions!r}; write numbers between 0 and 1, such as [0.1]"
             )
-        if samples is not None and (type(samples) is not int or samples < 1):
-            raise ValueError(f"Pruning: samples={samples!r}; write 1 or more, or None for all")
+        if samples is not None:
+            check_whole(samples, 1, "Pruning: samples", "1 or more, or None for all")
         self.judge = judge
         self.monitor = monitor
         self.fractions = tuple(sorted(float(one) for one in fractions))
@@ -120,13 +121,7 @@ class Pruning(Callback):
         """
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-            raise ValueError(
-                f"Pruning: monitor={self.monitor!r} is not logged by the validation_step of "
-                f"{type(pl_module).__name__} (logged: {known}); write one of these"
-            )
-        value = float(trainer.callback_metrics[self.monitor])
+        value = self._monitored(trainer.callback_metrics, pl_module)
         self._ask(trainer, round(self._done, 6), value)
 
     def stop(self, trainer: Trainer) -> None:
@@ -156,6 +151,9 @@ class Pruning(Callback):
             copied.eval()
             few = None if self.samples is None else drawn(trainer, validation, self.samples)
             metrics = evaluated(trainer, copied, validation if few is None else few, ("validate",))
+        return self._monitored(metrics, pl_module)
+
+    def _monitored(self, metrics: Mapping[str, Any], pl_module: LightningModule) -> float:
         if self.monitor not in metrics:
             raise ValueError(
                 f"Pruning: monitor={self.monitor!r} is not logged by the validation_step of "

@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
+from lightning import Callback, LightningModule, Trainer
 
-__all__ = ["RandomState"]
 
-
-class RandomState(lightning.Callback):
+class RandomState(Callback):
     """Saves the states of all global random generators with each checkpoint, and restores them.
 
     Covered are Python's ``random``, NumPy's global generator, torch's CPU generator and torch's
@@ -38,9 +36,7 @@ class RandomState(lightning.Callback):
         self._is_fitting = False
         self._has_trained = False
 
-    def setup(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note whether the checkpoint that may follow is read for a fit."""
         self._is_fitting = stage == "fit"
         self._has_trained = False
@@ -55,20 +51,16 @@ class RandomState(lightning.Callback):
             self._loaded = state_dict
             restore_random_states(state_dict)
 
-    def on_fit_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the states again, while no iterator has drawn from them."""
         if self._loaded is not None and trainer.train_dataloader is None:
             restore_random_states(self._loaded)
 
-    def on_train_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that this fit trains."""
         self._has_trained = True
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the states where the resumed training was already complete."""
         if self._loaded is not None and not self._has_trained:
             restore_random_states(self._loaded)

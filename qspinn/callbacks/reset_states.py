@@ -17,25 +17,9 @@ class ResetStates(Callback):
     """
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Resets before a training batch."""
-        reset_states(pl_module)
-
-    def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Resets before a validation batch."""
+        """Resets."""
         reset_states(pl_module)
 
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
-        """Resets before a test batch."""
-        reset_states(pl_module)
-
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
-        """Resets before a prediction batch."""
-        reset_states(pl_module)
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start

@@ -40,14 +40,10 @@ def evaluated(
     stages: Sequence[str],
     after_stage: AfterStage | None = None,
 ) -> dict[str, float]:
-    """The metrics of a quantised copy.
+    """The metrics of a quantised copy of the trainer's module.
 
-    Args:
-        trainer: The trainer of the module that ``module`` is a copy of.
-        module: The copy.
-        validation: Fresh, from :func:`~qspinn.callbacks.trainer_data.validation_loader`.
-        stages: ``"validate"``, ``"test"``, both or nothing.
-        after_stage: Asked after each of them, if there is one.
+    The validation data are fresh, from :func:`~qspinn.callbacks.trainer_data.validation_loader`.
+    Stages are ``"validate"``, ``"test"``, both or nothing; ``after_stage`` is asked after each.
     """
     metrics: dict[str, float] = {}
     for stage in stages:
@@ -91,17 +87,9 @@ def looks_worth_it(
 ) -> bool:
     """Whether ``after_stage`` wants the evaluation to go on after a few samples.
 
-    It is asked only about samples that are drawn at random from more. A module that learns by
-    itself is not validated on a few samples first.
-
-    Args:
-        trainer: The trainer of the module that ``quantized`` is a copy of.
-        quantized: The copy.
-        validation: The trainer's validation data.
-        after_stage: Asked after ``"drift"`` and after ``"samples"``.
-        drift: Against the trained module.
-        drift_samples: Samples that it was measured on.
-        samples: Samples to validate on then; ``None``: none.
+    It is asked after ``"drift"``, given the drift against the trained module on some samples, and
+    after ``"samples"``, a validation on so many; only about samples that are drawn at random from
+    more. A module that learns by itself is not validated on a few samples first.
     """
     if after_stage is None or validation is None:
         return True
@@ -166,9 +154,7 @@ class _Counter(ResetStates):
         super().on_validation_batch_start(*args, **kwargs)
         self.batches += 1
 
-    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
-        super().on_test_batch_start(*args, **kwargs)
-        self.batches += 1
+    on_test_batch_start = on_validation_batch_start
 
 
 def _run(
@@ -178,32 +164,21 @@ def _run(
     module: LightningModule,
     validation: CombinedLoader | None,
 ) -> Results:
+    datamodule = getattr(trainer, "datamodule", None)
     # The module's own callbacks belong to the training.
     with substituted(module, configure_callbacks=_no_callbacks):
         if stage == "test":
-            results = _test(side, trainer, module)
+            # A datamodule refers to its trainer: the copy keeps that of the original unchanged.
+            results = side.test(module, datamodule=copy.copy(datamodule), verbose=False)
         else:
-            results = _validate(side, trainer, module, validation)
+            given: dict[str, Any] = {"dataloaders": validation}
+            if datamodule is not None and validation is not None:
+                given = {"datamodule": with_validation_data(datamodule, validation)}
+            with substituted(module, setup=_nothing_to_set_up, teardown=_nothing_to_set_up):
+                results = side.validate(module, verbose=False, **given)
     module.trainer = None
     reset_states(module)
     return results
-
-
-def _validate(
-    side: Trainer, trainer: Trainer, module: LightningModule, loader: CombinedLoader | None
-) -> Results:
-    datamodule = getattr(trainer, "datamodule", None)
-    with substituted(module, setup=_nothing_to_set_up, teardown=_nothing_to_set_up):
-        if datamodule is None or loader is None:
-            return side.validate(module, dataloaders=loader, verbose=False)
-        copied = with_validation_data(datamodule, loader)
-        return side.validate(module, datamodule=copied, verbose=False)
-
-
-def _test(side: Trainer, trainer: Trainer, module: LightningModule) -> Results:
-    # A datamodule refers to its trainer: the copy keeps that of the original unchanged.
-    datamodule = copy.copy(getattr(trainer, "datamodule", None))
-    return side.test(module, datamodule=datamodule, verbose=False)
 
 
 def _fails(evaluate: Any, module: LightningModule) -> bool:

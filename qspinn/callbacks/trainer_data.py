@@ -39,6 +39,16 @@ def validation_loader(trainer: Trainer) -> CombinedLoader | None:
     return _fresh(validation_loader_of(trainer))
 
 
+def evaluation_loaders(trainer: Trainer) -> tuple[CombinedLoader | None, CombinedLoader | None]:
+    """Fresh loaders over what a network is looked at on: validation data, else training data."""
+    return validation_loader(trainer), training_loader(trainer)
+
+
+def repeatable(loaders: Iterable[CombinedLoader | None]) -> Iterator[CombinedLoader]:
+    """Those of some loaders that can surely be iterated again, from the beginning."""
+    return (loader for loader in loaders if loader is not None and is_repeatable(loader))
+
+
 def drawn(
     trainer: Trainer, loader: CombinedLoader, count: int, seed: int = 0
 ) -> CombinedLoader | None:
@@ -77,11 +87,8 @@ def first_batches(
 ) -> list[Any]:
     """The first batches of ``loader``, with all the hooks and conversions of the training.
 
-    Args:
-        trainer: The trainer.
-        module: The trainer's own module, whose batch hooks are called.
-        loader: From :func:`training_loader`.
-        count: At most so many, and no more than the trainer trains on.
+    There are at most ``count``, and no more than the trainer trains on. The module is the trainer's
+    own, since its batch hooks are called.
     """
     limit = trainer.num_training_batches
     count = count if limit == float("inf") else min(count, int(limit))

@@ -9,7 +9,7 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from qspinn.callbacks.calibrating import calibrated
+from qspinn.callbacks.formats import calibrated
 from qspinn.callbacks.isolation import (
     LEAVE_IN_FLOAT,
     Forward,
@@ -73,16 +73,10 @@ def _run(copied: LightningModule, trainer: Trainer, batch: Any, forward: Forward
 def try_to_learn(
     quantized: LightningModule, module: LightningModule, trainer: Trainer, batch: Any
 ) -> None:
-    """Does one training step, with its gradients, on a quantised copy.
+    """Does one training step, with its gradients, on a quantised copy from :func:`tried`.
 
     If a float copy cannot do that step by itself either (it needs what only the trainer
-    prepares), nothing is raised.
-
-    Args:
-        quantized: From :func:`tried`; may be used up.
-        module: The trainer's module.
-        trainer: Its trainer.
-        batch: As the trainer hands it out.
+    prepares), nothing is raised. The quantised copy may be used up.
 
     Raises:
         RuntimeError: The step fails with quantizers attached only.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.atomic import atomic_file
 from qspinn.data.aedat_packets import (
     EVENT_BYTES,
     PACKET_HEADER,
@@ -26,9 +27,7 @@ from qspinn.data.aedat_packets import (
     polarity_packets,
 )
 from qspinn.data.arrays import require_regular
-from qspinn.data.atomic import atomic_file
-from qspinn.data.event_order import MAX_DISORDER, DisorderError, ordered_events
-from qspinn.data.events import CHUNK, Events
+from qspinn.data.events import CHUNK, MAX_DISORDER, DisorderError, Events, ordered_events
 
 TIME_BITS = 31
 LARGEST_PIXEL = (1 << 15) - 1

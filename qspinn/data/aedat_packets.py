@@ -44,21 +44,13 @@ class AEDATError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class PolarityPackets:
-    """Where the polarity events are: one entry per piece of a packet, of at most CHUNK events.
+    """Where the polarity events are: one entry per piece of a packet, of at most CHUNK events."""
 
-    Args:
-        offset: Of a piece's first event, in bytes, ``[P]``.
-        number: Its events, 1 or more, ``[P]``.
-        overflow: Overflows of its timestamps, ``[P]``.
-        packet: Offset of its packet, ``[P]``.
-        valid: Valid events of its packet, as the packet's header says, ``[P]``.
-    """
-
-    offset: npt.NDArray[np.int64]
-    number: npt.NDArray[np.int64]
-    overflow: npt.NDArray[np.int64]
-    packet: npt.NDArray[np.int64]
-    valid: npt.NDArray[np.int64]
+    offset: npt.NDArray[np.int64]  # of a piece's first event, in bytes, `[P]`
+    number: npt.NDArray[np.int64]  # its events, 1 or more, `[P]`
+    overflow: npt.NDArray[np.int64]  # overflows of its timestamps, `[P]`
+    packet: npt.NDArray[np.int64]  # offset of its packet, `[P]`
+    valid: npt.NDArray[np.int64]  # valid events of its packet, as the packet's header says, `[P]`
 
 
 def end_of_header(content: memoryview, source: str) -> int:

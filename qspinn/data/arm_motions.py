@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.data.checks import check
+
 FloatArray = npt.NDArray[np.float64]
 
 GESTURES = (
@@ -39,26 +41,18 @@ _WAVES = 3
 
 @dataclass(frozen=True)
 class Style:
-    """The style of one performance of a gesture.
+    """The style of one performance of a gesture."""
 
-    Args:
-        tempo: Periods per second.
-        phase: Where in its period the gesture begins, in radians.
-        amplitude: Size of the motion, 1 for the typical one.
-        sway: Irregularity of the tempo: amplitude of a slow phase shift, in radians.
-        offset: ``[2, 3]``, metres by which the right and the left hand are elsewhere than typical:
-            outward, down, toward the camera.
-        reverse: Whether an arm roll turns backward.
-        waves: ``[2, 3, 3, 3]``: of each hand and coordinate, three waves of an other gesture as
-            frequency (periods per ``1 / tempo``), phase (radians) and weight.
-    """
-
-    tempo: float
-    phase: float
-    amplitude: float
-    sway: float
+    tempo: float  # periods per second
+    phase: float  # where in its period the gesture begins, in radians
+    amplitude: float  # size of the motion, 1 for the typical one
+    sway: float  # irregularity of the tempo: amplitude of a slow phase shift, in radians
+    # `[2, 3]`, metres by which the right and the left hand are elsewhere than typical: outward,
+    # down, toward the camera.
     offset: FloatArray
-    reverse: bool
+    reverse: bool  # whether an arm roll turns backward
+    # `[2, 3, 3, 3]`: of each hand and coordinate, three waves of an other gesture as frequency
+    # (periods per `1 / tempo`), phase (radians) and weight.
     waves: FloatArray
 
 
@@ -102,8 +96,7 @@ def hand_paths(gesture: int, seconds: FloatArray, style: Style) -> FloatArray:
     Raises:
         ValueError: No such gesture.
     """
-    if not 1 <= gesture <= len(GESTURES):
-        raise ValueError(f"gesture={gesture}; write 1 to {len(GESTURES)}")
+    check(1 <= gesture <= len(GESTURES), "gesture", gesture, f"1 to {len(GESTURES)}")
     angle = 2 * np.pi * style.tempo * seconds + style.phase
     angle = angle + style.sway * np.sin(0.5 * angle + style.phase)
     moved = _PATHS[gesture - 1](angle, style)

@@ -20,57 +20,33 @@ _OPEN = {1, 2, 3, 4, 5, 6, 7, 11}
 
 @dataclass(frozen=True)
 class Person:
-    """A subject: sizes in metres, brightness as a share of the light that is thrown back.
+    """A subject: sizes in metres, brightness as a share of the light that is thrown back."""
 
-    Args:
-        upper_arm: Shoulder to elbow.
-        forearm: Elbow to wrist.
-        hand: Wrist to finger tips.
-        shoulders: Midline to shoulder.
-        girth: Thickness of body and limbs, 1 for the typical one.
-        skin: Brightness of the skin.
-        hair: Brightness of the hair.
-    """
-
-    upper_arm: float
-    forearm: float
-    hand: float
-    shoulders: float
-    girth: float
-    skin: float
-    hair: float
+    upper_arm: float  # shoulder to elbow
+    forearm: float  # elbow to wrist
+    hand: float  # wrist to finger tips
+    shoulders: float  # midline to shoulder
+    girth: float  # thickness of body and limbs, 1 for the typical one
+    skin: float  # brightness of the skin
+    hair: float  # brightness of the hair
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a recording was made of: where the person stands, clothes, wall and light.
+    """What a recording was made of: where the person stands, clothes, wall and light."""
 
-    Args:
-        person: Who.
-        scale: Pixels per metre at the person's chest.
-        x: Column of the middle of the shoulders, in pixels.
-        y: Row of it.
-        shirt: Brightness of the shirt.
-        sleeves: Share of the arm below the shoulder that the shirt covers, 0 to 1 (down to the
-            wrist).
-        folds: Strength of the texture on shirt and skin, 0 to 1.
-        wall: Brightness of the wall.
-        clutter: Strength of the wall's texture, 0 to 1.
-        light: Brightness of the light, 1 for a bright room.
-        flicker: Share by which the light goes up and down a hundred times per second.
-    """
-
-    person: Person
-    scale: float
-    x: float
-    y: float
-    shirt: float
+    person: Person  # who
+    scale: float  # pixels per metre at the person's chest
+    x: float  # column of the middle of the shoulders, in pixels
+    y: float  # row of it
+    shirt: float  # brightness of the shirt
+    # Share of the arm below the shoulder that the shirt covers, 0 to 1 (down to the wrist).
     sleeves: float
-    folds: float
-    wall: float
-    clutter: float
-    light: float
-    flicker: float
+    folds: float  # strength of the texture on shirt and skin, 0 to 1
+    wall: float  # brightness of the wall
+    clutter: float  # strength of the wall's texture, 0 to 1
+    light: float  # brightness of the light, 1 for a bright room
+    flicker: float  # share by which the light goes up and down a hundred times per second
 
 
 def body_capsules(

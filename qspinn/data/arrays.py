@@ -1,4 +1,4 @@
-"""NumPy files of unknown origin: their sizes are compared with the file before memory is taken."""
+"""Files of unknown origin: what they say of their sizes is checked before memory is taken."""
 
 from __future__ import annotations
 
@@ -6,24 +6,15 @@ import gzip
 import math
 import os
 import stat
+import tarfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-__all__ = [
-    "ArrayError",
-    "check_regular",
-    "open_member",
-    "read_array",
-    "read_arrays",
-    "read_up_to",
-    "reason_of",
-    "require_regular",
-]
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -34,6 +25,19 @@ MOST_BYTES = 256 << 20
 PIECE = 1 << 20
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """What NumPy and the data sets use. Of the others zipfile unpacks any amount at once."""
+
+
+BUFFER = 1 << 20
+MOST_ATTRIBUTES = 1 << 20
+"""Bytes of a long name or of the attributes of a file, which have some hundreds."""
+_LONG_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+Read = TypeVar("Read")
 
 
 class ArrayError(ValueError):
@@ -51,17 +55,12 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]
         ArrayError: It is no whole file of arrays, one is missing, or larger than it can be.
     """
     check_regular(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            missing = [name for name in names if f"{name}.npy" not in members]
-            if missing:
-                raise ArrayError(f"found no {', '.join(missing)}")
-            return {name: _member(archive, members[f"{name}.npy"]) for name in names}
-    except ArrayError:
-        raise
-    except Exception as error:  # of zipfile, zlib, struct, NumPy: a damaged file raises many kinds
-        raise ArrayError(f"not a whole .npz file ({reason_of(error)})") from error
+    with _whole(".npz"), zipfile.ZipFile(path) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        missing = [name for name in names if f"{name}.npy" not in members]
+        if missing:
+            raise ArrayError(f"found no {', '.join(missing)}")
+        return {name: _member(archive, members[f"{name}.npy"]) for name in names}
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
@@ -71,13 +70,18 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         ArrayError: It is no whole array, or larger than it can be.
     """
     check_regular(path)
+    with _whole(".npy"), open(path, "rb") as file:
+        return _array(file, os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def _whole(kind: str) -> Iterator[None]:
     try:
-        with open(path, "rb") as file:
-            return _array(file, os.fstat(file.fileno()).st_size)
+        yield
     except ArrayError:
         raise
-    except Exception as error:
-        raise ArrayError(f"not a whole .npy file ({reason_of(error)})") from error
+    except Exception as error:  # of zipfile, zlib, struct, NumPy: a damaged file raises many kinds
+        raise ArrayError(f"not a whole {kind} file ({reason_of(error)})") from error
 
 
 def check_regular(path: Path) -> None:
@@ -169,3 +173,42 @@ def reason_of(error: Exception) -> str:
     """The type and the first line of an error: some messages mean nothing without the type."""
     text = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """Refuses names and attributes that are too long to be such: tarfile reads them whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedInfo:
+        info = super().frombuf(buf, encoding, errors)
+        if info.size < 0 or (info.type in _LONG_HEADERS and info.size > MOST_ATTRIBUTES):
+            raise tarfile.ReadError(f"a header says that {info.size:,} bytes follow")
+        return info
+
+
+def open_tar(content: gzip.GzipFile) -> tarfile.TarFile:
+    """Open a stream of an unpacked tar archive; close it as a context manager.
+
+    Raises:
+        tarfile.TarError: Its first header is damaged.
+    """
+    return _understood(
+        lambda: tarfile.open(fileobj=content, mode="r|", bufsize=BUFFER, tarinfo=_BoundedInfo)
+    )
+
+
+def next_header(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """Read the next header; None: the end of the archive.
+
+    Raises:
+        tarfile.TarError: It is damaged.
+    """
+    return _understood(tar.next)
+
+
+def _understood(read: Callable[[], Read]) -> Read:
+    """What ``read`` gives; a damaged header makes tarfile raise other kinds as well."""
+    try:
+        return read()
+    except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise tarfile.ReadError(reason_of(error)) from None

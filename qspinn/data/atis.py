@@ -12,12 +12,12 @@ neuromorphic datasets using saccades", Frontiers in Neuroscience 9:437, 2015, an
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qspinn.data.arrays import require_regular
-from qspinn.data.event_order import MAX_DISORDER, DisorderError, ordered_events
-from qspinn.data.events import Events
+from qspinn.data.events import MAX_DISORDER, DisorderError, Events, ordered_events
 
 EVENT_BYTES = 5
 OVERFLOW_ROW = 240
@@ -30,16 +30,13 @@ class ATISError(ValueError):
     """Not a whole file of 5-byte events; names the file, the offset, what was expected, found."""
 
 
-def read_atis(
-    path: str | Path, height: int = 34, width: int = 34, max_disorder: int = MAX_DISORDER
-) -> Events:
+def read_atis(path: str | Path, *settings: Any, **named: Any) -> Events:
     """Reads a file of 5-byte events.
 
     Args:
         path: The file.
-        height: Rows of the sensor, at most 240 (34: N-MNIST).
-        width: Columns of the sensor, at most 256.
-        max_disorder: Events that arrive so many microseconds late, at most, are put in order.
+        *settings: As of :func:`parse_atis`, from the height on.
+        **named: The same by name.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -52,7 +49,7 @@ def read_atis(
     content = Path(path).read_bytes()
     if not content:
         raise ATISError(f"{path}: offset 0: expected events, found an empty file; get it again")
-    return parse_atis(content, str(path), height, width, max_disorder)
+    return parse_atis(content, str(path), *settings, **named)
 
 
 def parse_atis(
@@ -67,7 +64,7 @@ def parse_atis(
     Args:
         content: The whole file.
         source: What to call the data in an error.
-        height: Rows of the sensor, at most 240.
+        height: Rows of the sensor, at most 240 (34: N-MNIST).
         width: Columns of the sensor, at most 256.
         max_disorder: Events that arrive so many microseconds late, at most, are put in order.
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from qspinn.data.checks import check
 from qspinn.data.event_data_module import EventDataModule, Indices
-from qspinn.data.event_order import MAX_DISORDER
+from qspinn.data.events import MAX_DISORDER
 from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.frame_set import FrameSet, Recordings, fingerprint
 from qspinn.data.gesture_events_np import events_np_recordings
@@ -78,10 +79,8 @@ class DVSGesture(EventDataModule):
         **frame_and_loader_settings: Any,
     ) -> None:
         super().__init__(downsample=downsample, **frame_and_loader_settings)
-        if val_subjects < 0:
-            raise ValueError(f"val_subjects={val_subjects}; write 0 (no validation) or more")
-        if max_disorder < 0:
-            raise ValueError(f"max_disorder={max_disorder}; write 0 us or more")
+        check(val_subjects >= 0, "val_subjects", val_subjects, "0 (no validation) or more")
+        check(max_disorder >= 0, "max_disorder", max_disorder, "0 us or more")
         self.root = Path(root)
         self.val_subjects = val_subjects
         self.read_settings = ReadSettings(valid_only, max_disorder)

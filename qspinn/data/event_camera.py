@@ -15,6 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.data.checks import check
 from qspinn.data.events import Events
 
 FloatArray = npt.NDArray[np.floating]
@@ -60,17 +61,14 @@ class CameraSettings:
 
     def __post_init__(self) -> None:
         for name in ("on_threshold", "off_threshold"):
-            value = getattr(self, name)
-            if not SMALLEST_THRESHOLD <= value < np.inf:
-                raise ValueError(f"{name}={value}; write {SMALLEST_THRESHOLD} or more, as 0.25")
+            value, wanted = getattr(self, name), f"{SMALLEST_THRESHOLD} or more, as 0.25"
+            check(SMALLEST_THRESHOLD <= value < np.inf, name, value, wanted)
         for name in ("mismatch", "refractory", "noise_rate", "hot_rate", "leak_rate"):
             value = getattr(self, name)
-            if not 0 <= value < np.inf:
-                raise ValueError(f"{name}={value}; write 0 or more")
-        if not 0 <= self.hot_share <= 1:
-            raise ValueError(f"hot_share={self.hot_share}; write a share of the pixels, 0 to 1")
-        if not 0 <= self.repeats < 1:
-            raise ValueError(f"repeats={self.repeats}; write a probability below 1, 0 for none")
+            check(0 <= value < np.inf, name, value, "0 or more")
+        hot, repeats = self.hot_share, self.repeats
+        check(0 <= hot <= 1, "hot_share", hot, "a share of the pixels, 0 to 1")
+        check(0 <= repeats < 1, "repeats", repeats, "a probability below 1, 0 for none")
 
 
 def film(
@@ -271,12 +269,9 @@ def _buffers(size: int) -> Found:
 @numba.njit(cache=True)
 def _grown(events: Found) -> Found:
     """Twice the room, with the same beginning."""
-    size = len(events[0])
-    larger = _buffers(2 * size)
-    larger[0][:size] = events[0]
-    larger[1][:size] = events[1]
-    larger[2][:size] = events[2]
-    return larger
+    t, pixel, p = events
+    u, other, q = _buffers(len(t))
+    return np.concatenate((t, u)), np.concatenate((pixel, other)), np.concatenate((p, q))
 
 
 def _check_film(log_intensity: FloatArray, times: IntArray) -> None:

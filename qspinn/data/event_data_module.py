@@ -16,6 +16,7 @@ from qspinn.data.frame_set import (
     FrameSet,
     FrameSettings,
     Recordings,
+    check_max_count,
     load_frame_set,
 )
 from qspinn.data.image_data_module import ImageDataModule
@@ -67,10 +68,7 @@ class EventDataModule(ImageDataModule):
         self.frame_settings = FrameSettings(time_steps, by, downsample, duration)
         self.time_steps, *shape = self.frame_settings.shape(*self.sensor)
         self.input_shape = (shape[0], shape[1], shape[2])
-        if max_count is not None and max_count < 1:
-            raise ValueError(
-                f"max_count={max_count}; write 1 (an event or none) or more, or null (all count)"
-            )
+        check_max_count(max_count)
         super().__init__(**loader_settings)
         self.max_count = max_count
         self.cache = cache

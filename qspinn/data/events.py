@@ -1,17 +1,22 @@
-"""Recordings of an event camera, and what frames of counts are made of them."""
+"""Recordings of an event camera: put in order, and made into frames of counts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from qspinn.data.checks import check
+
 INTEGRATIONS = ("count", "time")
 POLARITIES = 2
 CHUNK = 1 << 22
 """Events handled at once; what is computed of them on the way takes about 100 MB."""
+MAX_DISORDER = 1_000_000
+"""By default an event may be so many microseconds late (1 s). Cameras and the queues of a host mix
+up a second at the very most; a clock that was set back, or a flipped bit, is farther off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +56,7 @@ class Events:
 
     def __post_init__(self) -> None:
         for name, size in (("height", self.height), ("width", self.width)):
-            if not 1 <= size <= 1 << 16:
-                raise ValueError(f"{name}={size}; write a number of pixels, 1 to 65536")
+            check(1 <= size <= 1 << 16, name, size, "a number of pixels, 1 to 65536")
         for name, dtype in self.TYPES.items():
             _check_array(name, getattr(self, name), dtype)
         lengths = {name: len(getattr(self, name)) for name in self.TYPES}
@@ -70,9 +74,7 @@ class Events:
         """The events with ``start <= t < stop`` (microseconds), as views of the same arrays."""
         first, last = np.searchsorted(self.t, [start, stop])
         part = slice(int(first), max(int(first), int(last)))
-        return Events(
-            self.t[part], self.x[part], self.y[part], self.p[part], self.height, self.width
-        )
+        return replace(self, t=self.t[part], x=self.x[part], y=self.y[part], p=self.p[part])
 
 
 def integrate(
@@ -109,8 +111,7 @@ def integrate(
     Raises:
         ValueError: A setting out of its range, or ``start`` or ``duration`` with ``by="count"``.
     """
-    if frames < 1:
-        raise ValueError(f"frames={frames}; write a number of frames, 1 or more")
+    check(frames >= 1, "frames", frames, "a number of frames, 1 or more")
     if by == "count":
         if start is not None or duration is not None:
             raise ValueError(
@@ -118,10 +119,9 @@ def integrate(
                 'duration; write by="time", or leave both out'
             )
         bounds = [k * (len(events) // frames) for k in range(frames)] + [len(events)]
-    elif by == "time":
-        bounds = _time_bounds(events.t, frames, start, duration)
     else:
-        raise ValueError(f"by={by!r}; write one of {', '.join(INTEGRATIONS)}")
+        check(by == "time", "by", by, f"one of {', '.join(INTEGRATIONS)}")
+        bounds = _time_bounds(events.t, frames, start, duration)
     cells = POLARITIES * events.height * events.width
     result = np.empty((frames, cells), np.int32)
     for frame, first, last in zip(result, bounds[:-1], bounds[1:], strict=True):
@@ -146,27 +146,86 @@ def downsample(events: Events, factor: int) -> Events:
     Raises:
         ValueError: A factor below 1.
     """
-    if factor < 1:
-        raise ValueError(f"factor={factor}; write 1 (no change) or more")
+    check(factor >= 1, "factor", factor, "1 (no change) or more")
     if factor == 1:
         return events
     step = np.uint16(min(factor, 65535))
-    return Events(
-        events.t,
-        events.x // step,
-        events.y // step,
-        events.p,
-        -(-events.height // factor),
-        -(-events.width // factor),
-    )
+    height, width = -(-events.height // factor), -(-events.width // factor)
+    return replace(events, x=events.x // step, y=events.y // step, height=height, width=width)
+
+
+class DisorderError(ValueError):
+    """An event is later than allowed: its ``index``, its ``time`` and the ``latest`` time before.
+
+    The reader that catches it says where in the file the event is.
+    """
+
+    def __init__(self, index: int, time: int, latest: int, max_disorder: int) -> None:
+        super().__init__(
+            f"expected a time of at least {latest} us, that of an event before it, less "
+            f"{max_disorder} us (max_disorder), found {time} us. The clock was set back, or the "
+            f"file is damaged; max_disorder={latest - time} or more sorts the events nevertheless"
+        )
+        self.index = index
+
+
+def ordered_events(
+    t: npt.NDArray[np.int64],
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    p: npt.NDArray[np.uint8],
+    size: tuple[int, int],
+    max_disorder: int = MAX_DISORDER,
+) -> Events:
+    """Events in the order of their times; those of equal times keep their order.
+
+    Args:
+        t: Times ``[E]``, nearly ascending; nothing is copied where they ascend.
+        x: Columns ``[E]``.
+        y: Rows ``[E]``.
+        p: Polarities ``[E]``.
+        size: ``(height, width)`` of the sensor.
+        max_disorder: How many microseconds an event may lie before the latest event that precedes
+            it; 0: events must ascend.
+
+    Raises:
+        DisorderError: An event lies farther back.
+        ValueError: ``max_disorder`` is negative.
+    """
+    check(max_disorder >= 0, "max_disorder", max_disorder, "0 us (events ascend) or more")
+    if _check_lateness(t, max_disorder):
+        order = np.argsort(t, kind="stable")
+        t, x, y, p = t[order], x[order], y[order], p[order]
+    return Events(t, x, y, p, *size)
+
+
+def _check_lateness(t: npt.NDArray[np.int64], max_disorder: int) -> bool:
+    """Whether any event is late, within what is allowed."""
+    is_late = False
+    latest = np.iinfo(np.int64).min
+    for begin in range(0, len(t), CHUNK):
+        part = t[begin : begin + CHUNK]
+        if part[0] >= latest and not (part[1:] < part[:-1]).any():
+            latest = int(part[-1])
+            continue
+        is_late = True
+        preceding = np.maximum(np.maximum.accumulate(part), latest)
+        too_late = preceding - part > max_disorder
+        if too_late.any():
+            index = int(too_late.argmax())
+            raise DisorderError(
+                begin + index, int(part[index]), int(preceding[index]), max_disorder
+            )
+        latest = int(preceding[-1])
+    return is_late
 
 
 def _time_bounds(
     t: npt.NDArray[np.int64], frames: int, start: int | None, duration: int | None
 ) -> list[int]:
     """Index of the first event of each slice, and of the one after the last slice."""
-    if duration is not None and duration < 1:
-        raise ValueError(f"duration={duration}; write a number of microseconds, 1 or more")
+    fits = duration is None or duration >= 1
+    check(fits, "duration", duration, "a number of microseconds, 1 or more")
     if len(t) == 0:
         return [0] * (frames + 1)
     start = int(t[0]) if start is None else start

@@ -16,10 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from qspinn.atomic import write_once_folder
 from qspinn.data.arrays import read_array, reason_of
-from qspinn.data.atomic import write_once_folder
+from qspinn.data.checks import check
 from qspinn.data.events import INTEGRATIONS, Events, downsample, integrate
-from qspinn.data.frame_digests import FRAMES, SMALL_FILES, check_digests, write_digests
+from qspinn.data.fingerprint import FRAMES, SMALL_FILES, check_digests, write_digests
 from qspinn.data.tensor_dataset import BatchDataset
 
 CACHE_VERSION = 3
@@ -49,15 +50,10 @@ class FrameSettings:
     duration: int | None = None
 
     def __post_init__(self) -> None:
-        if self.by not in INTEGRATIONS:
-            raise ValueError(f"by={self.by!r}; write one of {', '.join(INTEGRATIONS)}")
-        for name, value in (
-            ("time_steps", self.time_steps),
-            ("downsample", self.downsample),
-            ("duration", 1 if self.duration is None else self.duration),
-        ):
-            if value < 1:
-                raise ValueError(f"{name}={value}; write 1 or more")
+        check(self.by in INTEGRATIONS, "by", self.by, f"one of {', '.join(INTEGRATIONS)}")
+        for name in ("time_steps", "downsample", "duration"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, name, value, "1 or more")
 
     def shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Of the frames of a sensor: ``(T, 2, H, W)``."""
@@ -80,23 +76,43 @@ class FrameSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class FrameSet:
-    """Frames of counts of all recordings of a data set.
+class Columns:
+    """What is known of each recording of a data set.
 
     Args:
-        frames: ``uint16`` ``[M, T, 2, H, W]``, perhaps memory-mapped; channel 0 OFF, 1 ON.
         labels: ``int64`` ``[M]``.
         is_test: ``bool`` ``[M]``, whether the official split tests on it.
         groups: ``int64`` ``[M]``, what must not be split, such as the subject.
     """
 
-    frames: npt.NDArray[np.uint16]
     labels: npt.NDArray[np.int64]
     is_test: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        _check_columns(self.labels, self.is_test, self.groups)
+        for name, dtype in (("labels", np.int64), ("is_test", np.bool_), ("groups", np.int64)):
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != (self.labels.size,):
+                raise ValueError(
+                    f"{name} are {array.dtype} {list(array.shape)}; write {np.dtype(dtype)} "
+                    f"[{self.labels.size}], one per recording"
+                )
+        if self.labels.min(initial=0) < 0:
+            raise ValueError(f"label {self.labels.min()}; write classes from 0 on")
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSet(Columns):
+    """Frames of counts of all recordings of a data set.
+
+    Args:
+        frames: ``uint16`` ``[M, T, 2, H, W]``, perhaps memory-mapped; channel 0 OFF, 1 ON.
+    """
+
+    frames: npt.NDArray[np.uint16]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.frames.dtype != np.uint16 or len(self.frames) != len(self.labels):
             raise ValueError(
                 f"frames are {self.frames.dtype} {list(self.frames.shape)}, with "
@@ -105,23 +121,14 @@ class FrameSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Recordings:
+class Recordings(Columns):
     """Recordings that are yet to be read.
 
     Args:
-        labels: ``int64`` ``[M]``.
-        is_test: ``bool`` ``[M]``.
-        groups: ``int64`` ``[M]``.
         read: Gives each recording once, in any order, with its index.
     """
 
-    labels: npt.NDArray[np.int64]
-    is_test: npt.NDArray[np.bool_]
-    groups: npt.NDArray[np.int64]
     read: Callable[[], Iterable[tuple[int, Events]]]
-
-    def __post_init__(self) -> None:
-        _check_columns(self.labels, self.is_test, self.groups)
 
 
 class FrameDataset(BatchDataset):
@@ -139,10 +146,7 @@ class FrameDataset(BatchDataset):
     def __init__(
         self, frame_set: FrameSet, indices: npt.NDArray[np.int64], max_count: int | None = None
     ) -> None:
-        if max_count is not None and max_count < 1:
-            raise ValueError(
-                f"max_count={max_count}; write 1 (an event or none) or more, or null (all count)"
-            )
+        check_max_count(max_count)
         super().__init__(torch.from_numpy(frame_set.labels[indices]))
         self.frames = frame_set.frames
         self.indices = indices
@@ -154,6 +158,12 @@ class FrameDataset(BatchDataset):
         if self.max_count is not None:
             counts = np.minimum(counts, min(self.max_count, LARGEST_COUNT))
         return torch.from_numpy(counts.astype(np.float32))
+
+
+def check_max_count(max_count: int | None) -> None:
+    """Refuses a largest count below 1."""
+    wanted = "1 (an event or none) or more, or null (all count)"
+    check(max_count is None or max_count >= 1, "max_count", max_count, wanted)
 
 
 def load_frame_set(
@@ -183,7 +193,7 @@ def load_frame_set(
         found = recordings()
         frames = np.zeros((len(found.labels), *settings.shape(*sensor)), np.uint16)
         _fill(frames, found, settings)
-        return FrameSet(frames, found.labels, found.is_test, found.groups)
+        return FrameSet(found.labels, found.is_test, found.groups, frames)
     key = {"version": CACHE_VERSION, **identity, **vars(settings), "sensor": list(sensor)}
     text = json.dumps(key, sort_keys=True, indent=2) + "\n"
     name = f"{identity['data']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -212,23 +222,6 @@ def fingerprint(files: Iterable[Path], root: Path) -> str:
         lines.append(f"{name} {status.st_size} {status.st_mtime_ns}\n")
     text = "".join(sorted(lines))
     return hashlib.sha256(os.fsencode(text)).hexdigest()  # a name may be no UTF-8
-
-
-def _check_columns(
-    labels: npt.NDArray[np.int64],
-    is_test: npt.NDArray[np.bool_],
-    groups: npt.NDArray[np.int64],
-) -> None:
-    """Check that labels, split and groups have one value per recording, of the right types."""
-    columns = (("labels", labels, np.int64), ("is_test", is_test, np.bool_))
-    for name, array, dtype in (*columns, ("groups", groups, np.int64)):
-        if array.dtype != dtype or array.shape != (labels.size,):
-            raise ValueError(
-                f"{name} are {array.dtype} {list(array.shape)}; write {np.dtype(dtype)} "
-                f"[{labels.size}], one per recording"
-            )
-    if labels.min(initial=0) < 0:
-        raise ValueError(f"label {labels.min()}; write classes from 0 on")
 
 
 def _check_writable(cache: Path) -> None:
@@ -285,7 +278,7 @@ def _open(folder: Path, text: str, shape: tuple[int, ...]) -> FrameSet:
         frames = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
         if frames.shape != (len(labels), *shape):
             raise ValueError(f"frames.npy is {frames.dtype} {frames.shape}")
-        return FrameSet(frames, labels, is_test, groups)
+        return FrameSet(labels, is_test, groups, frames)
     except (PermissionError, MemoryError) as error:  # the files may be intact
         raise ValueError(
             f"{folder}: this cache of frames cannot be read ({reason_of(error)}); write "

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qspinn.data.arrays import ArrayError, read_arrays
-from qspinn.data.event_order import DisorderError, ordered_events
-from qspinn.data.events import Events
+from qspinn.data.events import Events, ordered_events
 from qspinn.data.frame_set import Recordings
 from qspinn.data.gesture_files import GestureFilesError, Sample, listed, npz_files
 from qspinn.data.gesture_labels import LATEST, NUM_CLASSES
@@ -82,7 +81,7 @@ def _read_sample(path: Path, sensor: tuple[int, int], max_disorder: int) -> Even
         )
     try:
         return ordered_events(**converted, size=sensor, max_disorder=max_disorder)
-    except (DisorderError, ValueError) as error:
+    except ValueError as error:
         raise GestureFilesError(f"{path}: {error}") from None
 
 

@@ -14,13 +14,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
 
 import numpy as np
 
 from qspinn.data.aedat import parse_aedat, read_aedat
-from qspinn.data.arrays import ArrayError, check_regular
+from qspinn.data.arrays import BUFFER, ArrayError, check_regular, next_header, open_tar
 from qspinn.data.events import Events
 from qspinn.data.foreign_files import is_foreign
 from qspinn.data.frame_set import Recordings
@@ -34,17 +34,17 @@ from qspinn.data.gesture_labels import (
     subject_of,
 )
 from qspinn.data.splits import natural
-from qspinn.data.tar_headers import BUFFER, next_header, open_tar
 
 ARCHIVE = "DvsGesture.tar.gz"
 FOLDER = "DvsGesture"
 EVENTS_NP = "events_np"
 MOST_TEXT, MOST_EVENTS = 1 << 20, 1 << 31
 """Bytes of a list or label file, which has about 400, and of a recording, which has 60 million."""
-Read = TypeVar("Read")
 SMALL_EVENTS, LARGEST_RATIO = 64 << 20, 100
 """Recordings of more bytes than the first have at most so many per byte of their archive: events
 pack to a third or so."""
+Member = tuple[str, Callable[[], bytes]]
+"""Name of a file, and what reads it."""
 log = logging.getLogger(__name__)
 
 
@@ -130,7 +130,7 @@ def official_recordings(files: GestureFiles, settings: ReadSettings) -> Recordin
         GestureLabelError: A list or a label file says something impossible.
         AEDATError: A recording is damaged (while it is read).
     """
-    texts, names = _archive_texts(files.path) if files.kind == "archive" else _texts(files.path)
+    texts, names = _texts(files)
     cuts = _cuts(texts, names, str(files.path))
     order = sorted(cuts, key=lambda sample: sample.key)
     wanted: dict[str, list[tuple[int, Gesture]]] = {}
@@ -218,17 +218,6 @@ def _decoded(content: bytes, name: str, source: str) -> str:
         raise GestureFilesError(f"{source}: {name}: expected text, found {error}") from None
 
 
-def _texts(folder: Path) -> tuple[dict[str, str], set[str]]:
-    """The lists and label files of the extracted folder, and the names of all its files."""
-    names = {path.name for path in folder.iterdir() if _is_wanted(path.name)}
-    texts = {
-        name: _decoded(_content(folder / name), name, str(folder))
-        for name in names
-        if not name.endswith(".aedat")
-    }
-    return texts, names
-
-
 def _content(path: Path) -> bytes:
     try:
         check_regular(path)
@@ -248,17 +237,20 @@ def _check_size(size: int, name: str, source: Path) -> None:
         )
 
 
-def _archive_texts(archive: Path) -> tuple[dict[str, str], set[str]]:
-    """The same of the archive: reads it to its end, so that a damaged one is found here."""
+def _texts(files: GestureFiles) -> tuple[dict[str, str], set[str]]:
+    """The lists and label files, and the names of all files.
+
+    An archive is read to its end, so that a damaged one is found here.
+    """
     texts: dict[str, str] = {}
     names: set[str] = set()
-    with _members(archive) as members:
-        for name, file in members:
+    with _members(files) as members:
+        for name, read in members:
             if name in names:
-                raise GestureFilesError(f"{archive}: holds two files named {name}")
+                raise GestureFilesError(f"{files.path}: holds two files named {name}")
             names.add(name)
             if not name.endswith(".aedat"):
-                texts[name] = _decoded(file.read(), name, str(archive))
+                texts[name] = _decoded(read(), name, str(files.path))
     return texts, names
 
 
@@ -269,17 +261,21 @@ def _recordings(
         for name in wanted:
             yield name, read_aedat(files.path / f"{name}.aedat", **vars(settings))
         return
-    with _members(files.path) as members:
-        for file_name, file in members:
+    with _members(files) as members:
+        for file_name, read in members:
             name = file_name.removesuffix(".aedat")
             if name in wanted:
                 source = f"{files.path}: {file_name}"
-                yield name, parse_aedat(file.read(), source, **vars(settings))
+                yield name, parse_aedat(read(), source, **vars(settings))
 
 
 @contextmanager
-def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
-    """The files of the archive in its order, by their names without folders, once."""
+def _members(files: GestureFiles) -> Iterator[Iterable[Member]]:
+    """The files by their names without folders, once; of an archive, in its order."""
+    archive = files.path
+    if files.kind == "folder":
+        yield [(path.name, partial(_content, path)) for path in files.files()]
+        return
     try:
         with (
             gzip.open(archive) as content,
@@ -293,15 +289,13 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
         ) from None
 
 
-def _members_of(
-    tar: tarfile.TarFile, content: gzip.GzipFile, archive: Path
-) -> Iterator[tuple[str, IO[bytes]]]:
+def _members_of(tar: tarfile.TarFile, content: gzip.GzipFile, archive: Path) -> Iterator[Member]:
     while (member := next_header(tar)) is not None:
         name = PurePosixPath(member.name).name
         if member.isfile() and _is_wanted(name) and not is_foreign(member.name):
             _check_size(member.size, name, archive)
             file = tar.extractfile(member)
             assert file is not None  # it is a file
-            yield name, file
+            yield name, file.read
     while content.read(BUFFER):  # to the checksum at the end
         pass

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from qspinn.data.arm_film import render
 from qspinn.data.arm_motions import GESTURES, draw_style
 from qspinn.data.arm_scenes import Person, Scene
+from qspinn.data.checks import check
 from qspinn.data.event_camera import CameraSettings, film
 from qspinn.data.events import Events
 
@@ -21,17 +22,11 @@ MARGIN = 20_000
 
 @dataclass(frozen=True)
 class Light:
-    """The light of a recording.
+    """The light of a recording."""
 
-    Args:
-        level: Brightness, 1 for a bright room.
-        flicker: Share by which it goes up and down a hundred times per second.
-        noise: Noise events of the camera as a multiple of those in bright light.
-    """
-
-    level: float
-    flicker: float
-    noise: float
+    level: float  # brightness, 1 for a bright room
+    flicker: float  # share by which it goes up and down a hundred times per second
+    noise: float  # noise events of the camera as a multiple of those in bright light
 
 
 LIGHTS = {
@@ -80,15 +75,13 @@ class RecordingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.difficulty <= 1:
-            raise ValueError(f"difficulty={self.difficulty}; write 0 (easy) to 1 (hard)")
+        check(0 <= self.difficulty <= 1, "difficulty", self.difficulty, "0 (easy) to 1 (hard)")
         if not 1 <= self.shortest <= self.longest <= 100_000:
             raise ValueError(
                 f"shortest={self.shortest}, longest={self.longest}; write milliseconds, 1 or more, "
                 "the shortest at most the longest"
             )
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}; write 0 or more")
+        check(self.seed >= 0, "seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,12 +165,7 @@ def _generator(settings: RecordingSettings, *key: int) -> np.random.Generator:
 
 def _joined(clips: list[tuple[int, Events]]) -> Events:
     """One recording of clips ``(start in microseconds, events)``."""
-    first = clips[0][1]
-    return Events(
-        np.concatenate([start + clip.t for start, clip in clips]),
-        np.concatenate([clip.x for _, clip in clips]),
-        np.concatenate([clip.y for _, clip in clips]),
-        np.concatenate([clip.p for _, clip in clips]),
-        first.height,
-        first.width,
-    )
+    t = np.concatenate([start + clip.t for start, clip in clips])
+    parts = [[getattr(clip, name) for _, clip in clips] for name in "xyp"]
+    x, y, p = (np.concatenate(part) for part in parts)
+    return replace(clips[0][1], t=t, x=x, y=y, p=p)

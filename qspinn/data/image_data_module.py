@@ -8,6 +8,7 @@ import lightning
 from torch.utils.data import DataLoader
 
 from qspinn.data.augmentation import random_shift
+from qspinn.data.checks import check
 from qspinn.data.tensor_dataset import Batch, BatchDataset, batch_loader
 
 
@@ -51,14 +52,13 @@ class ImageDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         for argument, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if not _is_whole(value) or value < 1:
-                raise ValueError(f"{argument}={value}; write a number of images, 1 or more")
-        if not _is_whole(num_workers) or num_workers < 0:
-            raise ValueError(f"num_workers={num_workers}; write 0 (no processes) or more")
-        if not _is_whole(max_shift) or not 0 <= max_shift < min(self.input_shape[1:]):
-            raise ValueError(
-                f"max_shift={max_shift}; write 0 (no shifts) to {min(self.input_shape[1:]) - 1}"
-            )
+            fits = _is_whole(value) and value >= 1
+            check(fits, argument, value, "a number of images, 1 or more")
+        fits = _is_whole(num_workers) and num_workers >= 0
+        check(fits, "num_workers", num_workers, "0 (no processes) or more")
+        side = min(self.input_shape[1:])
+        fits = _is_whole(max_shift) and 0 <= max_shift < side
+        check(fits, "max_shift", max_shift, f"0 (no shifts) to {side - 1}")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers

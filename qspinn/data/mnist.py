@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qspinn.data.checks import check
 from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.idx import IDXError, read_idx
 from qspinn.data.image_data_module import ImageDataModule
@@ -56,8 +57,7 @@ class MNIST(ImageDataModule):
         **loader_settings: Any,
     ) -> None:
         super().__init__(**loader_settings)
-        if val_size < 0:
-            raise ValueError(f"val_size={val_size}; write 0 (no validation) or more")
+        check(val_size >= 0, "val_size", val_size, "0 (no validation) or more")
         self.root = Path(root)
         self.download = download
         self.val_size = val_size

@@ -13,6 +13,7 @@ import numpy as np
 
 from qspinn.data.arrays import ArrayError, check_regular, open_member, reason_of
 from qspinn.data.atis import ATISError, parse_atis
+from qspinn.data.checks import check
 from qspinn.data.event_data_module import EventDataModule, Indices
 from qspinn.data.events import Events
 from qspinn.data.fingerprint import content_fingerprint
@@ -69,14 +70,10 @@ class NMNIST(EventDataModule):
         **frame_and_loader_settings: Any,
     ) -> None:
         super().__init__(**frame_and_loader_settings)
-        if not 0 <= val_fraction < 1:
-            raise ValueError(
-                f"val_fraction={val_fraction}; write 0 (no validation) or more, but less than 1"
-            )
-        if folds is not None and folds < 2:
-            raise ValueError(
-                f"folds={folds}; write 2 or more, or null (the official training and test sets)"
-            )
+        wanted = "0 (no validation) or more, but less than 1"
+        check(0 <= val_fraction < 1, "val_fraction", val_fraction, wanted)
+        wanted = "2 or more, or null (the official training and test sets)"
+        check(folds is None or folds >= 2, "folds", folds, wanted)
         if not 0 <= fold < (folds or 1):
             raise ValueError(
                 f"fold={fold}; write 0 to {folds - 1}"

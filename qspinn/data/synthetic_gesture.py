@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from qspinn.atomic import atomic_file
 from qspinn.data.aedat import write_aedat
-from qspinn.data.atomic import atomic_file
+from qspinn.data.checks import check
 from qspinn.data.dvs_gesture import DVSGesture
 from qspinn.data.gesture_labels import COLUMNS, TEST_LIST, TRAIN_LIST, labels_name
 from qspinn.data.gesture_recordings import (
@@ -127,11 +128,8 @@ def plan_trials(users: Sequence[int], count: int, argument: str = "count") -> Tr
         for turn in range(len(lights))
         for index, user in enumerate(users)
     ]
-    if not 1 <= count <= len(pairs):
-        raise ValueError(
-            f"{argument}={count}; write 1 to {len(pairs)} ({len(users)} users, {len(lights)} "
-            "lights each)"
-        )
+    wanted = f"1 to {len(pairs)} ({len(users)} users, {len(lights)} lights each)"
+    check(1 <= count <= len(pairs), argument, count, wanted)
     return pairs[:count]
 
 

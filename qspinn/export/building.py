@@ -36,7 +36,7 @@ from qspinn.plan.graph import Graph, Operand, Operation, UnknownGraphError, grap
 from qspinn.plan.neuron_constants import reset_of
 from qspinn.plan.neurons import most_spikes
 from qspinn.plan.synapses import TRANSPOSED
-from qspinn.quantizers.held_plan import plan_of
+from qspinn.quantizers import plan_of
 from qspinn.quantizers.integer_codes import IntegerCodes, integer_codes
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 from qspinn.quantizers.precision import rounded_sums

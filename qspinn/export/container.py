@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
-from qspinn.export.atomic import write_bytes
+from qspinn.atomic import write_bytes
 from qspinn.export.errors import DamagedModelError, FindingError
 from qspinn.export.layout import (
     CHECKSUM,

@@ -9,11 +9,23 @@ import numpy as np
 from qspinn.export.model import DeviceModel, DeviceOperation, Neuron, StoredTensor
 from qspinn.export.program import Instruction
 from qspinn.fixed_point import FixedPointFormat
-from qspinn.steps.lowering import FilterNumbers, LeakyNumbers, rounding_of
+from qspinn.steps.lowering import (
+    Coded,
+    FilterNumbers,
+    LeakyNumbers,
+    filter_numbers,
+    leaky_numbers,
+    rounding_of,
+)
 from qspinn.steps.models import MODELS
-from qspinn.steps.words import Rounding
 
 __all__ = ["lowered_neuron"]
+
+
+def _leak(decay: StoredTensor) -> Coded:
+    assert isinstance(decay.format, FixedPointFormat)
+    bits = max(decay.format.fraction_bits, 0)
+    return Coded(_shifted(decay, bits - decay.format.fraction_bits), bits)
 
 
 def _shifted(tensor: StoredTensor, up: int) -> Any:
@@ -29,17 +41,16 @@ def lowered_neuron(
     what, x = operation.what, given[0]
     assert isinstance(what, Neuron)
     kind, to = MODELS[what.model], rounding_of(what.state, what.rounding, what.overflow)
-    leak, leak_bits = 0, 0
-    if what.decay is not None:
-        decay = model.tensors[what.decay]
-        assert isinstance(decay.format, FixedPointFormat)
-        leak_bits = max(decay.format.fraction_bits, 0)
-        leak = _shifted(decay, leak_bits - decay.format.fraction_bits)
+    leak = None if what.decay is None else _leak(model.tensors[what.decay])
     numbers: LeakyNumbers | FilterNumbers
     if kind.reads_out:
-        numbers = _filter(what.state, to, x.fraction_bits, leak, leak_bits)
+        assert leak is not None
+        if x.fraction_bits < 0:
+            raise ValueError(f"{operation.path}: takes numbers in steps above 1")
+        numbers = filter_numbers(what.state, to, x.fraction_bits, leak)
     else:
-        numbers = _leaky(what, to, x.fraction_bits, leak, leak_bits)
+        rest = (what.reset or 0) * what.state.step
+        numbers = leaky_numbers(what.state, to, x.fraction_bits, leak, rest, what.decay_input)
     threshold = None
     if what.threshold is not None:
         held = model.tensors[what.threshold]
@@ -57,47 +68,11 @@ def lowered_neuron(
         threshold=threshold,
         reset=what.reset,
         to=to,
-        word_length=_neuronword_length_of(what, numbers, x),
+        word_length=_neuron_bits(what, numbers, x),
     )
 
 
-def _leaky(
-    what: Neuron, to: Rounding, current_bits: int, leak: Any, leak_bits: int
-) -> LeakyNumbers:
-    v_bits = what.state.fraction_bits
-    decays = what.decay is not None and what.decay_input
-    inner = max(v_bits, current_bits)
-    total = inner + leak_bits if decays else max(inner, v_bits + leak_bits)
-    return LeakyNumbers(
-        v=to,
-        leak=leak,
-        rest=what.reset or 0,
-        v_up=total - v_bits,
-        x_up=(inner if decays else total) - current_bits,
-        rest_up=inner - v_bits if decays else total - v_bits - leak_bits,
-        down=total - v_bits,
-    )
-
-
-def _filter(
-    state: FixedPointFormat, to: Rounding, input_bits: int, leak: Any, leak_bits: int
-) -> FilterNumbers:
-    lifted = max(-input_bits, 0)
-    assert lifted == 0
-    product = input_bits + state.fraction_bits + leak_bits
-    total = max(product, input_bits)
-    return FilterNumbers(
-        to=to,
-        leak=leak,
-        one=1 << input_bits,
-        trace_up=total - state.fraction_bits,
-        leak_up=total - product,
-        x_up=total - input_bits,
-        down=total - state.fraction_bits,
-    )
-
-
-def _neuronword_length_of(what: Neuron, numbers: Any, x: Instruction) -> int:
+def _neuron_bits(what: Neuron, numbers: Any, x: Instruction) -> int:
     """A bound of all that a step computes on its way, in bits, sign included."""
     state = max(abs(what.state.code_min), what.state.code_max, 1)
     current = max(abs(x.low), abs(x.high), 1)

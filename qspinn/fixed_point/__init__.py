@@ -23,9 +23,15 @@ from qspinn.fixed_point.format import (
     covering_integer_bits,
     parse_format,
 )
-from qspinn.fixed_point.held import Quantizer, stored_constant, stored_draws
+from qspinn.fixed_point.held import (
+    Quantizer,
+    TensorQuantizer,
+    stored,
+    stored_constant,
+    stored_draws,
+)
 from qspinn.fixed_point.noise import Draws
-from qspinn.fixed_point.quantize import OVERFLOWS, quantize, quantize_
+from qspinn.fixed_point.quantize import OVERFLOWS, quantize
 from qspinn.fixed_point.rounding import ROUNDINGS
 
 __all__ = [
@@ -38,12 +44,13 @@ __all__ = [
     "Format",
     "PerChannelFormat",
     "Quantizer",
+    "TensorQuantizer",
     "covering_integer_bits",
     "fake_quantize",
     "from_integers",
     "parse_format",
     "quantize",
-    "quantize_",
+    "stored",
     "stored_constant",
     "stored_draws",
     "to_integers",

@@ -72,9 +72,9 @@ def _values_and_passes(
     """The quantised values, and where the gradient passes."""
     grid = Grid.of(fmt, x)
     if overflow == "wrap":
-        codes = wrapped_codes(x, grid, rounding, generator, in_place=False)
+        codes = wrapped_codes(x, grid, rounding, generator)
         return codes_to_values_(codes, grid), torch.isfinite(x)
-    codes = round_to_codes(x, grid, rounding, generator, in_place=False)
+    codes = round_to_codes(x, grid, rounding, generator)
     passes = (codes >= grid.code_min).logical_and_(codes <= grid.code_max)
     return codes_to_values_(limit_codes_(codes, grid), grid), passes
 

@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 __all__ = ["MAX_BITS", "MAX_WORD_LENGTH", "FixedPointFormat", "Format", "PerChannelFormat"]
 __all__ += ["covering_integer_bits", "parse_format"]
@@ -30,36 +31,31 @@ _PATTERN = re.compile(r"(U?)Q(-?[0-9]{1,4})\.(-?[0-9]{1,4})")
 _AXIS_PATTERN = re.compile(r"-?[0-9]{1,4}")
 
 
+def _require(fits: bool, wanted: str, value: object, remedy: str = "") -> None:
+    if not fits:
+        raise TypeError(f"{wanted}, got {value!r} ({type(value).__name__}){remedy}")
+
+
 def _require_int(owner: str, name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"{owner}: {name} must be an int, got {value!r} ({type(value).__name__}); "
-            f"write a whole number such as 6"
-        )
+    fits = isinstance(value, int) and not isinstance(value, bool)
+    remedy = "; write a whole number such as 6"
+    _require(fits, f"{owner}: {name} must be an int", value, remedy)
 
 
 def _require_bool(owner: str, name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(
-            f"{owner}: {name} must be True or False, got {value!r} ({type(value).__name__})"
-        )
+    _require(isinstance(value, bool), f"{owner}: {name} must be True or False", value)
 
 
 def _require_text(owner: str, text: object, example: str) -> None:
-    if not isinstance(text, str):
-        raise TypeError(
-            f"{owner}: expected text such as {example!r}, got {text!r} ({type(text).__name__})"
-        )
+    _require(isinstance(text, str), f"{owner}: expected text such as {example!r}", text)
 
 
 def _as_tuple(owner: str, fraction_bits: object) -> tuple[int, ...]:
     """`fraction_bits` as a checked tuple of at least one int."""
-    if isinstance(fraction_bits, (str, bytes)) or not isinstance(fraction_bits, Iterable):
-        raise TypeError(
-            f"{owner}: fraction_bits must hold one int per channel, such as (6, 7, 6), got "
-            f"{fraction_bits!r} ({type(fraction_bits).__name__})"
-        )
-    result = tuple(fraction_bits)
+    fits = isinstance(fraction_bits, Iterable) and not isinstance(fraction_bits, (str, bytes))
+    wanted = f"{owner}: fraction_bits must hold one int per channel, such as (6, 7, 6)"
+    _require(fits, wanted, fraction_bits)
+    result = tuple(cast(Iterable[int], fraction_bits))
     if not result:
         raise ValueError(f"{owner}: fraction_bits is empty; give one int per channel")
     for channel, bits in enumerate(result):
@@ -95,13 +91,12 @@ class FixedPointFormat:
     signed: bool = True
 
     def __post_init__(self) -> None:
-        _require_int("FixedPointFormat", "integer_bits", self.integer_bits)
-        _require_int("FixedPointFormat", "fraction_bits", self.fraction_bits)
-        _require_bool("FixedPointFormat", "signed", self.signed)
-        for name, bits in (
-            ("integer_bits", self.integer_bits),
-            ("fraction_bits", self.fraction_bits),
-        ):
+        owner = "FixedPointFormat"
+        _require_int(owner, "integer_bits", self.integer_bits)
+        _require_int(owner, "fraction_bits", self.fraction_bits)
+        _require_bool(owner, "signed", self.signed)
+        for name in ("integer_bits", "fraction_bits"):
+            bits = getattr(self, name)
             if not -MAX_BITS <= bits <= MAX_BITS:
                 raise ValueError(
                     f"FixedPointFormat: {name}={bits} in {self} is outside "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
+from qspinn.fixed_point.fake_quantize import fake_quantize
 from qspinn.fixed_point.format import Format
 from qspinn.fixed_point.noise import Draws
 from qspinn.fixed_point.quantize import quantize
@@ -52,3 +55,69 @@ def stored_constant(value: float, fmt: Format, rounding: str, overflow: str = "s
     """
     rounding = "nearest" if rounding == "stochastic" else rounding
     return float(quantize(torch.tensor([value], dtype=torch.float64), fmt, rounding, overflow))
+
+
+def stored(quantizer: Quantizer, value: Tensor, training: bool = False) -> Tensor:
+    """A value that a device stores, such as a weight, with straight-through gradients.
+
+    While training, stochastic rounding draws anew at each use, from torch's global generator. At
+    inference a device has stored one draw: it is seeded by the path, and so the same at every use.
+
+    While training, a value that saturates gets the gradient that leads it back.
+    """
+    to, draws = quantizer, None if training else stored_draws(quantizer)
+    return fake_quantize(value, to.format, to.rounding, to.overflow, draws, returning=training)
+
+
+@dataclass
+class TensorQuantizer:
+    """Rounds one tensor to its format, with straight-through gradients.
+
+    Attributes:
+        path: The tensor's path, for errors and for the seed of stored values.
+        format: Its format.
+        rounding: Its rounding.
+        overflow: Its overflow.
+    """
+
+    path: str
+    format: Format
+    rounding: str = "nearest"
+    overflow: str = "saturate"
+    _draws: Draws | None = field(default=None, init=False, repr=False, compare=False)
+    _constants: dict[float, float] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def restart(self) -> None:
+        """Begins a new sequence of random numbers, where the rounding needs any.
+
+        Each tensor draws from a source of its own, so that the single-step and the multi-step mode
+        draw the same.
+        """
+        if self.rounding == "stochastic":
+            self._draws = Draws.seeded()
+
+    def state(self, value: Tensor) -> Tensor:
+        """A state at one time step: stochastic rounding draws anew at each."""
+        return fake_quantize(value, self.format, self.rounding, self.overflow, self._draws)
+
+    def stored(self, value: Tensor, training: bool) -> Tensor:
+        """As :func:`stored`."""
+        return stored(self, value, training)
+
+    def stored_with_gradient(self, value: Tensor, training: bool = True) -> Tensor:
+        """As :meth:`stored`, with the gradient everywhere, where the value saturates too."""
+        return stored(self, value.detach(), training) + straight_through(value)
+
+    def constant(self, value: float) -> float:
+        """A single stored number, such as a threshold, in exact arithmetic."""
+        if value not in self._constants:
+            kept = stored_constant(value, self.format, self.rounding, self.overflow)
+            self._constants[value] = kept
+        return self._constants[value]
+
+
+def straight_through(value: Tensor) -> Tensor:
+    """Exactly 0, with the gradient of ``value``."""
+    return value - value.detach()

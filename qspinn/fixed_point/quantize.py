@@ -1,4 +1,4 @@
-"""Quantise tensors to a fixed-point format: the pure function and its in-place twin.
+"""Quantise tensors to a fixed-point format.
 
 The rules, the same for every rounding and overflow:
 
@@ -23,7 +23,7 @@ from qspinn.fixed_point.format import FixedPointFormat, Format, PerChannelFormat
 from qspinn.fixed_point.noise import Chance
 from qspinn.fixed_point.rounding import ROUNDINGS, Grid, round_to_codes
 
-__all__ = ["OVERFLOWS", "quantize", "quantize_"]
+__all__ = ["OVERFLOWS", "quantize"]
 
 OVERFLOWS: tuple[str, ...] = ("saturate", "wrap")
 """Names of the overflows: what becomes of a number outside the range."""
@@ -68,32 +68,12 @@ def quantize(
     """
     x = as_supported(x, fmt, "quantize")
     check_modes(rounding, overflow)
-    return _quantized(x, fmt, rounding, overflow, generator, in_place=False)
-
-
-@torch.no_grad()
-def quantize_(
-    x: Tensor,
-    fmt: Format,
-    rounding: str = "nearest",
-    overflow: str = "saturate",
-    generator: Chance = None,
-) -> Tensor:
-    """`quantize` in place: overwrites `x` and returns it.
-
-    Raises:
-        TypeError: as `quantize`, and if `x` is float16 or bfloat16, which need not hold the result.
-        ValueError: as `quantize`.
-    """
-    require_tensor(x, "quantize_")
-    if x.dtype in _HALVES:
-        raise TypeError(
-            f"quantize_: a {x.dtype} tensor cannot hold every {fmt} number; use quantize, which "
-            f"returns float32"
-        )
-    x = as_supported(x, fmt, "quantize_")
-    check_modes(rounding, overflow)
-    return _quantized(x, fmt, rounding, overflow, generator, in_place=True)
+    grid = Grid.of(fmt, x)
+    if overflow == "wrap":
+        codes = wrapped_codes(x, grid, rounding, generator)
+    else:
+        codes = limit_codes_(round_to_codes(x, grid, rounding, generator), grid)
+    return codes_to_values_(codes, grid)
 
 
 def check_modes(rounding: str, overflow: str) -> None:
@@ -156,17 +136,14 @@ def codes_to_values_(codes: Tensor, grid: Grid) -> Tensor:
     return codes.mul_(grid.step).add_(0.0)
 
 
-def wrapped_codes(
-    x: Tensor, grid: Grid, rounding: str, generator: Chance, in_place: bool
-) -> Tensor:
+def wrapped_codes(x: Tensor, grid: Grid, rounding: str, generator: Chance) -> Tensor:
     """Codes of `x`, rounded and then wrapped into the range; infinities saturate, NaN stays.
 
     Reducing `x` by the span of the range before rounding commutes with each rounding: it changes
     the unlimited code by a multiple of 2^word_length, which is even, and it keeps the sign.
     """
     above, below = x == torch.inf, x == -torch.inf
-    reduced = _reduce_(x if in_place else x.clone(), grid)
-    codes = round_to_codes(reduced, grid, rounding, generator, in_place=True)
+    codes = round_to_codes(_reduce_(x.clone(), grid), grid, rounding, generator)
     modulus = float(1 << grid.word_length)
     codes.add_(codes > grid.code_max, alpha=-modulus)
     codes.add_(codes < grid.code_min, alpha=modulus)
@@ -189,19 +166,3 @@ def _reduce_(x: Tensor, grid: Grid) -> Tensor:
 def _remainder_(x: Tensor, span: float | Tensor) -> Tensor:
     """``x - trunc(x / span) * span`` in place, exact where span is a power of 2."""
     return x.sub_((x * (1.0 / span)).trunc_().mul_(span))
-
-
-def _quantized(
-    x: Tensor,
-    fmt: Format,
-    rounding: str,
-    overflow: str,
-    generator: Chance,
-    in_place: bool,
-) -> Tensor:
-    grid = Grid.of(fmt, x)
-    if overflow == "wrap":
-        codes = wrapped_codes(x, grid, rounding, generator, in_place)
-    else:
-        codes = limit_codes_(round_to_codes(x, grid, rounding, generator, in_place), grid)
-    return codes_to_values_(codes, grid)

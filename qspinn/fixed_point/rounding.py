@@ -28,23 +28,14 @@ __all__ = ["ROUNDINGS", "Grid", "round_to_codes"]
 
 @dataclass(frozen=True)
 class Grid:
-    """The numbers of a format as tensor operations need them.
+    """The numbers of a format as tensor operations need them."""
 
-    Attributes:
-        scale: codes per unit; a float, or a tensor that broadcasts against the values.
-        step: ``1 / scale``, likewise.
-        coarse: whether a step is above 1.
-        word_length: bits of a code.
-        code_min: the smallest code.
-        code_max: the largest code.
-    """
-
-    scale: float | Tensor
-    step: float | Tensor
-    coarse: bool
-    word_length: int
-    code_min: int
-    code_max: int
+    scale: float | Tensor  # codes per unit; a float, or a tensor that broadcasts against the values
+    step: float | Tensor  # `1 / scale`, likewise
+    coarse: bool  # whether a step is above 1
+    word_length: int  # bits of a code
+    code_min: int  # the smallest code
+    code_max: int  # the largest code
 
     @classmethod
     def of(cls, fmt: Format, x: Tensor) -> Grid:
@@ -80,59 +71,56 @@ def _channel_shape(fmt: PerChannelFormat, x: Tensor) -> list[int]:
     return shape
 
 
-def _scaled(x: Tensor, scale: float | Tensor, in_place: bool) -> Tensor:
-    return x.mul_(scale) if in_place else torch.mul(x, scale)
-
-
-def _truncate(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+def _truncate(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
     """floor(x / step)."""
-    if not grid.coarse:
-        return _scaled(x, grid.scale, in_place).floor_()
     scale = grid.scale
+    if not grid.coarse:
+        return torch.mul(x, scale).floor_()
     if isinstance(scale, Tensor):  # up by the scales above 1, floor, then down by those below 1
-        x, in_place = _scaled(x, scale.clamp(min=1.0), in_place).floor_(), True
-        scale = scale.clamp(max=1.0)
-    else:
-        x, in_place = (x.floor_() if in_place else torch.floor(x)), True
-    return _scaled(x, scale, in_place).floor_()
+        return torch.mul(x, scale.clamp(min=1.0)).floor_().mul_(scale.clamp(max=1.0)).floor_()
+    return torch.floor(x).mul_(scale).floor_()
 
 
-def _nearest(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+def _nearest(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
     """floor(x / step + 1/2), as ceil(floor(2 x / step) / 2).
 
     The sum x / step + 1/2 is not exact: in float32, 0.49999997 + 0.5 is 1, and odd integers above
     2^23 move. Doubling and halving are exact. (With coarse steps 2 x / step may underflow to -0
     where its floor is -1; both give 0 here.)
     """
-    return _scaled(x, 2.0 * grid.scale, in_place).floor_().mul_(0.5).ceil_()
+    return _halved_(torch.mul(x, 2.0 * grid.scale))
 
 
-def _stochastic(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+def _halved_(doubled: Tensor) -> Tensor:
+    return doubled.floor_().mul_(0.5).ceil_()
+
+
+def _stochastic(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
     """floor(x / step + u), as floor(x / step) + (frac(x / step) >= 1 - u), u uniform in [0, 1)."""
-    fraction = _scaled(x, grid.scale, in_place)
+    fraction = torch.mul(x, grid.scale)
     whole = torch.floor(fraction)
     fraction.sub_(whole)  # NaN at infinities: the comparison below is then False
     needed = noise_like(x, generator).neg_().add_(1.0)  # exact, which 1 - fraction need not be
     return torch.ge(fraction, needed, out=fraction).add_(whole)
 
 
-def _toward_zero(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+def _toward_zero(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
     """trunc(x / step)."""
-    return _scaled(x, grid.scale, in_place).trunc_()
+    return torch.mul(x, grid.scale).trunc_()
 
 
-def _nearest_even(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+def _nearest_even(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
     """The whole number nearest to x / step; of two equally near, the even one."""
-    return _scaled(x, grid.scale, in_place).round_()
+    return torch.mul(x, grid.scale).round_()
 
 
-def _nearest_away(x: Tensor, grid: Grid, generator: Chance, in_place: bool) -> Tensor:
+def _nearest_away(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
     """The whole number nearest to x / step; of two equally near, the one further from 0."""
-    away = _nearest(x.abs(), grid, generator, in_place=True)
-    return torch.copysign(away, x, out=x if in_place else away)
+    away = _halved_(x.abs().mul_(2.0 * grid.scale))
+    return torch.copysign(away, x, out=away)
 
 
-_Rounding = Callable[[Tensor, Grid, Chance, bool], Tensor]
+_Rounding = Callable[[Tensor, Grid, Chance], Tensor]
 
 _ROUNDING_FUNCTIONS: dict[str, _Rounding] = {
     "truncate": _truncate,
@@ -147,9 +135,7 @@ ROUNDINGS: tuple[str, ...] = tuple(_ROUNDING_FUNCTIONS)
 """Names of the roundings."""
 
 
-def round_to_codes(
-    x: Tensor, grid: Grid, rounding: str, generator: Chance, in_place: bool
-) -> Tensor:
+def round_to_codes(x: Tensor, grid: Grid, rounding: str, generator: Chance) -> Tensor:
     """``x / step`` rounded to whole numbers, not limited to the range.
 
     Args:
@@ -157,9 +143,8 @@ def round_to_codes(
         grid: the grid to round to.
         rounding: one of `ROUNDINGS`.
         generator: source of the noise of `stochastic`, see `noise_like`.
-        in_place: whether to overwrite `x` (and return it).
 
     Returns:
         Unlimited codes, of the shape and dtype of `x`.
     """
-    return _ROUNDING_FUNCTIONS[rounding](x, grid, generator, in_place)
+    return _ROUNDING_FUNCTIONS[rounding](x, grid, generator)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-import lightning
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -13,7 +12,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from qspinn.learning.schedule import step_count_argument
+from qspinn.learning.classifier import Batch, GradientClassifier, per_epoch
 from qspinn.metrics import Accuracy
 from qspinn.networks.decolle import Decolle, LayerStep
 
@@ -24,7 +23,6 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 PHASES = ("train", "val", "test")
 POTENTIAL_ABOVE = -0.01
 ACTIVITY_BELOW = 0.1
-Batch = tuple[Tensor, Tensor]
 
 
 class _Scheduler(Protocol):
@@ -61,7 +59,7 @@ def local_loss(
     return value
 
 
-class LocalLearning(lightning.LightningModule):
+class LocalLearning(GradientClassifier):
     """Trains a :class:`~qspinn.networks.Decolle` network by deep continuous local learning.
 
     At every step after the burn-in, each layer has a loss of its own (:func:`local_loss`, against 1
@@ -100,6 +98,8 @@ class LocalLearning(lightning.LightningModule):
         ValueError: A value outside what is listed here.
     """
 
+    network: Decolle
+
     def __init__(
         self,
         network: nn.Module,
@@ -112,7 +112,7 @@ class LocalLearning(lightning.LightningModule):
         silence: float = 0.0,
         monitor: str = "val/loss",
     ) -> None:
-        super().__init__()
+        super().__init__(network, optimizer, scheduler, num_classes, monitor)
         if not isinstance(network, Decolle):
             raise TypeError(
                 f"{type(network).__name__} has no readout at each layer; take network=decolle, or "
@@ -123,30 +123,17 @@ class LocalLearning(lightning.LightningModule):
             if not value >= 0.0:
                 raise ValueError(f"{name}={value}; write 0 or more")
         self.automatic_optimization = False
-        self.network = network
-        self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
-        self.num_classes, self.loss = num_classes, loss
-        self.update_every = update_every
+        self.loss, self.update_every = loss, update_every
         self.excitation, self.silence = excitation, silence
-        self.monitor = monitor
         self._follows_batches = False
         self.accuracies = nn.ModuleDict(
             {f"{phase}_{name}": Accuracy() for phase in PHASES for name in self._accuracy_names()}
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores ``[N, classes]`` of the last layer, from states at 0."""
-        functional.reset_net(self.network)
-        try:
-            scores: Tensor = self.network(x)
-            return scores
-        finally:
-            functional.reset_net(self.network)
-
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Shows a batch ``(x, labels)`` and learns from it step by step."""
         del batch_idx
-        self._shown("train", batch, learning=True)
+        self._evaluate("train", batch)
         if self._follows_batches:
             cast(_Scheduler, self.lr_schedulers()).step()
 
@@ -165,35 +152,15 @@ class LocalLearning(lightning.LightningModule):
             )
         scheduler.step(metrics[self.monitor])
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs loss and accuracies of a batch."""
-        del batch_idx
-        self._shown("val", batch, learning=False)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs loss and accuracies of a batch."""
-        del batch_idx
-        self._shown("test", batch, learning=False)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The classes ``[N]`` of a batch; its labels are ignored."""
-        del batch_idx
-        return self(batch[0]).argmax(1)
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and the scheduler, which this module advances by itself."""
         optimizer = self.optimizer_factory(self.parameters())
-        self._follows_batches = False
-        if self.scheduler_factory is None:
-            return optimizer
-        steps = step_count_argument(self.scheduler_factory)
-        self._follows_batches = steps is not None
-        told = {} if steps is None else {steps: int(self.trainer.estimated_stepping_batches)}
-        return [optimizer], [self.scheduler_factory(optimizer, **told)]
+        scheduler, self._follows_batches = self._scheduler(optimizer)
+        return optimizer if scheduler is None else ([optimizer], [scheduler])
 
-    def _shown(self, phase: str, batch: Batch, learning: bool) -> None:
-        """Runs the network over a batch, learning meanwhile if asked to, and logs."""
-        x, labels = batch
+    def _evaluate(self, phase: str, batch: Batch) -> None:
+        """Runs the network over a batch, learning meanwhile in training, and logs."""
+        (x, labels), learning = batch, phase == "train"
         functional.reset_net(self.network)
         try:
             seen = _Seen(len(self.network.layers))
@@ -234,13 +201,11 @@ class LocalLearning(lightning.LightningModule):
         return [*(f"accuracy_layer_{i}" for i in range(len(self.network.layers) - 1)), "accuracy"]
 
     def _log(self, phase: str, seen: _Seen, labels: Tensor) -> None:
-        shared: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+        shared = per_epoch(labels)
         self.log(f"{phase}/loss", seen.loss / seen.count, prog_bar=phase == "train", **shared)
         names = self._accuracy_names()
         for name, scores in zip(names, seen.scores, strict=True):
-            accuracy = cast(Accuracy, self.accuracies[f"{phase}_{name}"])
-            accuracy.update(scores, labels)
-            self.log(f"{phase}/{name}", accuracy, prog_bar=name == "accuracy", **shared)
+            self._log_accuracy(f"{phase}/{name}", scores, labels, prog_bar=name == "accuracy")
         for index, activity in enumerate(seen.activities):
             self.log(f"{phase}/activity_layer_{index}", activity / seen.count, **shared)
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from qspinn.learning.schedule import step_count_argument
+from qspinn.learning.classifier import Batch, GradientClassifier, per_epoch
 from qspinn.metrics import Accuracy
 
 LOSSES = ("mse", "cross_entropy")
-Batch = tuple[Tensor, Tensor]
 
 
 def rate_loss(scores: Tensor, labels: Tensor, loss: str) -> Tensor:
@@ -38,7 +35,7 @@ def rate_loss(scores: Tensor, labels: Tensor, loss: str) -> Tensor:
     return nn.functional.mse_loss(scores, target)
 
 
-class SupervisedLearning(lightning.LightningModule):
+class SupervisedLearning(GradientClassifier):
     """Trains a spiking network to classify, through the surrogate gradient of its neurons.
 
     Every batch starts from freshly reset neurons, and none keeps a state after it, so the module
@@ -69,7 +66,7 @@ class SupervisedLearning(lightning.LightningModule):
         loss: str = "mse",
         monitor: str = "val/loss",
     ) -> None:
-        super().__init__()
+        super().__init__(network, optimizer, scheduler, num_classes, monitor)
         if loss not in LOSSES:
             raise ValueError(f"loss={loss!r}; write one of {', '.join(LOSSES)}")
         if num_classes < 2:
@@ -80,83 +77,35 @@ class SupervisedLearning(lightning.LightningModule):
                 "that learns by itself is for learning=stdp"
             )
         self.save_hyperparameters("num_classes", "loss", "monitor")
-        self.network = network
-        self.optimizer_factory = optimizer
-        self.scheduler_factory = scheduler
-        self.num_classes = num_classes
         self.loss = loss
-        self.monitor = monitor
         self.accuracies = nn.ModuleDict(
             {f"{phase}_accuracy": Accuracy() for phase in ("train", "val", "test")}
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores ``[N, classes]`` of the network, from freshly reset neurons."""
-        functional.reset_net(self.network)
-        try:
-            return self.network(x)
-        finally:
-            functional.reset_net(self.network)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch ``(x, labels)``."""
         del batch_idx
-        return self._step("train", batch)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the loss and the accuracy of a batch."""
-        del batch_idx
-        self._step("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the loss and the accuracy of a batch."""
-        del batch_idx
-        self._step("test", batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The classes ``[N]`` of a batch; its labels are ignored."""
-        del batch_idx
-        return self(batch[0]).argmax(1)
+        return self._evaluate("train", batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and the scheduler with the interval at which it steps."""
         optimizer = self.optimizer_factory(self.parameters())
-        if self.scheduler_factory is None:
+        scheduler, by_batches = self._scheduler(optimizer)
+        if scheduler is None:
             return optimizer
-        steps = step_count_argument(self.scheduler_factory)
-        if steps is None:
-            scheduler, interval = self.scheduler_factory(optimizer), "epoch"
-        else:
-            count = int(self.trainer.estimated_stepping_batches)
-            scheduler, interval = self.scheduler_factory(optimizer, **{steps: count}), "step"
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "interval": interval,
-                "monitor": self.monitor,
-            },
-        }
+        interval = "step" if by_batches else "epoch"
+        settings: Any = {"scheduler": scheduler, "interval": interval, "monitor": self.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
 
-    def _step(self, phase: str, batch: Batch) -> Tensor:
+    def _evaluate(self, phase: str, batch: Batch) -> Tensor:
         x, labels = batch
         scores = self(x)
-        self._check_scores(scores, x)
-        loss = rate_loss(scores, labels, self.loss)
-        accuracy = cast(Accuracy, self.accuracies[f"{phase}_accuracy"])
-        accuracy.update(scores.detach(), labels)
-        shared: dict[str, Any] = {
-            "on_step": False,
-            "on_epoch": True,
-            "batch_size": len(labels),
-        }
-        self.log(f"{phase}/loss", loss, prog_bar=phase == "train", **shared)
-        self.log(f"{phase}/accuracy", accuracy, prog_bar=True, **shared)
-        return loss
-
-    def _check_scores(self, scores: Tensor, x: Tensor) -> None:
         if scores.ndim != 2 or scores.shape[1] != self.num_classes:
             raise ValueError(
                 f"the network made scores {list(scores.shape)} from an input {list(x.shape)}: "
                 f"expected [N, {self.num_classes}]; num_classes of learning and network must agree"
             )
+        loss = rate_loss(scores, labels, self.loss)
+        self.log(f"{phase}/loss", loss, prog_bar=phase == "train", **per_epoch(labels))
+        self._log_accuracy(f"{phase}/accuracy", scores.detach(), labels, prog_bar=True)
+        return loss

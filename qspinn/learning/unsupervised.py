@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol, cast
 
-import lightning
 import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from qspinn.learning.classifier import Batch, Classifier, per_epoch
 from qspinn.learning.labelling import LabellingImages
 from qspinn.metrics import Accuracy, Share, SpikeStatistics
+from qspinn.networks import Presentation
 from qspinn.networks.readouts import Readouts
 
 log = logging.getLogger(__name__)
@@ -20,23 +21,6 @@ PHASES = ("val", "test")
 PRESENTED_TOGETHER = 500
 """Labelling images that are presented in one call."""
 CHECKPOINT_KEY = "labelling_images"
-Batch = tuple[Tensor, Tensor]
-
-
-class Presentation(Protocol):
-    """The response of a network to images.
-
-    Attributes:
-        spike_counts: Spikes of each neuron to each image, ``int32`` ``[M, neurons]``.
-        input_spikes: Spikes of all inputs.
-        updates: Changes of synapses that were tried.
-        underflows: Those lost to rounding.
-    """
-
-    spike_counts: Tensor
-    input_spikes: int
-    updates: int
-    underflows: int
 
 
 class PresentsImages(Protocol):
@@ -59,7 +43,7 @@ class PresentsImages(Protocol):
         ...
 
 
-class UnsupervisedLearning(lightning.LightningModule):
+class UnsupervisedLearning(Classifier):
     """Trains a network that learns by itself, and fits readouts to its neurons.
 
     Training uses no label and no optimizer: a batch is so many images shown to the network, and
@@ -97,6 +81,8 @@ class UnsupervisedLearning(lightning.LightningModule):
         ValueError: An unknown readout, fewer than 2 classes or no labelling image.
     """
 
+    network: Any  # PresentsImages
+
     def __init__(
         self,
         network: nn.Module,
@@ -115,7 +101,7 @@ class UnsupervisedLearning(lightning.LightningModule):
         self.automatic_optimization = False
         self.network = network
         self.num_classes = num_classes
-        self.readout = Readouts(readout, self._presenter.neurons, num_classes)
+        self.readout = Readouts(readout, self.network.neurons, num_classes)
         self.labelling = LabellingImages(labelling_images)
         names = ("accuracy", *(f"accuracy_{name}" for name in self.readout.each))
         self.accuracies = nn.ModuleDict(
@@ -153,10 +139,9 @@ class UnsupervisedLearning(lightning.LightningModule):
         images, labels = batch
         self.labelling.add(images, labels)
         with torch.no_grad():
-            shown = self._presenter.present(images, learning=True)
+            shown = self.network.present(images, learning=True)
         self.underflow.update(shown.underflows, shown.updates)
-        count = len(images)
-        settings: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": count}
+        count, settings = len(images), per_epoch(labels)
         self.log("train/output_spikes", shown.spike_counts.sum() / count, **settings)
         self.log("train/input_spikes", shown.input_spikes / count, **settings)
         self.log("train/update_underflow", self.underflow, **settings)
@@ -184,11 +169,6 @@ class UnsupervisedLearning(lightning.LightningModule):
         """Fits the readouts to the network as it is now."""
         self.fit_readouts()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the accuracies of a batch."""
-        del batch_idx
-        self._evaluate("val", batch)
-
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the accuracies of a batch, and counts which class is confused with which."""
         del batch_idx
@@ -202,11 +182,6 @@ class UnsupervisedLearning(lightning.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs the share of silent neurons."""
         self._log_silent("test")
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The classes ``[M]`` of a batch; its labels are ignored."""
-        del batch_idx
-        return self(batch[0]).argmax(1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the labelling images, and readouts that fit the network."""
@@ -226,7 +201,7 @@ class UnsupervisedLearning(lightning.LightningModule):
         Raises:
             RuntimeError: There are no images, and there never were any.
         """
-        if bool(self.readout.is_fitted) and self._fitted_revision == self._presenter.revision:
+        if bool(self.readout.is_fitted) and self._fitted_revision == self.network.revision:
             return
         if len(self.labelling):
             counts = [self._shown(images) for images in self.labelling.batches(PRESENTED_TOGETHER)]
@@ -241,16 +216,13 @@ class UnsupervisedLearning(lightning.LightningModule):
                 "UnsupervisedLearning: the readouts are not fitted; fit the module first, or give "
                 "ckpt_path= a checkpoint of a fit"
             )
-        self._fitted_revision = self._presenter.revision
-
-    @property
-    def _presenter(self) -> PresentsImages:
-        return cast(PresentsImages, self.network)
+        self._fitted_revision = self.network.revision
 
     def _shown(self, images: Tensor) -> Tensor:
         """Spike counts ``[M, neurons]`` without learning."""
         with torch.no_grad():
-            return self._presenter.present(images.to(self.device), learning=False).spike_counts
+            counts: Tensor = self.network.present(images.to(self.device)).spike_counts
+        return counts
 
     def _evaluate(self, phase: str, batch: Batch) -> Tensor:
         images, labels = batch
@@ -263,13 +235,6 @@ class UnsupervisedLearning(lightning.LightningModule):
             self._log_accuracy(f"{phase}/accuracy_{name}", values, labels, prog_bar=False)
         return chosen
 
-    def _log_accuracy(self, name: str, scores: Tensor, labels: Tensor, prog_bar: bool) -> None:
-        accuracy = cast(Accuracy, self.accuracies[name.replace("/", "_")])
-        accuracy.update(scores, labels)
-        self.log(
-            name, accuracy, on_step=False, on_epoch=True, batch_size=len(labels), prog_bar=prog_bar
-        )
-
     def _log_silent(self, phase: str) -> None:
         statistics = cast(SpikeStatistics, self.responses[phase])
         self.log(f"{phase}/silent_neurons", statistics.compute()["silent_fraction"])
@@ -280,4 +245,4 @@ def _take_readouts_as_they_are(module: nn.Module, keys: Any) -> None:
     """After a state was loaded: its readouts were fitted on its network."""
     del keys
     assert isinstance(module, UnsupervisedLearning)
-    module._fitted_revision = module._presenter.revision
+    module._fitted_revision = module.network.revision

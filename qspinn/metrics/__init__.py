@@ -1,12 +1,9 @@
 """Metrics of spiking networks, as torchmetrics."""
 
-from qspinn.metrics.accuracy import Accuracy, count_correct
-from qspinn.metrics.activity import Activity, record_activity
+from qspinn.metrics.accuracy import Accuracy, Share, count_correct
 from qspinn.metrics.drift import Drift, DriftMeter, LayerDrift
-from qspinn.metrics.firing import Firing, ShowsSpikes, record_firing
-from qspinn.metrics.firing_drift import SATURATED, FiringDrift
-from qspinn.metrics.firing_fidelity import FiringFidelity
-from qspinn.metrics.share import Share
+from qspinn.metrics.firing import Activity, Firing, ShowsSpikes, record_activity, record_firing
+from qspinn.metrics.firing_drift import SATURATED, FiringDrift, FiringFidelity
 from qspinn.metrics.spike_statistics import SpikeStatistics
 
 __all__ = [

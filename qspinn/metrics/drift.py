@@ -25,6 +25,11 @@ LONGEST = 200
 DIGITS = 7
 """Decimal places of a measured number."""
 
+_SHARES = (
+    *("rate", "reference_rate", "silent", "reference_silent", "saturated", "reference_saturated"),
+    *("rate_distance", "agreement", "overlap"),
+)
+
 
 @dataclass(frozen=True)
 class LayerDrift:
@@ -74,10 +79,7 @@ class LayerDrift:
     role: str = "membrane"
 
     def __post_init__(self) -> None:
-        for name in (
-            *("rate", "reference_rate", "silent", "reference_silent", "saturated"),
-            *("reference_saturated", "rate_distance", "agreement", "overlap"),
-        ):
+        for name in _SHARES:
             _check_share(f"{self.layer}.{name}", getattr(self, name))
         if self.neurons < 1:
             raise ValueError(f"{self.layer}.neurons={self.neurons}: expected 1 or more")
@@ -181,16 +183,10 @@ class Drift:
             values = {**asdict(layer), "first_step": layer.first_step}
             found |= {
                 f"{layer.layer}/{name}": float(values[name])
-                for name in _LOGGED
+                for name in (*_SHARES, "membrane_distance", "first_step")
                 if values[name] is not None
             }
         return found
-
-
-_LOGGED = (
-    *("rate", "reference_rate", "silent", "reference_silent", "saturated", "reference_saturated"),
-    *("rate_distance", "agreement", "overlap", "membrane_distance", "first_step"),
-)
 
 
 class DriftMeter:

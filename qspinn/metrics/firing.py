@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,9 +49,12 @@ class Firing:
     @property
     def potentials(self) -> Tensor | None:
         """``[T, N, *]`` after each step, its reset included; None: the layer does not show them."""
-        if len(self._potentials) < len(self._spikes):
-            return None
-        return torch.cat(self._potentials)
+        return torch.cat(self._potentials) if self.shows_potentials else None
+
+    @property
+    def shows_potentials(self) -> bool:
+        """Whether there are potentials of every step."""
+        return len(self._potentials) == len(self._spikes)
 
     @property
     def values(self) -> int:
@@ -60,9 +63,27 @@ class Firing:
 
     def add(self, spikes: Tensor, potentials: Tensor | None = None) -> None:
         """Appends steps, both ``[T, N, *]``."""
-        self._spikes.append(spikes.detach() != 0)
+        self._spikes.append(self._kept(spikes.detach()))
         if potentials is not None:
             self._potentials.append(potentials.detach())
+
+    def _kept(self, spikes: Tensor) -> Tensor:
+        return spikes != 0
+
+
+@dataclass
+class Activity(Firing):
+    """The recorded activity of a neuron layer: its spikes as it gave them, and its potentials."""
+
+    threshold: float = 0.0  # such a layer shows it
+
+    @property
+    def potentials(self) -> Tensor:
+        """``[T, N, *]``: after each step, its reset included, which is what a device keeps."""
+        return torch.cat(self._potentials)
+
+    def _kept(self, spikes: Tensor) -> Tensor:
+        return spikes
 
 
 @contextmanager
@@ -81,17 +102,34 @@ def record_firing(network: nn.Module, potentials: bool = True) -> Iterator[dict[
         shows its spikes.
     """
     recorded: dict[str, Firing] = {}
-    undo: list[Callable[[], None]] = []
-    try:
+    with ExitStack() as undo:
         for path, module in network.named_modules():
             if isinstance(module, neuron.BaseNode):
-                undo.append(_watch_node(path, module, recorded, potentials))
+                undo.callback(_watch_node(path, module, recorded, potentials, Firing))
             elif isinstance(module, ShowsSpikes):
-                undo.append(_watch_own(path, module, recorded))
+                undo.callback(_watch_own(path, module, recorded))
         yield recorded
-    finally:
-        for step in reversed(undo):
-            step()
+
+
+@contextmanager
+def record_activity(network: nn.Module) -> Iterator[dict[str, Activity]]:
+    """As :func:`record_firing`, of SpikingJelly's neurons alone, and with all that they show.
+
+    Yields:
+        Layer path -> activity, in the network's order in the end, and without the layers that were
+        not called or that record no potentials.
+    """
+    recorded: dict[str, Any] = {}
+    nodes = [one for one in network.named_modules() if isinstance(one[1], neuron.BaseNode)]
+    with ExitStack() as undo:
+        for path, node in nodes:
+            undo.callback(_watch_node(path, node, recorded, True, Activity))
+        try:
+            yield recorded
+        finally:
+            shown = {path: recorded[path] for path, _ in nodes if path in recorded}
+            recorded.clear()
+            recorded.update((path, one) for path, one in shown.items() if one.shows_potentials)
 
 
 def _watch_own(path: str, module: ShowsSpikes, recorded: dict[str, Firing]) -> Callable[[], None]:
@@ -110,7 +148,7 @@ def _watch_own(path: str, module: ShowsSpikes, recorded: dict[str, Firing]) -> C
 
 
 def _watch_node(
-    path: str, node: Any, recorded: dict[str, Firing], potentials: bool
+    path: str, node: Any, recorded: dict[str, Firing], potentials: bool, kind: type[Firing]
 ) -> Callable[[], None]:
     kept = node.store_v_seq
     node.store_v_seq = kept or potentials
@@ -119,7 +157,7 @@ def _watch_node(
         del inputs
         multi = node.step_mode == "m"
         highest = float(torch.as_tensor(node.v_threshold).detach().max())
-        firing = recorded.setdefault(path, Firing(highest))
+        firing = recorded.setdefault(path, kind(highest))
         v = node.v_seq if multi else node.v
         # What steps through a sequence by itself may leave no record of its potentials.
         shown = potentials and isinstance(v, Tensor)

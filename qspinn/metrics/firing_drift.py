@@ -1,16 +1,64 @@
-"""How the spikes of a layer differ from those of a reference."""
+"""How the spikes of a layer differ from those of a reference, such as its twin in 32-bit."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from qspinn.metrics.firing_fidelity import FiringFidelity
+from qspinn.metrics.accuracy import Counters
 
 SATURATED = 0.95
 """A neuron is saturated that fires at this share of all steps, or more."""
 
 _NEVER = torch.iinfo(torch.int64).max
+
+
+class FiringFidelity(Counters):
+    """Agreement of spike trains with a reference, entry by entry.
+
+    * ``agreement``: share of entries (neuron, sample, time step) that are equal. Silence counts, so
+      it is high for any two sparse trains.
+    * ``overlap``: spikes in both / spikes in either (Jaccard index): silence does not count. 1
+      where neither has a spike.
+    * ``rate_ratio``: spikes / spikes of the reference: more than 1 fires too much. NaN where the
+      reference is silent.
+
+    Before the first update ``agreement`` is NaN.
+    """
+
+    higher_is_better = True
+    counters: ClassVar[tuple[str, ...]] = ("both", "given", "reference", "entries")
+    both: Tensor
+    given: Tensor
+    reference: Tensor
+    entries: Tensor
+
+    def update(self, spikes: Tensor, reference: Tensor) -> None:
+        """Adds spikes and the reference's, 0 or 1, of one shape, such as ``[T, N, *]``.
+
+        Raises:
+            ValueError: Different shapes.
+        """
+        if spikes.shape != reference.shape:
+            raise ValueError(
+                f"spikes {list(spikes.shape)} and reference {list(reference.shape)} differ in shape"
+            )
+        fired, expected = spikes != 0, reference != 0
+        self.both = self.both + (fired & expected).sum()
+        self.given = self.given + fired.sum()
+        self.reference = self.reference + expected.sum()
+        self.entries = self.entries + fired.numel()
+
+    def compute(self) -> dict[str, Tensor]:
+        """``agreement``, ``overlap`` and ``rate_ratio``, float32 ``[]``."""
+        either = self.given + self.reference - self.both
+        return {
+            "agreement": 1 - (either - self.both) / self.entries,
+            "overlap": torch.where(either > 0, self.both / either, 1.0),
+            "rate_ratio": torch.where(self.reference > 0, self.given / self.reference, torch.nan),
+        }
 
 
 class FiringDrift(FiringFidelity):
@@ -34,6 +82,8 @@ class FiringDrift(FiringFidelity):
     All counts are whole numbers, so the result does not depend on the batches.
     """
 
+    # One counter per neuron; a scalar until the first batch says how many there are.
+    counters = (*FiringFidelity.counters, "spikes", "expected", "steps", "potentials")
     spikes: Tensor
     expected: Tensor
     steps: Tensor
@@ -43,9 +93,6 @@ class FiringDrift(FiringFidelity):
 
     def __init__(self) -> None:
         super().__init__()
-        # One counter per neuron; a scalar until the first batch says how many there are.
-        for name in ("spikes", "expected", "steps", "potentials"):
-            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("first", default=torch.tensor(_NEVER), dist_reduce_fx="min")
         self.add_state("squares", default=torch.tensor(0.0), dist_reduce_fx="sum")
 

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from qspinn.metrics.accuracy import Counters
 
 
-class SpikeStatistics(Metric):
+class SpikeStatistics(Counters):
     """Mean firing rate of a layer, and the share of its neurons that are silent.
 
     The firing rate is spikes per neuron and time step, in [0, 1]. A neuron is silent that has not
     fired in anything seen since the last reset. Before the first update both are NaN.
     """
 
-    full_state_update = False
-    higher_is_better = None
-    is_differentiable = False
+    # Spikes per neuron: a scalar until the first batch says how many there are.
+    counters = ("spikes", "steps")
     spikes: Tensor
     steps: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        # One counter per neuron; a scalar until the first batch says how many there are.
-        self.add_state("spikes", default=torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("steps", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, spikes: Tensor) -> None:
         """Adds the spikes ``[T, N, *]`` (0 or 1) of a layer with neurons ``*``.

@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import base, functional
 from torch import Tensor, nn
 
-from qspinn.networks.blocks import check_at_least, check_shape
+from qspinn.networks.checks import check_at_least, check_choice, check_input, check_shape
 
 STEP_MODES = ("m", "s")
 DEFAULT_STEPS = 4
@@ -54,8 +54,7 @@ class AnySpikingJelly(nn.Module):
                 f"module={type(module).__name__} has no layer of SpikingJelly that keeps a state "
                 "over time, so nothing in it spikes; write a network with SpikingJelly neurons"
             )
-        if step_mode not in STEP_MODES:
-            raise ValueError(f"step_mode={step_mode!r}: write one of {', '.join(STEP_MODES)}")
+        check_choice("step_mode", step_mode, STEP_MODES)
         check_at_least(1, num_classes=num_classes)
         if time_steps is not None:
             check_at_least(1, time_steps=time_steps)
@@ -93,18 +92,9 @@ class AnySpikingJelly(nn.Module):
         return mean.to(torch.promote_types(mean.dtype, torch.float32))
 
     def _sequence(self, x: Tensor) -> Tensor:
-        if x.ndim not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape:
-            raise ValueError(
-                f"input {list(x.shape)}: expected images [N, C, H, W] or sequences "
-                f"[N, T, C, H, W] with (C, H, W) = {self.input_shape}"
-            )
+        check_input(x, self.input_shape, self.time_steps)
         if x.ndim == 4:
             return x.expand(self.time_steps or DEFAULT_STEPS, *x.shape)
-        if self.time_steps not in (None, x.shape[1]):
-            raise ValueError(
-                f"input {list(x.shape)}: sequences of {x.shape[1]} steps, but "
-                f"time_steps={self.time_steps}; write network.time_steps={x.shape[1]}, or null"
-            )
         return x.transpose(0, 1)
 
     def _scores(self, sequence: Tensor) -> object:

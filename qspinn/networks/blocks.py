@@ -1,13 +1,13 @@
-"""The layers that networks here are made of, and the checks of their sizes."""
+"""The layers that networks here are made of."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from spikingjelly.activation_based import base, layer
 from torch import Tensor, nn
 
+from qspinn.networks.checks import check, check_at_least
 from qspinn.networks.neuron_settings import NeuronSettings
 
 WEIGHT_SPREAD = 2.0
@@ -102,30 +102,6 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def check_at_least(lowest: int, **sizes: int) -> None:
-    """Raises ``ValueError`` for a size below ``lowest``, by its name."""
-    for name, value in sizes.items():
-        if value < lowest:
-            raise ValueError(f"{name}={value}: write {lowest} or more")
-
-
-def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """The shape ``(C, H, W)`` of an image; ``ValueError`` where it is none."""
-    if len(shape) != 3 or any(size < 1 for size in shape):
-        raise ValueError(f"input_shape={list(shape)}: write three sizes, [C, H, W], 1 or more")
-    return (shape[0], shape[1], shape[2])
-
-
-def per_block(name: str, value: int | Sequence[int], blocks: int) -> tuple[int, ...]:
-    """One number per block; ``ValueError`` where there are more or fewer."""
-    values = (value,) * blocks if isinstance(value, int) else tuple(value)
-    if len(values) != blocks:
-        raise ValueError(
-            f"{name}={list(values)}: write one number, or {blocks} numbers as channels has"
-        )
-    return values
-
-
 def output_shape(
     shape: tuple[int, int, int], channels: int, kernel: int, stride: int, pooling: int
 ) -> tuple[int, int, int]:
@@ -135,8 +111,7 @@ def output_shape(
         ValueError: Sizes that make no block; the message names them.
     """
     check_at_least(1, channels=channels, kernel_sizes=kernel, strides=stride, pooling=pooling)
-    if kernel % 2 == 0:
-        raise ValueError(f"kernel_sizes={kernel}: write an odd number")
+    check(kernel % 2 == 1, "kernel_sizes", kernel, "an odd number")
     if stride > 1 and max(shape[1:]) == 1:
         raise ValueError(
             f"strides={stride}: the image is 1x1 before this block; write fewer blocks or stride 1"

@@ -10,15 +10,8 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
-from qspinn.networks.blocks import (
-    ConvBlock,
-    LinearBlock,
-    check_at_least,
-    check_shape,
-    init_weights,
-    output_shape,
-    per_block,
-)
+from qspinn.networks.blocks import ConvBlock, LinearBlock, init_weights, output_shape
+from qspinn.networks.checks import check, check_at_least, check_input, check_shape, per_block
 from qspinn.networks.neuron_settings import NeuronSettings
 
 
@@ -87,28 +80,19 @@ class ConvSNN(nn.Module, base.StepModule):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_at_least(1, num_classes=num_classes)
-        check_at_least(1, population=population)
+        check_at_least(1, num_classes=num_classes, population=population)
         check_at_least(0, hidden=hidden)
         if time_steps is not None:
             check_at_least(1, time_steps=time_steps)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout}: write 0 (none) to less than 1")
-        if len(channels) == 0:
-            raise ValueError("channels=[]: write at least one number of channels")
+        check(0.0 <= dropout < 1.0, "dropout", dropout, "0 (none) to less than 1")
+        check(len(channels) > 0, "channels", [], "at least one number of channels")
         self.input_shape = check_shape(input_shape)
         self.num_classes = num_classes
         self.population = population
         self.time_steps = time_steps
         neuron = NeuronSettings() if neuron is None else neuron
-        sizes = [
-            per_block(name, value, len(channels))
-            for name, value in (
-                ("kernel_sizes", kernel_sizes),
-                ("strides", strides),
-                ("pooling", pooling),
-            )
-        ]
+        named = {"kernel_sizes": kernel_sizes, "strides": strides, "pooling": pooling}
+        sizes = [per_block(name, value, len(channels)) for name, value in named.items()]
         self.blocks = nn.ModuleList()
         shape = self.input_shape
         for out_channels, kernel, stride, pool in zip(channels, *sizes, strict=True):
@@ -152,21 +136,12 @@ class ConvSNN(nn.Module, base.StepModule):
         return self._multi_step(x) if self.step_mode == "m" else self._single_steps(x)
 
     def _check_input(self, x: Tensor) -> None:
-        if x.ndim not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape:
-            raise ValueError(
-                f"input {list(x.shape)}: expected images [N, C, H, W] or sequences "
-                f"[N, T, C, H, W] with (C, H, W) = {self.input_shape}; another image size needs "
-                "another network.input_shape"
-            )
+        remedy = "; another image size needs another network.input_shape"
+        check_input(x, self.input_shape, self.time_steps, remedy)
         if x.ndim == 4 and self.time_steps is None:
             raise ValueError(
                 f"input {list(x.shape)}: static images need a number of steps for which they are "
                 "shown; write network.time_steps=4"
-            )
-        if x.ndim == 5 and self.time_steps not in (None, x.shape[1]):
-            raise ValueError(
-                f"input {list(x.shape)}: sequences of {x.shape[1]} steps, but "
-                f"time_steps={self.time_steps}; write network.time_steps={x.shape[1]}, or null"
             )
 
     def _multi_step(self, x: Tensor) -> Tensor:

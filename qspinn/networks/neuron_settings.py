@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from spikingjelly.activation_based import neuron, surrogate
 
 from qspinn.fixed_point import MAX_BITS
+from qspinn.networks.checks import check, check_choice
 
 KINDS = ("lif", "plif", "if")
 
@@ -57,22 +58,14 @@ class NeuronSettings:
     detach_reset: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"neuron kind={self.kind!r}: write one of {', '.join(KINDS)}")
-        if self.surrogate not in SURROGATES:
-            raise ValueError(
-                f"neuron surrogate={self.surrogate!r}: write one of {', '.join(SURROGATES)}"
-            )
-        if not self.tau > 1:
-            raise ValueError(f"neuron tau={self.tau}: write more than 1 (or kind=if for no leak)")
-        if not self.surrogate_alpha > 0:
-            raise ValueError(f"neuron surrogate_alpha={self.surrogate_alpha}: write more than 0")
+        check_choice("neuron kind", self.kind, KINDS)
+        check_choice("neuron surrogate", self.surrogate, SURROGATES)
+        check(self.tau > 1, "neuron tau", self.tau, "more than 1 (or kind=if for no leak)")
+        alpha = self.surrogate_alpha
+        check(alpha > 0, "neuron surrogate_alpha", alpha, "more than 0")
         lowest = 0.0 if self.v_reset is None else self.v_reset
-        if not self.v_threshold > lowest:
-            raise ValueError(
-                f"neuron v_threshold={self.v_threshold}: write more than {lowest}, the membrane "
-                "after a reset"
-            )
+        wanted = f"more than {lowest}, the membrane after a reset"
+        check(self.v_threshold > lowest, "neuron v_threshold", self.v_threshold, wanted)
         if self.v_threshold >= 2.0**MAX_BITS:
             raise ValueError(
                 f"neuron v_threshold={self.v_threshold}: no format holds it, and no membrane "

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import Quantizer, quantize, stored_draws
+from qspinn.fixed_point import Quantizer, stored
+from qspinn.networks.checks import check, check_at_least, check_choice
 from qspinn.networks.labelled_responses import class_means, ridge_regression
 
 RIDGE_PENALTY = 30.0
@@ -33,10 +34,8 @@ class Readout(nn.Module):
 
     def __init__(self, neurons: int, num_classes: int) -> None:
         super().__init__()
-        if neurons < 1:
-            raise ValueError(f"neurons={neurons}: write 1 or more")
-        if num_classes < 2:
-            raise ValueError(f"num_classes={num_classes}: write 2 or more")
+        check_at_least(1, neurons=neurons)
+        check_at_least(2, num_classes=num_classes)
         self.neurons = neurons
         self.num_classes = num_classes
         self._quantizers: dict[str, Quantizer] = {}
@@ -111,10 +110,7 @@ class Readout(nn.Module):
         """
         value = getattr(self, name).to(torch.float64)
         to = self._quantizers.get(name)
-        if to is None:
-            return value
-        generator = stored_draws(to)
-        return quantize(value, to.format, to.rounding, to.overflow, generator)
+        return value if to is None else stored(to, value)
 
 
 class MaximumResponse(Readout):
@@ -214,8 +210,7 @@ class Ridge(Readout):
 
     def __init__(self, neurons: int, num_classes: int, penalty: float = RIDGE_PENALTY) -> None:
         super().__init__(neurons, num_classes)
-        if not penalty > 0:
-            raise ValueError(f"penalty={penalty}: write a number above 0")
+        check(penalty > 0, "penalty", penalty, "a number above 0")
         self.penalty = penalty
         self.register_buffer("weight", torch.zeros(num_classes, neurons))
         self.register_buffer("bias", torch.zeros(num_classes))
@@ -266,8 +261,7 @@ class Readouts(nn.Module):
 
     def __init__(self, chosen: str, neurons: int, num_classes: int) -> None:
         super().__init__()
-        if chosen not in READOUTS:
-            raise ValueError(f"readout={chosen!r}: write one of {', '.join(READOUTS)}")
+        check_choice("readout", chosen, READOUTS)
         self.chosen = chosen
         self.each = nn.ModuleDict({k: kind(neurons, num_classes) for k, kind in READOUTS.items()})
         self.register_buffer("is_fitted", torch.tensor(False))

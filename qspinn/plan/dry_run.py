@@ -26,6 +26,7 @@ from qspinn.plan.neuron_info import (
 from qspinn.plan.neurons import charge_of, is_unknown_neuron
 from qspinn.plan.notes import notes_of, reason_of
 from qspinn.plan.recurrent import recurrent_states
+from qspinn.plan.spikingjelly_internals import memories, reset_values
 from qspinn.plan.synapses import (
     SYNAPSES,
     TRANSPOSED,
@@ -217,7 +218,7 @@ def _uncovered_states(path: str, module: nn.Module, trace: Trace | None) -> list
     """The states of a module that steps, but is no neuron that is known."""
     shapes = recurrent_states(module)
     if trace is None and not shapes and isinstance(module, base.MemoryModule):
-        held = [name for name in module._memories if module._memories_rv[name] is not None]
+        held = [name for name in memories(module) if reset_values(module)[name] is not None]
         return [TensorInfo(path, name, None, None, is_state=True) for name in held]
     spikes: frozenset[tuple[str, str]] = frozenset()
     if trace is not None:

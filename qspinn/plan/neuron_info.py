@@ -20,19 +20,13 @@ from qspinn.plan.neuron_constants import (
 from qspinn.plan.neurons import charge_of, fires_binary, state_names
 from qspinn.plan.overrides import is_overridden, is_patched
 from qspinn.plan.roles import Role
+from qspinn.plan.spikingjelly_internals import FUNCTIONAL, STEP
 from qspinn.steps.models import MODELS
 
 if TYPE_CHECKING:
     from qspinn.plan.trace import Trace
 
-_CONTAINER_STEP = (
-    "forward",
-    "functional_forward",
-    "single_step_forward",
-    "multi_step_forward",
-    "single_step_functional_forward",
-    "multi_step_functional_forward",
-)
+_CONTAINER_STEP = ("forward", *FUNCTIONAL, STEP)
 _CONTAINERS = (layer.LinearRecurrentContainer, layer.ElementWiseRecurrentContainer)
 
 

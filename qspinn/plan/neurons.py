@@ -16,6 +16,7 @@ from qspinn.plan.float_class import float_class
 from qspinn.plan.inventory import Charge
 from qspinn.plan.neuron_constants import has_threshold, refused_constant
 from qspinn.plan.overrides import is_overridden, is_patched, is_property
+from qspinn.plan.spikingjelly_internals import FUNCTIONAL, REPLACED, memories
 from qspinn.steps.models import MODELS
 
 __all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "fires_exactly"]
@@ -50,13 +51,6 @@ _UNDEFINED_STEPS = (
 # happen that is not SpikingJelly's: it might go around that method.
 _CALLS = ("__call__", "_call_impl", "_wrapped_call_impl", "forward")
 _ATTRIBUTES = ("__getattribute__", "__getattr__", "__setattr__")
-_FUNCTIONAL = (
-    "functional_forward",
-    "single_step_forward",
-    "multi_step_forward",
-    "multi_step_functional_forward",
-)
-_REPLACED = ("single_step_functional_forward", "materialize_states")
 _NEARLY = 1e-4
 _SIMPLE = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")
 
@@ -144,7 +138,7 @@ def fires_exactly(module: nn.Module) -> bool:
 def state_names(module: nn.Module) -> tuple[str, ...]:
     """The names of a neuron's states that hold one value per neuron."""
     if isinstance(module, base.MemoryModule):
-        return tuple(module._memories)
+        return tuple(memories(module))
     return ("v",)
 
 
@@ -176,7 +170,7 @@ def _is_neuron(module: nn.Module) -> bool:
     """Whether ``module`` is a neuron, or the like, in the way of SpikingJelly."""
     if declares_tensors(module):
         return False
-    if isinstance(module, base.MemoryModule) and "v" in module._memories:
+    if isinstance(module, base.MemoryModule) and "v" in memories(module):
         return True
     if isinstance(module, layer.SynapseFilter):
         return True
@@ -189,7 +183,7 @@ def _steps_in_a_known_way(module: nn.Module) -> bool:
         return True
     if not isinstance(module, base.MemoryModule):
         return False
-    if "v" not in module._memories and not isinstance(module, layer.SynapseFilter):
+    if "v" not in memories(module) and not isinstance(module, layer.SynapseFilter):
         return False
     return float_class(module).single_step_functional_forward not in _UNDEFINED_STEPS
 
@@ -223,7 +217,7 @@ def _bypassed(module: nn.Module) -> str | None:
     if isinstance(module, neuron.SimpleBaseNode):
         names = (*_CALLS, "multi_step_forward")
     elif isinstance(module, base.MemoryModule):
-        names, replaced = (*_CALLS, *_FUNCTIONAL), _REPLACED
+        names, replaced = (*_CALLS, *FUNCTIONAL), REPLACED
     for name in (*names, *replaced):
         if is_patched(module, name):
             return f"has a {name} that was put in place of its class's"

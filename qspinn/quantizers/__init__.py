@@ -4,11 +4,11 @@ from qspinn.quantizers.attach import (
     attach,
     detach,
     is_attached,
+    plan_of,
     quantized_parameters,
 )
 from qspinn.quantizers.calibration import calibrate
 from qspinn.quantizers.choose_format import choose_channel_format, choose_format
-from qspinn.quantizers.held_plan import plan_of
 from qspinn.quantizers.integer_codes import IntegerCodes, integer_codes
 from qspinn.quantizers.precision import accumulator_word_lengths
 from qspinn.quantizers.quantize import quantize_module

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from qspinn.plan import ResolvedPlan, declares_tensors, layers_of, reset_states
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.expected import check_module, check_resolved
-from qspinn.quantizers.class_swap import is_swapped, restore, swap
+from qspinn.quantizers.class_swap import Narrowed, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
-from qspinn.quantizers.floats import warn_of_floats
-from qspinn.quantizers.held_plan import drop_plan, hold_plan
-from qspinn.quantizers.narrowed import Narrowed
 from qspinn.quantizers.neuron import NeuronQuantizer
+from qspinn.quantizers.precision import warn_of_floats
 from qspinn.quantizers.swaps import (
     Observers,
     Swap,
@@ -26,6 +24,8 @@ from qspinn.quantizers.swaps import (
     synapse_swaps,
 )
 from qspinn.quantizers.synapse import QuantizedSynapse
+
+_PLAN = "_qspinn_plan"
 
 
 def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
@@ -103,7 +103,8 @@ def detach(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, with SpikingJelly's states reset.
     """
-    drop_plan(module)
+    check_module(module, "detach")
+    module.__dict__.pop(_PLAN, None)
     for child in module.modules():
         if is_swapped(child):
             restore(child)
@@ -115,6 +116,32 @@ def is_attached(module: nn.Module) -> bool:
     """Whether any layer of ``module`` has a quantizer."""
     check_module(module, "is_attached")
     return any(is_swapped(child) for child in module.modules())
+
+
+def plan_of(module: nn.Module) -> ResolvedPlan:
+    """The resolved plan that quantizers were attached to ``module`` with.
+
+    Raises:
+        TypeError: Not a module.
+        ValueError: A module without quantizers, or one of which only a parent or a
+            child has been given to ``attach``.
+    """
+    check_module(module, "plan_of")
+    plan = module.__dict__.get(_PLAN)
+    if not isinstance(plan, ResolvedPlan):
+        raise ValueError(
+            f"plan_of: no quantizers were attached to this {type(module).__name__}; give the "
+            "module that attach, quantize_module or load_quantized returned"
+        )
+    return plan
+
+
+def check_detached(module: nn.Module, owner: str, already: str = " already") -> None:
+    """Refuses a module with quantizers, on behalf of ``owner``."""
+    if is_attached(module):
+        raise ValueError(
+            f"{owner}: quantizers are attached{already}; call qspinn.quantizers.detach first"
+        )
 
 
 def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -146,10 +173,8 @@ def _attach(
     compile_steps: bool = False,
     declared: bool = True,
 ) -> nn.Module:
-    if declared and is_attached(module):
-        raise ValueError(
-            "attach: quantizers are attached already; call qspinn.quantizers.detach first"
-        )
+    if declared:
+        check_detached(module, "attach")
     _check_dtypes(module)
     if not plan.inventory.from_forward_pass:
         raise ValueError(
@@ -185,7 +210,7 @@ def _attach(
     if declared:
         reset_states(module)
     if observers is None:
-        hold_plan(module, plan)
+        module.__dict__[_PLAN] = plan  # copies and pickles carry it
     return module
 
 

@@ -6,24 +6,25 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from qspinn.fixed_point import Format
-from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan import LayerInfo, ResolvedPlan
 from qspinn.plan.calling import Inputs, Run, as_run
 from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
-from qspinn.quantizers.attach import attach_observers, detach, is_attached
+from qspinn.quantizers.attach import attach_observers, check_detached, detach
 from qspinn.quantizers.choose_format import choose_format
 from qspinn.quantizers.declared import declared_formats
-from qspinn.quantizers.folding import folded_parameters, heard
+from qspinn.quantizers.folding import held_parameters
 from qspinn.quantizers.looking import has_input
 from qspinn.quantizers.matching import SpikeMatcher, spike_matchers, watch
 from qspinn.quantizers.neuron_formats import (
+    Tensors,
     as_the_neuron_sees_it,
     check_neuron,
     decay_formats,
+    open_tensor,
     step_to_tell_apart,
     threshold_format,
     threshold_to_hold,
@@ -32,8 +33,6 @@ from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.stored_format import check_finite, stored_format
 from qspinn.quantizers.swaps import Observers
 from qspinn.quantizers.synapse import QuantizedSynapse
-
-Tensors = dict[str, ResolvedTensor]
 
 
 class NotBinaryError(ValueError):
@@ -90,8 +89,7 @@ def calibrate(
     """
     check_module(module, "calibrate")
     check_resolved(plan, "calibrate")
-    if is_attached(module):
-        raise ValueError("calibrate: quantizers are attached; call qspinn.quantizers.detach first")
+    check_detached(module, "calibrate", "")
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         if layer.kind == "declared":
@@ -150,24 +148,14 @@ def _watch_inputs(module: nn.Module, plan: ResolvedPlan) -> dict[str, Glimpse]:
     return watched
 
 
-def _open(tensors: Tensors, name: str) -> ResolvedTensor | None:
-    """The tensor of this name, if its format is still to be chosen."""
-    tensor = tensors.get(name)
-    return tensor if tensor is not None and tensor.format is None else None
-
-
 def _parameter_formats(module: nn.Module, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
     child: Any = module.get_submodule(layer.path)
     formats: dict[str, Format] = {}
     if layer.kind == "synapse":
-        norm = None if layer.norm is None else module.get_submodule(layer.norm)
-        with torch.no_grad():
-            weight, bias = folded_parameters(child, norm)
-        counts = None if norm is None else heard(child, norm)
-        for name, value, count in (("weight", weight, counts), ("bias", bias, None)):
-            tensor = _open(tensors, name)
-            if tensor is not None and value is not None:
-                formats[tensor.path] = stored_format(tensor, value, counts=count)
+        for name, (value, counts) in held_parameters(module, layer).items():
+            tensor = open_tensor(tensors, name)
+            if tensor is not None:
+                formats[tensor.path] = stored_format(tensor, value, counts=counts)
     formats |= decay_formats(child, layer, tensors)
     return formats
 

@@ -7,85 +7,57 @@ would; :mod:`qspinn.steps.exactness` says which float type that takes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from qspinn.plan.neurons import Charge
 from qspinn.steps import neurons
 from qspinn.steps.lowering import FilterNumbers, LeakyNumbers
-from qspinn.steps.models import MODELS
-from qspinn.steps.traces import filtered
+from qspinn.steps.models import Step
 
 
-def exact_charge(
-    charge: Charge,
-    x: Tensor,
-    v: Tensor,
-    decay: float | Tensor | None,
-    v_reset: float | None,
-    decay_input: bool,
-    dtype: torch.dtype,
+def exact_step(
+    step: Step, x: Tensor, state: Tensor, n: LeakyNumbers | FilterNumbers, dtype: torch.dtype
 ) -> Tensor:
-    """The membrane potential before rounding and firing, in ``dtype`` at least.
+    """The state after a step, before rounding, in ``dtype`` at least.
 
     Args:
-        charge: ``"if"``, ``"lif"`` or ``"plif"``.
-        x: Input current ``[N, *]``.
-        v: Membrane potential ``[N, *]``.
-        decay: ``1/tau``; ``None`` for ``"if"``.
-        v_reset: Potential that the leak pulls towards; ``None`` means 0.
-        decay_input: Whether the current decays too.
+        step: Of :mod:`qspinn.steps`: from state, input, draws and constants.
+        x: Input ``[N, *]``.
+        state: Such as the membrane potential ``[N, *]``.
+        n: The constants, as real numbers.
         dtype: Float type that holds every intermediate result exactly.
     """
-    x, v = widened((x, v), dtype)
-    n = LeakyNumbers(leak=_like(decay, x), rest=v_reset or 0.0)
-    exact: Tensor = MODELS[charge].step(decay_input)(v, x, None, n)
+    x, state = widened((x, state), dtype)
+    exact: Tensor = step(state, x, None, n._replace(leak=_like(n.leak, x)))
     return exact
 
 
-def exact_filter(x: Tensor, trace: Tensor, decay: float | Tensor) -> Tensor:
-    """The trace of a synapse filter, before rounding, in float64.
+class Firing(NamedTuple):
+    """How a layer fires and resets."""
 
-    Args:
-        x: Input ``[N, *]``, spikes as a rule.
-        trace: The trace so far ``[N, *]``.
-        decay: ``k = 1/tau``, in (0, 1].
-    """
-    x, trace = x.double(), trace.double()
-    exact: Tensor = filtered(trace, x, None, FilterNumbers(leak=_like(decay, x)))
-    return exact
+    threshold: float | Tensor  # A tensor is one for each part of the potential, as torch broadcasts
+    # The potential after a spike; `None`: the threshold is subtracted (soft reset).
+    reset: float | None
+    detach_reset: bool  # whether the reset is left out of the gradient
+    snaps: bool = False  # whether the surrogate misses 0 and 1 by some last bits
+    counts: bool = False  # whether it spikes as often as thresholds fit
 
 
 def fire_and_reset(
-    h: Tensor,
-    threshold: float | Tensor,
-    v_reset: float | None,
-    surrogate: Callable[[Tensor], Tensor],
-    detach_reset: bool,
-    snaps: bool = False,
-    counts: bool = False,
+    h: Tensor, surrogate: Callable[[Tensor], Tensor], n: Firing
 ) -> tuple[Tensor, Tensor]:
-    """Spikes where ``h >= threshold``, or as many as thresholds fit, and the potential after them.
-
-    Hard reset to ``v_reset``; soft reset (``v_reset=None``) subtracts the threshold.
-
-    A threshold that is a tensor is one for each part of ``h``, as torch broadcasts. ``snaps``
-    where the surrogate misses 0 and 1 by some last bits.
-
-    Returns:
-        Spikes and potential, both ``[N, *]``.
-    """
-    threshold = _like(threshold, h)
+    """Spikes where ``h >= threshold``, and the potential after them, both ``[N, *]``."""
+    threshold = _like(n.threshold, h)
     # In float64 a quotient of two codes rounds to the right whole number, ties included.
-    spike = surrogate(h.double() / threshold).to(h.dtype) if counts else surrogate(h - threshold)
-    if snaps:
+    spike = surrogate(h.double() / threshold).to(h.dtype) if n.counts else surrogate(h - threshold)
+    if n.snaps:
         spike = snapped(spike)
-    fired = spike.detach() if detach_reset else spike
-    if v_reset is None:
+    fired = spike.detach() if n.detach_reset else spike
+    if n.reset is None:
         return spike, neurons.reset_by(h, fired, threshold)
-    return spike, neurons.reset_to(h, fired, v_reset)
+    return spike, neurons.reset_to(h, fired, n.reset)
 
 
 def snapped(spike: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from qspinn.fixed_point import (
@@ -64,19 +63,11 @@ def choose_format(
     Returns:
         The format.
     """
-    magnitudes = values.detach().abs().reshape(-1)
     limits = range_limits(word_length, signed, at_least, step_at_most)
     held = None if current is None else integer_bits_of(current, word_length, signed)
-    if method in LEAST_ERROR:
-        top = limits.clamped(covering_integer_bits(float(magnitudes.max())) + 1)
-        lowest = max(limits.floor, top - 1 - RANGES_TRIED)
-        errors = {
-            bits: _squared_error(values, _format(bits, word_length, signed), rounding)
-            for bits in range(top, lowest - 1, -1)
-        }
-        return _format(least_error(errors, held), word_length, signed)
-    largest = float(magnitudes.max()) if method == "max" else percentile(magnitudes)
-    return _format(limits.clamped(covering_bits(largest, held)), word_length, signed)
+    rows = values.detach().reshape(1, -1)
+    (bits,) = _chosen_bits(rows, word_length, method, rounding, signed, [held], limits)
+    return _format(bits, word_length, signed)
 
 
 @dataclass(frozen=True)
@@ -137,13 +128,9 @@ def choose_channel_format(
     nothing, and a finer grid would only make every sum longer.
     """
     rows = values.detach().movedim(axis, 0).reshape(values.shape[axis], -1)
-    held = [None if fmt is None else fmt.integer_bits for fmt in _channels(current, rows)]
+    held = [None] * len(rows) if current is None else [one.integer_bits for one in current.formats]
     limits = range_limits(word_length, signed)
-    if method in LEAST_ERROR:
-        bits = _best_channel_bits(rows, word_length, rounding, signed, held, limits)
-    else:
-        largest = rows.abs().amax(1).tolist() if method == "max" else map(percentile, rows.abs())
-        bits = [limits.clamped(covering_bits(*one)) for one in zip(largest, held, strict=True)]
+    bits = _chosen_bits(rows, word_length, method, rounding, signed, held, limits)
     fractions = [word_length - int(signed) - one for one in bits]
     finest = min(fractions) + WIDEST_SPREAD
     return PerChannelFormat(
@@ -151,19 +138,19 @@ def choose_channel_format(
     )
 
 
-def _channels(current: PerChannelFormat | None, rows: Tensor) -> Sequence[FixedPointFormat | None]:
-    return [None] * len(rows) if current is None else current.formats
-
-
-def _best_channel_bits(
+def _chosen_bits(
     rows: Tensor,
     word_length: int,
+    method: str,
     rounding: str,
     signed: bool,
     held: Sequence[int | None],
     limits: RangeLimits,
 ) -> list[int]:
-    """As :func:`choose_format` with ``"mse"``, for all channels at once."""
+    """The integer bits that suit each row of ``[R, n]`` best, as :func:`choose_format` says."""
+    if method not in LEAST_ERROR:
+        largest = rows.abs().amax(1).tolist() if method == "max" else map(percentile, rows.abs())
+        return [limits.clamped(covering_bits(*one)) for one in zip(largest, held, strict=True)]
     tops = [limits.clamped(covering_integer_bits(one) + 1) for one in rows.abs().amax(1).tolist()]
     errors: list[dict[int, float]] = [{} for _ in tops]
     for below in range(RANGES_TRIED + 2):
@@ -178,23 +165,18 @@ def _best_channel_bits(
 
 
 def constant_format(
-    value: float, word_length: int, rounding: str, finest: int | None = None
+    values: Tensor, word_length: int, rounding: str, finest: int | None = None
 ) -> FixedPointFormat:
-    """The format in which one number loses least.
+    """The format in which constants lose least, of at most ``finest`` fraction bits."""
+    signed = bool((values < 0).any())
+    return no_finer(choose_format(values, word_length, "mse", rounding, signed=signed), finest)
 
-    Args:
-        value: The number.
-        word_length: Bits, 1 to 24.
-        rounding: Its rounding.
-        finest: The most fraction bits allowed, where the number is compared
-            with values on a grid.
-    """
-    signed = value < 0
-    single = torch.tensor([value], dtype=torch.float64)
-    fmt = choose_format(single, word_length, "mse", rounding, signed=signed)
+
+def no_finer(fmt: FixedPointFormat, finest: int | None) -> FixedPointFormat:
+    """The format of this word length with at most so many fraction bits."""
     if finest is None or fmt.fraction_bits <= finest:
         return fmt
-    return _format(word_length - int(signed) - finest, word_length, signed)
+    return _format(fmt.word_length - int(fmt.signed) - finest, fmt.word_length, fmt.signed)
 
 
 def covering_format(largest: float, word_length: int, *, signed: bool = False) -> FixedPointFormat:
@@ -221,10 +203,6 @@ def _largest_resolving(step: float, word_length: int, signed: bool) -> int:
 
 def _format(integer_bits: int, word_length: int, signed: bool) -> FixedPointFormat:
     return FixedPointFormat(integer_bits, word_length - int(signed) - integer_bits, signed)
-
-
-def _squared_error(values: Tensor, fmt: FixedPointFormat, rounding: str) -> float:
-    return float(squared_errors(values.reshape(1, -1), fmt, rounding))
 
 
 def squared_errors(rows: Tensor, fmt: Format, rounding: str) -> Tensor:

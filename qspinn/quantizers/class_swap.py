@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 _classes: dict[tuple[type, type], Any] = {}
 
@@ -33,6 +35,23 @@ class Swapped:
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickles by the two classes, since the subclass exists only at run time."""
         return _new_instance, (self._mixin, self._float_class), self.__getstate__()
+
+
+class Narrowed(Swapped):
+    """Mixin over a module whose operations refuse a float64 beside its own parameters."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the module's own forward, on inputs in its own type."""
+        held: Any = self
+        own = (p.dtype for p in (*held.parameters(), *held.buffers()) if p.is_floating_point())
+        dtype = next(own, torch.get_default_dtype())
+
+        def narrowed(value: object) -> object:
+            wide = isinstance(value, Tensor) and value.dtype == torch.float64
+            return value.to(dtype) if wide else value  # type: ignore[attr-defined]
+
+        args, kwargs = tree_map(narrowed, (args, kwargs))
+        return super().forward(*args, **kwargs)  # type: ignore[misc]
 
 
 def swap(module: nn.Module, mixin: type[Swapped], quantizer: object) -> None:

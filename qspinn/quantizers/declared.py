@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat, Format
+from qspinn.fixed_point import Format, TensorQuantizer
 from qspinn.plan import (
     DeclaredTensor,
     DeclaresTensors,
@@ -20,20 +21,15 @@ from qspinn.plan import (
 from qspinn.plan.float_class import shown
 from qspinn.quantizers.choose_format import constant_format, covering_format
 from qspinn.quantizers.class_swap import Swapped, is_swapped
-from qspinn.quantizers.stored_format import stored_format
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+from qspinn.quantizers.stored_format import quantizer_of, stored_format
 
 
 @dataclass
 class DeclaredQuantizers:
-    """What a module that declares its tensors is given.
+    """What a module that declares its tensors is given."""
 
-    Attributes:
-        path: Its path, for errors.
-        tensors: Name of a tensor -> its quantizer; what is missing stays in 32-bit.
-    """
-
-    path: str
+    path: str  # its path, for errors
+    # Name of a tensor -> its quantizer; what is missing stays in 32-bit.
     tensors: dict[str, TensorQuantizer]
 
 
@@ -68,7 +64,7 @@ def declared_quantizers(
             has no format yet.
     """
     _by_name(module, path, tensors)
-    return DeclaredQuantizers(path, {name: TensorQuantizer.of(t) for name, t in tensors.items()})
+    return DeclaredQuantizers(path, {name: quantizer_of(t) for name, t in tensors.items()})
 
 
 def declared_formats(
@@ -134,7 +130,8 @@ def _by_name(
 def _format(tensor: ResolvedTensor, declared: DeclaredTensor, learning: bool) -> Format:
     value = declared.value
     if declared.constant and value is not None:
-        return constant_format(float(value), tensor.word_length, tensor.rounding)
+        single = torch.tensor([float(value)], dtype=torch.float64)
+        return constant_format(single, tensor.word_length, tensor.rounding)
     if value is not None and (declared.low is None or not learning):
         return stored_format(tensor, value, signed=declared.signed)
     if declared.low is None or declared.high is None:
@@ -142,10 +139,7 @@ def _format(tensor: ResolvedTensor, declared: DeclaredTensor, learning: bool) ->
             f"{tensor.path}: the module declares neither value nor low and high, so no format can "
             "be chosen; add them in device_tensors(), or give the rule a format"
         )
-    return _covering(tensor, declared.low, declared.high)
-
-
-def _covering(tensor: ResolvedTensor, low: float, high: float) -> FixedPointFormat:
+    low, high = declared.low, declared.high
     try:
         return covering_format(max(abs(low), abs(high)), tensor.word_length, signed=low < 0.0)
     except ValueError as error:

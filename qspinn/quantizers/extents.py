@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
-from qspinn.quantizers.folding import channel_extents, fold_scale, folded_bias
+from qspinn.quantizers.folding import channel_extents, fold_scale, folded_bias, norm_of
 from qspinn.quantizers.looking import is_open
 
 # Two magnitudes are near each other up to this factor.
@@ -49,7 +49,7 @@ def extents_of(
 ) -> dict[str, Tensor]:
     """Path -> largest magnitude of a weight and a bias, of each channel where these differ."""
     child: Any = module.get_submodule(layer.path)
-    norm = None if layer.norm is None else module.get_submodule(layer.norm)
+    norm = norm_of(module, layer)
     found: dict[str, Tensor] = {}
     scale = None if norm is None else fold_scale(norm)
     weight, bias = tensors.get("weight"), tensors.get("bias")

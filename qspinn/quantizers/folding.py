@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.fixed_point import Format, PerChannelFormat
+from qspinn.plan import LayerInfo
 from qspinn.plan.synapses import TRANSPOSED
 
 # The largest weight of a channel that would vanish becomes this many steps: more than one, so
@@ -24,34 +25,31 @@ SILENT = 1e-4
 MOST_RANGES = 4.0
 
 
-def fold_scale(norm: nn.Module) -> Tensor:
+def fold_scale(norm: Any) -> Tensor:
     """The factor of each output channel, from the running statistics; ``[C]``."""
-    variance: Any = norm.running_var
-    scale = torch.rsqrt(variance + norm.eps)
+    scale = torch.rsqrt(norm.running_var + norm.eps)
     weight = getattr(norm, "weight", None)
     return scale if weight is None else scale * weight
 
 
-def folded_weight(layer: nn.Module, scale: Tensor) -> Tensor:
+def folded_weight(layer: Any, scale: Tensor) -> Tensor:
     """The layer's weight, each output channel times its factor; the weight's shape."""
-    weight: Any = layer.weight
-    return weight * over_weights(layer, scale)
+    folded: Tensor = layer.weight * over_weights(layer, scale)
+    return folded
 
 
-def over_weights(layer: nn.Module, values: Tensor) -> Tensor:
+def over_weights(layer: Any, values: Tensor) -> Tensor:
     """One value of each output channel ``[C]``, where its weights lie; broadcasts over them."""
-    weight: Any = layer.weight
+    weight, groups = layer.weight, getattr(layer, "groups", 1)
     if not isinstance(layer, TRANSPOSED):
         return values.reshape(-1, *[1] * (weight.dim() - 1))
-    channels: Any = layer
-    groups = int(channels.groups)
     factors = values.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
     inputs = weight.shape[0] // groups
     return factors.expand(-1, inputs, *factors.shape[2:]).flatten(0, 1)
 
 
 @torch.no_grad()
-def heard(layer: nn.Module, norm: nn.Module) -> Tensor:
+def heard(layer: Any, norm: Any) -> Tensor:
     """Which output channels meet inputs at all; broadcasts over the layer's weight.
 
     A channel whose inputs are silent has no variance, so that its folded weights are enormous and
@@ -59,10 +57,9 @@ def heard(layer: nn.Module, norm: nn.Module) -> Tensor:
     variance of its output by the sum of its squared weights. The running variance is freed from
     the 1 that it began with.
     """
-    held: Any = norm
-    variance: Tensor = held.running_var
-    if held.momentum is not None and held.num_batches_tracked is not None:
-        rest = (1.0 - held.momentum) ** held.num_batches_tracked.to(variance.dtype)
+    variance: Tensor = norm.running_var
+    if norm.momentum is not None and norm.num_batches_tracked is not None:
+        rest = (1.0 - norm.momentum) ** norm.num_batches_tracked.to(variance.dtype)
         known = (variance - rest).clamp(min=0.0) / (1.0 - rest)
         variance = torch.where(rest < 1.0, known, variance)
     squares = _by_channel(layer).square().sum(1)
@@ -70,35 +67,47 @@ def heard(layer: nn.Module, norm: nn.Module) -> Tensor:
     return over_weights(layer, met > SILENT * met.max())
 
 
-def folded_bias(layer: nn.Module, norm: nn.Module, scale: Tensor) -> Tensor:
+def folded_bias(layer: Any, norm: Any, scale: Tensor) -> Tensor:
     """The bias of the folded layer; ``[C]``."""
-    bias: Any = layer.bias
-    mean: Any = norm.running_mean
+    bias, mean = layer.bias, norm.running_mean
     folded: Tensor = (-mean if bias is None else bias - mean) * scale
     beta = getattr(norm, "bias", None)
     return folded if beta is None else folded + beta
 
 
-def folded_parameters(layer: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+def folded_parameters(layer: Any, norm: Any | None) -> tuple[Tensor, Tensor | None]:
     """Weight and bias that a device would hold, before quantisation."""
     if norm is None:
-        return layer.weight, layer.bias  # type: ignore[return-value]
+        return layer.weight, layer.bias
     scale = fold_scale(norm)
     return folded_weight(layer, scale), folded_bias(layer, norm, scale)
 
 
-def channel_extents(layer: nn.Module) -> Tensor:
+def norm_of(module: nn.Module, layer: LayerInfo) -> nn.Module | None:
+    """The batch norm that is folded into a layer."""
+    return None if layer.norm is None else module.get_submodule(layer.norm)
+
+
+def held_parameters(module: nn.Module, layer: LayerInfo) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """Name -> what a device would hold of a layer, and which of it counts (``None``: all)."""
+    child, norm = module.get_submodule(layer.path), norm_of(module, layer)
+    with torch.no_grad():
+        weight, bias = folded_parameters(child, norm)
+    found = {"weight": (weight, None if norm is None else heard(child, norm))}
+    return found if bias is None else {**found, "bias": (bias, None)}
+
+
+def channel_extents(layer: Any) -> Tensor:
     """The largest magnitude among the weights of each output channel; ``[C]``."""
     return _by_channel(layer).abs().amax(1)
 
 
-def _by_channel(layer: nn.Module) -> Tensor:
+def _by_channel(layer: Any) -> Tensor:
     """The weights of each output channel in a row; ``[C, n]``."""
-    weight: Any = layer.weight.detach()  # type: ignore[operator]
+    weight: Tensor = layer.weight.detach()
     if not isinstance(layer, TRANSPOSED):
         return weight.flatten(1)
-    channels: Any = layer
-    grouped = weight.reshape(int(channels.groups), -1, *weight.shape[1:])
+    grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
     return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
@@ -135,8 +144,7 @@ def _step_and_reach(fmt: Format, like: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def per_channel(values: Tensor, layer: nn.Module) -> Tensor:
+def per_channel(values: Tensor, layer: Any) -> Tensor:
     """``[C]`` reshaped to broadcast over the layer's output ``[*, C, spatial]``."""
-    weight: Any = layer.weight
-    spatial = weight.dim() - 2
+    spatial = layer.weight.dim() - 2
     return values.reshape(-1, *[1] * spatial) if spatial > 0 else values

@@ -19,9 +19,10 @@ from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold, leak_of, threshold_of
 from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.extents import moved_extents
-from qspinn.quantizers.folding import folded_parameters, heard
+from qspinn.quantizers.folding import held_parameters
 from qspinn.quantizers.looking import is_open, passing, points
 from qspinn.quantizers.neuron_formats import (
+    Tensors,
     as_the_neuron_sees_it,
     check_neuron,
     decay_formats,
@@ -33,8 +34,6 @@ from qspinn.quantizers.neuron_formats import (
 from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.running import RunningRange
 from qspinn.quantizers.stored_format import check_finite, stored_format
-
-Tensors = dict[str, ResolvedTensor]
 
 # The first batches are all looked at, and then every so many.
 SETTLING = 16
@@ -114,8 +113,14 @@ class Following:
         due = self.batches % STORED_EVERY == 0
         moved = moved_extents(module, plan, self.extents)
         for layer in plan.inventory.layers:
+            formats: dict[str, Format] = {}
             try:
-                formats = self._formats(module, layer, plan, moved, due)
+                if layer.kind == "synapse":
+                    tensors = plan.of_layer(layer.path)
+                    formats = self._synapse_formats(module, layer, tensors, moved, due)
+                elif layer.kind == "neuron":
+                    node = module.get_submodule(layer.path)
+                    formats = self._neuron_formats(node, layer, plan.of_layer(layer.path))
             except ValueError as error:
                 self.failures.setdefault(layer.path, str(error))
                 continue
@@ -163,28 +168,12 @@ class Following:
             bounds = as_the_neuron_sees_it(node, torch.tensor([low, high], dtype=torch.float64))
             low, high = bounds.tolist()
         seen = self.ranges.setdefault(path, RunningRange())
-        length, rounding = (8, "nearest") if tensor is None else _held(tensor)
+        length, rounding = (
+            (8, "nearest") if tensor is None else (tensor.word_length, tensor.rounding)
+        )
         seen.see(sample, (low, high), length, rounding, always_signed=name != "input")
 
-    def _formats(
-        self,
-        module: nn.Module,
-        layer: LayerInfo,
-        plan: ResolvedPlan,
-        moved: dict[str, list[float]],
-        due: bool,
-    ) -> dict[str, Format]:
-        child = module.get_submodule(layer.path)
-        tensors = plan.of_layer(layer.path)
-        if layer.kind == "synapse":
-            formats = self._stored_formats(module, layer, tensors, moved, due)
-            inputs = tensors.get("input")
-            if self.news and inputs is not None and is_open(inputs) and inputs.path in self.ranges:
-                formats[inputs.path] = self._range_format(inputs)
-            return formats
-        return self._neuron_formats(child, layer, tensors) if layer.kind == "neuron" else {}
-
-    def _stored_formats(
+    def _synapse_formats(
         self,
         module: nn.Module,
         layer: LayerInfo,
@@ -192,19 +181,12 @@ class Following:
         moved: dict[str, list[float]],
         due: bool,
     ) -> dict[str, Format]:
+        formats: dict[str, Format] = {}
         names = [n for n in ("weight", "bias") if n in tensors and is_open(tensors[n])]
         names = [name for name in names if due or tensors[name].path in moved]
-        if not names:
-            return {}
-        norm = None if layer.norm is None else module.get_submodule(layer.norm)
-        child = module.get_submodule(layer.path)
-        with torch.no_grad():
-            weight, bias = folded_parameters(child, norm)
-        values = {"weight": weight, "bias": bias}
-        formats: dict[str, Format] = {}
+        values = held_parameters(module, layer) if names else {}
         for name in names:
-            tensor, value = tensors[name], values[name]
-            assert value is not None  # the plan has it
+            tensor, (value, counts) = tensors[name], values[name]
             check_finite(tensor, bool(torch.isfinite(value).all()))
             if bool((value != 0).any()):  # zeros suit every format
                 formats[tensor.path] = stored_format(
@@ -212,10 +194,13 @@ class Following:
                     value,
                     current=tensor.format,
                     sample_size=STORED_SAMPLE,
-                    counts=heard(child, norm) if name == "weight" and norm else None,
+                    counts=counts,
                 )
             if tensor.path in moved:
                 self.extents[tensor.path] = moved[tensor.path]
+        inputs = tensors.get("input")
+        if self.news and inputs is not None and is_open(inputs) and inputs.path in self.ranges:
+            formats[inputs.path] = self._range_format(inputs)
         return formats
 
     def _neuron_formats(self, node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
@@ -242,18 +227,11 @@ class Following:
         learned = is_learned(threshold_of(node))
         if not changed and not (learned and self.news):
             return {}
-        tensors = {
-            name: replace(tensor, format=changed.get(tensor.path, tensor.format))
-            for name, tensor in tensors.items()
-        }
+        tensors = _with_formats(tensors, changed)
         threshold = threshold_format(node, _with_open(tensors, "v_threshold"))
         if learned and not changed:
             threshold = {p: f for p, f in threshold.items() if not _is_room(f, held[p])}
-        tensors = {
-            name: replace(tensor, format=threshold.get(tensor.path, tensor.format))
-            for name, tensor in tensors.items()
-        }
-        check_neuron(node, layer, tensors)
+        check_neuron(node, layer, _with_formats(tensors, threshold))
         return {**changed, **threshold}
 
     def _range_format(
@@ -276,8 +254,12 @@ def _with_open(tensors: Tensors, name: str) -> Tensors:
     return {**tensors, name: replace(tensors[name], format=None)}
 
 
-def _held(tensor: ResolvedTensor) -> tuple[int, str]:
-    return tensor.word_length, tensor.rounding
+def _with_formats(tensors: Tensors, formats: Mapping[str, Format]) -> Tensors:
+    """The tensors, with the formats of these paths."""
+    return {
+        name: replace(tensor, format=formats.get(tensor.path, tensor.format))
+        for name, tensor in tensors.items()
+    }
 
 
 def _is_room(ideal: Format, current: Format | None) -> bool:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import Format, to_integers
 from qspinn.plan import layers_of
-from qspinn.quantizers.attach import quantized_parameters
-from qspinn.quantizers.held_plan import plan_of
+from qspinn.quantizers.attach import plan_of, quantized_parameters
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -11,9 +12,7 @@ from torch import nn
 from qspinn.plan import Inventory, LayerInfo, ResolvedPlan, ResolvedTensor, TensorInfo
 from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.class_swap import is_swapped
-from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 from qspinn.quantizers.observer import Glimpse
-from qspinn.quantizers.synapse import SynapseQuantizer
 
 
 def with_inputs(inventory: Inventory, paths: Sequence[str]) -> Inventory:
@@ -43,22 +42,9 @@ def points(
             continue
         if only_binary and (layer.kind != "synapse" or has_input(layer)):
             continue
-        quantizer: Any = getattr(child, "_quantizer", None)
+        quantizer: Any = child._quantizer
         for name, path in passing(layer, plan):
-            yield path, _setter(quantizer, name)
-
-
-def _setter(quantizer: object, name: str) -> Callable[[Glimpse | None], None]:
-    def put(glimpse: Glimpse | None) -> None:
-        if isinstance(quantizer, SynapseQuantizer):
-            quantizer.observer = glimpse
-        elif isinstance(quantizer, NeuronQuantizer):
-            observers: dict[str, Any] = quantizer.observers
-            observers.pop(name, None)
-            if glimpse is not None:
-                observers[name] = glimpse
-
-    return put
+            yield path, partial(quantizer.watch, name)
 
 
 def passing(layer: LayerInfo, plan: ResolvedPlan) -> Iterator[tuple[str, str]]:

@@ -16,20 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, quantize
-from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
+from qspinn.plan import LayerInfo, ResolvedPlan
 from qspinn.plan.neuron_constants import has_threshold, leak_of, reset_of, threshold_of
 from qspinn.plan.neurons import most_spikes
-from qspinn.quantizers.charge import exact_charge
+from qspinn.quantizers.charge import exact_step
 from qspinn.quantizers.choose_format import covering_format
 from qspinn.quantizers.neuron_formats import (
+    Tensors,
     on_grid,
     step_to_tell_apart,
     threshold_format,
     threshold_to_hold,
 )
+from qspinn.quantizers.observer import stride
+from qspinn.steps.lowering import LeakyNumbers
 from qspinn.steps.neurons import counted, reset_by, reset_to
-
-Tensors = dict[str, ResolvedTensor]
 
 MOST_NEURONS = 4096
 """Of a layer and batch, that are tried."""
@@ -49,7 +50,6 @@ class SpikeMatcher:
 
     def __init__(self, node: Any, layer: LayerInfo, tensors: Tensors) -> None:
         self._node, self._model, self._tensors = node, layer.model, tensors
-        self._charge = layer.charge
         self._membrane = tensors["v"]
         self.candidates = _candidates(node, tensors)
         self.errors = torch.zeros(len(self.candidates), dtype=torch.float64)
@@ -142,10 +142,9 @@ class SpikeMatcher:
         self.errors += self._difference.square().sum(1).to(self.errors.device)
 
     def _charged(self, current: Tensor, potentials: Tensor, leak: Tensor | None) -> Tensor:
-        node, reset = self._node, reset_of(self._node)
-        decays = bool(getattr(node, "decay_input", True))
-        charge: Any = self._charge
-        return exact_charge(charge, current, potentials, leak, reset, decays, torch.float64)
+        step = self._model.step(bool(getattr(self._node, "decay_input", True)))
+        n = LeakyNumbers(leak=leak, rest=reset_of(self._node) or 0.0)
+        return exact_step(step, current, potentials, n, torch.float64)
 
     def _fired(self, potentials: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
         assert threshold is not None
@@ -206,7 +205,5 @@ def _candidates(node: Any, tensors: Tensors) -> tuple[FixedPointFormat, ...]:
 
 def _spread(count: int, device: torch.device) -> Tensor:
     """Indices of at most :data:`MOST_NEURONS` of ``count`` neurons, all over them."""
-    stride = -(-count // MOST_NEURONS)
-    while math.gcd(stride, count) != 1:  # no channel or column is hit or missed throughout
-        stride += 1
-    return torch.arange(0, count, stride, device=device)
+    # No channel or column is hit or missed throughout.
+    return torch.arange(0, count, stride(count, MOST_NEURONS), device=device)

@@ -11,10 +11,13 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor
 
-from qspinn.quantizers.charge import exact_filter, fire_and_reset, snapped
+from qspinn.plan.spikingjelly_internals import memories, step_by_step
+from qspinn.quantizers.charge import exact_step, fire_and_reset, snapped
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.compiled_step import compiled_step
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer, is_values
+from qspinn.steps.lowering import FilterNumbers
+from qspinn.steps.traces import filtered
 
 __all__ = ["FallbackNode", "NeuronQuantizer", "QuantizedFilter", "QuantizedNode"]
 __all__ += ["QuantizedReadout", "QuantizedSimpleNode", "sequence_number"]
@@ -31,13 +34,22 @@ class _SteppingNode(Swapped):
 
     # SpikingJelly's neurons point this at whole-sequence kernels that never call
     # the single step.
-    multi_step_functional_forward = base.MemoryModule.multi_step_functional_forward
+    multi_step_functional_forward = step_by_step
 
     def materialize_states(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
     ) -> tuple[Any, ...]:
         """The neuron's own initial states, on their grids; ``[N, *]`` each."""
-        return _materialized(self, super(), inputs, states, step_mode)
+        quantizer = self._quantizer
+        begins = not isinstance(states[0], Tensor)
+        made: tuple[Any, ...] = super().materialize_states(  # type: ignore[misc]
+            inputs, states, step_mode
+        )
+        named = zip(memories(self), states, made, strict=True)
+        if not begins and made[0].shape == states[0].shape:
+            return tuple(quantizer.entered(name, given, state) for name, given, state in named)
+        quantizer.begin_sequence()
+        return tuple(quantizer.initial(name, value, state) for name, value, state in named)
 
 
 class QuantizedNode(_SteppingNode):
@@ -62,25 +74,16 @@ class QuantizedNode(_SteppingNode):
         node: Any = self
         quantizer = self._quantizer
         x, v = inputs[0], states[0]
-        threshold = quantizer.threshold_of(node)
+        firing = quantizer.firing(node, quantizer.threshold_of(node))
         if quantizer.compiled and not quantizer.observers:
-            decay = quantizer.decay_of(node) if quantizer.model.leaks else None
-            constants = quantizer.step_constants(node, x, threshold, decay)
-            tensors = [one if isinstance(one, Tensor) else None for one in (decay, threshold)]
-            spike, v = compiled_step(constants)(x, v, *tensors, node.surrogate_function)
+            charge, n = quantizer.charging(node)
+            step = compiled_step(quantizer.step_constants(x, charge, n, firing))
+            tensors = [one if isinstance(one, Tensor) else None for one in (n.leak, firing[0])]
+            spike, v = step(x, v, *tensors, node.surrogate_function)
         else:
             h = quantizer.charged(node, x, v)
-            reset = quantizer.reset_of(node)
-            spike, v = fire_and_reset(
-                h,
-                threshold,
-                reset,
-                node.surrogate_function,
-                node.detach_reset,
-                quantizer.snaps,
-                quantizer.model.counts,
-            )
-            v = quantizer.after_reset(node, v, threshold)
+            spike, v = fire_and_reset(h, node.surrogate_function, firing)
+            v = quantizer.after_reset(node, v, firing.threshold)
             spike = quantizer.spikes_like(spike, x)
         quantizer.leave("v", v)
         return (spike,), (v, *states[1:])
@@ -95,7 +98,8 @@ class QuantizedFilter(_SteppingNode):
         """One time step of the trace, rounded once."""
         quantizer = self._quantizer
         x, trace = inputs[0], states[0]
-        exact = exact_filter(x, trace, quantizer.decay_of(self))
+        n = FilterNumbers(leak=quantizer.decay_of(self))
+        exact = exact_step(filtered, x, trace, n, torch.float64)
         kept = quantizer.rounded("out_i", exact).to(torch.promote_types(x.dtype, torch.float32))
         quantizer.leave("out_i", kept)
         return (quantizer.spikes_like(kept, x),), (kept,)
@@ -122,7 +126,7 @@ class FallbackNode(_SteppingNode):
             outputs, states = super().single_step_functional_forward(  # type: ignore[misc]
                 inputs, states, **kwargs
             )
-        names = self._memories  # type: ignore[attr-defined]
+        names = memories(self)
         rounded = tuple(
             quantizer.rounded(name, state) if is_values(state) else state
             for name, state in zip(names, states, strict=True)
@@ -135,10 +139,23 @@ class FallbackNode(_SteppingNode):
         return tuple(_like(quantizer, output, inputs[0]) for output in outputs), rounded
 
 
-class QuantizedSimpleNode(Swapped):
-    """Mixin over ``SimpleBaseNode``: rounds the charged potential, before it fires."""
+class _ChargingInPlace(Swapped):
+    """Charges its own ``v``, and rounds it."""
 
     _quantizer: NeuronQuantizer
+
+    def neuronal_charge(self, x: Tensor) -> None:
+        """Charges by the exact formula where there is one, else by the node's own."""
+        node: Any = self
+        if self._quantizer.model.is_exact:
+            node.v = self._quantizer.charged(node, x, node.v)
+        else:
+            super().neuronal_charge(x)  # type: ignore[misc]
+            node.v = self._quantizer.rounded("v", node.v)
+
+
+class QuantizedSimpleNode(_ChargingInPlace):
+    """Mixin over ``SimpleBaseNode``: rounds the charged potential, before it fires."""
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """One time step on the input current ``[N, *]``."""
@@ -162,15 +179,9 @@ class QuantizedSimpleNode(Swapped):
         quantizer.leave("v", node.v)
         return quantizer.spikes_like(spike, x)
 
-    def neuronal_charge(self, x: Tensor) -> None:
-        """Charges by the exact formula where there is one, else by the node's own."""
-        _charge_in_place(self, super(), x)
 
-
-class QuantizedReadout(Swapped):
+class QuantizedReadout(_ChargingInPlace):
     """Mixin over ``NonSpikingBaseNode``: rounds the potential that is read out."""
-
-    _quantizer: NeuronQuantizer
 
     def forward(self, x_seq: Tensor) -> Any:
         """All time steps of ``x_seq`` ``[T, N, *]``."""
@@ -179,33 +190,6 @@ class QuantizedReadout(Swapped):
         if isinstance(read, list):
             return [self._quantizer.spikes_like(v, x_seq) for v in read]
         return self._quantizer.spikes_like(read, x_seq)
-
-    def neuronal_charge(self, x: Tensor) -> None:
-        """Charges by the exact formula where there is one, else by the node's own."""
-        _charge_in_place(self, super(), x)
-
-
-def _charge_in_place(node: Any, parent: Any, x: Tensor) -> None:
-    quantizer: NeuronQuantizer = node._quantizer
-    if not quantizer.model.is_exact:
-        parent.neuronal_charge(x)
-        node.v = quantizer.rounded("v", node.v)
-    else:
-        node.v = quantizer.charged(node, x, node.v)
-
-
-def _materialized(
-    node: Any, parent: Any, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
-) -> tuple[Any, ...]:
-    quantizer: NeuronQuantizer = node._quantizer
-    begins = not isinstance(states[0], Tensor)
-    made: tuple[Any, ...] = parent.materialize_states(inputs, states, step_mode)
-    shapes_changed = not begins and made[0].shape != states[0].shape
-    named = zip(node._memories, states, made, strict=True)
-    if not begins and not shapes_changed:
-        return tuple(quantizer.entered(name, given, state) for name, given, state in named)
-    quantizer.begin_sequence()
-    return tuple(quantizer.initial(name, value, state) for name, value, state in named)
 
 
 def _constants(quantizer: NeuronQuantizer, node: Any) -> dict[str, Any]:
@@ -247,5 +231,5 @@ def _like(quantizer: NeuronQuantizer, output: Any, x: Tensor) -> Any:
 def sequence_number(node: Any) -> int:
     """The number of the sequence that a neuron is in, or is about to begin."""
     begun: int = node._quantizer.sequences
-    state = next(iter(node._memories.values()))
+    state = next(iter(memories(node).values()))
     return begun if isinstance(state, Tensor) else begun + 1

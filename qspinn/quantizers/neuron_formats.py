@@ -14,8 +14,8 @@ from qspinn.plan import LayerInfo, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold, leak_of, reset_of, threshold_of
 from qspinn.plan.neurons import charge_of, why_not
 from qspinn.plan.roles import STATE_ROLES
-from qspinn.quantizers.choose_format import choose_format, constant_format, covering_format
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
+from qspinn.quantizers.choose_format import constant_format, covering_format, no_finer
+from qspinn.quantizers.stored_format import quantizer_of
 
 Tensors = dict[str, ResolvedTensor]
 
@@ -26,9 +26,15 @@ FAR = 64.0
 THRESHOLD_ROOM = 1.5
 
 
+def open_tensor(tensors: Tensors, name: str) -> ResolvedTensor | None:
+    """The tensor of this name, if its format is still to be chosen."""
+    tensor = tensors.get(name)
+    return tensor if tensor is not None and tensor.format is None else None
+
+
 def decay_formats(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
     """The format of the leak, where it is still to be chosen."""
-    decay = _open(tensors, "decay")
+    decay = open_tensor(tensors, "decay")
     if decay is None:
         return {}
     value = leak_of(node)
@@ -38,7 +44,7 @@ def decay_formats(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Fo
     if is_learned(value):
         largest = min(1.0, LEAK_ROOM * float(values.max()))
         return {decay.path: covering_format(largest, decay.word_length)}
-    return {decay.path: _constant_format(values, decay)}
+    return {decay.path: constant_format(values, decay.word_length, decay.rounding)}
 
 
 def threshold_to_hold(node: Any, tensors: Tensors, largest_potential: float = math.inf) -> float:
@@ -61,7 +67,7 @@ def threshold_to_hold(node: Any, tensors: Tensors, largest_potential: float = ma
     threshold = tensors.get("v_threshold")
     if threshold is None:
         return largest
-    fmt = threshold.format or _constant_format(values, threshold)
+    fmt = threshold.format or constant_format(values, threshold.word_length, threshold.rounding)
     return max(largest, float(on_grid(threshold, fmt, values).max()))
 
 
@@ -85,7 +91,7 @@ def as_the_neuron_sees_it(node: Any, potentials: Tensor) -> Tensor:
 
 def threshold_format(node: Any, tensors: Tensors) -> dict[str, Format]:
     """The format of the threshold, where it is still to be chosen."""
-    membrane, threshold = tensors.get("v"), _open(tensors, "v_threshold")
+    membrane, threshold = tensors.get("v"), open_tensor(tensors, "v_threshold")
     grid = membrane.format if membrane is not None else None
     if threshold is None:
         return {}
@@ -94,8 +100,11 @@ def threshold_format(node: Any, tensors: Tensors) -> dict[str, Format]:
     if is_learned(threshold_of(node)):
         # The last value is the room: what the threshold may grow to.
         values = torch.cat([values, THRESHOLD_ROOM * values.max().reshape(1)])
-        return {threshold.path: _covering(values, threshold.word_length, finest)}
-    return {threshold.path: _constant_format(values, threshold, finest)}
+        largest, signed = float(values.abs().max()), bool((values < 0).any())
+        fmt = covering_format(largest, threshold.word_length, signed=signed)
+        return {threshold.path: no_finer(fmt, finest)}
+    length, rounding = threshold.word_length, threshold.rounding
+    return {threshold.path: constant_format(values, length, rounding, finest)}
 
 
 def check_neuron(node: Any, layer: LayerInfo, tensors: Tensors) -> None:
@@ -223,30 +232,6 @@ def _check_reachable(tensor: ResolvedTensor, fmt: Format, threshold: float) -> N
     )
 
 
-def _constant_format(
-    values: Tensor, tensor: ResolvedTensor, finest: int | None = None
-) -> FixedPointFormat:
-    """The format in which these constants lose least."""
-    if values.numel() == 1:
-        return constant_format(float(values), tensor.word_length, tensor.rounding, finest)
-    length, signed = tensor.word_length, bool((values < 0).any())
-    fmt = choose_format(values, length, "mse", tensor.rounding, signed=signed)
-    return _no_finer(fmt, finest)
-
-
-def _covering(values: Tensor, word_length: int, finest: int | None) -> FixedPointFormat:
-    signed = bool((values < 0).any())
-    largest = float(values.abs().max())
-    return _no_finer(covering_format(largest, word_length, signed=signed), finest)
-
-
-def _no_finer(fmt: FixedPointFormat, finest: int | None) -> FixedPointFormat:
-    if finest is None or fmt.fraction_bits <= finest:
-        return fmt
-    integer_bits = fmt.word_length - int(fmt.signed) - finest
-    return FixedPointFormat(integer_bits, finest, fmt.signed)
-
-
 def _thresholds(node: Any) -> Tensor:
     threshold = threshold_of(node)
     assert threshold is not None  # asked for neurons that have one
@@ -265,14 +250,9 @@ def is_learned(constant: float | Tensor | None) -> bool:
 
 def on_grid(tensor: ResolvedTensor, fmt: Format, values: Tensor) -> Tensor:
     """Constants on the grid of ``fmt``, rounded as ``tensor`` is."""
-    return TensorQuantizer.of(replace(tensor, format=fmt)).stored(values, training=False)
+    return quantizer_of(replace(tensor, format=fmt)).stored(values, training=False)
 
 
 def _shown(values: Tensor) -> str:
     first = ", ".join(str(float(f"{value:.6g}")) for value in values[:3].tolist())
     return first if values.numel() <= 3 else f"{first} and {values.numel() - 3} more"
-
-
-def _open(tensors: Tensors, name: str) -> ResolvedTensor | None:
-    tensor = tensors.get(name)
-    return tensor if tensor is not None and tensor.format is None else None

@@ -10,47 +10,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qspinn.fixed_point import TensorQuantizer
 from qspinn.plan.neuron_constants import leak_of, reset_of, stated_threshold
 from qspinn.plan.neurons import Charge
-from qspinn.quantizers.charge import exact_charge
+from qspinn.quantizers.charge import Firing, exact_step
 from qspinn.quantizers.compiled_step import StepConstants
-from qspinn.quantizers.observer import Observer
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
-from qspinn.steps.models import MODELS, NeuronModel
+from qspinn.quantizers.observer import Sees
+from qspinn.steps.lowering import LeakyNumbers
+from qspinn.steps.models import MODELS, NeuronModel, Step
 
 
 @dataclass
 class NeuronQuantizer:
-    """What a neuron layer needs to step with quantised values.
+    """What a neuron layer needs to step with quantised values."""
 
-    Attributes:
-        charge: Its charging formula.
-        states: State name -> quantizer; a state that is missing stays in float.
-        threshold: Quantizer of the threshold.
-        decay: Quantizer of ``1/tau``.
-        highest: The membrane's largest number, where thresholds that are tensors must not lie
-            above it.
-        compute_dtype: Float type in which the charge is exact.
-        spike_dtype: Float type of the network, and so of the spikes.
-        own_start: Whether the neuron begins a sequence with states of its own making.
-        snaps: Whether its surrogate function misses 0 and 1 by some last bits.
-        compiled: Whether its step is compiled, see :meth:`step_constants`.
-        sequences: How many sequences have begun.
-        observers: State name -> observer, while formats are being calibrated.
-    """
-
-    charge: Charge
+    charge: Charge  # its charging formula
+    # State name -> quantizer; a state that is missing stays in float.
     states: dict[str, TensorQuantizer] = field(default_factory=dict)
-    threshold: TensorQuantizer | None = None
-    decay: TensorQuantizer | None = None
+    threshold: TensorQuantizer | None = None  # quantizer of the threshold
+    decay: TensorQuantizer | None = None  # quantizer of `1/tau`
+    # The membrane's largest number, where thresholds that are tensors must not lie above it.
     highest: float | None = None
-    compute_dtype: torch.dtype = torch.float32
-    spike_dtype: torch.dtype = torch.float32
-    own_start: bool = False
-    snaps: bool = False
-    compiled: bool = False
-    sequences: int = 0
-    observers: dict[str, Observer] = field(default_factory=dict, repr=False)
+    compute_dtype: torch.dtype = torch.float32  # float type in which the charge is exact
+    spike_dtype: torch.dtype = torch.float32  # float type of the network, and so of the spikes
+    own_start: bool = False  # whether the neuron begins a sequence with states of its own making
+    snaps: bool = False  # whether its surrogate function misses 0 and 1 by some last bits
+    compiled: bool = False  # whether its step is compiled, see :meth:`step_constants`
+    sequences: int = 0  # how many sequences have begun
+    # State name -> observer, while formats are being calibrated.
+    observers: dict[str, Sees] = field(default_factory=dict, repr=False)
     _left: dict[str, tuple[weakref.ref[Tensor], int]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -63,6 +51,12 @@ class NeuronQuantizer:
     def __getstate__(self) -> dict[str, Any]:
         """Weak references do not pickle; a state that nobody knows is put on its grid again."""
         return {**self.__dict__, "_left": {}}
+
+    def watch(self, name: str, observer: Sees | None) -> None:
+        """Shows an observer a state from now on, or nobody."""
+        self.observers.pop(name, None)
+        if observer is not None:
+            self.observers[name] = observer
 
     def threshold_of(self, node: Any) -> float | Tensor:
         """The threshold that is compared with, on its grid; a tensor where there are several.
@@ -102,12 +96,21 @@ class NeuronQuantizer:
             return self.decay.constant(value)
         return self.decay.stored(value, node.training and value.requires_grad)
 
+    def charging(self, node: Any) -> tuple[Step, LeakyNumbers]:
+        """The step of the potential, and its constants."""
+        leak = self.decay_of(node) if self.model.leaks else 0
+        step = self.model.step(bool(getattr(node, "decay_input", True)))
+        return step, LeakyNumbers(leak=leak, rest=self.reset_of(node) or 0.0)
+
+    def firing(self, node: Any, threshold: float | Tensor) -> Firing:
+        """How ``node`` fires at a threshold on its grid, and resets."""
+        detached = bool(node.detach_reset)
+        return Firing(threshold, self.reset_of(node), detached, self.snaps, self.model.counts)
+
     def charged(self, node: Any, x: Tensor, v: Tensor) -> Tensor:
         """The membrane potential before firing: exact, then rounded once."""
-        decay = self.decay_of(node) if self.model.leaks else None
-        decay_input = bool(getattr(node, "decay_input", True))
-        reset = self.reset_of(node)
-        h = exact_charge(self.charge, x, v, decay, reset, decay_input, self.compute_dtype)
+        step, n = self.charging(node)
+        h = exact_step(step, x, v, n, self.compute_dtype)
         return self.rounded("v", h).to(torch.promote_types(v.dtype, torch.float32))
 
     def rounded(self, name: str, value: Tensor) -> Tensor:
@@ -171,23 +174,16 @@ class NeuronQuantizer:
         return spike.to(self.spike_dtype if x.dtype == torch.float64 else x.dtype)
 
     def step_constants(
-        self, node: Any, x: Tensor, threshold: float | Tensor, decay: float | Tensor | None
+        self, x: Tensor, charge: Step, n: LeakyNumbers, firing: Firing
     ) -> StepConstants:
-        """What a compiled step of ``node`` on a current ``x`` depends on besides tensors."""
+        """What a compiled step on a current ``x`` depends on besides tensors."""
         state = self.states["v"]
         return StepConstants(
-            charge=self.charge,
-            format=state.format,
-            rounding=state.rounding,
-            overflow=state.overflow,
-            threshold=None if isinstance(threshold, Tensor) else threshold,
-            v_reset=self.reset_of(node),
-            decay=None if isinstance(decay, Tensor) else decay,
-            decay_input=bool(getattr(node, "decay_input", True)),
-            detach_reset=bool(node.detach_reset),
-            snaps=self.snaps,
-            compute_dtype=self.compute_dtype,
-            spike_dtype=self.spike_dtype if x.dtype == torch.float64 else None,
+            charge,
+            n._replace(leak=None) if isinstance(n.leak, Tensor) else n,
+            firing._replace(threshold=0.0) if isinstance(firing.threshold, Tensor) else firing,
+            *(state.format, state.rounding, state.overflow, self.compute_dtype),
+            self.spike_dtype if x.dtype == torch.float64 else None,
         )
 
     def begin_sequence(self) -> None:

@@ -71,6 +71,14 @@ class Observer:
         self._count = self._kept[0].numel()
 
 
+def stride(count: int, most: int) -> int:
+    """The step through ``count`` values that meets no regular pattern of theirs."""
+    step = -(-count // most)
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step
+
+
 def any_not_binary(values: Tensor) -> Tensor:
     """Whether any value is neither 0 nor 1, as a tensor: no device is waited for."""
     held = values.detach()
@@ -109,10 +117,7 @@ class Glimpse:
         self._extremes.append(torch.stack(torch.aminmax(flat)))
         if self.watches:
             self._others.append(any_not_binary(flat))
-        stride = -(-flat.numel() // self.per_call)
-        while math.gcd(stride, flat.numel()) != 1:  # no pattern of the tensor is hit or missed
-            stride += 1
-        self._kept.append(flat[::stride])
+        self._kept.append(flat[:: stride(flat.numel(), self.per_call)])
 
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest value; not finite where any value was not."""

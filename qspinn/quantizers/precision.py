@@ -1,14 +1,15 @@
-"""Which float type makes each layer of a network exact, and how wide its sums are."""
+"""Which float type makes each layer exact, how wide its sums are, and what stays in float."""
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import FixedPointFormat
+from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.expected import check_resolved
 from qspinn.plan.neuron_constants import leak_of
@@ -47,25 +48,26 @@ def accumulator_word_lengths(plan: ResolvedPlan, module: nn.Module | None = None
     return lengths
 
 
+Summed = tuple[Format, Format | None, Format | None, int]
+"""Formats of weight, bias and input (None: there is none), and the fan-in."""
+
+
 def accumulator_word_length(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> int | None:
     """Word length of the layer's accumulator, sign included; ``None`` where it is not on a grid."""
-    if not _on_grid(layer, tensors):
+    summed = _summed(layer, tensors)
+    return None if summed is None else accumulator_bits(*summed)
+
+
+def _summed(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> Summed | None:
+    """What the sum of a synapse layer is made of; ``None`` where it is not on a grid."""
+    formats = {
+        info.name: tensors[info.name].format for info in layer.tensors if info.name in tensors
+    }
+    weight = formats.get("weight")
+    if len(formats) < len(layer.tensors) or None in formats.values() or weight is None:
         return None
-    weight, bias, inputs = (tensors.get(name) for name in ("weight", "bias", "input"))
-    assert weight is not None  # _on_grid saw to it
-    assert weight.format is not None
     assert layer.fan_in is not None
-    return accumulator_bits(
-        weight.format,
-        None if bias is None else bias.format,
-        None if inputs is None else inputs.format,
-        layer.fan_in,
-    )
-
-
-def _on_grid(layer: LayerInfo, tensors: dict[str, ResolvedTensor]) -> bool:
-    needed = [info.name for info in layer.tensors]
-    return all(name in tensors and tensors[name].format is not None for name in needed)
+    return weight, formats.get("bias"), formats.get("input"), layer.fan_in
 
 
 def sum_dtype(layer: LayerInfo, plan: ResolvedPlan) -> torch.dtype:
@@ -110,9 +112,7 @@ def rounded_sums(plan: ResolvedPlan) -> dict[str, str]:
         if layer.kind != "synapse" or layer.in_float32 is None or not _takers(layer, plan):
             continue
         bits = accumulator_word_length(layer, plan.of_layer(layer.path))
-        if bits is None:
-            continue
-        if bits - 1 > FLOAT32_BITS:
+        if bits is not None and bits - 1 > FLOAT32_BITS:
             rounded[layer.path] = (
                 f"sums of up to {bits} bits go through {layer.in_float32}, where a float32 holds "
                 f"{FLOAT32_BITS}"
@@ -188,13 +188,29 @@ def _current(layer: LayerInfo, plan: ResolvedPlan) -> tuple[int, Fraction] | Non
     if layer.current_from is None:
         return None
     source = plan.inventory.layer(layer.current_from)
-    tensors = plan.of_layer(source.path)
-    if not _on_grid(source, tensors):
-        return None
-    formats = {name: tensor.format for name, tensor in tensors.items()}
-    weight = formats["weight"]
-    assert weight is not None  # _on_grid saw to it
-    assert source.fan_in is not None
-    bias, inputs = formats.get("bias"), formats.get("input")
-    limit = accumulator_limit(weight, bias, inputs, source.fan_in)
-    return accumulator_grid(weight, bias, inputs), limit
+    summed = _summed(source, plan.of_layer(source.path))
+    return None if summed is None else (accumulator_grid(*summed[:3]), accumulator_limit(*summed))
+
+
+class FloatWarning(UserWarning):
+    """Something of a quantised network stays in floating point."""
+
+
+def warn_of_floats(plan: ResolvedPlan) -> None:
+    """Warns once of what stays in float besides what the plan leaves there.
+
+    The warning points at the line that called the caller.
+
+    Args:
+        plan: Calibrated.
+    """
+    summary, rounded = plan.summary(), rounded_sums(plan)
+    lines = [] if summary.is_as_planned else summary.lines()
+    lines += [f"rounded to float32: {path}: {why}" for path, why in rounded.items()]
+    if lines:
+        shown = "\n  ".join(lines)
+        warnings.warn(
+            f"not all of the network is in fixed point (plan.summary() says it again):\n  {shown}",
+            FloatWarning,
+            stacklevel=3,
+        )

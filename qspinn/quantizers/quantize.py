@@ -16,10 +16,10 @@ from qspinn.plan import (
 from qspinn.plan.calling import call
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.expected import as_plan, check_module
-from qspinn.quantizers.attach import attach_quietly, is_attached
+from qspinn.quantizers.attach import attach_quietly, check_detached
 from qspinn.quantizers.copying import independent_module
-from qspinn.quantizers.floats import warn_of_floats
 from qspinn.quantizers.over_batches import calibrated_on
+from qspinn.quantizers.precision import warn_of_floats
 
 RunBatch = Callable[[Any, Any], object]
 
@@ -87,10 +87,7 @@ def _checked(module: object, plan: object, run: object) -> QuantizationPlan:
     check_module(module, OWNER)
     assert isinstance(module, nn.Module)
     check_not_compiled(module, OWNER)
-    if is_attached(module):
-        raise ValueError(
-            f"{OWNER}: quantizers are attached already; call qspinn.quantizers.detach first"
-        )
+    check_detached(module, OWNER)
     if run is not None and not callable(run):
         raise TypeError(
             f"{OWNER}: run is a {type(run).__name__}; write a function of module and batch, such "

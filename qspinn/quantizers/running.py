@@ -104,10 +104,7 @@ class RunningRange:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types; the inverse of :meth:`from_dict`."""
-        errors = {str(bits): error for bits, error in self.errors.items()}
-        names = ("batches", "low", "high", "large", "signed")
-        seen = {name: getattr(self, name) for name in names}
-        return {**seen, "errors": errors}
+        return {**vars(self), "errors": {str(bits): error for bits, error in self.errors.items()}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunningRange:

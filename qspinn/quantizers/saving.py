@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,11 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
+from qspinn.atomic import atomic_file
 from qspinn.plan import ResolvedPlan
 from qspinn.plan.expected import check_module
 from qspinn.plan.float_class import float_class, shown
-from qspinn.quantizers.attach import attach, is_attached
-from qspinn.quantizers.held_plan import plan_of
+from qspinn.quantizers.attach import attach, check_detached, plan_of
 
 KIND = "qspinn quantised module"
 VERSION = 1
@@ -35,7 +32,7 @@ def save_quantized(module: nn.Module, path: str | Path) -> None:
 
     Args:
         module: With quantizers attached.
-        path: The file; its folder exists.
+        path: The file; folders are made.
 
     Raises:
         TypeError: Not a module.
@@ -48,18 +45,8 @@ def save_quantized(module: nn.Module, path: str | Path) -> None:
         "constants": _constants_of(module),
         "state": dict(module.state_dict()),
     }
-    target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
 def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
@@ -79,10 +66,7 @@ def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
             the module; the error names the first difference.
     """
     check_module(module, "load_quantized")
-    if is_attached(module):
-        raise ValueError(
-            "load_quantized: quantizers are attached already; call qspinn.quantizers.detach first"
-        )
+    check_detached(module, "load_quantized")
     content = _read(Path(path))
     plan = ResolvedPlan.from_dict(content["plan"])
     difference = (

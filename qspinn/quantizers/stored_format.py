@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat
+from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat, TensorQuantizer
 from qspinn.plan import ResolvedTensor
 from qspinn.quantizers.choose_format import choose_channel_format, choose_format
+from qspinn.quantizers.observer import stride
 
 # Beyond so many values, a format is chosen on an evenly spaced sample with both extremes in it.
 SAMPLE_SIZE = 65536
@@ -39,23 +38,24 @@ def stored_format(
     """
     check_finite(tensor, bool(torch.isfinite(value).all()))
     settings = tensor.settings
-    method, axis = settings.calibration or "mse", tensor.info.channel_axis
+    method = settings.calibration or "mse"
+    axis = tensor.info.channel_axis if settings.granularity == "channel" else None
     length, rounding = tensor.word_length, tensor.rounding
-    if settings.granularity == "channel" and axis is not None:
+    if axis is not None:
         rows = value.detach().movedim(axis, 0).reshape(value.shape[axis], -1)
-        sample = sampled(rows, max(64, sample_size // len(rows)))
+    else:
+        rows = value.detach().reshape(1, -1)
+        if counts is not None and bool(counts.any()) and not bool(counts.all()):
+            rows = rows[:, counts.expand_as(value).reshape(-1)]
+    sample = sampled(rows, max(64, sample_size // len(rows)))
+    if axis is not None:
         held = current if isinstance(current, PerChannelFormat) else None
         fmt = choose_channel_format(
             sample, 0, length, method, rounding, signed=signed, current=held
         )
         return PerChannelFormat(length, fmt.fraction_bits, signed, axis)
-    flat = value.detach().reshape(-1)
-    if counts is not None and bool(counts.any()) and not bool(counts.all()):
-        flat = flat[counts.expand_as(value).reshape(-1)]
-    if flat.numel() > sample_size:
-        flat = flat[evenly(flat, sample_size)]
     one = current if isinstance(current, FixedPointFormat) else None
-    return choose_format(flat, length, method, rounding, signed=signed, current=one)
+    return choose_format(sample, length, method, rounding, signed=signed, current=one)
 
 
 def sampled(rows: Tensor, most: int) -> Tensor:
@@ -66,20 +66,6 @@ def sampled(rows: Tensor, most: int) -> Tensor:
     return torch.cat([rows[:, :: stride(rows.shape[1], most)], low, high], 1)
 
 
-def evenly(values: Tensor, most: int) -> Tensor:
-    """Places of at most ``most + 2`` of the values ``[n]``, evenly spaced, and of both extremes."""
-    places = torch.arange(0, len(values), stride(len(values), most), device=values.device)
-    return torch.cat([places, values.argmin().reshape(1), values.argmax().reshape(1)])
-
-
-def stride(count: int, most: int) -> int:
-    """The step through ``count`` values that meets no regular pattern of theirs."""
-    step = -(-count // most)
-    while math.gcd(step, count) != 1:
-        step += 1
-    return step
-
-
 def check_finite(tensor: ResolvedTensor, finite: bool) -> None:
     """Refuses to choose a format for what is not finite."""
     if not finite:
@@ -87,3 +73,19 @@ def check_finite(tensor: ResolvedTensor, finite: bool) -> None:
             f"{tensor.path}: holds values that are not finite; the network has diverged, so it "
             "cannot be quantised"
         )
+
+
+def quantizer_of(tensor: ResolvedTensor) -> TensorQuantizer:
+    """The quantizer of a calibrated tensor.
+
+    Raises:
+        ValueError: It has no format yet.
+    """
+    if tensor.format is None:
+        raise ValueError(
+            f"{tensor.path}: has {tensor.word_length} bits but no format yet; call "
+            "qspinn.quantizers.calibrate, or give the rule a format"
+        )
+    # Tied layers share what is stored, and so the one draw that it was rounded with.
+    path = tensor.info.tied_to or tensor.path
+    return TensorQuantizer(path, tensor.format, tensor.rounding, tensor.overflow)

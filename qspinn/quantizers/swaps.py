@@ -6,12 +6,14 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import nn
 
+from qspinn.fixed_point import TensorQuantizer
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.float_class import float_class
 from qspinn.plan.neurons import fires_exactly
 from qspinn.plan.overrides import is_overridden
 from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.class_swap import Swapped
+from qspinn.quantizers.folding import norm_of
 from qspinn.quantizers.neuron import (
     FallbackNode,
     NeuronQuantizer,
@@ -28,8 +30,8 @@ from qspinn.quantizers.neuron_formats import (
 )
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
+from qspinn.quantizers.stored_format import quantizer_of
 from qspinn.quantizers.synapse import FoldedBias, FoldedNorm, QuantizedSynapse, SynapseQuantizer
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 
 Observers = dict[str, Observer]
 Swap = tuple[nn.Module, type[Swapped], object]
@@ -71,7 +73,7 @@ def _quantizer(
 ) -> TensorQuantizer | None:
     if tensor is None or (tensor.format is None and observers is not None):
         return None
-    return TensorQuantizer.of(tensor)
+    return quantizer_of(tensor)
 
 
 def _observer(tensor: ResolvedTensor | None, observers: Observers | None) -> Observer | None:
@@ -88,7 +90,7 @@ def synapse_swaps(
     observers: Observers | None,
 ) -> list[Swap]:
     """The quantizer of a synapse layer, and what becomes of the batch norm folded into it."""
-    norm = None if layer.norm is None else module.get_submodule(layer.norm)
+    norm = norm_of(module, layer)
     tensors = plan.of_layer(layer.path)
     quantizer = SynapseQuantizer(
         weight=_quantizer(tensors.get("weight"), observers),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qspinn.fixed_point import TensorQuantizer
 from qspinn.plan.synapses import channel_axis
 from qspinn.quantizers.class_swap import Swapped, substituted
 from qspinn.quantizers.folding import (
@@ -21,34 +22,29 @@ from qspinn.quantizers.folding import (
 )
 from qspinn.quantizers.neuron import sequence_number
 from qspinn.quantizers.observer import Sees
-from qspinn.quantizers.tensor_quantizer import TensorQuantizer
 from qspinn.steps.exactness import product_dtype
 
 
 @dataclass
 class SynapseQuantizer:
-    """What a synapse layer needs to compute with quantised values.
+    """What a synapse layer needs to compute with quantised values."""
 
-    Attributes:
-        weight: Quantizer of the weight; ``None`` leaves it in float.
-        bias: Of the bias.
-        input: Of the layer's input, where that is not binary.
-        norm: The batch norm folded into weight and bias.
-        compute_dtype: Float type in which sums are exact.
-        output_dtype: Float type that the sums leave in; ``None`` for the layer's own.
-        clock: A neuron that says when a sequence begins, for a stochastic input.
-        observer: Sees the input while formats are calibrated, or follow the training.
-    """
-
-    weight: TensorQuantizer | None = None
-    bias: TensorQuantizer | None = None
-    input: TensorQuantizer | None = None
-    norm: nn.Module | None = None
-    compute_dtype: torch.dtype = torch.float32
+    weight: TensorQuantizer | None = None  # quantizer of the weight; `None` leaves it in float
+    bias: TensorQuantizer | None = None  # of the bias
+    input: TensorQuantizer | None = None  # of the layer's input, where that is not binary
+    norm: nn.Module | None = None  # the batch norm folded into weight and bias
+    compute_dtype: torch.dtype = torch.float32  # float type in which sums are exact
+    # Float type that the sums leave in; `None` for the layer's own.
     output_dtype: torch.dtype | None = None
+    # A neuron that says when a sequence begins, for a stochastic input.
     clock: nn.Module | None = field(default=None, repr=False)
+    # Sees the input while formats are calibrated, or follow the training.
     observer: Sees | None = field(default=None, repr=False)
     _sequence: int = field(default=-1, repr=False)
+
+    def watch(self, name: str, observer: Sees | None) -> None:
+        """Shows an observer the input from now on, or nobody."""
+        self.observer = observer
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """The input on its grid.
@@ -122,7 +118,7 @@ class QuantizedSynapse(Swapped):
         if quantizer is not None:
             # With its gradient: behind a batch norm a larger weight lowers the scale, so that it
             # does not outgrow its range for good, and one whose gradient is cut stays behind.
-            weight = quantizer.stored_in_training(weight)
+            weight = quantizer.stored_with_gradient(weight)
         y = self._computed(x, weight, None, torch.float32, *args, **kwargs)
         y = y / per_channel(scale, layer)
         bias: Tensor | None = layer.bias  # type: ignore[assignment]
@@ -147,15 +143,10 @@ class QuantizedSynapse(Swapped):
 
 @dataclass(frozen=True)
 class FoldedBias:
-    """What a folded batch norm needs to know of the bias that a device holds for it.
+    """What a folded batch norm needs to know of the bias that a device holds for it."""
 
-    Attributes:
-        layer: The synapse layer that the norm is folded into.
-        bias: Quantizer of the folded bias; ``None`` leaves it in float.
-    """
-
-    layer: nn.Module = field(repr=False)
-    bias: TensorQuantizer | None = None
+    layer: nn.Module = field(repr=False)  # the synapse layer that the norm is folded into
+    bias: TensorQuantizer | None = None  # quantizer of the folded bias; `None` leaves it in float
 
     @torch.no_grad()
     def error(self, norm: nn.Module) -> Tensor | None:
@@ -163,7 +154,7 @@ class FoldedBias:
         if self.bias is None:
             return None
         ideal = folded_bias(self.layer, norm, fold_scale(norm))
-        return self.bias.stored_in_training(ideal) - ideal
+        return self.bias.stored_with_gradient(ideal) - ideal
 
 
 class FoldedNorm(Swapped):

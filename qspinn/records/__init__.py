@@ -4,33 +4,32 @@ A run and a selection meet only through record files. This package needs nothing
 library, so that reading records starts at once.
 """
 
-from qspinn.records.failure import FAILURE_NAME, RunFailure, read_failure, write_failure
+from qspinn.records.fields import SCHEMA_VERSION, SCHEMES, STATUSES, work_metrics
 from qspinn.records.files import read_regular
-from qspinn.records.gate import GATE_NAME, GateReport, read_gate_report, write_gate_report
 from qspinn.records.hashing import baseline_key, config_hash, setting_key
 from qspinn.records.json_text import parse_json
+from qspinn.records.outcomes import (
+    GateReport,
+    RunFailure,
+    read_failure,
+    read_gate_report,
+    write_failure,
+    write_gate_report,
+)
 from qspinn.records.printable import printable, printable_lines, shortened
 from qspinn.records.reading import RecordReader, baseline_key_of, read_record, setting_key_of
-from qspinn.records.run_record import (
-    MEASURED_ON,
-    SCHEMA_VERSION,
-    SCHEMES,
-    STATUSES,
-    RunRecord,
-    finite_or_none,
-)
+from qspinn.records.run_record import MEASURED_ON, RunRecord, finite_or_none
 from qspinn.records.store import (
+    FAILURE_NAME,
+    GATE_NAME,
     RECORD_NAME,
     comparable,
     find_outcomes,
     find_records,
-    write_bytes,
     write_json,
     write_record,
-    write_text,
 )
 from qspinn.records.validation import RecordError
-from qspinn.records.work_metrics import work_metrics
 
 __all__ = [
     "FAILURE_NAME",
@@ -63,10 +62,8 @@ __all__ = [
     "setting_key_of",
     "shortened",
     "work_metrics",
-    "write_bytes",
     "write_failure",
     "write_gate_report",
     "write_json",
     "write_record",
-    "write_text",
 ]

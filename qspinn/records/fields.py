@@ -14,10 +14,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from qspinn.records.fidelity_field import check_fidelity
 from qspinn.records.validation import fail, integer, mapping, names, number, plain, text
-
-__all__ = ["FIELD_CHECKS", "LAYER_WORK", "SCHEMA_VERSION", "SCHEMES", "STATUSES", "WORK", "Check"]
 
 SCHEMA_VERSION = 1
 SCHEMES = ("none", "ptq", "itq")
@@ -31,7 +28,8 @@ _FORMAT_KEY_SET = set(_FORMAT_KEYS)
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def _optional(check: Check) -> Check:
+def optional(check: Check) -> Check:
+    """The same check of a value that may be None."""
     return lambda name, value: None if value is None else check(name, value)
 
 
@@ -60,7 +58,8 @@ def _schema_version(name: str, value: Any) -> int:
     return value
 
 
-def _config(name: str, value: Any) -> Any:
+def config_values(name: str, value: Any) -> Any:
+    """A mapping of plain types."""
     return plain(name, mapping(name, value))
 
 
@@ -106,11 +105,63 @@ def _summary(name: str, value: Any) -> dict[str, Any]:
         quantized = integer(f"{place}.quantized", counts.get("quantized"), 0)
         if quantized > total:
             raise fail(f"{place}.quantized", quantized, f"at most the total, {total}")
-    if not isinstance(given["lines"], list):
-        raise fail(f"{name}.lines", given["lines"], "a list of texts")
-    for index, line in enumerate(given["lines"]):
-        text(f"{name}.lines[{index}]", line)
+    _each(f"{name}.lines", given["lines"], text, "a list of texts")
     return given
+
+
+def _each(name: str, value: object, check: Check, wanted: str = "a list") -> None:
+    if not isinstance(value, list):
+        raise fail(name, value, wanted)
+    for index, item in enumerate(value):
+        check(f"{name}[{index}]", item)
+
+
+SHARES = (
+    *("rate", "reference_rate", "silent", "reference_silent", "saturated", "reference_saturated"),
+    *("rate_distance", "agreement", "overlap"),
+)
+
+
+def _fidelity(name: str, value: object) -> dict[str, Any]:
+    """How far a network behaves as its 32-bit twin.
+
+    `agreement` must be there: a share, or null where no predictions were compared. What else is
+    known (`samples`, `first_layer`, `layers`, `warnings`, `notes`) is checked, and may be missing.
+    """
+    given: dict[str, Any] = plain(name, mapping(name, value))
+    if given.get("agreement", "missing") is not None:
+        number(f"{name}.agreement", given.get("agreement"), 0.0, 1.0)
+    if "samples" in given:
+        integer(f"{name}.samples", given["samples"], 1)
+    if given.get("first_layer") is not None:
+        _path(f"{name}.first_layer", given["first_layer"])
+    for kind in ("warnings", "notes"):
+        _each(f"{name}.{kind}", given.get(kind, []), text)
+    _each(f"{name}.layers", given.get("layers", []), _layer_behaviour)
+    return given
+
+
+def _path(name: str, value: object) -> None:
+    """A layer; the network itself has an empty path."""
+    if value != "":
+        text(name, value)
+
+
+def _layer_behaviour(name: str, value: object) -> None:
+    layer = mapping(name, value)
+    _path(f"{name}.layer", layer.get("layer"))
+    for share in SHARES:
+        value = layer.get(share)
+        if type(value) is not float or not 0.0 <= value <= 1.0:
+            number(f"{name}.{share}", value, 0.0, 1.0)
+    step, neuron = layer.get("first_step"), layer.get("first_neuron")
+    if (step is None) is not (neuron is None):
+        raise fail(f"{name}.first_neuron", neuron, "an index exactly where first_step is a step")
+    if step is not None:
+        integer(f"{name}.first_step", step, 0)
+        _each(f"{name}.first_neuron", neuron, lambda place, index: integer(place, index, 0))
+    if layer.get("membrane_distance") is not None:
+        number(f"{name}.membrane_distance", layer["membrane_distance"], 0.0)
 
 
 LAYER_WORK = (
@@ -129,11 +180,7 @@ def _work(name: str, value: Any) -> dict[str, Any]:
     for path, layer in mapping(f"{name}.layers", given.get("layers", {})).items():
         place = f"{name}.layers.{path}"
         _check_numbers(place, mapping(place, layer), LAYER_WORK)
-    lines = given.get("lines", [])
-    if not isinstance(lines, list):
-        raise fail(f"{name}.lines", lines, "a list of texts")
-    for index, line in enumerate(lines):
-        text(f"{name}.lines[{index}]", line)
+    _each(f"{name}.lines", given.get("lines", []), text, "a list of texts")
     arithmetic, memory = given.get("energy_compute_nj"), given.get("energy_memory_nj")
     if arithmetic is not None and memory is not None:
         total, energy = arithmetic + memory, given["energy_nj"]
@@ -150,7 +197,18 @@ def _check_numbers(name: str, given: Mapping[str, Any], known: tuple[str, ...]) 
             number(f"{name}.{key}", value, 0.0)
 
 
-_share = partial(number, low=0.0, high=1.0)
+def work_metrics(work: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return the numbers of a record's `work`, as `work/energy_nj` and so on; nothing for None.
+
+    Those of single layers are left out.
+    """
+    numbers = (
+        (name, value) for name, value in (work or {}).items() if isinstance(value, (int, float))
+    )
+    return {f"work/{name}": float(value) for name, value in numbers}
+
+
+accuracy_share = partial(number, low=0.0, high=1.0)
 _count = partial(integer, low=0)
 _positive = partial(integer, low=1)
 
@@ -160,20 +218,20 @@ FIELD_CHECKS: dict[str, Check] = {
     "data": text,
     "status": partial(text, choices=STATUSES),
     "seed": integer,
-    "config": _config,
+    "config": config_values,
     "config_hash": _hash,
-    "baseline_key": _optional(_hash),
-    "setting_key": _optional(_hash),
-    "checkpoint": _optional(_checkpoint),
-    "created": _optional(_created),
+    "baseline_key": optional(_hash),
+    "setting_key": optional(_hash),
+    "checkpoint": optional(_checkpoint),
+    "created": optional(_created),
     "scheme": partial(text, choices=SCHEMES),
-    "rounding": _optional(text),
-    "accuracy": _share,
-    "baseline_accuracy": _optional(_share),
-    "samples": _optional(_positive),
-    "validation_accuracy": _optional(_share),
-    "validation_baseline_accuracy": _optional(_share),
-    "validation_samples": _optional(_positive),
+    "rounding": optional(text),
+    "accuracy": accuracy_share,
+    "baseline_accuracy": optional(accuracy_share),
+    "samples": optional(_positive),
+    "validation_accuracy": optional(accuracy_share),
+    "validation_baseline_accuracy": optional(accuracy_share),
+    "validation_samples": optional(_positive),
     "footprint_bits": _positive,
     "baseline_footprint_bits": _positive,
     "footprint_bits_by_role": _table(_count),
@@ -182,15 +240,15 @@ FIELD_CHECKS: dict[str, Check] = {
     "word_lengths": _table(_lengths),
     "formats": _table(_format),
     "accumulator_word_lengths": _table(_positive),
-    "flash_bits": _optional(_count),
-    "ram_bits": _optional(_count),
-    "learning_ram_bits": _optional(_count),
-    "fidelity": _optional(check_fidelity),
-    "work": _optional(_work),
-    "summary": _optional(_summary),
-    "data_fingerprint": _optional(text),
+    "flash_bits": optional(_count),
+    "ram_bits": optional(_count),
+    "learning_ram_bits": optional(_count),
+    "fidelity": optional(_fidelity),
+    "work": optional(_work),
+    "summary": optional(_summary),
+    "data_fingerprint": optional(text),
     "versions": _table(text),
     "seconds": _table(partial(number, low=0.0), least=0.0),
-    "metrics": _table(_optional(number), least=-sys.float_info.max),
+    "metrics": _table(optional(number), least=-sys.float_info.max),
 }
 """Name of each field of a record to its check, in the order in which they are made."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import stat
 
-__all__ = ["MOST_BYTES", "read_regular"]
-
 MOST_BYTES = 64 << 20
 """Of a record: one of a network with 10,000 layers has about 10 MiB."""
 

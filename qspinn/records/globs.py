@@ -9,8 +9,6 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Trouble", "is_folder", "matches"]
-
 Trouble = Callable[[str, OSError], None]
 """Takes a folder that cannot be looked into, and why."""
 
@@ -72,17 +70,24 @@ def _folders(start: str, trouble: Trouble | None) -> Iterator[str]:
     waiting = [start]
     while waiting:
         folder = waiting.pop()
-        try:
-            with os.scandir(folder or os.curdir) as entries:
-                names = [e.name for e in entries if e.name[0] != "." and is_folder(e, False)]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            if trouble is not None:
-                trouble(folder, error)
-            continue
-        yield folder
-        waiting += (os.path.join(folder, name) for name in names)
+        entries = entries_of(folder, trouble)
+        if entries is not None:
+            yield folder
+            names = (e.name for e in entries if e.name[0] != "." and is_folder(e, False))
+            waiting += (os.path.join(folder, name) for name in names)
+
+
+def entries_of(folder: str, trouble: Trouble | None) -> list[os.DirEntry[str]] | None:
+    """What is in a folder; None if it cannot be looked into, or has gone meanwhile."""
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if trouble is not None:
+            trouble(folder, error)
+        return None
 
 
 def is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:

@@ -9,8 +9,6 @@ from typing import Any
 
 from qspinn.records.validation import mapping, plain
 
-__all__ = ["QUANTIZATION_KEYS", "WHERE_KEYS", "baseline_key", "config_hash", "setting_key"]
-
 # Keys that say where a run happens and what it reports, and change nothing that is measured.
 WHERE_KEYS = (
     *("hydra", "launcher", "logger", "paths", "data.root", "data.download"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-__all__ = ["check_extent", "parse_json"]
-
 SHORT = 1 << 20
 """Characters of a text that cannot hold too much."""
 MOST_COMMAS = 2_000_000

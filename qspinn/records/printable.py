@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["HIDDEN", "printable", "printable_lines", "shortened"]
-
 LONGEST = 1000
 """Characters of what is printed of one name or line, where nothing else is said."""
 

@@ -15,8 +15,6 @@ from qspinn.records.run_record import RunRecord, check_names
 from qspinn.records.unread import Unread
 from qspinn.records.validation import RecordError, mapping, plain
 
-__all__ = ["RecordReader", "baseline_key_of", "read_record", "setting_key_of"]
-
 _MOST_KEPT = 20_000
 """Distinct texts that a reader remembers before it starts anew."""
 _LARGE = ("config", "fidelity", "metrics", "work")

@@ -7,19 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from qspinn.records.fields import FIELD_CHECKS, SCHEMA_VERSION, SCHEMES, STATUSES
+from qspinn.records.fields import FIELD_CHECKS, SCHEMA_VERSION
 from qspinn.records.unread import Late
 from qspinn.records.validation import RecordError, fail, plain
-
-__all__ = [
-    "MEASURED_ON",
-    "SCHEMA_VERSION",
-    "SCHEMES",
-    "STATUSES",
-    "RunRecord",
-    "check_names",
-    "finite_or_none",
-]
 
 # Fields that records did not have from the start; files without them are read all the same.
 LATER_FIELDS = (
@@ -224,6 +214,11 @@ class RunRecord:
             "samples": self.validation_samples,
         }
         return RunRecord.of_checked(vars(self) | measured)
+
+    @property
+    def share(self) -> float:
+        """Footprint over that of the 32-bit network."""
+        return self.footprint_bits / self.baseline_footprint_bits
 
     @property
     def reduction(self) -> float:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qspinn.records.globs import is_folder, matches
+from qspinn.atomic import write_text
+from qspinn.records.globs import Trouble, entries_of, is_folder, matches
 from qspinn.records.run_record import RunRecord
-
-__all__ = [
-    "RECORD_NAME",
-    "comparable",
-    "find_outcomes",
-    "find_records",
-    "write_bytes",
-    "write_json",
-    "write_record",
-    "write_text",
-]
 
 RECORD_NAME = "record.json"
 FAILURE_NAME = "failure.json"
@@ -41,31 +29,6 @@ def write_json(value: Any, path: str | os.PathLike[str]) -> Path:
     same folder, is forced to the disk and then renamed over `path`. Folders are made.
     """
     return write_text(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n", path)
-
-
-def write_text(text: str, path: str | os.PathLike[str]) -> Path:
-    """Write a text as UTF-8, all of it or nothing; folders are made."""
-    return write_bytes(text.encode("utf-8"), path)
-
-
-def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
-    """Write a file, all of it or nothing; folders are made."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(target)  # which a write to an open file does not say
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    return target
 
 
 def write_record(record: RunRecord, path: str | os.PathLike[str]) -> Path:
@@ -103,7 +66,7 @@ def find_records(
 
 def find_outcomes(
     roots: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    trouble: Callable[[str, OSError], None] | None = None,
+    trouble: Trouble | None = None,
 ) -> Iterator[str]:
     """Like `find_records`, and `failure.json` or else `gate.json` of folders without a record.
 
@@ -127,7 +90,7 @@ def find_outcomes(
                     yield path
 
 
-def _below(path: str, trouble: Callable[[str, OSError], None] | None) -> Iterator[tuple[str, bool]]:
+def _below(path: str, trouble: Trouble | None) -> Iterator[tuple[str, bool]]:
     """Files of outcomes in a folder and below it, however deep, and whether each is a link."""
     if not os.path.isdir(path):
         yield path, True
@@ -135,14 +98,8 @@ def _below(path: str, trouble: Callable[[str, OSError], None] | None) -> Iterato
     waiting = [path]
     while waiting:
         folder = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                found = list(entries)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if trouble is not None:
-                trouble(folder, error)
+        found = entries_of(folder, trouble)
+        if found is None:
             continue
         files = {entry.name: entry for entry in found if entry.name in _OUTCOMES}
         files = {name: entry for name, entry in files.items() if not is_folder(entry, True)}

@@ -12,11 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qspinn.records.fidelity_field import SHARES
-from qspinn.records.fields import FIELD_CHECKS, LAYER_WORK, WORK
+from qspinn.records.fields import FIELD_CHECKS, LAYER_WORK, SHARES, WORK
 from qspinn.records.json_text import parse_json
-
-__all__ = ["Late", "Unread"]
 
 
 class Unread:

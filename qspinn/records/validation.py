@@ -9,8 +9,6 @@ from typing import Any
 
 from qspinn.records.printable import HIDDEN
 
-__all__ = ["RecordError", "integer", "mapping", "names", "number", "plain", "text"]
-
 
 class RecordError(ValueError):
     """A record is missing, unreadable or invalid; the message says where and why.

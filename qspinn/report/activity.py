@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from qspinn.report.cells import picture_text
 from qspinn.report.pictures import DPI
 
-__all__ = ["LayerActivity", "draw_potentials", "draw_rasters", "grid_bins", "shown_neurons"]
-
 MOST_LAYERS = 10
 MOST_NEURONS = 120
 MOST_BINS = 400
@@ -52,10 +50,6 @@ def draw_rasters(runs: Runs, title: str) -> Figure:
     """Spikes of the first sample: a row per layer, a column per run, dark where a neuron fires.
 
     Time goes to the right, neurons go down. The mean rate over all samples stands above each.
-
-    Args:
-        runs: Of the same layers.
-        title: Stands above all.
     """
     layers = _shown_layers(runs)
     figure, grid = _axes_grid(len(layers), len(runs), 1.7, 3.6)

@@ -13,28 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qspinn.records import RECORD_NAME, RunRecord, shortened
-from qspinn.selection import wilson_interval
+from qspinn.selection.intervals import shown_interval
 from qspinn.selection.naming import sorted_roles
-
-__all__ = [
-    "accuracy_cell",
-    "add_row",
-    "bits",
-    "is_partly_quantized",
-    "measured",
-    "new_table",
-    "percent",
-    "picture_text",
-    "points",
-    "portion",
-    "print_line",
-    "print_wide",
-    "quantized_shares",
-    "shown_path",
-    "sorted_roles",
-    "times",
-    "words",
-]
 
 _ANY_WIDTH = 100_000
 LONGEST_DRAWN = 80
@@ -54,20 +34,14 @@ def measured(accuracy: float | None, samples: int | None, std: float | None = No
         samples: That it was measured on, for its 95% confidence interval; None: not known.
         std: Standard deviation over seeds; None: of one run.
     """
-    text = percent(accuracy) + ("" if std is None else f" ± {points(std)}")
-    if accuracy is None or samples is None:
-        return text
-    low, high = wilson_interval(accuracy, samples)
-    return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+    spread = "" if std is None else f" ± {points(std)}"
+    return percent(accuracy) + spread + shown_interval(accuracy, samples)
 
 
 def accuracy_cell(accuracy: float, samples: int | None, std: float | None) -> str:
     """The same in short, in percent: `97.20 ±0.35 [95.6, 98.2]`."""
-    text = f"{100 * accuracy:.2f}" + ("" if std is None else f" ±{points(std)}")
-    if samples is None:
-        return text
-    low, high = wilson_interval(accuracy, samples)
-    return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+    spread = "" if std is None else f" ±{points(std)}"
+    return f"{100 * accuracy:.2f}{spread}{shown_interval(accuracy, samples)}"
 
 
 def points(difference: float | None) -> str:

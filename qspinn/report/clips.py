@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qspinn.records import write_bytes
-
-__all__ = ["clip_codes", "palette", "save_clip"]
+from qspinn.atomic import write_bytes
 
 LEVELS = 16
 """Shades of a polarity; 16 x 16 make the 256 colours of a GIF."""

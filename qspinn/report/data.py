@@ -11,16 +11,8 @@ from typing import Any
 from qspinn.records import RunRecord
 from qspinn.selection import REFERENCE, Dropped, Group, Row, Selection
 from qspinn.selection.naming import CandidateNames
-from qspinn.selection.search.significance import significance
+from qspinn.selection.search.significance import role_alone, significance
 from qspinn.selection.verdict import Step, verdict
-
-__all__ = [
-    "choice_values",
-    "lowest_shown",
-    "row_values",
-    "selection_values",
-    "significance_curves",
-]
 
 LEAST_SHOWN = 0.01
 """Accuracy that pictures show below the candidates, at least."""
@@ -56,7 +48,7 @@ def selection_values(
         "target": dataclasses.asdict(selection.target),
         "reward": selection.reward,
         "chosen_by": selection.chosen_by,
-        "reported": None if winner is None else _reported(winner.group),
+        "reported": None if winner is None else _accuracies(winner.group.reported),
         "winner": None if winner is None else winner.group.path,
         "winner_summary": None if winner is None else winner.group.record.summary,
         "winner_formats": {} if winner is None else winner.group.record.formats,
@@ -121,11 +113,7 @@ def _group_values(group: Group) -> dict[str, Any]:
         "network": record.network,
         "data": record.data,
         "seeds": list(group.seeds),
-        "accuracy": group.accuracy,
-        "accuracy_std": group.accuracy_std,
-        "accuracy_interval": group.interval,
-        "samples": group.samples,
-        "baseline_accuracy": group.baseline_accuracy,
+        **_accuracies(group),
         "drop": group.drop,
         "quantized_parameters_share": record.parameters_share,
         "quantized_states_share": record.states_share,
@@ -141,15 +129,13 @@ def _group_values(group: Group) -> dict[str, Any]:
     }
 
 
-def _reported(group: Group) -> dict[str, Any]:
-    """What was chosen, on test data."""
-    reported = group.reported
+def _accuracies(group: Group) -> dict[str, Any]:
     return {
-        "accuracy": reported.accuracy,
-        "accuracy_std": reported.accuracy_std,
-        "accuracy_interval": reported.interval,
-        "baseline_accuracy": reported.baseline_accuracy,
-        "samples": reported.samples,
+        "accuracy": group.accuracy,
+        "accuracy_std": group.accuracy_std,
+        "accuracy_interval": group.interval,
+        "baseline_accuracy": group.baseline_accuracy,
+        "samples": group.samples,
     }
 
 
@@ -162,7 +148,7 @@ def significance_curves(selection: Selection) -> list[dict[str, Any]]:
     for row in selection.compared:
         for run in row.group.runs:
             record = run.record
-            if _is_of_one_role(record) and record.drop is not None:
+            if role_alone(record) is not None and record.drop is not None:
                 kind = (record.data, record.network, record.scheme, record.rounding or "")
                 found[kind].append(record)
     curves = []
@@ -179,9 +165,3 @@ def significance_curves(selection: Selection) -> list[dict[str, Any]]:
             ]
             curves.append({"name": one.name + suffix, "points": points})
     return curves
-
-
-def _is_of_one_role(record: RunRecord) -> bool:
-    roles = {entry["role"] for entry in record.formats.values()}
-    lengths = {length for given in record.word_lengths.values() for length in given}
-    return len(roles) == 1 and len(lengths) == 1

@@ -6,10 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qspinn.records import MEASURED_ON, RunRecord, printable
-from qspinn.report.cells import bits, measured, sorted_roles, times, words
-
-__all__ = ["WIDTH", "explained"]
+from qspinn.records import RunRecord, printable
+from qspinn.report.cells import bits, measured, words
+from qspinn.report.footprint import accuracy_rows, footprint_rows
 
 WIDTH = 80
 _INDENT = "  "
@@ -56,13 +55,7 @@ def _heading(record: RunRecord) -> Iterator[str]:
 
 def _accuracies(record: RunRecord) -> Iterator[str]:
     rows = [["accuracy", "32-bit", "quantised", "change"]]
-    for data in MEASURED_ON:
-        one = record.measured_on(data)
-        if one is None:
-            continue
-        change = "-" if one.drop is None else f"{-100 * one.drop + 0.0:+.2f} points"
-        known = one.baseline_accuracy, one.accuracy
-        rows.append([f"{data} data", *(measured(share, one.samples) for share in known), change])
+    rows += [[f"{data} data", *cells] for data, *cells in accuracy_rows(record)]
     if record.scheme == "none":
         rows = [["accuracy", "32-bit"], *([row[0], row[2]] for row in rows[1:])]
     yield from _table(rows)
@@ -71,16 +64,8 @@ def _accuracies(record: RunRecord) -> Iterator[str]:
 
 
 def _footprint(record: RunRecord) -> Iterator[str]:
-    before, after = record.baseline_footprint_bits_by_role, record.footprint_bits_by_role
     rows = [["footprint (bits)", "32-bit", "quantised", "word length", "change"]]
-    each = [
-        (role, before.get(role, 0), after.get(role, 0), record.word_lengths.get(role, []))
-        for role in sorted_roles(before.keys() | after.keys())
-    ]
-    each.append(("total", record.baseline_footprint_bits, record.footprint_bits, []))
-    for role, old, new, lengths in each:
-        change = times(old / new) if new else "-"
-        rows.append([role, bits(old), bits(new), "/".join(map(str, lengths)), change])
+    rows += footprint_rows(record)
     if record.scheme == "none":
         rows = [row[:2] for row in rows]
     yield from _table(rows)

@@ -16,14 +16,41 @@ from qspinn.report.cells import (
     points,
     print_line,
     print_wide,
-    sorted_roles,
     times,
 )
-
-__all__ = ["footprint_table", "print_footprint", "print_summary"]
+from qspinn.selection.naming import sorted_roles
 
 MOST_LINES = 200
 """Of what stays in 32-bit: a layer or a reason each."""
+
+
+def accuracy_rows(record: RunRecord) -> list[list[str]]:
+    """Of each kind of data: its name, both accuracies (32-bit and quantised), and the change."""
+    rows = []
+    for data in MEASURED_ON:
+        one = record.measured_on(data)
+        if one is not None:
+            drop = one.drop
+            change = (
+                "-" if drop is None else f"{'-' if drop > 0 else '+'}{points(abs(drop))} points"
+            )
+            known = one.baseline_accuracy, one.accuracy
+            rows.append([data, *(measured(accuracy, one.samples) for accuracy in known), change])
+    return rows
+
+
+def footprint_rows(record: RunRecord) -> list[list[str]]:
+    """Of each role, and in total: bits in 32-bit and quantised, the word lengths, the reduction."""
+    before, after = record.baseline_footprint_bits_by_role, record.footprint_bits_by_role
+    each = [
+        (role, before.get(role, 0), after.get(role, 0), record.word_lengths.get(role, []))
+        for role in sorted_roles(before.keys() | after.keys())
+    ]
+    each.append(("total", record.baseline_footprint_bits, record.footprint_bits, []))
+    return [
+        [role, bits(old), bits(new), "/".join(map(str, lengths)), times(old / new) if new else "-"]
+        for role, old, new, lengths in each
+    ]
 
 
 def footprint_table(record: RunRecord) -> Table:
@@ -31,49 +58,19 @@ def footprint_table(record: RunRecord) -> Table:
 
     A run with scheme `none` has the 32-bit column only.
     """
-    quantized = record.scheme != "none"
-    title = f"{record.network} on {record.data}"
-    if not quantized:
-        table = new_table(title, [""], ["32-bit"])
-        for label, one in _measured(record):
-            add_row(table, [label, measured(one.accuracy, one.samples)])
-        _add_footprint(table, record, quantized)
-        return table
+    is_float = record.scheme == "none"
     name = f"{record.scheme.upper()}, {record.rounding}"
-    table = new_table(title, [""], ["32-bit", name, "word length", "change"])
-    for label, one in _measured(record):
-        drop = one.drop
-        change = "-" if drop is None else f"{'-' if drop > 0 else '+'}{points(abs(drop))} points"
-        known = one.baseline_accuracy, one.accuracy
-        accuracies = [measured(accuracy, one.samples) for accuracy in known]
-        add_row(table, [label, *accuracies, "", change])
-    _add_footprint(table, record, quantized)
-    return table
-
-
-def _measured(record: RunRecord) -> list[tuple[str, RunRecord]]:
-    """Label and accuracies of each kind of data: what chooses, and what is reported."""
-    found = {f"{data} accuracy": record.measured_on(data) for data in MEASURED_ON}
-    return [(label, one) for label, one in found.items() if one is not None]
-
-
-def _add_footprint(table: Table, record: RunRecord, quantized: bool) -> None:
-    before, after = record.baseline_footprint_bits_by_role, record.footprint_bits_by_role
-    rows = [
-        (role, before.get(role, 0), after.get(role, 0), record.word_lengths.get(role, []))
-        for role in sorted_roles(before.keys() | after.keys())
-    ]
-    rows.append(("total", record.baseline_footprint_bits, record.footprint_bits, []))
-    for name, old, new, lengths in rows:
-        if name == "total":
+    columns = ["32-bit"] if is_float else ["32-bit", name, "word length", "change"]
+    table = new_table(f"{record.network} on {record.data}", [""], columns)
+    for data, before, after, change in accuracy_rows(record):
+        add_row(
+            table, [f"{data} accuracy", *([after] if is_float else [before, after, "", change])]
+        )
+    for role, *cells in footprint_rows(record):
+        if role == "total":
             table.add_section()
-        label = f"{name} (bits)"
-        if quantized:
-            length = "/".join(map(str, lengths))
-            change = times(old / new) if new else "-"
-            add_row(table, [label, bits(old), bits(new), length, change])
-        else:
-            add_row(table, [label, bits(old)])
+        add_row(table, [f"{role} (bits)", *(cells[:1] if is_float else cells)])
+    return table
 
 
 def print_footprint(record: RunRecord, console: Console | None = None) -> None:

@@ -12,12 +12,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qspinn.records import write_bytes
+from qspinn.atomic import write_bytes
 from qspinn.report.cells import picture_text
 from qspinn.report.data import lowest_shown
 from qspinn.selection import Group, Selection
-
-__all__ = ["draw_front", "save_figure"]
 
 COLOURS = {"none": "#555555", "ptq": "#0b6fb8", "itq": "#c8550e"}
 CLOSE = 0.06  # of the axis: ticks at least so far apart

@@ -7,8 +7,6 @@ from typing import Any
 
 from qspinn.selection import Selection
 
-__all__ = ["MOST_CANDIDATES", "heat_values"]
-
 MOST_CANDIDATES = 24
 """Of the front, the best first."""
 

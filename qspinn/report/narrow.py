@@ -18,8 +18,6 @@ from qspinn.selection import Dropped, Group, Row, Selection
 from qspinn.selection.quantities import shown_energy, shown_memory
 from qspinn.selection.verdict import verdict
 
-__all__ = ["print_narrow"]
-
 MOST_FRONT = 20
 """Rows of the front that are shown where no number is asked for."""
 NEAREST = 5

@@ -12,15 +12,14 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from qspinn.records import RECORD_NAME, RunRecord, write_text
+from qspinn.atomic import write_text
+from qspinn.records import RECORD_NAME, RunRecord
 from qspinn.report.cells import is_partly_quantized, quantized_shares, shown_path, words
 from qspinn.report.data import choice_values, lowest_shown
 from qspinn.report.heat import heat_values
 from qspinn.selection import Dropped, Row, Selection
 from qspinn.selection.target import candidates
 from qspinn.selection.verdict import verdict
-
-__all__ = ["MOST_POINTS", "page", "write_page"]
 
 MOST_POINTS = 5000
 """Candidates that a page holds: the front, then the best. The page says how many are left out."""
@@ -132,22 +131,17 @@ class _Point:
     folder: str | os.PathLike[str] | None
 
     def values(self, hard: Mapping[str, str]) -> dict[str, Any]:
-        """Plain types.
-
-        Args:
-            hard: See `_missed_otherwise`.
-        """
+        """Plain types; of `hard` see `_missed_otherwise`."""
         return self._numbers() | self._texts() | {"hard": hard.get(self.row.group.path, "")}
 
     def _numbers(self) -> dict[str, Any]:
         group = self.row.group
         memory = group.memory(self.selection.target.learning)
-        records = [run.record for run in group.runs]
         return {
             "number": self.selection.names.numbers[group.path],
             "seeds": list(group.seeds),
             "bits": group.footprint_bits,
-            "share": fmean(r.footprint_bits / r.baseline_footprint_bits for r in records),
+            "share": fmean(run.record.share for run in group.runs),
             "accuracy": group.accuracy,
             "std": group.accuracy_std,
             "interval": group.interval,

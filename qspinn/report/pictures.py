@@ -18,9 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from qspinn.records import write_bytes
-
-__all__ = ["draw_confusion", "draw_weights", "save_png", "tile_weights"]
+from qspinn.atomic import write_bytes
 
 DPI = 100
 SIDE = 1200

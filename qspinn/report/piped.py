@@ -27,8 +27,6 @@ from qspinn.report.footprint import print_summary
 from qspinn.selection import Dropped, Group, Row, Selection
 from qspinn.selection.verdict import verdict
 
-__all__ = ["print_rows"]
-
 _ABOUT = ("scheme", "rounding", "word length", "seeds")
 _UP_TO = "accuracy times share of the 32-bit footprint saved"
 _NUMBERS = ("drop (points)", "footprint (bits)", "reduction")
@@ -50,13 +48,7 @@ class _More(NamedTuple):
 
 
 def print_rows(selection: Selection, console: Console, show: int) -> None:
-    """Print a selection as wide as it is.
-
-    Args:
-        selection: What to show.
-        console: Where to.
-        show: Most rows of dominated and of dropped runs. The front is always whole.
-    """
+    """Print a selection as wide as it is; the front is whole, of the rest ``show`` rows each."""
     said = verdict(selection)
     print_line(console, f"Target: {selection.target}")
     print_line(console, f"Reward: {selection.reward}")

@@ -10,8 +10,6 @@ from qspinn.report.narrow import print_narrow
 from qspinn.report.piped import print_rows
 from qspinn.selection import Selection
 
-__all__ = ["SHOW_ALL", "print_selection"]
-
 SHOW_ALL = sys.maxsize
 """As `show`: every row."""
 

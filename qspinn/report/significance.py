@@ -10,8 +10,6 @@ from rich.console import Console
 from qspinn.report.cells import add_row, new_table, picture_text, points, print_wide
 from qspinn.selection import Significance
 
-__all__ = ["draw_significance", "print_significance"]
-
 MARKERS = "osD^v<>ph*"
 
 

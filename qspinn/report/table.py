@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from qspinn.atomic import write_text
 from qspinn.records import (
     RecordError,
     RunRecord,
@@ -18,47 +19,31 @@ from qspinn.records import (
     config_hash,
     read_regular,
     setting_key_of,
-    write_text,
 )
 from qspinn.selection import Row, Run, Selection
 
-__all__ = ["NEEDED", "OPTIONAL", "RESULTS", "read_table", "write_table"]
-
-NEEDED = (
-    "scheme",
-    "rounding",
-    "network",
-    "data",
-    "seed",
-    "accuracy",
-    "footprint_bits",
-    "baseline_footprint_bits",
-)
-OPTIONAL = (
-    "path",
-    "word_lengths",
-    "baseline_accuracy",
-    "training_footprint_bits",
-    "footprint_bits_by_role",
-    "baseline_footprint_bits_by_role",
-    "status",
-    "quantized_parameters",
-    "parameters",
-    "quantized_states",
-    "states",
-    "setting_key",
-    "baseline_key",
-    "data_fingerprint",
-    "samples",
-    "validation_accuracy",
-    "validation_baseline_accuracy",
-    "validation_samples",
-    "flash_bits",
-    "ram_bits",
-    "learning_ram_bits",
-    "agreement",
-    "energy_nj",
-)
+# Column to how its cells are read; None: by themselves.
+_NEEDED: dict[str, type | None] = {
+    **dict.fromkeys(("scheme", "rounding", "network", "data"), str),
+    "seed": int,
+    "accuracy": float,
+    **dict.fromkeys(("footprint_bits", "baseline_footprint_bits"), int),
+}
+_OPTIONAL: dict[str, type | None] = {
+    **dict.fromkeys(("path", "word_lengths")),
+    "baseline_accuracy": float,
+    "training_footprint_bits": int,
+    **dict.fromkeys(("footprint_bits_by_role", "baseline_footprint_bits_by_role")),
+    "status": str,
+    **dict.fromkeys(("quantized_parameters", "parameters", "quantized_states", "states")),
+    **dict.fromkeys(("setting_key", "baseline_key")),
+    "data_fingerprint": str,
+    "samples": int,
+    **dict.fromkeys(("validation_accuracy", "validation_baseline_accuracy"), float),
+    **dict.fromkeys(("validation_samples", "flash_bits", "ram_bits", "learning_ram_bits"), int),
+    **dict.fromkeys(("agreement", "energy_nj")),
+}
+NEEDED, OPTIONAL = tuple(_NEEDED), tuple(_OPTIONAL)
 SHARES = ("quantized_parameters_share", "quantized_states_share")
 RESULTS = (
     *SHARES,
@@ -79,11 +64,8 @@ _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _REAL = re.compile(r"-?([0-9]{1,40}\.?[0-9]{0,999}|\.[0-9]{1,999})([eE][-+]?[0-9]{1,4})?|nan|-?inf")
 # What would end the name of a role in a cell of pairs.
 _SPECIAL = re.compile(r"[\s=%]")
-_BITS = (
-    "footprint_bits",
-    "baseline_footprint_bits",
-    "training_footprint_bits",
-)
+_ALWAYS = ("scheme", "network", "data", "seed")
+"""What the error of a record or a number names if a cell is empty."""
 
 
 def write_table(selection: Selection, path: str | os.PathLike[str]) -> Path:
@@ -217,25 +199,19 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _record(given: Mapping[str, str]) -> RunRecord:
-    values: dict[str, Any] = {name: given.get(name, "") for name in ("scheme", "network", "data")}
-    texts = ("rounding", "status", "data_fingerprint")
-    values |= {name: given[name] for name in texts if name in given}
-    values["seed"] = _number(given, "seed", int)
-    values |= {name: _number(given, name, int) for name in _BITS if name in given}
+    values: dict[str, Any] = {
+        name: given.get(name, "") if kind is str else _number(given, name, kind)
+        for name, kind in (_NEEDED | _OPTIONAL).items()
+        if kind is not None and (name in given or name in _ALWAYS)
+    }
     for name in ("accuracy", "footprint_bits", "baseline_footprint_bits"):
         if name not in given:
             raise RecordError(f"column {name!r} is empty", name)
-    values["accuracy"] = _number(given, "accuracy", float)
-    for name in ("baseline_accuracy", "validation_accuracy", "validation_baseline_accuracy"):
-        if name in given:
-            values[name] = _number(given, name, float)
-    whole = ("samples", "validation_samples", "flash_bits", "ram_bits", "learning_ram_bits")
-    values |= {name: _number(given, name, int) for name in whole if name in given}
     for column, name in (("agreement", "fidelity"), ("energy_nj", "work")):
         if column in given:
             values[name] = {column: _number(given, column, float)}
     values.setdefault("training_footprint_bits", values["footprint_bits"])
-    for total in _BITS[:2]:
+    for total in ("footprint_bits", "baseline_footprint_bits"):
         name = f"{total}_by_role"
         values[name] = _table(given, name) or {"all": values[total]}
     lengths = _split(given, "word_lengths")
@@ -262,19 +238,15 @@ def _record(given: Mapping[str, str]) -> RunRecord:
     return RunRecord(**values)
 
 
-def _number(given: Mapping[str, str], name: str, kind: type[int] | type[float]) -> Any:
+def _number(given: Mapping[str, str], name: str, kind: type) -> Any:
     text = given.get(name, "")
     try:
-        if kind is int and not _WHOLE.fullmatch(text):
-            raise ValueError
-        if kind is float and not _REAL.fullmatch(text):
+        if not (_WHOLE if kind is int else _REAL).fullmatch(text):
             raise ValueError
         return kind(text)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
-        raise RecordError(
-            f"column {name!r}: {given.get(name, '')!r} is not {wanted}", name
-        ) from None
+        raise RecordError(f"column {name!r}: {text!r} is not {wanted}", name) from None
 
 
 def _whole(name: str, text: str) -> int:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from qspinn.records import RunRecord, baseline_key_of
 from qspinn.selection.runs import Run
 
-__all__ = ["fill_baselines"]
-
 
 def fill_baselines(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Give each run without a `baseline_accuracy` the one of its 32-bit twin, where there is one.

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from qspinn.records import MEASURED_ON
 from qspinn.selection.runs import Run
 
-__all__ = ["ChosenBy", "check_chosen_by", "runs_chosen_by"]
-
 
 @dataclass(frozen=True)
 class ChosenBy:

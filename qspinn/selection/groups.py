@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qspinn.records import RunRecord, setting_key_of
-from qspinn.selection.intervals import wilson_interval
+from qspinn.selection.intervals import shown_interval, wilson_interval
 from qspinn.selection.runs import Run
-
-__all__ = ["Group", "group_runs"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,13 @@ class Group:
         return None if self.samples is None else wilson_interval(self.accuracy, self.samples)
 
     @property
+    def accuracy_in_words(self) -> str:
+        """With its spread over seeds and its interval: `97.20% ± 0.35 [95.60, 98.20]`."""
+        spread = "" if self.accuracy_std is None else f" ± {100 * self.accuracy_std:.2f}"
+        shown = shown_interval(self.accuracy, self.samples, digits=2)
+        return f"{100 * self.accuracy:.2f}%{spread}{shown}"
+
+    @property
     def reported(self) -> Group:
         """The same runs with the accuracies on test data."""
         return Group(tuple(Run(run.path, run.reported or run.record) for run in self.runs))
@@ -131,6 +136,11 @@ class Group:
         """Accuracy lost against the baseline, of the means; None where a baseline is missing."""
         baseline = self.baseline_accuracy
         return None if baseline is None else baseline - self.accuracy
+
+
+def beside(drop: float) -> str:
+    """A drop in words, before what it is a drop from: `0.50 points below`."""
+    return f"{abs(100 * drop):.2f} points {'above' if drop < 0 else 'below'}"
 
 
 def group_runs(runs: Sequence[Run], by_seed: bool = True) -> tuple[list[Group], list[str]]:

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from qspinn.selection.pareto import Point
 
-__all__ = ["REFERENCE", "hypervolume"]
-
 REFERENCE: Point = (1.0, 0.0)
 """As large as the 32-bit network, and never right."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["difference_margin", "wilson_interval"]
-
 Z = 1.959963984540054
 """Of the normal distribution: 95% lie within so many standard deviations of the mean."""
 
@@ -31,6 +29,14 @@ def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
     low = 0.0 if accuracy <= 0 else max(0.0, center - half)
     high = 1.0 if accuracy >= 1 else min(1.0, center + half)
     return low, high
+
+
+def shown_interval(accuracy: float | None, samples: int | None, digits: int = 1) -> str:
+    """The interval in percent, as it stands behind an accuracy: ` [95.6, 98.2]`; empty for None."""
+    if accuracy is None or samples is None:
+        return ""
+    low, high = wilson_interval(accuracy, samples)
+    return f" [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
 def difference_margin(accuracy: float, samples: int) -> float:

@@ -9,8 +9,6 @@ from fractions import Fraction
 
 from qspinn.selection.pareto import Point, pareto_front
 
-__all__ = ["Choice", "choices"]
-
 
 @dataclass(frozen=True)
 class Choice:

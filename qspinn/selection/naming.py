@@ -11,8 +11,6 @@ from qspinn.records import RunRecord
 from qspinn.selection.groups import Group
 from qspinn.selection.runs import Run
 
-__all__ = ["CandidateNames", "in_words", "sorted_roles", "title_of"]
-
 MOST_COMPARED = 5000
 """Candidates whose whole configurations are compared where their names are the same."""
 MOST_KEYS = 3

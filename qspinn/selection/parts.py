@@ -9,8 +9,6 @@ from importlib import resources
 
 from qspinn.selection.quantities import read_memory
 
-__all__ = ["Part", "find_part", "parts"]
-
 
 @dataclass(frozen=True)
 class Part:

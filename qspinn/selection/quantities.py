@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-
-__all__ = ["read_energy", "read_memory", "read_share", "shown_energy", "shown_memory"]
+import sys
 
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
 
 # Kilobytes are 1,000 bytes, as SI has it; a data sheet's "64 KB" are 64KiB, which is a little more.
-_MEMORY = {"bit": 1, "bits": 1, "b": 8, "byte": 8, "bytes": 8}
+_MEMORY: dict[str, float] = {"bit": 1, "bits": 1, "b": 8, "byte": 8, "bytes": 8}
 for _power, _prefix in enumerate("kmg", start=1):
     for _unit, _factor in (("b", 8), ("bit", 1)):
         _MEMORY[f"{_prefix}{_unit}"] = _factor * 1000**_power
         _MEMORY[f"{_prefix}i{_unit}"] = _factor * 1024**_power
 _ENERGY = {"pJ": 1e-3, "nJ": 1.0, "uJ": 1e3, "µJ": 1e3, "μJ": 1e3, "mJ": 1e6, "J": 1e9}
 _SHARES = {"": 1.0, "%": 0.01, "point": 0.01, "points": 0.01}
+
+
+LARGEST = sys.float_info.max
+
+
+def check_number(place: str, value: object, low: float, high: float, example: str) -> None:
+    """Refuse what is no number in [low, high], by a ValueError that says what to write."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and low <= value <= high):  # type: ignore[operator]
+        bounds = f"in [{low:g}, {high:g}]" if high < LARGEST else f"of at least {low:g}"
+        raise ValueError(f"{place}={value!r} is not a number {bounds}; write for example {example}")
 
 
 def read_share(name: str, value: object) -> object:
@@ -33,34 +43,25 @@ def read_share(name: str, value: object) -> object:
 
 
 def read_memory(name: str, value: object) -> int:
-    """Bits: of `64KiB`, `16kB`, `512bit`.
-
-    Raises:
-        ValueError: No such text, or a number without a unit.
-    """
-    number, unit = _split(value) if isinstance(value, str) else (None, "")
-    factor = _MEMORY.get(unit.lower())
-    if number is None or factor is None or not 0 < number * factor < math.inf:
-        raise ValueError(
-            f"{name}={value!r} is no amount of memory; write it with its unit, for example 64KiB "
-            "(1 KiB = 1,024 bytes), 64kB (1 kB = 1,000 bytes), 200B or 4096bit, or null for no "
-            "such bound"
-        )
-    return int(number * factor)
+    """Bits: of `64KiB`, `16kB`, `512bit`; a ValueError for anything else."""
+    example = "64KiB (1 KiB = 1,024 bytes), 64kB (1 kB = 1,000 bytes), 200B or 4096bit"
+    return int(_amount(name, value, _MEMORY, "amount of memory", example))
 
 
 def read_energy(name: str, value: object) -> float:
-    """Nanojoules: of `5uJ`, `300nJ`.
+    """Nanojoules: of `5uJ`, `300nJ`; a ValueError for anything else."""
+    return _amount(name, value, _ENERGY, "energy", "5uJ, 300nJ or 1.5mJ per sample")
 
-    Raises:
-        ValueError: No such text, or a number without a unit.
-    """
+
+def _amount(name: str, value: object, units: dict[str, float], kind: str, example: str) -> float:
     number, unit = _split(value) if isinstance(value, str) else (None, "")
-    factor = _ENERGY.get(unit)
+    factor = units.get(
+        unit, units.get(unit.lower())
+    )  # of units of memory the case is not looked at
     if number is None or factor is None or not 0 < number * factor < math.inf:
         raise ValueError(
-            f"{name}={value!r} is no energy; write it with its unit, for example 5uJ, 300nJ or "
-            "1.5mJ per sample, or null for no such bound"
+            f"{name}={value!r} is no {kind}; write it with its unit, for example {example}, or "
+            "null for no such bound"
         )
     return number * factor
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from qspinn.records import RunRecord
 
-__all__ = ["EnergyReward", "FaithfulReward", "LinearReward", "Reward"]
-
 Reward = Callable[[RunRecord], float]
 """Any callable that gives a finite number for a record; the highest wins."""
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from qspinn.records import RunRecord
 
-__all__ = ["MixedRunsError", "Run", "check_comparable"]
-
 
 @dataclass(frozen=True)
 class Run:

@@ -11,18 +11,15 @@ from statistics import fmean
 
 from qspinn.selection.baselines import fill_baselines
 from qspinn.selection.chosen_by import runs_chosen_by
-from qspinn.selection.groups import Group, group_runs
+from qspinn.selection.groups import Group, beside, group_runs
 from qspinn.selection.hypervolume import hypervolume
 from qspinn.selection.intervals import difference_margin
 from qspinn.selection.mu import Choice, choices
 from qspinn.selection.naming import CandidateNames
 from qspinn.selection.pareto import pareto_front
-from qspinn.selection.phrases import accuracy_in_words, beside_baseline
 from qspinn.selection.reward import LinearReward, Reward
 from qspinn.selection.runs import Run, check_comparable
 from qspinn.selection.target import Dropped, Target, candidates
-
-__all__ = ["Row", "Selection", "select"]
 
 
 @dataclass(frozen=True)
@@ -109,13 +106,13 @@ class Selection:
         text = (
             f"{group.path} has the best reward ({self.winner.reward:.4f}) of "
             f"{len(self.front)} on the Pareto front: {self.chosen_by} accuracy "
-            f"{accuracy_in_words(group)}, footprint {group.footprint_bits:,.0f} bits, "
+            f"{group.accuracy_in_words}, footprint {group.footprint_bits:,.0f} bits, "
             f"{group.reduction:.1f}x smaller"
         )
         if len(group.runs) > 1:
             text += f" (mean of {len(group.runs)} seeds)"
         if group.drop is not None:
-            text += beside_baseline(group.drop)
+            text += f", {beside(group.drop)} the 32-bit baseline"
         if group.is_reference:
             text += ". It is the 32-bit network itself: no quantised run has a higher reward"
         return text + "."
@@ -126,10 +123,10 @@ class Selection:
         if self.winner is None or self.chosen_by == "test":
             return ""
         reported = self.winner.group.reported
-        text = f"On the test data, which chose nothing: accuracy {accuracy_in_words(reported)}"
+        text = f"On the test data, which chose nothing: accuracy {reported.accuracy_in_words}"
         drop = reported.drop
         if drop is not None and not reported.is_reference:
-            text += beside_baseline(drop)
+            text += f", {beside(drop)} the 32-bit baseline"
         return f"{text}."
 
 

@@ -10,14 +10,13 @@ from typing import Any
 from qspinn.selection.groups import Group
 from qspinn.selection.parts import find_part
 from qspinn.selection.quantities import (
+    check_number,
     read_energy,
     read_memory,
     read_share,
     shown_energy,
     shown_memory,
 )
-
-__all__ = ["Candidates", "Dropped", "Target", "candidates"]
 
 # Accuracies come as float32: two of them, subtracted, are off by at most 1.2e-7.
 TOLERANCE = 1.5e-7
@@ -47,12 +46,17 @@ class Target:
     learning: bool = False
 
     def __post_init__(self) -> None:
-        _check("max_drop", self.max_drop, -1.0, 1.0, "0.01 or 1% for one point")
-        _check("min_accuracy", self.min_accuracy, 0.0, 1.0, "0.97 or 97%")
-        _check("max_bits", self.max_bits, 1, math.inf, "800000 for 100 kB")
-        _check("flash", self.flash, 1, math.inf, "64KiB")
-        _check("ram", self.ram, 1, math.inf, "16KiB")
-        _check("energy", self.energy, 0.0, math.inf, "5uJ")
+        for name, low, high, example in (
+            ("max_drop", -1.0, 1.0, "0.01 or 1% for one point"),
+            ("min_accuracy", 0.0, 1.0, "0.97 or 97%"),
+            ("max_bits", 1, math.inf, "800000 for 100 kB"),
+            ("flash", 1, math.inf, "64KiB"),
+            ("ram", 1, math.inf, "16KiB"),
+            ("energy", 0.0, math.inf, "5uJ"),
+        ):
+            value, wanted = getattr(self, name), f"{example}, or null for no such bound"
+            if value is not None:
+                check_number(f"target.{name}", value, low, high, wanted)
         if not isinstance(self.learning, bool):
             raise ValueError(f"target.learning={self.learning!r}; write true or false")
 
@@ -112,18 +116,6 @@ _READ: dict[str, Callable[[str, object], object]] = {
     "energy": read_energy,
 }
 """How bounds are read that people write with a unit."""
-
-
-def _check(name: str, value: object, low: float, high: float, example: str) -> None:
-    if value is None:
-        return
-    if isinstance(value, (int, float)) and type(value) is not bool and low <= value <= high:
-        return
-    bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"of at least {low:g}"
-    raise ValueError(
-        f"target.{name}={value!r} is not a number {bounds}; write for example {example}, "
-        "or null for no such bound"
-    )
 
 
 @dataclass(frozen=True)

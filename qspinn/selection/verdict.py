@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qspinn.selection.groups import Group
-from qspinn.selection.phrases import accuracy_in_words, beside_baseline
+from qspinn.selection.groups import Group, beside
 from qspinn.selection.quantities import shown_energy, shown_memory
 from qspinn.selection.selection import Row, Selection
 from qspinn.selection.target import Dropped
-
-__all__ = ["Step", "Verdict", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -78,22 +75,18 @@ def _headline(selection: Selection, group: Group) -> str:
     reported = group.reported
     data = "" if selection.chosen_by == "test" else " on the test data"
     if reported.drop is None:
-        beside = f"accuracy {100 * reported.accuracy:.2f}%"
+        accuracy = f"accuracy {100 * reported.accuracy:.2f}%"
     else:
-        beside = _points_beside(reported.drop)
-    return f"{title}: {group.reduction:.1f}x smaller, {beside}{data}."
-
-
-def _points_beside(drop: float) -> str:
-    side = "above" if drop < 0 else "below"
-    return f"{abs(100 * drop):.2f} points {side} 32-bit"
+        accuracy = f"{beside(reported.drop)} 32-bit"
+    return f"{title}: {group.reduction:.1f}x smaller, {accuracy}{data}."
 
 
 def _about(selection: Selection, group: Group) -> Iterator[str]:
     """Accuracies, memory, energy and behaviour of the winner."""
-    drop = "" if group.drop is None or group.is_reference else beside_baseline(group.drop)
+    has_drop = group.drop is not None and not group.is_reference
+    drop = f", {beside(group.drop or 0.0)} the 32-bit baseline" if has_drop else ""
     seeds = f", mean of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
-    yield f"Chosen by {selection.chosen_by} accuracy: {accuracy_in_words(group)}{drop}{seeds}."
+    yield f"Chosen by {selection.chosen_by} accuracy: {group.accuracy_in_words}{drop}{seeds}."
     if selection.report:
         yield selection.report
     size = f"{shown_memory(group.footprint_bits)} instead of "
@@ -111,44 +104,41 @@ def _about(selection: Selection, group: Group) -> Iterator[str]:
 
 
 def _entry(selection: Selection, group: Group) -> str:
-    drop = "" if group.drop is None else f", {_points_beside(group.drop)}"
+    drop = "" if group.drop is None else f", {beside(group.drop)} 32-bit"
     return f"{selection.names.numbered(group.path)}: {group.reduction:.1f}x smaller{drop}"
 
 
 def _larger(selection: Selection, winner: Row) -> Step | None:
     """The smallest candidate that is larger and more accurate, whether or not it fits."""
-    bits, accuracy = winner.group.footprint_bits, winner.group.accuracy
+    own = winner.group
     found = [
         row
         for row in _complete(selection)
-        if row.group.footprint_bits > bits and row.group.accuracy > accuracy
+        if row.group.footprint_bits > own.footprint_bits and row.group.accuracy > own.accuracy
     ]
-    if not found:
-        return None
-    best = min(found, key=lambda row: (row.group.footprint_bits, -row.group.accuracy))
-    return _step(winner, best)
+    return _step(winner, found, lambda group: (group.footprint_bits, -group.accuracy))
 
 
 def _smaller(selection: Selection, winner: Row) -> Step | None:
     """The most accurate candidate that is smaller, whether or not it meets the target."""
-    found = [
-        row
-        for row in _complete(selection)
-        if row.group.footprint_bits < winner.group.footprint_bits
-    ]
-    if not found:
-        return None
-    best = min(found, key=lambda row: (-row.group.accuracy, row.group.footprint_bits))
-    return _step(winner, best)
+    bits = winner.group.footprint_bits
+    found = [row for row in _complete(selection) if row.group.footprint_bits < bits]
+    return _step(winner, found, lambda group: (-group.accuracy, group.footprint_bits))
 
 
 def _complete(selection: Selection) -> Iterator[Row | Dropped]:
     yield from (row for row in selection.compared if row.group.record.status == "completed")
 
 
-def _step(winner: Row, other: Row | Dropped) -> Step:
-    own, group = winner.group, other.group
-    return Step(other, group.footprint_bits - own.footprint_bits, group.accuracy - own.accuracy)
+def _step(
+    winner: Row, found: Sequence[Row | Dropped], key: Callable[[Group], tuple[float, float]]
+) -> Step | None:
+    """To the first of some candidates by a key; None where there is none."""
+    best = min(found, key=lambda row: key(row.group), default=None)
+    if best is None:
+        return None
+    own, group = winner.group, best.group
+    return Step(best, group.footprint_bits - own.footprint_bits, group.accuracy - own.accuracy)
 
 
 def _steps(selection: Selection, larger: Step | None, smaller: Step | None) -> Iterator[str]:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from qspinn.stdp import batched, reference
-from qspinn.stdp.arithmetic import Arithmetic
-from qspinn.stdp.job import Job, Result, lasting_keys
+from qspinn.stdp.job import Job, Presentation, lasting_keys
 from qspinn.stdp.numbers import TraceNumbers
 from qspinn.steps.traces import decaying
 from qspinn.steps.words import STOCHASTIC
@@ -43,26 +42,7 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def run_reference(job: Job) -> Result:
-    """Step by step, on torch."""
-    lasting = lasting_keys(job.seed, job.keys.device)
-    learned = reference.Learned(job.weight, job.theta, job.turns, lasting)
-    spikes, raster = reference.present(
-        job.probabilities,
-        job.keys,
-        learned,
-        job.settings,
-        job.stdp,
-        Arithmetic(job.numbers, job.keys.device),
-        job.steps,
-        job.learning,
-    )
-    counts = raster.sum(0, dtype=torch.int32)
-    recorded = raster if job.record else None
-    return Result(counts, recorded, int(spikes.sum()), learned.updates, learned.underflows)
-
-
-def run_numba(job: Job) -> Result:
+def run_numba(job: Job) -> Presentation:
     """Event by event, compiled for this machine at its first use."""
     from qspinn.stdp import kernel, kernel_memory
 
@@ -72,15 +52,6 @@ def run_numba(job: Job) -> Result:
     weight = job.weight.numpy().astype(types.weight)
     theta = job.theta.numpy().copy()
     turns = job.turns.numpy()  # changed in place
-    work = kernel_memory.make_work(
-        job.stdp.parallel,
-        job.steps,
-        inputs,
-        neurons,
-        types,
-        one_winner=job.settings.one_winner,
-        deferred=job.stdp.update == "deferred",
-    )
     count = len(job.keys)
     counts = np.zeros((count, neurons), np.int32)
     raster = np.zeros((job.steps, count, neurons) if job.record else (0, 0, 0), np.bool_)
@@ -88,7 +59,7 @@ def run_numba(job: Job) -> Result:
     tables = [_trace_table(n, job.steps) for n in (job.numbers.pre, job.numbers.post)]
     kernel.run(
         job.numbers,
-        kernel_memory.task_of(job.settings, job.stdp, job.steps, job.learning),
+        kernel_memory.task_of(job),
         job.probabilities.numpy().astype(np.uint16, order="C"),
         job.keys.numpy().view(np.uint64),
         weight,
@@ -96,7 +67,7 @@ def run_numba(job: Job) -> Result:
         turns,
         lasting_keys(job.seed, job.keys.device).numpy().view(np.uint64),
         (tables[0].astype(types.trace), tables[1]),
-        work,
+        kernel_memory.make_work(job, types),
         counts,
         raster,
         stats,
@@ -105,25 +76,20 @@ def run_numba(job: Job) -> Result:
         job.weight.copy_(torch.from_numpy(weight))
         job.theta.copy_(torch.from_numpy(theta))
     recorded = torch.from_numpy(raster) if job.record else None
-    return Result(torch.from_numpy(counts), recorded, *(int(value) for value in stats))
+    return Presentation(torch.from_numpy(counts), recorded, *(int(value) for value in stats))
 
 
-def run_torch(job: Job) -> Result:
-    """All presentations of a group at once, on any device."""
-    return Result(*batched.present(job, batched.torch_steps))
-
-
-def run_triton(job: Job) -> Result:
+def run_triton(job: Job) -> Presentation:
     """As on torch, but all steps of the neurons in one GPU kernel."""
     from qspinn.stdp.triton_kernel import triton_steps
 
-    return Result(*batched.present(job, triton_steps))
+    return batched.present(job, triton_steps)
 
 
-RUNNERS: dict[str, Callable[[Job], Result]] = {
-    "reference": run_reference,
+RUNNERS: dict[str, Callable[[Job], Presentation]] = {
+    "reference": reference.present,  # step by step
     "numba": run_numba,
-    "torch": run_torch,
+    "torch": lambda job: batched.present(job, batched.torch_steps),  # all of a group at once
     "triton": run_triton,
 }
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from qspinn.fixed_point.random_bits import stream
 from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
 from qspinn.stdp.encoding import poisson_spikes
-from qspinn.stdp.job import Job
+from qspinn.stdp.job import Job, Presentation
 from qspinn.stdp.numbers import THETA
 from qspinn.stdp.plasticity import Online, Plasticity, change_deferred
 
@@ -31,7 +31,7 @@ Steps = Callable[[Plasticity, Tensor, Tensor], Tensor]
 """From the network, spikes of inputs ``[T, B, I]`` and keys ``[B]`` to spikes ``[T, B, N]``."""
 
 
-def present(job: Job, steps: Steps) -> tuple[Tensor, Tensor | None, int, int, int]:
+def present(job: Job, steps: Steps) -> Presentation:
     """Presents images: ``stdp.parallel`` side by side to learn, else as many as memory allows.
 
     Inference holds a bounded number of presentations at a time. Learning holds a group whole: about
@@ -42,10 +42,6 @@ def present(job: Job, steps: Steps) -> tuple[Tensor, Tensor | None, int, int, in
         job: What to do; its weights, theta and turns are changed where it learns.
         steps: :func:`torch_steps`, or another way through the steps of the neurons, which raises
             theta where the job learns.
-
-    Returns:
-        Spike counts int32 ``[M, N]``; spikes bool ``[T, M, N]``, where wanted; the number of input
-        spikes, of synaptic changes tried, and of those without effect.
 
     Raises:
         ValueError: Formats whose sums exceed 53 bits.
@@ -60,14 +56,14 @@ def present(job: Job, steps: Steps) -> tuple[Tensor, Tensor | None, int, int, in
         group = slice(first, first + size)
         keys = job.keys[group]
         inputs = poisson_spikes(job.probabilities[group], keys, job.steps).contiguous()
-        spikes = (_learn if job.learning else _infer)(network, inputs, keys, steps)
+        spikes = _presented(network, inputs, keys, steps)
         arrived += int(inputs.sum(dtype=torch.int64))
         counts.append(spikes.sum(0, dtype=torch.int32))
         if job.record:
             raster.append(spikes)
     updates, underflows = network.statistics.tolist()
     recorded = torch.cat(raster, 1) if job.record else None
-    return torch.cat(counts), recorded, arrived, updates, underflows
+    return Presentation(torch.cat(counts), recorded, arrived, updates, underflows)
 
 
 def at_once(job: Job) -> int:
@@ -76,29 +72,26 @@ def at_once(job: Job) -> int:
     return max(1, elements // (job.steps * sum(job.weight.shape)))
 
 
-def torch_steps(network: Plasticity, inputs: Tensor, keys: Tensor) -> Tensor:
-    """All steps of the neurons, one by one, while the weights stay as they are.
+def torch_steps(
+    network: Plasticity,
+    inputs: Tensor,
+    keys: Tensor,
+    after_step: Callable[[Tensor, int], None] | None = None,
+) -> Tensor:
+    """All steps of the neurons, one by one.
 
     Args:
         network: Its theta rises where it learns.
         inputs: Spikes of inputs, float32 0 or 1, ``[T, B, I]``.
         keys: int64 ``[B]``.
+        after_step: Called with the spikes of a step, and its number; may change weights. Without
+            it, they stay as they are, and the currents of many steps are computed together.
 
     Returns:
         Spikes of neurons, bool ``[T, B, N]``.
     """
     held = ELEMENTS.get(keys.device.type, ELEMENTS["cpu"])
-    return _walk(network, inputs, keys, max(1, held // (len(keys) * len(network.job.theta))))
-
-
-def _walk(
-    network: Plasticity,
-    inputs: Tensor,
-    keys: Tensor,
-    block: int,
-    after_step: Callable[[Tensor, int], None] | None = None,
-) -> Tensor:
-    """The steps of the neurons; the currents of ``block`` steps are computed together."""
+    block = 1 if after_step else max(1, held // (len(keys) * len(network.job.theta)))
     job, rules = network.job, network.rules
     state = NeuronState.fresh(
         len(keys), len(job.theta), job.settings.inhibition_delay, rules.dtype, keys.device
@@ -120,18 +113,18 @@ def _walk(
     return torch.stack(raster)
 
 
-def _infer(network: Plasticity, inputs: Tensor, keys: Tensor, steps: Steps) -> Tensor:
-    return steps(network, inputs, keys)
-
-
-def _learn(network: Plasticity, inputs: Tensor, keys: Tensor, steps: Steps) -> Tensor:
-    """Presents a group and learns from it; spikes of neurons."""
-    if network.job.stdp.update == "deferred":
+def _presented(network: Plasticity, inputs: Tensor, keys: Tensor, steps: Steps) -> Tensor:
+    """Presents a group, and learns from it where that is asked; spikes of neurons."""
+    job = network.job
+    if not job.learning:
+        return steps(network, inputs, keys)
+    deferred = job.stdp.update == "deferred"
+    if deferred:
         spikes = steps(network, inputs, keys)
-        spiked = spikes.flatten(0, 1).any(0).nonzero()[:, 0]
-        change_deferred(network, inputs, spikes, spiked, keys, at_once(network.job))
     else:
-        spikes = _walk(network, inputs, keys, 1, Online(network, inputs, keys))
-        spiked = spikes.flatten(0, 1).any(0).nonzero()[:, 0]
+        spikes = torch_steps(network, inputs, keys, Online(network, inputs, keys))
+    spiked = spikes.flatten(0, 1).any(0).nonzero()[:, 0]
+    if deferred:
+        change_deferred(network, inputs, spikes, spiked, keys, at_once(job))
     network.finish(spiked, keys[0])
     return spikes

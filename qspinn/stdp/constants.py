@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from qspinn.fixed_point import FixedPointFormat, Format, covering_integer_bits
+from qspinn.fixed_point import FixedPointFormat, TensorQuantizer, covering_integer_bits
 from qspinn.stdp.numbers import WIDEST
 from qspinn.stdp.settings import STDP, DiehlCookSettings
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """How one tensor is held: a format, a rounding, an overflow."""
-
-    path: str
-    format: Format
-    rounding: str = "nearest"
-    overflow: str = "saturate"
 
 
 def constants(settings: DiehlCookSettings, stdp: STDP) -> dict[str, float]:
@@ -47,7 +36,7 @@ def bounds(settings: DiehlCookSettings, stdp: STDP) -> dict[str, tuple[float, fl
     }
 
 
-def wide(name: str, settings: DiehlCookSettings, stdp: STDP) -> Quantized:
+def wide(name: str, settings: DiehlCookSettings, stdp: STDP) -> TensorQuantizer:
     """How a tensor that the plan leaves at 32 bits is held beside quantised ones."""
     values = constants(settings, stdp)
     if name in values:
@@ -57,4 +46,4 @@ def wide(name: str, settings: DiehlCookSettings, stdp: STDP) -> Quantized:
         low, high = bounds(settings, stdp)[name]
     bits = covering_integer_bits(max(-low, high))
     signed = low < 0
-    return Quantized(name, FixedPointFormat(bits, WIDEST - int(signed) - bits, signed))
+    return TensorQuantizer(name, FixedPointFormat(bits, WIDEST - int(signed) - bits, signed))

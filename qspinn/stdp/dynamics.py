@@ -15,19 +15,13 @@ from qspinn.stdp.settings import DiehlCookSettings
 
 @dataclass
 class NeuronState:
-    """States of B presentations side by side.
+    """States of B presentations side by side."""
 
-    Attributes:
-        v: Potentials relative to rest, ``[B, N]``.
-        refractory: Steps left, int64 ``[B, N]``.
-        pending: Spikes that have not arrived as inhibition yet, bool ``[B, N]`` each, oldest first.
-        t: Steps done.
-    """
-
-    v: Tensor
-    refractory: Tensor
+    v: Tensor  # potentials relative to rest, `[B, N]`
+    refractory: Tensor  # steps left, int64 `[B, N]`
+    # Spikes that have not arrived as inhibition yet, bool `[B, N]` each, oldest first.
     pending: list[Tensor] = field(default_factory=list)
-    t: int = 0
+    t: int = 0  # steps done
 
     @classmethod
     def fresh(

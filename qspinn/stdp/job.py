@@ -15,47 +15,32 @@ from qspinn.stdp.settings import STDP, DiehlCookSettings
 
 @dataclass
 class Job:
-    """What a backend is to do.
+    """What a backend is to do."""
 
-    Attributes:
-        probabilities: int64 ``[M, I]``, see `encoding`.
-        keys: int64 ``[M]``.
-        weight: ``[I, N]``: float32, or codes in int64; changed in place where ``learning``.
-        theta: ``[N]``, likewise.
-        turns: int64 ``[N]``: how often the weights to each neuron were updated; likewise.
-        seed: Of the draws that do not depend on the presentation.
-        settings: Of the neurons.
-        stdp: Of the plasticity.
-        numbers: What is computed with.
-        steps: T.
-        learning: Whether weights and theta change.
-        record: Whether every spike is wanted, not only their counts.
-    """
-
-    probabilities: Tensor
-    keys: Tensor
-    weight: Tensor
-    theta: Tensor
-    turns: Tensor
-    seed: int
-    settings: DiehlCookSettings
-    stdp: STDP
-    numbers: Numbers
-    steps: int
-    learning: bool
-    record: bool
+    probabilities: Tensor  # int64 `[M, I]`, see `encoding`
+    keys: Tensor  # int64 `[M]`
+    weight: Tensor  # `[I, N]`: float32, or codes in int64; changed in place where `learning`
+    theta: Tensor  # `[N]`, likewise
+    turns: Tensor  # int64 `[N]`: how often the weights to each neuron were updated; likewise
+    seed: int  # of the draws that do not depend on the presentation
+    settings: DiehlCookSettings  # of the neurons
+    stdp: STDP  # of the plasticity
+    numbers: Numbers  # what is computed with
+    steps: int  # T
+    learning: bool  # whether weights and theta change
+    record: bool  # whether every spike is wanted, not only their counts
 
 
 @dataclass
-class Result:
-    """What came of it.
+class Presentation:
+    """What came of showing images to the network.
 
     Attributes:
-        spike_counts: int32 ``[M, N]``.
-        spikes: bool ``[T, M, N]``, where wanted.
+        spike_counts: Spikes of each neuron to each image, int32 ``[M, N]``.
+        spikes: All of them, bool ``[T, M, N]``, where they were asked for.
         input_spikes: Spikes of all inputs.
-        updates: Synaptic changes tried.
-        underflows: Those that rounding left without effect.
+        updates: Changes of synapses that were tried.
+        underflows: Those that rounding swallowed: the weight stayed what it was.
     """
 
     spike_counts: Tensor

@@ -12,8 +12,18 @@ from numba import types
 from numba.extending import overload
 
 from qspinn.fixed_point.compiled_bits import GOLDEN, U64
-from qspinn.stdp.kernel_int32 import I32, add, bits_of_both, left, product, right, sub
-from qspinn.stdp.kernel_words import by_type, is_float, spread
+from qspinn.stdp.kernel_words import (
+    I32,
+    add,
+    bits_of_both,
+    by_type,
+    is_float,
+    left,
+    product,
+    right,
+    spread,
+    sub,
+)
 from qspinn.stdp.numbers import NarrowNeuronNumbers, NeuronNumbers
 from qspinn.steps.neurons import adaptive_charge
 from qspinn.steps.words import NEAREST, STOCHASTIC

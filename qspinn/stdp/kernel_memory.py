@@ -2,101 +2,64 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import NamedTuple
 
 import numpy as np
 
+from qspinn.stdp.job import Job
 from qspinn.stdp.numbers import PURPOSES, NeuronNumbers, Numbers, TraceNumbers
-from qspinn.stdp.settings import STDP, DiehlCookSettings
 from qspinn.steps.words import NEAREST, STOCHASTIC, TRUNCATE
 
 MOST = 2**31  # what a sum in 32 bits must stay below
 
 
-class Work(NamedTuple):
-    """Scratch memory for B presentations side by side, T steps, I inputs, N neurons.
+_MEMORY: dict[str, tuple[str, str]] = {
+    "keys": ("B PURPOSES", "u8"),
+    "starts": ("B T+1", "i4"),  # where the input spikes of a step begin in `events`
+    "events": ("B T*I", "i4"),  # inputs that spike, step by step, ascending
+    "cursor": ("T", "i4"),
+    "words": ("T/64 I", "u8"),  # spikes of the active inputs
+    "active": ("B I", "i4"),  # inputs that may spike; counts[0, b] of them
+    "current": ("N", "current"),  # sum of the weights of the inputs that spike
+    "v": ("B N", "potential"),
+    "ready": ("B N", "i4"),  # the first step after refractoriness
+    "lowered": ("N", "potential"),  # inhibition, in steps in which any arrives
+    "total": ("N", "potential"),  # what a potential must reach
+    "places": ("B I", "i4"),  # place of an input in `active`, where its trace draws
+    "pre_values": ("B I", "trace"),  # traces of the inputs in `active`, as of `followed`
+    "pre_draws": ("B I", "u8"),  # where they draw, their draws of step 0
+    "pre_times": ("B I", "i4"),  # last spike of an input; -1: no spike yet
+    "followed": ("B", "i4"),  # -1: before the first step
+    "post_values": ("B N", "value"),
+    "post_draws": ("B N", "u8"),  # where they draw, their draws of step 0
+    "post_times": ("B N", "i4"),
+    "spiked": ("B N", "i4"),  # neurons that have spiked; counts[1, b] of them
+    "crossed": ("B N", "i4"),  # neurons at their threshold; counts[2, b] of them
+    "outputs": ("B spikes", "i4"),  # neurons that spike, step by step
+    "output_starts": ("B T+1", "i4"),
+    "counts": ("3 B", "i4"),
+    "slots": ("N", "i4"),  # place of a neuron in `learners`; -1: none
+    "learners": ("N+1", "i4"),  # neurons whose weights change; the last entry is their number
+    "column": ("I", "value"),  # weights to one neuron
+    "falls": ("N", "value"),  # changes at a spike of an input
+    "event_turns": ("I", "u8"),  # what the draws of the inputs that spike differ by
+    "changes": ("slots I", "value"),  # sums of changes, by slot; one where updates are online
+}
+"""Scratch memory for B presentations side by side, T steps, I inputs, N neurons: name -> axes and
+type, which is NumPy's name of it or a field of `Types`."""
 
-    Attributes:
-        keys: uint64 ``[B, random_PURPOSES]``.
-        starts: int32 ``[B, T + 1]``: where the input spikes of a step begin in ``events``.
-        events: int32 ``[B, T * I]``: inputs that spike, step by step, ascending.
-        cursor: int32 ``[T]``.
-        words: uint64 ``[ceil(T / 64), I]``: spikes of the active inputs.
-        active: int32 ``[B, I]``: inputs that may spike; ``counts[b, 0]`` of them.
-        current: ``[N]``: sum of the weights of the inputs that spike.
-        v: ``[B, N]``.
-        ready: int32 ``[B, N]``: the first step after refractoriness.
-        lowered: ``[N]``: inhibition, in steps in which any arrives.
-        total: ``[N]``: what a potential must reach.
-        places: int32 ``[B, I]``: place of an input in ``active``, where its trace draws.
-        pre_values: ``[B, I]``: traces of the inputs in ``active``, as of ``followed``.
-        pre_draws: uint64 ``[B, I]``: where they draw, their draws of step 0.
-        pre_times: int32 ``[B, I]``: last spike of an input; -1: no spike yet.
-        followed: int32 ``[B]``; -1: before the first step.
-        post_values: ``[B, N]``.
-        post_draws: uint64 ``[B, N]``: where they draw, their draws of step 0.
-        post_times: int32 ``[B, N]``.
-        spiked: int32 ``[B, N]``: neurons that have spiked; ``counts[b, 1]`` of them.
-        crossed: int32 ``[B, N]``: neurons at their threshold; ``counts[b, 2]`` of them.
-        outputs: int32 ``[B, T or T * N]``: neurons that spike, step by step.
-        output_starts: int32 ``[B, T + 1]``.
-        counts: int32 ``[B, 3]``.
-        slots: int32 ``[N]``: place of a neuron in ``learners``; -1: none.
-        learners: int32 ``[N + 1]``: neurons whose weights change; the last entry is their number.
-        column: ``[I]``: weights to one neuron.
-        falls: ``[N]``: changes at a spike of an input.
-        event_turns: uint64 ``[I]``: what the draws of the inputs that spike differ by.
-        changes: Sums of changes; ``[N, I]``, by slot, where updates are deferred, else ``[1, I]``.
-    """
-
-    keys: np.ndarray
-    starts: np.ndarray
-    events: np.ndarray
-    cursor: np.ndarray
-    words: np.ndarray
-    active: np.ndarray
-    current: np.ndarray
-    v: np.ndarray
-    ready: np.ndarray
-    lowered: np.ndarray
-    total: np.ndarray
-    places: np.ndarray
-    pre_values: np.ndarray
-    pre_draws: np.ndarray
-    pre_times: np.ndarray
-    followed: np.ndarray
-    post_values: np.ndarray
-    post_draws: np.ndarray
-    post_times: np.ndarray
-    spiked: np.ndarray
-    crossed: np.ndarray
-    outputs: np.ndarray
-    output_starts: np.ndarray
-    counts: np.ndarray
-    slots: np.ndarray
-    learners: np.ndarray
-    column: np.ndarray
-    falls: np.ndarray
-    event_turns: np.ndarray
-    changes: np.ndarray
+Work = namedtuple("Work", list(_MEMORY))  # type: ignore[misc]
 
 
 class Types(NamedTuple):
-    """NumPy types that the kernel holds its numbers in.
+    """NumPy types that the kernel holds its numbers in."""
 
-    Attributes:
-        weight: Of weights.
-        value: Of theta, traces of neurons, and changes.
-        trace: Of traces of inputs.
-        current: Of sums of weights.
-        potential: Of potentials, and of what is compared with them.
-    """
-
-    weight: np.dtype
-    value: np.dtype
-    trace: np.dtype
-    current: np.dtype
-    potential: np.dtype
+    weight: np.dtype  # of weights
+    value: np.dtype  # of theta, traces of neurons, and changes
+    trace: np.dtype  # of traces of inputs
+    current: np.dtype  # of sums of weights
+    potential: np.dtype  # of potentials, and of what is compared with them
 
 
 def types_of(numbers: Numbers, inputs: int, spikes: int) -> Types:
@@ -153,51 +116,23 @@ def _trace_fits_int32(n: TraceNumbers) -> bool:
     return 1 <= bits <= 30 and int(n.one) * leak + (1 << bits) < MOST
 
 
-def make_work(
-    parallel: int,
-    steps: int,
-    inputs: int,
-    neurons: int,
-    types: Types,
-    *,
-    one_winner: bool,
-    deferred: bool,
-) -> Work:
-    """Scratch memory."""
-    value, current, potential = types.value, types.current, types.potential
-    shape_i, shape_n = (parallel, inputs), (parallel, neurons)
-    return Work(
-        keys=np.zeros((parallel, PURPOSES), np.uint64),
-        starts=np.zeros((parallel, steps + 1), np.int32),
-        events=np.zeros((parallel, steps * inputs), np.int32),
-        cursor=np.zeros(steps, np.int32),
-        words=np.zeros((-(-steps // 64), inputs), np.uint64),
-        active=np.zeros(shape_i, np.int32),
-        current=np.zeros(neurons, current),
-        v=np.zeros(shape_n, potential),
-        ready=np.zeros(shape_n, np.int32),
-        lowered=np.zeros(neurons, potential),
-        total=np.zeros(neurons, potential),
-        places=np.zeros(shape_i, np.int32),
-        pre_values=np.zeros(shape_i, types.trace),
-        pre_draws=np.zeros(shape_i, np.uint64),
-        pre_times=np.zeros(shape_i, np.int32),
-        followed=np.zeros(parallel, np.int32),
-        post_values=np.zeros(shape_n, value),
-        post_draws=np.zeros(shape_n, np.uint64),
-        post_times=np.zeros(shape_n, np.int32),
-        spiked=np.zeros(shape_n, np.int32),
-        crossed=np.zeros(shape_n, np.int32),
-        outputs=np.zeros((parallel, steps if one_winner else steps * neurons), np.int32),
-        output_starts=np.zeros((parallel, steps + 1), np.int32),
-        counts=np.zeros((3, parallel), np.int32),
-        slots=np.full(neurons, -1, np.int32),
-        learners=np.zeros(neurons + 1, np.int32),
-        column=np.zeros(inputs, value),
-        falls=np.zeros(neurons, value),
-        event_turns=np.zeros(inputs, np.uint64),
-        changes=np.zeros((neurons if deferred else 1, inputs), value),
-    )
+def make_work(job: Job, types: Types) -> Work:
+    """Scratch memory, all 0, where nothing has a slot."""
+    (inputs, neurons), steps = job.weight.shape, job.steps
+    axes = {
+        **{"B": job.stdp.parallel, "T": steps, "I": inputs, "N": neurons, "PURPOSES": PURPOSES},
+        **{"T+1": steps + 1, "T*I": steps * inputs, "T/64": -(-steps // 64), "N+1": neurons + 1},
+        "3": 3,
+        "spikes": steps if job.settings.one_winner else steps * neurons,
+        "slots": neurons if job.stdp.update == "deferred" else 1,
+    }
+    named = types._asdict()
+    arrays = {
+        name: np.zeros([axes[axis] for axis in shape.split()], named.get(kind, kind))
+        for name, (shape, kind) in _MEMORY.items()
+    }
+    arrays["slots"][:] = -1
+    return Work(**arrays)
 
 
 class Task(NamedTuple):
@@ -215,17 +150,18 @@ class Task(NamedTuple):
     joint: bool
 
 
-def task_of(settings: DiehlCookSettings, stdp: STDP, steps: int, learning: bool) -> Task:
-    """What the settings ask of the kernel."""
+def task_of(job: Job) -> Task:
+    """What a job asks of the kernel."""
+    settings, stdp = job.settings, job.stdp
     return Task(
-        steps,
+        job.steps,
         settings.inhibition_delay,
         settings.refractory,
         settings.one_winner,
-        learning,
+        job.learning,
         stdp.update == "deferred",
         stdp.rate_pre > 0,
         stdp.trace_target > 0,
         stdp.weight_sum is not None,
-        stdp.weight_sum is not None and stdp.normalise == "update",
+        stdp.joint,
     )

@@ -11,8 +11,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from qspinn.fixed_point.compiled_bits import GOLDEN, U64
-from qspinn.stdp.kernel_int32 import I32, add, product, right, sub
-from qspinn.stdp.kernel_words import draw
+from qspinn.stdp.kernel_words import I32, add, draw, product, right, sub
 from qspinn.steps.plasticity import depression
 from qspinn.steps.traces import decaying
 from qspinn.steps.words import STOCHASTIC

@@ -1,4 +1,9 @@
-"""What the event-driven kernel computes with, in float32 and in whole numbers."""
+"""What the event-driven kernel computes with, in float32 and in whole numbers.
+
+numba itself widens sums and products of int32 to 64 bits. With 32 bits one instruction works on
+twice as many neurons. Results wrap around, and shifts are of 0 to 31 bits: who uses these has made
+sure that nothing exceeds 32 bits.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 import qspinn.steps.targets.numba  # noqa: F401  (lets compiled functions call steps)
 from qspinn.fixed_point.compiled_bits import U64, random_bits
@@ -16,6 +21,25 @@ from qspinn.stdp.numbers import NarrowNeuronNumbers
 from qspinn.steps.neurons import adaptive_threshold
 
 draw, spread, stream = random_bits.draw, random_bits.spread, random_bits.stream
+I32 = np.int32
+
+
+def _operation(instruction: str) -> Any:
+    """An instruction of LLVM on two int32."""
+
+    @intrinsic
+    def operation(typing: Any, a: Any, b: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+            return getattr(builder, instruction)(*operands)
+
+        return types.int32(types.int32, types.int32), code
+
+    return operation
+
+
+add, sub, product = _operation("add"), _operation("sub"), _operation("mul")
+left, right = _operation("shl"), _operation("ashr")
+bits_of_both = _operation("and_")
 
 
 def is_float(numbers: Any) -> bool:

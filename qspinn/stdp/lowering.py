@@ -8,12 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from qspinn.fixed_point import (
-    PerChannelFormat,
-    Quantizer,
-    stored_constant,
-)
-from qspinn.stdp.constants import Quantized, constants
+from qspinn.fixed_point import PerChannelFormat, Quantizer, stored_constant
+from qspinn.stdp.constants import constants
 from qspinn.stdp.numbers import (
     GAIN_BITS,
     THETA_BITS,
@@ -26,7 +22,8 @@ from qspinn.stdp.numbers import (
     WeightNumbers,
 )
 from qspinn.stdp.settings import STDP, DiehlCookSettings
-from qspinn.steps.words import MODES, Rounding
+from qspinn.steps.lowering import rounding_of
+from qspinn.steps.words import Rounding
 
 RATE_BITS = 32  # fraction bits that a learning rate has at least, where 64 bits suffice
 MOST_FINE_BITS = 16
@@ -115,7 +112,7 @@ def fixed_numbers(
             v_up=total - bits["v"] - bits["leak"],
             down=total - bits["v"],
             inhibition=code["inhibition"] << (total - bits["inhibition"]),
-            reset=_reset_code(held["v"], code["reset"] * 2.0 ** -bits["reset"]),
+            reset=_code(held["v"], code["reset"] * 2.0 ** -bits["reset"], "nearest"),
             threshold=code["threshold"] << (compared - bits["threshold"]),
             fire_up=compared - bits["v"],
             theta_up=compared - bits["theta"],
@@ -267,23 +264,17 @@ def _weight_bits(quantizer: Quantizer, neurons: int) -> np.ndarray:
 
 
 def _rounding(quantizer: Quantizer) -> Rounding:
-    fmt = quantizer.format
-    wrap = quantizer.overflow == "wrap"
-    return Rounding(MODES[quantizer.rounding], fmt.code_min, fmt.code_max, wrap)
+    return rounding_of(quantizer.format, quantizer.rounding, quantizer.overflow)
 
 
 def _trace(quantizer: Quantizer, leak: int, bits: int) -> TraceNumbers:
     return TraceNumbers((1 << bits) - leak, bits, _code(quantizer, 1.0), _rounding(quantizer))
 
 
-def _code(quantizer: Quantizer, value: float) -> int:
+def _code(quantizer: Quantizer, value: float, rounding: str | None = None) -> int:
     """The code of one stored number."""
-    kept = stored_constant(value, quantizer.format, quantizer.rounding)
+    kept = stored_constant(value, quantizer.format, rounding or quantizer.rounding)
     return round(kept * 2.0 ** _bits(quantizer))
-
-
-def _reset_code(quantizer: Quantizer, value: float) -> int:
-    return _code(Quantized(quantizer.path, quantizer.format), value)
 
 
 def _nearest(value: float, bits: int) -> int:

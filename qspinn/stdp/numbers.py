@@ -47,31 +47,18 @@ Number = Any
 
 
 class NeuronNumbers(NamedTuple):
-    """Of the neurons.
+    """Of the neurons."""
 
-    Attributes:
-        keep: 1 - leak; on the grid of the leak.
-        v_up: From ``v * keep`` to the grid of the exact sum.
-        down: From there to the membrane.
-        inhibition: On the grid of the exact sum.
-        reset: On the membrane's grid.
-        threshold: On the grid of the comparison with theta.
-        fire_up: From the membrane to it.
-        theta_up: From theta to it.
-        v: Rounding of the membrane.
-        current_up: From weights to the grid of the exact sum, ``[neurons]``.
-    """
-
-    keep: Number
-    v_up: int
-    down: int
-    inhibition: Number
-    reset: Number
-    threshold: Number
-    fire_up: int
-    theta_up: int
-    v: Rounding
-    current_up: np.ndarray
+    keep: Number  # 1 - leak; on the grid of the leak
+    v_up: int  # from `v * keep` to the grid of the exact sum
+    down: int  # from there to the membrane
+    inhibition: Number  # on the grid of the exact sum
+    reset: Number  # on the membrane's grid
+    threshold: Number  # on the grid of the comparison with theta
+    fire_up: int  # from the membrane to it
+    theta_up: int  # from theta to it
+    v: Rounding  # rounding of the membrane
+    current_up: np.ndarray  # from weights to the grid of the exact sum, `[neurons]`
 
 
 class NarrowNeuronNumbers(NamedTuple):
@@ -83,88 +70,50 @@ class NarrowNeuronNumbers(NamedTuple):
         floor((current 2^s + r) / 2^c) = floor((current 2^up + floor(r / 2^fine)) / 2^coarse)
 
     where fine = min(s, c), coarse = c - fine, up = s - fine. It is added to the potential.
-
-    Attributes:
-        leak: Of a code of the potential, on the grid of the exact sum.
-        add: What rounding adds there, where it does not draw.
-        drawn: Bits of the draw that it adds otherwise; 0: it does not draw.
-        up: See above.
-        fine: See above.
-        coarse: See above.
-        inhibition: On the grid of the potential.
-        low: Smallest code of the potential.
-        high: Largest code of it.
-        wrap: See `Rounding`.
     """
 
-    leak: np.int32
-    add: np.int32
-    drawn: int
-    up: np.int32
-    fine: np.int32
-    coarse: np.int32
-    inhibition: int
-    low: np.int32
-    high: np.int32
-    wrap: bool
+    leak: np.int32  # of a code of the potential, on the grid of the exact sum
+    add: np.int32  # what rounding adds there, where it does not draw
+    drawn: int  # bits of the draw that it adds otherwise; 0: it does not draw
+    up: np.int32  # see above
+    fine: np.int32  # see above
+    coarse: np.int32  # see above
+    inhibition: int  # on the grid of the potential
+    low: np.int32  # smallest code of the potential
+    high: np.int32  # largest code of it
+    wrap: bool  # see `Rounding`
 
 
 class ThetaNumbers(NamedTuple):
-    """Of theta.
+    """Of theta."""
 
-    Attributes:
-        plus: What it grows by; with ``bits`` more bits than theta.
-        keep: What is left of it after a presentation; with ``bits`` bits.
-        bits: See above.
-        to: Its rounding.
-    """
-
-    plus: Number
-    keep: Number
-    bits: int
-    to: Rounding
+    plus: Number  # what it grows by; with `bits` more bits than theta
+    keep: Number  # what is left of it after a presentation; with `bits` bits
+    bits: int  # see above
+    to: Rounding  # its rounding
 
 
 class TraceNumbers(NamedTuple):
-    """Of one kind of trace.
+    """Of one kind of trace."""
 
-    Attributes:
-        keep: 1 - leak; on the grid of the leak.
-        down: From ``x * keep`` to the trace.
-        one: The trace at a spike.
-        to: Its rounding.
-    """
-
-    keep: Number
-    down: int
-    one: Number
-    to: Rounding
+    keep: Number  # 1 - leak; on the grid of the leak
+    down: int  # from `x * keep` to the trace
+    one: Number  # the trace at a spike
+    to: Rounding  # its rounding
 
 
 class WeightNumbers(NamedTuple):
-    """Of the weights.
+    """Of the weights."""
 
-    Attributes:
-        spare: Bits that changes have more than weights.
-        fine: Bits that weights have more than stored ones while they are normalised.
-        gain_down: From normalised weights to stored ones.
-        trace_target: On the grid of the traces of inputs.
-        to: Their rounding.
-        maximum: The largest weight that may be learned, ``[neurons]``.
-        sum: What they are normalised to, ``[neurons]``, with ``gain_down`` more bits; 0: not.
-        rate_pre: Change per trace of a neuron, ``[neurons]``.
-        rate_post: Change per trace of an input, ``[neurons]``.
-    """
-
-    spare: int
-    fine: int
-    gain_down: int
-    trace_target: Number
-    to: Rounding
-    maximum: np.ndarray
-    sum: np.ndarray
-    rate_pre: np.ndarray
-    rate_post: np.ndarray
+    spare: int  # bits that changes have more than weights
+    fine: int  # bits that weights have more than stored ones while they are normalised
+    gain_down: int  # from normalised weights to stored ones
+    trace_target: Number  # on the grid of the traces of inputs
+    to: Rounding  # their rounding
+    maximum: np.ndarray  # the largest weight that may be learned, `[neurons]`
+    sum: np.ndarray  # what they are normalised to, `[neurons]`, with `gain_down` more bits; 0: not
+    rate_pre: np.ndarray  # change per trace of a neuron, `[neurons]`
+    rate_post: np.ndarray  # change per trace of an input, `[neurons]`
 
 
 class Numbers(NamedTuple):

@@ -39,7 +39,7 @@ class Plasticity:
         self.factors = job.weight.to(kind)
         self.statistics = torch.zeros(2, dtype=torch.int64, device=device)
         self.keys = lasting_keys(job.seed, device)
-        self.joint = job.stdp.weight_sum is not None and job.stdp.normalise == "update"
+        self.joint = job.stdp.joint
         self.all_inputs = torch.arange(inputs, device=device)
         self._tables: dict[bool, Tensor] = {}
 

@@ -5,8 +5,6 @@ Slow and plain: what every other backend is compared with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -14,122 +12,77 @@ from qspinn.fixed_point.random_bits import stream
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
 from qspinn.stdp.encoding import poisson_spikes
+from qspinn.stdp.job import Job, Presentation, lasting_keys
 from qspinn.stdp.numbers import PRE, THETA, THETA_DECAY, TRACE_POST, TRACE_PRE
-from qspinn.stdp.settings import STDP, DiehlCookSettings
 
 
-@dataclass
-class Learned:
-    """What plasticity changes, in place.
-
-    Attributes:
-        weight: ``[I, N]``.
-        theta: ``[N]``.
-        turns: How often the weights to each neuron were updated, int64 ``[N]``.
-        keys: Of the draws at updates and at normalisations, int64 ``[2]``.
-        updates: Synaptic changes tried.
-        underflows: Those that rounding left without effect.
-    """
-
-    weight: Tensor
-    theta: Tensor
-    turns: Tensor
-    keys: Tensor
-    updates: int = 0
-    underflows: int = 0
-
-
-def present(
-    probabilities: Tensor,
-    keys: Tensor,
-    learned: Learned,
-    settings: DiehlCookSettings,
-    stdp: STDP,
-    arithmetic: Arithmetic,
-    steps: int,
-    learning: bool,
-) -> tuple[Tensor, Tensor]:
-    """Presents images, ``stdp.parallel`` side by side.
-
-    Args:
-        probabilities: int64 ``[M, I]``, see `encoding`.
-        keys: int64 ``[M]``.
-        learned: Weights and theta, changed where ``learning``.
-        settings: Of the neurons.
-        stdp: Of the plasticity.
-        arithmetic: In float or in integers.
-        steps: T.
-        learning: Whether weights and theta change.
-
-    Returns:
-        Spikes of inputs, float32 ``[T, M, I]``, and of neurons, bool ``[T, M, N]``.
-    """
-    spikes = poisson_spikes(probabilities, keys, steps)
-    raster = []
-    for first in range(0, len(keys), stdp.parallel):
-        group = slice(first, first + stdp.parallel)
-        run = _Group(learned, settings, stdp, arithmetic, keys[group], spikes.shape[2])
-        raster.append(run.present(spikes[:, group].bool(), learning))
-    neurons = learned.theta.shape[0]
-    empty = torch.zeros(steps, 0, neurons, dtype=torch.bool)
-    return spikes, torch.cat(raster, 1) if raster else empty
+def present(job: Job) -> Presentation:
+    """Presents images, ``stdp.parallel`` side by side."""
+    spikes = poisson_spikes(job.probabilities, job.keys, job.steps)
+    parts = [torch.zeros(job.steps, 0, len(job.theta), dtype=torch.bool, device=job.keys.device)]
+    updates = underflows = 0
+    for first in range(0, len(job.keys), job.stdp.parallel):
+        group = slice(first, first + job.stdp.parallel)
+        run = _Group(job, job.keys[group])
+        parts.append(run.present(spikes[:, group].bool()))
+        updates, underflows = updates + run.updates, underflows + run.underflows
+    raster = torch.cat(parts, 1)
+    counts = raster.sum(0, dtype=torch.int32)
+    return Presentation(
+        counts, raster if job.record else None, int(spikes.sum()), updates, underflows
+    )
 
 
 class _Group:
-    """Presentations side by side on the same weights."""
+    """Presentations side by side on the same weights, which change in place where they learn."""
 
-    def __init__(
-        self,
-        learned: Learned,
-        settings: DiehlCookSettings,
-        stdp: STDP,
-        arithmetic: Arithmetic,
-        keys: Tensor,
-        inputs: int,
-    ) -> None:
-        self.learned, self.settings, self.stdp = learned, settings, stdp
-        self.arithmetic = arithmetic
-        self.keys = keys
-        neurons = learned.theta.shape[0]
-        dtype, device = arithmetic.dtype, keys.device
-        self.pre = torch.zeros(len(keys), inputs, dtype=dtype, device=device)
-        self.post = torch.zeros(len(keys), neurons, dtype=dtype, device=device)
+    def __init__(self, job: Job, keys: Tensor) -> None:
+        self.job, self.keys = job, keys
+        self.arithmetic = Arithmetic(job.numbers, keys.device)
+        self.lasting = lasting_keys(job.seed, keys.device)
+        self.updates = self.underflows = 0
+        (inputs, neurons), batch = job.weight.shape, len(keys)
+        dtype, device = self.arithmetic.dtype, keys.device
+        self.pre = torch.zeros(batch, inputs, dtype=dtype, device=device)
+        self.post = torch.zeros(batch, neurons, dtype=dtype, device=device)
         self.sums = torch.zeros(inputs, neurons, dtype=dtype, device=device)
-        self.has_spiked = torch.zeros(neurons, dtype=torch.bool, device=keys.device)
-        self.inputs = torch.arange(inputs, device=keys.device).unsqueeze(1)
-        self.synapses = self.inputs * neurons + torch.arange(neurons, device=keys.device)
+        self.has_spiked = torch.zeros(neurons, dtype=torch.bool, device=device)
+        self.inputs = torch.arange(inputs, device=device).unsqueeze(1)
+        self.synapses = self.inputs * neurons + torch.arange(neurons, device=device)
 
-    def present(self, inputs: Tensor, learning: bool) -> Tensor:
+    def present(self, inputs: Tensor) -> Tensor:
         """Runs all steps; spikes of neurons, bool ``[T, B, N]``."""
-        _, batch, _ = inputs.shape
-        neurons, device = self.learned.theta.shape[0], inputs.device
+        job, keys = self.job, StepKeys.of(self.keys)
         state = NeuronState.fresh(
-            batch, neurons, self.settings.inhibition_delay, self.arithmetic.dtype, device
+            len(self.keys),
+            len(job.theta),
+            job.settings.inhibition_delay,
+            self.arithmetic.dtype,
+            inputs.device,
         )
-        keys = StepKeys.of(self.keys)
         raster = []
         for t, arriving in enumerate(inputs):
             current = torch.stack([self._current(row) for row in arriving])
-            total = self.arithmetic.threshold(self.learned.theta)
+            total = self.arithmetic.threshold(job.theta)
             crossed, spikes, state = advance(
-                state, current, total, self.settings, self.arithmetic, keys
+                state, current, total, job.settings, self.arithmetic, keys
             )
             raster.append(spikes)
-            if learning:
+            if job.learning:
                 self._learn(arriving, crossed, spikes, t)
-        if learning:
+        if job.learning:
             self._end()
         return torch.stack(raster)
 
     def _current(self, row: Tensor) -> Tensor:
         """The rows of the inputs that spike, one after the other: float sums have an order."""
-        current = torch.zeros_like(self.learned.theta, dtype=self.arithmetic.dtype)
+        current = torch.zeros_like(self.job.theta, dtype=self.arithmetic.dtype)
         for i in row.nonzero()[:, 0].tolist():
-            current = current + self.learned.weight[i]
+            current = current + self.job.weight[i]
         return current
 
     def _learn(self, arriving: Tensor, crossed: Tensor, spikes: Tensor, t: int) -> None:
-        learned, arithmetic, keys = self.learned, self.arithmetic, self.keys
+        theta, stdp, arithmetic, keys = self.job.theta, self.job.stdp, self.arithmetic, self.keys
         self.pre = arithmetic.trace(self.pre, arriving, stream(keys, TRACE_PRE), t, of_inputs=True)
         self.post = arithmetic.trace(
             self.post, spikes, stream(keys, TRACE_POST), t, of_inputs=False
@@ -137,64 +90,59 @@ class _Group:
         self.has_spiked |= spikes.any(0)
         counter = t * crossed.shape[1] + torch.arange(crossed.shape[1], device=crossed.device)
         for b, key in enumerate(stream(keys, THETA)):
-            raised = arithmetic.raised(learned.theta, key, counter)
-            learned.theta.copy_(torch.where(crossed[b], raised, learned.theta))
+            raised = arithmetic.raised(theta, key, counter)
+            theta.copy_(torch.where(crossed[b], raised, theta))
+        deferred = stdp.update == "deferred"
         for b in range(len(keys)):
-            if self.stdp.rate_pre > 0:
+            if stdp.rate_pre > 0:
                 change = arriving[b].unsqueeze(1) * arithmetic.change_pre(self.post[b])
-                key = stream(keys[b], PRE)
-                if self.stdp.update == "deferred":
+                if deferred:
                     self.sums += change
                 else:
-                    self._apply(change, key, counter, self.inputs)
+                    self._apply(change, stream(keys[b], PRE), counter, self.inputs)
             change = spikes[b] * arithmetic.change_post(self.pre[b])
-            if self.stdp.update == "deferred":
+            if deferred:
                 self.sums += change
             else:
                 self._update(change, spikes[b])
 
     def _update(self, change: Tensor, neurons: Tensor) -> None:
         """Changes ``[I, N]`` of the weights to some neurons (bool ``[N]``), scaled as they are."""
-        learned = self.learned
-        learned.turns += neurons
-        if self._joint:
+        turns = self.job.turns
+        turns += neurons
+        if self.job.stdp.joint:
             self._normalise(change, neurons)
         else:
-            self._apply(change, learned.keys[0], self.synapses, learned.turns)
-
-    @property
-    def _joint(self) -> bool:
-        return self.stdp.weight_sum is not None and self.stdp.normalise == "update"
+            self._apply(change, self.lasting[0], self.synapses, turns)
 
     def _apply(self, change: Tensor, key: Tensor, counter: Tensor, turn: Tensor) -> None:
         """Synapses change; where the change is 0, they do not."""
-        learned, moves = self.learned, change != 0
-        after = self.arithmetic.changed(learned.weight, change, key, counter, turn)
-        self._count(moves, after == learned.weight)
-        learned.weight.copy_(torch.where(moves, self.arithmetic.bounded(after), learned.weight))
+        weight, moves = self.job.weight, change != 0
+        after = self.arithmetic.changed(weight, change, key, counter, turn)
+        self._count(moves, after == weight)
+        weight.copy_(torch.where(moves, self.arithmetic.bounded(after), weight))
 
     def _count(self, moves: Tensor, same: Tensor) -> None:
-        self.learned.updates += int(moves.sum())
-        self.learned.underflows += int((moves & same).sum())
+        self.updates += int(moves.sum())
+        self.underflows += int((moves & same).sum())
 
     def _end(self) -> None:
-        learned = self.learned
-        if self.stdp.update == "deferred":
+        theta, stdp = self.job.theta, self.job.stdp
+        if stdp.update == "deferred":
             self._update(self.sums, self.has_spiked)
-        if self.stdp.weight_sum is not None and not self._joint:
+        if stdp.weight_sum is not None and not stdp.joint:
             self._normalise(torch.zeros_like(self.sums), self.has_spiked)
-        key = stream(self.keys[0], THETA_DECAY)
-        learned.theta.copy_(self.arithmetic.decayed(learned.theta, key))
+        theta.copy_(self.arithmetic.decayed(theta, stream(self.keys[0], THETA_DECAY)))
 
     def _normalise(self, change: Tensor, neurons: Tensor) -> None:
         """Scales the weights to some neurons, with their changes, to their sum."""
-        learned = self.learned
-        p = self.arithmetic.fine(learned.weight, change)
+        weight = self.job.weight
+        p = self.arithmetic.fine(weight, change)
         total = torch.zeros_like(p[0])
         for row in p:  # one after the other: float sums have an order
             total = total + row
         total = total.where(total > 0, 1)
-        after = self.arithmetic.scaled(p, total, learned.keys[1], self.synapses, learned.turns)
+        after = self.arithmetic.scaled(p, total, self.lasting[1], self.synapses, self.job.turns)
         kept = torch.where(p > 0, self.arithmetic.bounded(after), 0)
-        self._count(neurons & (change != 0), kept == learned.weight)
-        learned.weight.copy_(torch.where(neurons, kept, learned.weight))
+        self._count(neurons & (change != 0), kept == weight)
+        weight.copy_(torch.where(neurons, kept, weight))

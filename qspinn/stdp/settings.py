@@ -129,6 +129,11 @@ class STDP:
             raise ValueError(f"STDP: normalise={self.normalise!r}: write one of {choices}")
         _check(self, "parallel", lambda x: x >= 1, "1 or more (presentations)")
 
+    @property
+    def joint(self) -> bool:
+        """Whether weights are normalised at their updates."""
+        return self.weight_sum is not None and self.normalise == "update"
+
 
 def _check(owner: Any, name: str, fits: Callable[[Any], bool], wanted: str) -> None:
     value = getattr(owner, name)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat
+from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.steps.exactness import fraction_bits_of
 from qspinn.steps.words import MODES, Rounding
 
@@ -20,7 +20,7 @@ Keeps = Callable[[Tensor], Tensor]
 """Puts real numbers on the grid of a state."""
 
 
-def rounding_of(fmt: FixedPointFormat, rounding: str, overflow: str = "saturate") -> Rounding:
+def rounding_of(fmt: Format, rounding: str, overflow: str = "saturate") -> Rounding:
     """How the results of a tensor are rounded and brought into range, as whole numbers."""
     return Rounding(MODES[rounding], fmt.code_min, fmt.code_max, overflow == "wrap")
 
@@ -37,33 +37,39 @@ def code_of(value: float, fraction_bits: int) -> int:
     return int(code)
 
 
+class Coded(NamedTuple):
+    """A constant as codes, of which there may be several in an array."""
+
+    code: Any
+    fraction_bits: int
+
+
+def coded(value: float | Coded) -> Coded:
+    """A constant on the coarsest grid of at most 1 that holds it; one that is coded stays so."""
+    if isinstance(value, Coded):
+        return value
+    bits = max(fraction_bits_of(value), 0)
+    return Coded(code_of(value, bits), bits)
+
+
 class LeakyNumbers(NamedTuple):
-    """Of `neurons.integrate`, `neurons.leak` and `neurons.leak_only`; shifts are 0 in real numbers.
+    """Of `neurons.integrate`, `.leak` and `.leak_only`; in real numbers, shifts are 0."""
 
-    Attributes:
-        v: `Rounding` of the membrane, or what puts real numbers on its grid; None: as they are.
-        leak: 1 / tau.
-        rest: Potential that the leak pulls towards.
-        v_up: From the membrane to the grid of the exact sum.
-        x_up: From the current to it, or to that of ``x - (v - rest)``.
-        rest_up: From ``v - rest`` to it, or from ``k (v - rest)``.
-        down: From the exact sum to the membrane.
-    """
-
+    # `Rounding` of the membrane, or what puts real numbers on its grid; None: as they are.
     v: Rounding | Keeps | None = None
-    leak: Any = 0
-    rest: Any = 0
-    v_up: int = 0
-    x_up: int = 0
-    rest_up: int = 0
-    down: int = 0
+    leak: Any = 0  # 1 / tau
+    rest: Any = 0  # potential that the leak pulls towards
+    v_up: int = 0  # from the membrane to the grid of the exact sum
+    x_up: int = 0  # from the current to it, or to that of `x - (v - rest)`
+    rest_up: int = 0  # from `v - rest` to it, or from `k (v - rest)`
+    down: int = 0  # from the exact sum to the membrane
 
 
 def leaky_numbers(
     membrane: FixedPointFormat,
     to: Rounding,
     current_bits: int,
-    leak: float | None = None,
+    leak: float | Coded | None = None,
     rest: float = 0.0,
     decay_input: bool = True,
 ) -> LeakyNumbers:
@@ -81,43 +87,38 @@ def leaky_numbers(
         ValueError: Where the membrane's steps are above 1 and the rest lies between them.
     """
     v_bits = membrane.fraction_bits
-    leak_bits = 0 if leak is None else max(fraction_bits_of(leak), 0)
+    k = Coded(0, 0) if leak is None else coded(leak)
     inner = max(v_bits, current_bits)  # the grid of x - (v - rest)
-    total = inner + leak_bits if leak is None or decay_input else max(inner, v_bits + leak_bits)
     decays = leak is not None and decay_input
+    total = inner + k.fraction_bits if decays else max(inner, v_bits + k.fraction_bits)
     return LeakyNumbers(
         v=to,
-        leak=0 if leak is None else code_of(leak, leak_bits),
+        leak=k.code,
         rest=code_of(rest, v_bits),
         v_up=total - v_bits,
         x_up=(inner if decays else total) - current_bits,
-        rest_up=inner - v_bits if decays else total - v_bits - leak_bits,
+        rest_up=inner - v_bits if decays else total - v_bits - k.fraction_bits,
         down=total - v_bits,
     )
 
 
 class FollowingNumbers(NamedTuple):
-    """Of `traces.following` and `traces.refractory`.
+    """Of `traces.following` and `traces.refractory`."""
 
-    Attributes:
-        to: As `LeakyNumbers.v`.
-        keep: 1 - leak.
-        gain: The leak of a trace that follows; what a spike adds to a refractory one.
-        x_up: From ``x keep`` to the grid of the exact sum.
-        gain_up: From ``target gain`` to it.
-        down: From the exact sum to the trace.
-    """
-
-    to: Rounding | Keeps | None = None
-    keep: Any = 1
-    gain: Any = 0
-    x_up: int = 0
-    gain_up: int = 0
-    down: int = 0
+    to: Rounding | Keeps | None = None  # as `LeakyNumbers.v`
+    keep: Any = 1  # 1 - leak
+    gain: Any = 0  # the leak of a trace that follows; what a spike adds to a refractory one
+    x_up: int = 0  # from `x keep` to the grid of the exact sum
+    gain_up: int = 0  # from `target gain` to it
+    down: int = 0  # from the exact sum to the trace
 
 
 def following_numbers(
-    trace: FixedPointFormat, to: Rounding, target_bits: int, leak: float, gain: float
+    trace: FixedPointFormat,
+    to: Rounding,
+    target_bits: int,
+    leak: float | Coded,
+    gain: float | Coded,
 ) -> FollowingNumbers:
     """The constants of a trace as whole numbers.
 
@@ -128,59 +129,42 @@ def following_numbers(
         leak: On its grid.
         gain: On its grid.
     """
-    leak_bits, gain_bits = (max(fraction_bits_of(one), 0) for one in (leak, gain))
-    held = trace.fraction_bits + leak_bits
-    total = max(held, target_bits + gain_bits)
+    k, plus = coded(leak), coded(gain)
+    held = trace.fraction_bits + k.fraction_bits
+    total = max(held, target_bits + plus.fraction_bits)
     return FollowingNumbers(
         to=to,
-        keep=(1 << leak_bits) - code_of(leak, leak_bits),
-        gain=code_of(gain, gain_bits),
+        keep=(1 << k.fraction_bits) - k.code,
+        gain=plus.code,
         x_up=total - held,
-        gain_up=total - target_bits - gain_bits,
+        gain_up=total - target_bits - plus.fraction_bits,
         down=total - trace.fraction_bits,
     )
 
 
 class PotentialNumbers(NamedTuple):
-    """Of `traces.potential`.
+    """Of `traces.potential`."""
 
-    Attributes:
-        to: As `LeakyNumbers.v`.
-        current_up: From the current to the grid of the exact sum.
-        r_up: From the refractory trace to it.
-        down: From the exact sum to the potential.
-    """
-
-    to: Rounding | Keeps | None = None
-    current_up: int = 0
-    r_up: int = 0
-    down: int = 0
+    to: Rounding | Keeps | None = None  # as `LeakyNumbers.v`
+    current_up: int = 0  # from the current to the grid of the exact sum
+    r_up: int = 0  # from the refractory trace to it
+    down: int = 0  # from the exact sum to the potential
 
 
 class FilterNumbers(NamedTuple):
-    """Of `traces.filtered`.
+    """Of `traces.filtered`."""
 
-    Attributes:
-        to: As `LeakyNumbers.v`.
-        leak: 1 / tau.
-        one: 1 on the grid of the input.
-        trace_up: From the trace to the grid of the exact sum.
-        leak_up: From ``(1 - x) trace leak`` to it.
-        x_up: From the input to it.
-        down: From the exact sum to the trace.
-    """
-
-    to: Rounding | Keeps | None = None
-    leak: Any = 0
-    one: Any = 1
-    trace_up: int = 0
-    leak_up: int = 0
-    x_up: int = 0
-    down: int = 0
+    to: Rounding | Keeps | None = None  # as `LeakyNumbers.v`
+    leak: Any = 0  # 1 / tau
+    one: Any = 1  # 1 on the grid of the input
+    trace_up: int = 0  # from the trace to the grid of the exact sum
+    leak_up: int = 0  # from `(1 - x) trace leak` to it
+    x_up: int = 0  # from the input to it
+    down: int = 0  # from the exact sum to the trace
 
 
 def filter_numbers(
-    trace: FixedPointFormat, to: Rounding, input_bits: int, leak: float
+    trace: FixedPointFormat, to: Rounding, input_bits: int, leak: float | Coded
 ) -> FilterNumbers:
     """The constants of a synapse filter as whole numbers.
 
@@ -190,12 +174,12 @@ def filter_numbers(
         input_bits: Fraction bits of the input, at least 0; 0 for spikes.
         leak: 1 / tau, on its grid.
     """
-    leak_bits = max(fraction_bits_of(leak), 0)
-    product = input_bits + trace.fraction_bits + leak_bits
+    k = coded(leak)
+    product = input_bits + trace.fraction_bits + k.fraction_bits
     total = max(product, input_bits)
     return FilterNumbers(
         to=to,
-        leak=code_of(leak, leak_bits),
+        leak=k.code,
         one=1 << input_bits,
         trace_up=total - trace.fraction_bits,
         leak_up=total - product,

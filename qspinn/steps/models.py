@@ -12,7 +12,7 @@ from typing import Any
 
 from qspinn.steps import neurons
 
-__all__ = ["MODELS", "NeuronModel"]
+__all__ = ["MODELS", "NeuronModel", "Step"]
 
 Step = Callable[..., Any]
 

@@ -14,8 +14,12 @@ from omegaconf import DictConfig
 # No test takes a training from another one, unless it says where from.
 NO_STORE = "baselines.dir=null"
 
+# Drawing takes a third of a tiny run. Tests that look at pictures write callbacks=default.
+NO_PICTURES = ("callbacks.pictures=null", "callbacks.activity=null")
+
 # A network of a few hundred synapses on a few batches of the embedded images.
 TINY = (
+    *NO_PICTURES,
     "network.channels=[4,4,4]",
     "network.kernel_sizes=[5,3,3]",
     "network.population=2",
@@ -31,6 +35,7 @@ TINY = (
 
 # The same of a network that learns by STDP.
 TINY_UNSUPERVISED = (
+    *NO_PICTURES,
     "network.neurons=9",
     "network.time_steps=30",
     "network.settings.theta_plus=0.5",
@@ -45,6 +50,7 @@ TINY_UNSUPERVISED = (
 
 # The same of a network that learns layer by layer.
 TINY_LOCAL = (
+    *NO_PICTURES,
     "network.channels=[3]",
     "network.kernel_sizes=3",
     "network.strides=2",
@@ -84,10 +90,17 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def tiny_overrides(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return what makes the run that the arguments ask for tiny."""
+    """Return what makes the run that the arguments ask for tiny.
+
+    Where they say which callbacks there are, all of these stay.
+    """
     if any(text.startswith("experiment=unsupervised") for text in arguments):
-        return TINY_UNSUPERVISED
-    return TINY_LOCAL if "experiment=decolle_mnist_quick" in arguments else TINY
+        tiny = TINY_UNSUPERVISED
+    else:
+        tiny = TINY_LOCAL if "experiment=decolle_mnist_quick" in arguments else TINY
+    if any(text.lstrip("~").partition("=")[0] == "callbacks" for text in arguments):
+        return tuple(text for text in tiny if text not in NO_PICTURES)
+    return tiny
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ import pytest
 
 from qspinn.app.errors import storage_trouble
 from qspinn.app.launch import short
-from qspinn.data.atomic import atomic_file
-from qspinn.records import write_text
+from qspinn.atomic import atomic_file, write_text
 
 PROGRAM = """
 import sys

@@ -30,7 +30,9 @@ def sound(composed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
     store, entries = folder / "store", []
     for seed in (0, 1):
-        config = composed(f"baselines.dir={store}", f"seed={seed}", "trainer.max_epochs=1")
+        config = composed(
+            f"baselines.dir={store}", f"seed={seed}", "trainer.max_epochs=1", "callbacks=default"
+        )
         record = train(config, folder / f"run{seed}")
         (entry,) = store.glob(f"*seed={seed}-*/")
         entries.append((entry.name, values_of(config), DataState(record.data_fingerprint)))

@@ -1,6 +1,7 @@
 """The gate of a grid: what it stops, what it leaves behind, and that it changes no record."""
 
 import importlib.util
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -33,9 +34,18 @@ ANYTHING = "exploration.max_drop=1"
 SCHEMES = ("ptq", "itq")
 
 
+@pytest.fixture(scope="module")
+def trained_store(composed, tmp_path_factory):
+    """Return a store with the 32-bit training of seed 0; tests get copies."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(composed(f"baselines.dir={folder / 'store'}"), folder / "run")
+    return folder / "store"
+
+
 @pytest.fixture
-def of(composed, tmp_path):
+def of(composed, trained_store, tmp_path):
     """Return a function from overrides to a configuration whose store outlives the test's runs."""
+    shutil.copytree(trained_store, tmp_path / "store")
 
     def make(*overrides):
         return composed(f"baselines.dir={tmp_path / 'store'}", *overrides)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pytest
 
@@ -17,18 +18,29 @@ CHEAP = (
     "trainer.limit_val_batches=1",
     "trainer.limit_test_batches=1",
     "quantization.calibration_batches=1",
-    "exploration.word_lengths=[3,8]",
+    "exploration.word_lengths=[3,5]",
 )
 
 
-def test_significance_leaves_a_table_a_picture_and_records(composed, tmp_path, capsys):
-    config = composed(*CHEAP, "experiment=significance", f"baselines.dir={tmp_path / 'store'}")
-    explore_by_strategy(config, tmp_path / "out")
+@pytest.fixture(scope="module")
+def swept(composed, tmp_path_factory):
+    """Return a folder: in out/ each role alone at two word lengths, and in store/ the baseline.
+
+    Searches start from copies of it, as one does that was stopped after its sweep.
+    """
+    folder = tmp_path_factory.mktemp("swept")
+    store = f"baselines.dir={folder / 'store'}"
+    explore_by_strategy(composed(*CHEAP, "experiment=significance", store), folder / "out")
+    return folder
+
+
+def test_significance_leaves_a_table_a_picture_and_records(swept, composed, tmp_path, capsys):
+    shutil.copytree(swept, tmp_path, dirs_exist_ok=True)
     table = json.loads((tmp_path / "out" / "significance.json").read_text())
     roles = {"weight", "bias", "membrane", "threshold", "decay", "input"}
     assert {row["name"] for row in table} == roles
     assert {row["role"]: row["values"] for row in table}["input"] == 0
-    assert all([p["word_length"] for p in row["points"]] == [3, 8] for row in table)
+    assert all([p["word_length"] for p in row["points"]] == [3, 5] for row in table)
     assert (tmp_path / "out" / "significance.png").stat().st_size > 10_000
     records = [read_record(path) for path in find_records(tmp_path / "out")]
     assert len(records) == 12
@@ -39,31 +51,34 @@ def test_significance_leaves_a_table_a_picture_and_records(composed, tmp_path, c
         assert others == {r: bits for r, bits in baseline.items() if r != role}
     assert len(list((tmp_path / "store").glob("*/baseline.json"))) == 1
     capsys.readouterr()
+    config = composed(*CHEAP, "experiment=significance", f"baselines.dir={tmp_path / 'store'}")
     explore_by_strategy(config, tmp_path / "out")  # started again, it has all records
     assert "alone" in str(next(iter(find_records(tmp_path / "out"))))
 
 
-@pytest.mark.parametrize(("strategy", "swept"), [("bayesian", 12), ("gp", 0), ("nsga2", 12)])
-def test_a_search_leaves_its_front(composed, tmp_path, strategy, swept):
+@pytest.mark.parametrize(("strategy", "count"), [("bayesian", 12), ("gp", 0), ("nsga2", 12)])
+def test_a_search_leaves_its_front(composed, swept, tmp_path, strategy, count):
     if strategy != "bayesian":
         pytest.importorskip("optuna", reason="not installed: pip install '.[search]'")
+    shutil.copytree(swept / "store", tmp_path / "store")
+    if count:
+        shutil.copytree(swept / "out" / "alone", tmp_path / "out" / "alone")
     config = composed(
         *CHEAP,
         "experiment=search",
         f"exploration.strategy={strategy}",
-        "exploration.word_lengths=[3,5]",
-        f"exploration.evaluations={swept + 6}",
+        f"exploration.evaluations={count + 6}",
         f"baselines.dir={tmp_path / 'store'}",
     )
     explore_by_strategy(config, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "search.json").read_text())
-    assert found["evaluations_before"] == swept
+    assert found["evaluations_before"] == count
     assert len(found["evaluated"]) == 6
     alone = [row["word_lengths"] for row in found["alone"]]
-    assert len(alone) == swept
-    assert not swept or {"weight": 3} in alone
-    assert not swept or {"weight": 5} in alone
-    assert (tmp_path / "out" / "significance.json").exists() == bool(swept)
+    assert len(alone) == count
+    assert not count or {"weight": 3} in alone
+    assert not count or {"weight": 5} in alone
+    assert (tmp_path / "out" / "significance.json").exists() == bool(count)
     known = [*found["alone"], *found["evaluated"]]
     points = [(row["footprint_bits"], row["accuracy"]) for row in known]
     for row in known:  # the front is of all that was evaluated
@@ -133,7 +148,7 @@ def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatc
 
     def failing(candidates, workers):
         for candidate in candidates:
-            if "bias=8" in candidate.folder.name:
+            if "bias=5" in candidate.folder.name:
                 candidate.config.quantization.word_length = 0
         return original(candidates, workers)
 

@@ -24,7 +24,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_ptq_run_leaves_what_the_readme_promises(composed, tmp_path, capsys):
-    config = composed()
+    config = composed("callbacks=default")
     record = train(config, tmp_path)
     assert read_record(tmp_path / "record.json") == record
     assert record.scheme == "ptq"

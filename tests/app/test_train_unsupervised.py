@@ -26,7 +26,9 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
 def test_a_run_leaves_what_is_promised(composed, tmp_path, capsys, scheme):
-    config = composed(QUICK, f"quantization.scheme={scheme}", "quantization.word_length=4")
+    config = composed(
+        QUICK, f"quantization.scheme={scheme}", "quantization.word_length=4", "callbacks=default"
+    )
     record = train(config, tmp_path)
 
     assert read_record(tmp_path / "record.json") == record

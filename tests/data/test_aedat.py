@@ -18,7 +18,7 @@ from qspinn.data import (
     read_atis,
     write_aedat,
 )
-from qspinn.data import event_order as order_module
+from qspinn.data import events as order_module
 from tests.reference.aedat import (
     HEADER,
     Event,

@@ -284,7 +284,7 @@ def test_what_is_no_file_of_a_cache_is_refused(cache, name, kind):
 
 def test_large_frames_that_were_changed_by_hand_are_refused(cache, monkeypatch):
     """Their contents are compared where their time of change is another: a copy serves."""
-    monkeypatch.setattr("qspinn.data.frame_digests.MOST_DIGESTED", 0)
+    monkeypatch.setattr("qspinn.data.fingerprint.MOST_DIGESTED", 0)
     before = cached(cache.parent).frames.copy()
     os.utime(cache / "frames.npy", ns=(1, 1))
     assert np.array_equal(cached(cache.parent).frames, before)
@@ -303,8 +303,8 @@ def test_large_frames_that_are_as_they_were_written_are_not_read(cache, monkeypa
         digested.append(path.name)
         return file_digest(path)
 
-    monkeypatch.setattr("qspinn.data.frame_digests.MOST_DIGESTED", 0)
-    monkeypatch.setattr("qspinn.data.frame_digests.file_digest", digest)
+    monkeypatch.setattr("qspinn.data.fingerprint.MOST_DIGESTED", 0)
+    monkeypatch.setattr("qspinn.data.fingerprint.file_digest", digest)
     cached(cache.parent)
     assert digested == ["settings.json", "labels.npy", "is_test.npy", "groups.npy"]
 
@@ -324,7 +324,7 @@ def test_a_cache_that_may_not_be_read_is_not_said_to_be_damaged(cache, monkeypat
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("qspinn.data.frame_digests.file_digest", refuse)
+    monkeypatch.setattr("qspinn.data.fingerprint.file_digest", refuse)
     with pytest.raises(ValueError, match=r"cannot be read \(PermissionError: Permission denied\)"):
         cached(cache.parent)
 
@@ -357,7 +357,7 @@ def test_labels_split_and_groups_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         Recordings(**{**sound, **changes}, read=list)
     with pytest.raises(ValueError, match=message):
-        FrameSet(np.zeros((2, 1, 2, 1, 1), np.uint16), **{**sound, **changes})
+        FrameSet(frames=np.zeros((2, 1, 2, 1, 1), np.uint16), **{**sound, **changes})
 
 
 def test_a_name_that_is_no_utf8_counts_in_the_key_of_a_cache(tmp_path):

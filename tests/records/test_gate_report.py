@@ -64,6 +64,7 @@ def test_it_is_an_outcome_where_there_is_no_other(tmp_path):
         ({"drift": 3}, "field 'drift'"),
         ({"settings": []}, "field 'settings'"),
         ({"schema_version": 9}, "schema_version is not 1"),
+        ({"schema_version": True}, "schema_version is not 1"),
         ({"more": 1}, "unknown field 'more'"),
     ],
 )

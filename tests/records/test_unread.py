@@ -7,8 +7,7 @@ import pickle
 import pytest
 
 from qspinn.records import RecordError, RecordReader, RunRecord, write_record
-from qspinn.records.fidelity_field import SHARES
-from qspinn.records.fields import FIELD_CHECKS, LAYER_WORK, WORK
+from qspinn.records.fields import FIELD_CHECKS, LAYER_WORK, SHARES, WORK
 from qspinn.records.json_text import parse_json
 from qspinn.records.unread import Unread
 from tests.mutations import mutations

@@ -11,10 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat, parse_format
+from qspinn.fixed_point import (
+    FixedPointFormat,
+    Format,
+    PerChannelFormat,
+    TensorQuantizer,
+    parse_format,
+)
 from qspinn.networks import STDP, DiehlCook, DiehlCookSettings
 from qspinn.stdp import encoding, numbers
-from qspinn.stdp.constants import Quantized, bounds, constants, wide
+from qspinn.stdp.constants import bounds, constants, wide
 from tests.reference import splitmix
 from tests.reference.plastic_network import FloatNetwork, PlasticNetwork, Word
 
@@ -80,7 +86,7 @@ def quantizers(
     rounding: str = "nearest",
     overflow: str = "saturate",
     **changes: Any,
-) -> dict[str, Quantized]:
+) -> dict[str, TensorQuantizer]:
     """Every tensor with so many bits that cover what it holds.
 
     ``changes`` replace them by name: a format, a word length, or a dict of what differs.
@@ -110,7 +116,7 @@ def shortened(fmt: Format, word_length: int) -> FixedPointFormat:
     return FixedPointFormat(fmt.integer_bits, fraction, fmt.signed)
 
 
-def twin_of(network: DiehlCook, held: Mapping[str, Quantized] | None) -> PlasticNetwork:
+def twin_of(network: DiehlCook, held: Mapping[str, TensorQuantizer] | None) -> PlasticNetwork:
     """The twin of a network that has not been shown anything, with its weights on their grids.
 
     Where these are stored with random rounding, the network is brought to its grid first.
@@ -140,7 +146,7 @@ def _formats(fmt: Format, network: DiehlCook) -> tuple[FixedPointFormat, ...]:
     return fmt.formats if isinstance(fmt, PerChannelFormat) else (fmt,) * network.neurons
 
 
-def _word(held: Quantized, fmt: Any) -> Word:
+def _word(held: TensorQuantizer, fmt: Any) -> Word:
     return Word(fmt.integer_bits, fmt.fraction_bits, fmt.signed, held.rounding, held.overflow)
 
 

@@ -18,7 +18,7 @@ from tests.stdp.cases import ROUNDINGS, images, quantizers
 INPUTS, NEURONS, STEPS, IMAGES = 60, 20, 70, 5
 
 
-def network(**changes: Any) -> DiehlCook:
+def network(steps: int = STEPS, **changes: Any) -> DiehlCook:
     """Weights start on a coarse grid, so that sums of them are exact in float as well."""
     of_settings = {"max_rate": 200.0, "inhibition": 20.0, "theta_plus": 0.3}
     of_stdp: dict[str, Any] = {"rate_post": 0.05, "weight_sum": 20.0}
@@ -27,22 +27,30 @@ def network(**changes: Any) -> DiehlCook:
     settings, stdp = DiehlCookSettings(**of_settings), STDP(**of_stdp)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        one = DiehlCook((INPUTS,), NEURONS, STEPS, settings, stdp)
+        one = DiehlCook((INPUTS,), NEURONS, steps, settings, stdp)
     one.weight.copy_((one.weight * 256).round() / 256)
     return one
 
 
-def shown_by(one: DiehlCook, backend: str, learning: bool) -> tuple[DiehlCook, Any]:
+def shown_by(
+    one: DiehlCook, backend: str, learning: bool, count: int = IMAGES
+) -> tuple[DiehlCook, Any]:
     """A copy of the network, and what comes of showing it images."""
     one = copy.deepcopy(one)
     one.backend = backend
-    return one, one.present(images(IMAGES, inputs=INPUTS), learning, record=True)
+    return one, one.present(images(count, inputs=INPUTS), learning, record=True)
 
 
-def check_same(one: DiehlCook, learning: bool, backend: str = "torch", exact: bool = True) -> Any:
+def check_same(
+    one: DiehlCook,
+    learning: bool,
+    backend: str = "torch",
+    exact: bool = True,
+    count: int = IMAGES,
+) -> Any:
     """Backend and reference come to the same; what that is."""
-    expected, wanted = shown_by(one, "reference", learning)
-    got, found = shown_by(one, backend, learning)
+    expected, wanted = shown_by(one, "reference", learning, count)
+    got, found = shown_by(one, backend, learning, count)
     assert torch.equal(found.spikes, wanted.spikes)
     assert torch.equal(found.spike_counts, wanted.spike_counts)
     assert found.spike_counts.dtype == torch.int32
@@ -55,7 +63,7 @@ def check_same(one: DiehlCook, learning: bool, backend: str = "torch", exact: bo
         assert counts[:2] == (wanted.input_spikes, wanted.updates)
         torch.testing.assert_close(got.weight, expected.weight, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(got.theta, expected.theta, rtol=1e-6, atol=1e-6)
-    assert int(wanted.spike_counts.sum()) > IMAGES
+    assert int(wanted.spike_counts.sum()) > count
     assert (wanted.updates > 0) == learning
     return wanted
 

@@ -10,9 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, parse_format, quantize
+from qspinn.fixed_point import (
+    FixedPointFormat,
+    PerChannelFormat,
+    TensorQuantizer,
+    parse_format,
+    quantize,
+)
 from qspinn.networks import STDP, DiehlCook
-from qspinn.stdp.constants import Quantized
 from qspinn.stdp.numbers import Numbers
 from tests.stdp.cases import ROUNDINGS, images, lively, quantizers
 
@@ -75,7 +80,7 @@ def test_formats_per_channel_that_do_not_fit(name: str, fmt: Any, message: str) 
 
 
 def test_a_tensor_that_there_is_not() -> None:
-    held = Quantized("net.weights", FixedPointFormat(0, 8, False))
+    held = TensorQuantizer("net.weights", FixedPointFormat(0, 8, False))
     with pytest.raises(
         ValueError, match=r"^a quantizer of 'weights': write one of .*weight, theta"
     ):
@@ -169,7 +174,7 @@ def test_accumulators_by_hand() -> None:
     assert network.accumulator_word_lengths()["charge"] == math.ceil(math.log2(largest)) + 1
 
 
-def on_grid(values: torch.Tensor, held: Quantized) -> bool:
+def on_grid(values: torch.Tensor, held: TensorQuantizer) -> bool:
     exact = values.double()
     return torch.equal(quantize(exact, held.format, "nearest", "saturate"), exact)
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from qspinn.fixed_point import PerChannelFormat
-from qspinn.networks import STDP, DiehlCook, DiehlCookSettings
-from qspinn.networks.diehl_cook.presentation import Presentation
+from qspinn.networks import STDP, DiehlCook, DiehlCookSettings, Presentation
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
 from tests.stdp.cases import ROUNDINGS, images, quantizers

@@ -11,9 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qspinn.fixed_point import PerChannelFormat
+from qspinn.fixed_point import PerChannelFormat, TensorQuantizer
 from qspinn.networks import DiehlCook
-from qspinn.stdp.constants import Quantized
 from tests.stdp.cases import (
     NEURONS,
     ROUNDINGS,
@@ -28,7 +27,7 @@ BACKENDS = ("reference", "numba")
 
 
 def agree(
-    network: DiehlCook, held: Mapping[str, Quantized] | None, calls: int = 2, count: int = 3
+    network: DiehlCook, held: Mapping[str, TensorQuantizer] | None, calls: int = 2, count: int = 3
 ) -> tuple[int, int]:
     """Teaches the network on each backend, and its twin; the spikes and the updates there were."""
     network.use_fixed_point(held)
@@ -142,7 +141,7 @@ WORD_LENGTHS = {
 
 
 @st.composite
-def networks_and_formats(draw: Any) -> tuple[DiehlCook, dict[str, Quantized]]:
+def networks_and_formats(draw: Any) -> tuple[DiehlCook, dict[str, TensorQuantizer]]:
     changes = {
         "inhibition_delay": draw(st.integers(1, 3)),
         "one_winner": draw(st.booleans()),
@@ -173,7 +172,7 @@ def networks_and_formats(draw: Any) -> tuple[DiehlCook, dict[str, Quantized]]:
 
 @settings(max_examples=60, deadline=None)
 @given(networks_and_formats())
-def test_any_formats(drawn: tuple[DiehlCook, dict[str, Quantized]]) -> None:
+def test_any_formats(drawn: tuple[DiehlCook, dict[str, TensorQuantizer]]) -> None:
     network, held = drawn
     try:
         network.use_fixed_point(held)

@@ -16,16 +16,14 @@ from omegaconf import DictConfig
 from qspinn.app.choose.sources import WANDB, Sources, read_sources
 from qspinn.app.compose.command_line import CONFIG_FOLDER, prepare_arguments
 from qspinn.app.compose.completing import to_plain
+from qspinn.app.errors import refused, switch
 from qspinn.app.outputs import protect_outputs
 from qspinn.app.paths import from_start
-from qspinn.app.refusing import refused, switch
 from qspinn.app.signals import ending_as_stopped, say_on_stop, stop_on_signals
 from qspinn.records import printable, printable_lines, shortened, write_json
 from qspinn.report import SHOW_ALL, print_selection
 from qspinn.report.data import selection_values, significance_curves
 from qspinn.selection import Reward, Selection, Target, check_chosen_by, select
-
-__all__ = ["main", "run_selection"]
 
 # The value of a key that was deleted.
 _WITHOUT: dict[str, Any] = {

@@ -19,8 +19,6 @@ from qspinn.records import (
 )
 from qspinn.selection import Run
 
-__all__ = ["WANDB", "Sources", "read_sources"]
-
 WANDB = "wandb:"
 
 

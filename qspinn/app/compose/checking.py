@@ -8,23 +8,28 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.utils import get_object
 from torch import nn
 
-from qspinn.app.errors import ConfigurationError
-from qspinn.app.refusing import refused, switch
+from qspinn.app.errors import ConfigurationError, is_number, is_whole, refused, switch
 from qspinn.learning.schedule import STEP_COUNT_ARGUMENTS
-
-__all__ = ["check_targets", "type_name", "value_fits"]
 
 # Values that are derived where they are null: from the data, and from the training length.
 _FOUND_OUT = ("input_shape", "num_classes", "time_steps", *STEP_COUNT_ARGUMENTS)
 _HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 _SEQUENCES = (collections.abc.Sequence, collections.abc.Iterable, list, tuple, set)
 _MAPPINGS = (dict, collections.abc.Mapping)
+_SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", is_whole),
+    float: ("a number", is_number),
+    str: ("a text", lambda value: isinstance(value, str)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    type(None): ("null", lambda value: value is None),
+}
+"""Type to its name in words, and what a value of it is."""
 
 
 def check_targets(config: Any, place: str = "") -> None:
@@ -112,27 +117,14 @@ def value_fits(value: Any, hint: Any) -> bool:
         return len(items) != 1 or all(value_fits(item, items[0]) for item in value)
     if (origin or hint) in _MAPPINGS or _is_made(origin or hint):
         return isinstance(value, Mapping)
-    return _fits_scalar(value, hint)
+    fits = _SCALARS.get(hint)
+    return fits is None or fits[1](value)
 
 
 def _is_made(hint: Any) -> bool:
     """Whether only a node with a ``_target_`` can be what an annotation asks for."""
     is_module = inspect.isclass(hint) and issubclass(hint, nn.Module)
     return hint in (collections.abc.Callable, type) or dataclasses.is_dataclass(hint) or is_module
-
-
-def _fits_scalar(value: Any, hint: Any) -> bool:
-    if hint is None or hint is type(None):
-        return value is None
-    if hint is bool:
-        return isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is str:
-        return isinstance(value, str)
-    return True
 
 
 def type_name(hint: Any) -> str:
@@ -149,11 +141,4 @@ def type_name(hint: Any) -> str:
         return "a mapping"
     if _is_made(origin or hint):
         return "a _target_ and its values"
-    names = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        type(None): "null",
-    }
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
+    return _SCALARS[hint][0] if hint in _SCALARS else getattr(hint, "__name__", str(hint))

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from qspinn.app.errors import ConfigurationError, print_error
 
-__all__ = ["prepare_arguments", "quoted", "without_null_groups"]
-
 CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "conf"
 
 # A folder of a sweep is named by its overrides, "network.neurons=100,seed=1": in Hydra's grammar no
@@ -31,9 +29,7 @@ def quoted(argument: str) -> str:
 def without_null_groups(argument: str, folder: Path = CONFIG_FOLDER) -> str:
     """``GROUP=null`` as ``~GROUP``: Hydra deletes a group, but has no null for one.
 
-    Args:
-        argument: Of the command line.
-        folder: Of the configuration; its groups are its folders.
+    Groups are the folders in that of the configuration.
 
     Raises:
         ConfigurationError: null among several options of a group.

@@ -11,8 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = ["complete", "complete_group", "known_keys", "to_plain"]
-
 # The values of missing keys. Deleting a key means "without", so these are what does least:
 # no logger, no store, no exploration.
 _EXPLORATION = {

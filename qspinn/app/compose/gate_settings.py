@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from qspinn.app.errors import ConfigurationError
-from qspinn.app.refusing import is_number, switch
+from qspinn.app.errors import ConfigurationError, is_number, switch
 from qspinn.callbacks.pruning import Judge, optuna_judge
 from qspinn.selection.search.gating import Curve, GateRules
-
-__all__ = ["PRUNERS", "GateSettings", "gate_settings", "pruner_among"]
 
 PRUNERS = ("median", "halving", "hyperband")
 STEPS = 100
@@ -57,9 +54,6 @@ class GateSettings(GateRules):
 def gate_settings(exploration: Mapping[str, Any]) -> GateSettings | None:
     """Return the settings of the gate; None where it is switched off.
 
-    Args:
-        exploration: The group, as plain types.
-
     Raises:
         ConfigurationError: An invalid value, with its place.
     """
@@ -83,13 +77,9 @@ def gate_settings(exploration: Mapping[str, Any]) -> GateSettings | None:
 
 
 def pruner_among(name: str, others: Sequence[Curve]) -> Judge:
-    """Return a judge that asks a pruner of Optuna, which has seen other trainings.
+    """Return a judge that asks a pruner of Optuna, which has seen trainings of no larger networks.
 
     Nothing is kept between processes: the pruner is shown the other curves first.
-
-    Args:
-        name: One of `PRUNERS`.
-        others: Curves of networks that are no larger.
     """
     import optuna
 

@@ -1,7 +1,8 @@
 """Refuses configurations that cannot work or would train nothing, before anything runs.
 
-Only what is certain to fail is refused. Classes of the configuration check their own arguments when
-they are instantiated; what depends on the data is checked when they have been read.
+Only what is certain to fail is refused, by a ConfigurationError that names the key, the value and
+what to write. Classes of the configuration check their own arguments when they are instantiated;
+what depends on the data is checked when they have been read.
 """
 
 from __future__ import annotations
@@ -13,17 +14,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-import lightning
 import torch
+from lightning import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 
 from qspinn.app.compose.completing import known_keys
-from qspinn.app.errors import ConfigurationError
-from qspinn.app.refusing import is_number, is_whole, refused
+from qspinn.app.errors import ConfigurationError, is_number, is_whole, refused, require
 
-__all__ = ["check_data_fits", "check_known_keys", "check_limits"]
-
-TRAIN_NOTHING = ("trainer.max_epochs", "trainer.limit_train_batches")
+TRAIN_NOTHING = ("max_epochs", "limit_train_batches")
 # Groups whose keys are not passed to a class that would refuse unknown ones.
 GROUPS = ("baselines", "exploration", "quantization")
 
@@ -60,62 +58,46 @@ def _unknown(key: str, known: Iterable[str]) -> str:
 
 
 def check_limits(config: Mapping[str, Any]) -> None:
-    """Refuse numbers with which nothing is trained or tested, or that are impossible.
-
-    Args:
-        config: The resolved configuration, plain types.
-
-    Raises:
-        ConfigurationError: Names the key, the value and what to write.
-    """
+    """Refuse numbers with which nothing is trained or tested, or that are impossible."""
     trainer = config["trainer"]
     _check_epochs(trainer)
     for name in ("train", "val", "test", "predict"):
         _check_batches(f"limit_{name}_batches", trainer, may_be_none=name in ("val", "predict"))
-    _whole(trainer, "accumulate_grad_batches", 1)
+    every = trainer.get("accumulate_grad_batches", 1)
+    require(is_whole(every) and every >= 1, "trainer.accumulate_grad_batches", every, "1 or more")
     clip = trainer.get("gradient_clip_val")
-    if clip is not None and not (is_number(clip) and 0 <= clip < math.inf):
-        raise _refused("trainer.gradient_clip_val", clip, "a number above 0, or null for no limit")
+    is_fine = clip is None or (is_number(clip) and 0 <= clip < math.inf)
+    require(is_fine, "trainer.gradient_clip_val", clip, "a number above 0, or null for no limit")
     _check_devices(trainer)
-    if trainer.get("fast_dev_run"):
-        raise _refused(
-            "trainer.fast_dev_run",
-            trainer["fast_dev_run"],
-            "trainer.max_epochs=1 trainer.limit_train_batches=1 instead: a trial leaves no record",
-        )
+    trial = trainer.get("fast_dev_run")
+    instead = "trainer.max_epochs=1 trainer.limit_train_batches=1 instead"
+    require(not trial, "trainer.fast_dev_run", trial, f"{instead}: a trial leaves no record")
     _check_processes(config)
     _check_backend(config["network"], trainer)
     if config["quantization"]["scheme"] == "itq":
         _check_itq(config["quantization"], trainer["max_epochs"])
-    learning = config["learning"]
-    if "optimizer" in learning and learning["optimizer"] is None:
-        raise _refused(
-            "learning.optimizer", None, "learning.optimizer._target_=CLASS and its values"
-        )
+    has_optimizer = config["learning"].get("optimizer", "its own") is not None
+    wanted = "learning.optimizer._target_=CLASS and its values"
+    require(has_optimizer, "learning.optimizer", None, wanted)
 
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:
     epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
-    if not is_whole(steps) or (steps != -1 and steps < 1):
-        raise _refused("trainer.max_steps", steps, "1 or more, or -1 for as many as there are")
+    is_fine = is_whole(steps) and (steps == -1 or steps >= 1)
+    require(is_fine, "trainer.max_steps", steps, "1 or more, or -1 for as many as there are")
     has_end = steps != -1 and epochs in (-1, None)
     if not has_end and not (is_whole(epochs) and epochs >= 1):
-        raise _refused("trainer.max_epochs", epochs, "1 or more: training has to come to an end")
+        raise _trains_nothing("max_epochs", epochs, "1 or more: training has to come to an end")
     most = math.inf if has_end or not is_whole(epochs) else epochs
     least = trainer.get("min_epochs")
-    if least is not None and not (is_whole(least) and 0 <= least <= most):
-        raise _refused("trainer.min_epochs", least, f"0 to trainer.max_epochs={epochs}, or null")
-    every = trainer.get("check_val_every_n_epoch", 1)
+    is_fine = least is None or (is_whole(least) and 0 <= least <= most)
+    require(is_fine, "trainer.min_epochs", least, f"0 to trainer.max_epochs={epochs}, or null")
+    place, every = "trainer.check_val_every_n_epoch", trainer.get("check_val_every_n_epoch", 1)
     if every is None:
         return  # then val_check_interval counts batches
-    if not is_whole(every) or every < 1:
-        raise _refused("trainer.check_val_every_n_epoch", every, "1 or more")
-    if every > most:
-        raise _refused(
-            "trainer.check_val_every_n_epoch",
-            every,
-            f"1 to trainer.max_epochs={epochs}, or trainer.limit_val_batches=0 for no validation",
-        )
+    require(is_whole(every) and every >= 1, place, every, "1 or more")
+    wanted = f"1 to trainer.max_epochs={epochs}, or trainer.limit_val_batches=0 for no validation"
+    require(every <= most, place, every, wanted)
 
 
 def _check_batches(name: str, trainer: Mapping[str, Any], may_be_none: bool) -> None:
@@ -124,30 +106,26 @@ def _check_batches(name: str, trainer: Mapping[str, Any], may_be_none: bool) -> 
         return
     least = "0 (none)" if may_be_none else "1"
     wanted = f"{least} or more batches, a part such as 0.5, or null for all"
-    if not is_number(value) or value < 0 or (isinstance(value, float) and not value <= 1):
-        raise _refused(f"trainer.{name}", value, wanted)
-    if value == 0 and not may_be_none:
-        raise _refused(f"trainer.{name}", value, wanted)
+    is_part = not isinstance(value, float) or value <= 1
+    is_fine = is_number(value) and value >= 0 and is_part
+    if not is_fine or (value == 0 and not may_be_none):
+        raise _trains_nothing(name, value, wanted)
 
 
 def _check_devices(trainer: Mapping[str, Any]) -> None:
     devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
-    if nodes != 1 or isinstance(nodes, bool):
-        raise _refused("trainer.num_nodes", nodes, "1: a run trains on one machine")
+    is_one = nodes == 1 and not isinstance(nodes, bool)
+    require(is_one, "trainer.num_nodes", nodes, "1: a run trains on one machine")
     several = len(devices) if isinstance(devices, (list, tuple)) else devices
-    if is_whole(several) and several > 1:
-        raise _refused(
-            "trainer.devices",
-            devices,
-            "1: a run trains on one device; launcher=workers does several runs at a time",
-        )
+    wanted = "1: a run trains on one device; launcher=workers does several runs at a time"
+    require(not is_whole(several) or several <= 1, "trainer.devices", devices, wanted)
 
 
 def _check_backend(network: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
     """Refuse kernels for a GPU where the run will not have one."""
     has_gpu = torch.cuda.is_available() and trainer.get("accelerator") != "cpu"
-    if network.get("backend") == "triton" and not has_gpu:
-        raise _refused("network.backend", "triton", "auto, numba or torch: this run has no GPU")
+    is_fine = has_gpu or network.get("backend") != "triton"
+    require(is_fine, "network.backend", "triton", "auto, numba or torch: this run has no GPU")
 
 
 def _check_processes(config: Mapping[str, Any]) -> None:
@@ -159,35 +137,23 @@ def _check_processes(config: Mapping[str, Any]) -> None:
         ("threads", config, "threads"),
     ):
         value = group.get(name)
-        if is_whole(value) and value > most:
-            raise _refused(place, value, f"at most {most} on this machine")
+        is_fine = not is_whole(value) or value <= most
+        require(is_fine, place, value, f"at most {most} on this machine")
 
 
 def _check_itq(quantization: Mapping[str, Any], epochs: Any) -> None:
-    start, freeze = quantization["start_epoch"], quantization["freeze_epoch"]
     if not is_whole(epochs) or epochs < 1:
         return
-    for name, value in (("start_epoch", start), ("freeze_epoch", freeze)):
-        if is_whole(value) and value >= epochs:
-            raise _refused(
-                f"quantization.{name}",
-                value,
-                f"0 to {epochs - 1}: epochs are counted from 0, to trainer.max_epochs={epochs}",
-            )
+    wanted = f"0 to {epochs - 1}: epochs are counted from 0, to trainer.max_epochs={epochs}"
+    for name in ("start_epoch", "freeze_epoch"):
+        value = quantization[name]
+        require(not is_whole(value) or value < epochs, f"quantization.{name}", value, wanted)
 
 
-def check_data_fits(
-    config: Mapping[str, Any], data: lightning.LightningDataModule, batch: Any
-) -> None:
+def check_data_fits(config: Mapping[str, Any], data: LightningDataModule, batch: Any) -> None:
     """Refuse data of which no batch is used, and classes that the network does not have.
 
-    Args:
-        config: The resolved configuration.
-        data: The data, read.
-        batch: The first test batch; its labels count where it is a pair.
-
-    Raises:
-        ConfigurationError: Names the key, the value and what to write.
+    The data are read; of the first test batch the labels count where it is a pair.
     """
     trainer = config["trainer"]
     loaders = {"train": data.train_dataloader(), "test": data.test_dataloader()}
@@ -198,32 +164,24 @@ def check_data_fits(
     counts["val"] = _length(data.val_dataloader())
     for name, count in counts.items():
         limit = trainer.get(f"limit_{name}_batches")
-        if count and isinstance(limit, float) and limit > 0 and int(count * limit) < 1:
-            raise _refused(
-                f"trainer.limit_{name}_batches",
-                limit,
-                f"{1 / count:.2g} or more, or 1: there are {count} batches",
-            )
+        if count and isinstance(limit, float) and limit > 0:
+            wanted = f"{1 / count:.2g} or more, or 1: there are {count} batches"
+            require(int(count * limit) >= 1, f"trainer.limit_{name}_batches", limit, wanted)
     _check_interval(trainer, counts["train"])
     known, largest = getattr(data, "num_classes", None), _largest_label(batch)
     for group in ("network", "learning"):
-        classes = config[group].get("num_classes")
-        if not is_whole(classes):
-            continue
-        if is_whole(known) and classes < known:
-            raise _refused(
-                f"{group}.num_classes", classes, f"{known} or null: the data have {known}"
-            )
-        if largest is not None and classes <= largest:
-            raise _refused(
-                f"{group}.num_classes", classes, f"{largest + 1} or more: a label is {largest}"
-            )
+        place, classes = f"{group}.num_classes", config[group].get("num_classes")
+        if is_whole(classes) and is_whole(known):
+            require(classes >= known, place, classes, f"{known} or null: the data have {known}")
+        if is_whole(classes) and largest is not None:
+            wanted = f"{largest + 1} or more: a label is {largest}"
+            require(classes > largest, place, classes, wanted)
     one, other = (_classes(config[group], known) for group in ("network", "learning"))
     if is_whole(one) and is_whole(other) and one != other:
         place, value, wanted = "learning.num_classes", other, f"{one}, as network.num_classes"
         if config["learning"]["num_classes"] is None:
             place, value, wanted = "network.num_classes", one, f"{other} or null, as the data have"
-        raise _refused(place, value, wanted)
+        raise refused(place, value, wanted)
 
 
 def _classes(group: Mapping[str, Any], known: Any) -> Any:
@@ -238,13 +196,11 @@ def _check_interval(trainer: Mapping[str, Any], count: int | None) -> None:
     if not is_whole(interval) or count is None or trainer.get("check_val_every_n_epoch", 1) is None:
         return
     used = min(count, limit) if is_whole(limit) else int(count * (1.0 if limit is None else limit))
-    if interval > used:
-        raise _refused(
-            "trainer.val_check_interval",
-            interval,
-            f"1 to {used}, the batches of an epoch, or trainer.check_val_every_n_epoch=null as "
-            "well to count batches across epochs",
-        )
+    wanted = (
+        f"1 to {used}, the batches of an epoch, or trainer.check_val_every_n_epoch=null as well "
+        "to count batches across epochs"
+    )
+    require(interval <= used, "trainer.val_check_interval", interval, wanted)
 
 
 def _length(loader: Any) -> int | None:
@@ -262,13 +218,7 @@ def _largest_label(batch: Any) -> int | None:
     return int(labels.max()) if is_list else None
 
 
-def _whole(group: Mapping[str, Any], name: str, least: int) -> None:
-    value = group.get(name, least)
-    if not is_whole(value) or value < least:
-        raise _refused(f"trainer.{name}", value, f"{least} or more")
-
-
-def _refused(place: str, value: object, wanted: str) -> ConfigurationError:
-    if place in TRAIN_NOTHING and value == 0:
-        return ConfigurationError(f"{place}={value} trains nothing; write {wanted}")
-    return refused(place, value, wanted)
+def _trains_nothing(name: str, value: object, wanted: str) -> ConfigurationError:
+    if name in TRAIN_NOTHING and value == 0:
+        return ConfigurationError(f"trainer.{name}={value} trains nothing; write {wanted}")
+    return refused(f"trainer.{name}", value, wanted)

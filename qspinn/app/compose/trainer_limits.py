@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qspinn.app.refusing import is_number, is_whole, refused
-
-__all__ = ["check_trainer_arguments"]
+from qspinn.app.errors import is_number, is_whole, refused, require
 
 # qspinn passes these itself: values from the configuration would be ignored.
 _GIVEN = {
@@ -25,25 +23,14 @@ _TRIALS = {
 
 
 def check_trainer_arguments(config: Mapping[str, Any]) -> None:
-    """Refuse what a trainer would ignore, what cannot be reproduced, and metrics that do not exist.
-
-    Args:
-        config: The resolved configuration, plain types.
-
-    Raises:
-        ConfigurationError: Names the key, the value and what to write.
-    """
+    """Refuse what a trainer would ignore or nobody could repeat, and metrics that do not exist."""
     trainer = config["trainer"]
     for name, instead in {**_GIVEN, **_TRIALS}.items():
         if name in trainer and (name in _GIVEN or trainer[name]):
             raise refused(f"trainer.{name}", trainer[name], instead)
-    if trainer.get("max_time") is not None:
-        raise refused(
-            "trainer.max_time",
-            trainer["max_time"],
-            "trainer.max_epochs or trainer.max_steps instead: a training that a clock ends "
-            "cannot be repeated",
-        )
+    limit, instead = trainer.get("max_time"), "trainer.max_epochs or trainer.max_steps instead"
+    wanted = f"{instead}: a training that a clock ends cannot be repeated"
+    require(limit is None, "trainer.max_time", limit, wanted)
     _check_steps(trainer)
     _check_monitors(config)
     _check_rates(config["learning"], trainer.get("max_epochs"))
@@ -51,34 +38,31 @@ def check_trainer_arguments(config: Mapping[str, Any]) -> None:
 
 def _check_steps(trainer: Mapping[str, Any]) -> None:
     least, most = trainer.get("min_steps"), trainer.get("max_steps", -1)
-    if least is not None and not (is_whole(least) and least >= 0):
-        raise refused("trainer.min_steps", least, "0 or more, or null")
-    if least is not None and is_whole(most) and -1 != most < least:
-        raise refused("trainer.min_steps", least, f"0 to trainer.max_steps={most}, or null")
+    if least is not None:
+        is_fine = is_whole(least) and least >= 0
+        require(is_fine, "trainer.min_steps", least, "0 or more, or null")
+        is_fine = not is_whole(most) or most == -1 or most >= least
+        require(is_fine, "trainer.min_steps", least, f"0 to trainer.max_steps={most}, or null")
     sanity = trainer.get("num_sanity_val_steps")
-    if sanity is not None and not (is_whole(sanity) and sanity >= -1):
-        raise refused("trainer.num_sanity_val_steps", sanity, "0 (none) or more, or -1 for all")
+    is_fine = sanity is None or (is_whole(sanity) and sanity >= -1)
+    wanted = "0 (none) or more, or -1 for all"
+    require(is_fine, "trainer.num_sanity_val_steps", sanity, wanted)
     interval = trainer.get("val_check_interval")
-    if is_number(interval) and interval <= 0:
-        raise refused(
-            "trainer.val_check_interval",
-            interval,
-            "1 or more batches, a part of an epoch such as 0.5, or null",
-        )
+    is_fine = not is_number(interval) or not interval <= 0
+    wanted = "1 or more batches, a part of an epoch such as 0.5, or null"
+    require(is_fine, "trainer.val_check_interval", interval, wanted)
 
 
 def _check_monitors(config: Mapping[str, Any]) -> None:
     """Refuse to wait for a metric of a validation that does not take place."""
     if config["trainer"].get("limit_val_batches") != 0:
         return
+    wanted = (
+        "a metric of the training, such as train/loss, or trainer.limit_val_batches=null: with "
+        "trainer.limit_val_batches=0 no validation measures it"
+    )
     for place, name in _monitors(config):
-        if isinstance(name, str) and name.startswith("val"):
-            raise refused(
-                place,
-                name,
-                "a metric of the training, such as train/loss, or trainer.limit_val_batches=null: "
-                "with trainer.limit_val_batches=0 no validation measures it",
-            )
+        require(not str(name).startswith("val"), place, name, wanted)
 
 
 def _monitors(config: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
@@ -98,21 +82,19 @@ def _check_rates(learning: Mapping[str, Any], epochs: object) -> None:
     rates = {place: node.get(place.rpartition(".")[2]) for place, node in places.items()}
     given = {place: rate for place, rate in rates.items() if is_number(rate)}
     for place, rate in given.items():
-        if rate < 0:
-            raise refused(place, rate, "a learning rate above 0")
+        require(not rate < 0, place, rate, "a learning rate above 0")
     if name == "OneCycleLR":  # it sets the rate of the optimizer
         given.pop("learning.optimizer.lr", None)
     if given and not any(given.values()):
         raise refused(*next(iter(given.items())), "a learning rate above 0")
     # Given its number of steps, this one is stepped once per epoch, and fails beyond them.
     steps = scheduler.get("total_steps")
-    if name == "OneCycleLR" and is_whole(steps) and is_whole(epochs) and steps < epochs:
-        raise refused(
-            "learning.scheduler.total_steps",
-            steps,
+    if name == "OneCycleLR" and is_whole(steps) and is_whole(epochs):
+        wanted = (
             f"null for the whole training, or trainer.max_epochs={epochs} or more: it is stepped "
-            "after each epoch",
+            "after each epoch"
         )
+        require(steps >= epochs, "learning.scheduler.total_steps", steps, wanted)
 
 
 def _scheduler_of(learning: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

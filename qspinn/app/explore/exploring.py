@@ -12,26 +12,17 @@ from typing import Any
 from omegaconf import DictConfig
 
 from qspinn.app.compose.completing import complete, to_plain
+from qspinn.app.errors import is_whole, refused
 from qspinn.app.explore.workers import Died, map_in_workers
 from qspinn.app.folder.failures import ProcessDied, record_failure
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import check_fresh
 from qspinn.app.folder.lock import holder_of
 from qspinn.app.paths import start_folder, started_in
-from qspinn.app.refusing import is_whole, refused
 from qspinn.app.run.gate import CandidateStopped
 from qspinn.app.run.train import train
 from qspinn.records import RunRecord
 from qspinn.report.cells import is_partly_quantized, quantized_shares
-
-__all__ = [
-    "Candidate",
-    "Evaluation",
-    "check_workers",
-    "evaluate",
-    "explore",
-    "report",
-]
 
 
 @dataclass(frozen=True)

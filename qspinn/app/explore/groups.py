@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
+from lightning import seed_everything
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 
 from qspinn.app.compose.completing import to_plain
-from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.errors import ConfigurationError, naming, refused
 from qspinn.app.examples import example_input
 from qspinn.app.explore.exploring import Candidate
 from qspinn.app.folder.naming import job_folder
-from qspinn.app.refusing import refused
 from qspinn.app.run.building import build_parts, has_validation
 from qspinn.plan import QuantizationPlan
 from qspinn.plan.roles import TRAINING_ONLY_ROLES
-
-__all__ = ["UNITS", "Group", "alone", "find_groups", "jointly"]
 
 UNITS = ("role", "layer")
 IN_FLOAT = {"layers": "*", "role": "*", "format": "float32"}
@@ -65,7 +62,7 @@ def find_groups(
         raise refused("exploration.unit", unit, f"one of {', '.join(UNITS)}")
     values = to_plain(config)
     with isolate_rng():
-        lightning.seed_everything(values["seed"], workers=True, verbose=False)
+        seed_everything(values["seed"], workers=True, verbose=False)
         parts = build_parts(values)
         if chosen_by == "validation" and not has_validation(values, parts.data):
             raise ConfigurationError(

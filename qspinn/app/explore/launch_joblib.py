@@ -20,32 +20,22 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.backend.reduction import dumps
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from qspinn.app.explore.launched import Job, failed, lost, numbered, say_failures
+from qspinn.app.explore.launched import Job, failed, lost, numbered, say_failures, say_jobs
 from qspinn.app.explore.workers import WorkersCannotStart
 from qspinn.app.hydra_internals import joblib_launcher
-from qspinn.records import write_bytes
-
-__all__ = ["launch"]
+from qspinn.atomic import write_bytes
 
 MOST_ROUNDS = 2
 """Times that all processes may die before any begins with a job."""
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """Run the jobs of a multirun as Hydra's joblib launcher does, but survive dead processes.
-
-    Args:
-        launcher: Hydra's, with its settings.
-        job_overrides: What each job sets.
-        first: The number of the first.
-    """
+    """Run the jobs of a multirun as Hydra's joblib launcher does, but survive dead processes."""
     jobs = numbered(launcher, job_overrides, first)
     settings = {**launcher.joblib, "backend": "loky"}
     joblib_launcher().process_joblib_cfg(settings)
     shown = ",".join(f"{name}={value}" for name, value in settings.items())
-    print(f"joblib.Parallel({shown}) runs {len(jobs)} jobs", flush=True)
-    for job in jobs:
-        print(f"\t{job}", flush=True)
+    say_jobs(jobs, f"joblib.Parallel({shown}) runs {len(jobs)} jobs")
     state = Singleton.get_state()
     with tempfile.TemporaryDirectory(prefix="qspinn-") as folder:
         common = (launcher.hydra_context, launcher.config, launcher.task_function, state)

@@ -9,10 +9,16 @@ import ray
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 
-from qspinn.app.explore.launched import Job, composed, failed, lost, numbered, say_failures
+from qspinn.app.explore.launched import (
+    Job,
+    composed,
+    failed,
+    lost,
+    numbered,
+    say_failures,
+    say_jobs,
+)
 from qspinn.app.hydra_internals import ray_launcher
-
-__all__ = ["launch"]
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -20,18 +26,11 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
 
     Ray itself restarts a job whose process died up to three times; then the job has failed, and
     the others continue.
-
-    Args:
-        launcher: Hydra's, with its settings.
-        job_overrides: What each job sets.
-        first: The number of the first.
     """
     jobs = numbered(launcher, job_overrides, first)
     hydra_ray = ray_launcher()
     hydra_ray.start_ray(launcher.ray_cfg.init)
-    print(f"Ray runs {len(jobs)} jobs", flush=True)
-    for job in jobs:
-        print(f"\t{job}", flush=True)
+    say_jobs(jobs, f"Ray runs {len(jobs)} jobs")
     state = Singleton.get_state()
     tasks = [
         hydra_ray.launch_job_on_ray(

@@ -13,11 +13,9 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import OmegaConf
 
-from qspinn.app.explore.launched import Job, failed, lost, numbered, say_failures
+from qspinn.app.explore.launched import Job, failed, lost, numbered, say_failures, say_jobs
 from qspinn.app.explore.slurm_arrays import baseline_of, in_order, max_array_size, parts
 from qspinn.app.explore.sweep import Composer
-
-__all__ = ["launch"]
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -26,11 +24,6 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
     Jobs that start from the same 32-bit training would wait for the one that trains it, each in an
     allocation of its own. The first array therefore has one job for each such training, the others
     follow.
-
-    Args:
-        launcher: Hydra's, with its settings.
-        job_overrides: What each job sets.
-        first: The number of the first.
     """
     jobs = numbered(launcher, job_overrides, first)
     print(f"composing {len(jobs)} jobs", flush=True)
@@ -42,9 +35,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
     common = Common(launcher, Singleton.get_state())
     told: dict[int, JobReturn] = {}
     for place, array in enumerate(arrays, 1):
-        print(f"array {place} of {len(arrays)}: {len(array)} jobs", flush=True)
-        for job in array:
-            print(f"\t{job}", flush=True)
+        say_jobs(array, f"array {place} of {len(arrays)}: {len(array)} jobs")
         numbers = [job.number for job in array]
         submitted = executor.map_array(common, [job.overrides for job in array], numbers)
         print(f"submitted as {submitted[0].job_id.partition('_')[0]}", flush=True)

@@ -15,8 +15,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from qspinn.app.errors import print_error
 from qspinn.app.hydra_internals import result_or_error
 
-__all__ = ["Job", "composed", "failed", "lost", "numbered", "say_failures", "split"]
-
 
 @dataclass(frozen=True)
 class Job:
@@ -35,7 +33,13 @@ class Job:
 
 
 def numbered(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
-    """Return the jobs that Hydra hands to a launcher, prepared as Hydra's own launchers do it."""
+    """Return the jobs that Hydra hands to a launcher, prepared as Hydra's own launchers do it.
+
+    Args:
+        launcher: Hydra's, with its settings.
+        job_overrides: What each job sets.
+        first: The number of the first.
+    """
     setup_globals()
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     folder = Path(str(launcher.config.hydra.sweep.dir))
@@ -45,14 +49,13 @@ def numbered(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) 
     return [Job(first + place, list(given)) for place, given in enumerate(job_overrides)]
 
 
-def composed(launcher: Any, job: Job, name: str) -> DictConfig:
-    """Compose a job, and say in it which one it is.
+def say_jobs(jobs: Iterable[Job], title: str) -> None:
+    """Print jobs under a title."""
+    print(title, *jobs, sep="\n\t", flush=True)
 
-    Args:
-        launcher: Hydra's, with its settings.
-        job: The job.
-        name: What the launcher calls it, `hydra.job.id`.
-    """
+
+def composed(launcher: Any, job: Job, name: str) -> DictConfig:
+    """Compose a job, and say in it which one it is; its name is `hydra.job.id`."""
     config: DictConfig = launcher.hydra_context.config_loader.load_sweep_config(
         launcher.config, job.overrides
     )

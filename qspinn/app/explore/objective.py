@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from qspinn.app.errors import ConfigurationError, RunError
 from qspinn.records import RunRecord
 from qspinn.selection import LinearReward
 
-__all__ = ["check_objective", "objective_of", "objective_of_stopped"]
-
+_MEASURED = (
+    *("accuracy", "drop", "share", "footprint_bits", "training_footprint_bits", "reduction"),
+    *("flash_bits", "ram_bits", "learning_ram_bits", "energy_nj", "agreement"),
+)
 _VALUES: dict[str, Callable[[RunRecord], float | None]] = {
     "reward": LinearReward(),
-    "accuracy": lambda record: record.accuracy,
-    "drop": lambda record: record.drop,
-    "share": lambda record: record.footprint_bits / record.baseline_footprint_bits,
-    "footprint_bits": lambda record: record.footprint_bits,
-    "training_footprint_bits": lambda record: record.training_footprint_bits,
-    "reduction": lambda record: record.reduction,
-    "flash_bits": lambda record: record.flash_bits,
-    "ram_bits": lambda record: record.ram_bits,
-    "learning_ram_bits": lambda record: record.learning_ram_bits,
-    "energy_nj": lambda record: record.energy_nj,
-    "agreement": lambda record: record.agreement,
+    **{name: attrgetter(name) for name in _MEASURED},
 }
 
 
@@ -52,12 +45,7 @@ def check_objective(objective: object) -> list[str]:
 def objective_of(record: RunRecord, objective: object) -> float | tuple[float, ...]:
     """The values that an objective names, by validation data where some were held out.
 
-    Args:
-        record: Of a finished run.
-        objective: A name, or a list of names.
-
-    Returns:
-        A number, or as many as the list has names.
+    A number for a name, as many as a list has names.
 
     Raises:
         RunError: The record does not hold one of them.
@@ -69,12 +57,7 @@ def objective_of(record: RunRecord, objective: object) -> float | tuple[float, .
 
 
 def objective_of_stopped(accuracy: float | None, objective: object) -> float | tuple[float, ...]:
-    """The same of a run that was stopped before it had a record: what is not known is NaN.
-
-    Args:
-        accuracy: On validation data, so far; None: not known.
-        objective: A name, or a list of names.
-    """
+    """The same of a run that was stopped before it had a record: what is not known is NaN."""
     known = {} if accuracy is None else {"accuracy": accuracy}
     values = tuple(known.get(name, math.nan) for name in check_objective(objective))
     return values[0] if isinstance(objective, str) else values

@@ -12,8 +12,6 @@ from qspinn.records import RunRecord
 from qspinn.selection import Significance, greedy_path
 from qspinn.selection.search.proposing import Measured, propose
 
-__all__ = ["Mixture", "Searched", "bayesian", "gp", "greedy", "nsga2"]
-
 Mixture = dict[str, int]
 """Name of a group to its word length."""
 
@@ -131,16 +129,7 @@ def gp(searched: Searched, names: Sequence[str], word_lengths: Sequence[int], se
 def nsga2(searched: Searched, names: Sequence[str], word_lengths: Sequence[int], seed: int) -> None:
     """Spend the rest of the budget by the genetic algorithm NSGA-II (Deb et al. 2002) of Optuna.
 
-    What has been evaluated is its first generation.
-
-    Args:
-        searched: What has been evaluated, and takes what is.
-        names: Of the groups.
-        word_lengths: To choose from.
-        seed: Of its random choices.
-
-    Raises:
-        ConfigurationError: Optuna is not installed.
+    What has been evaluated is its first generation. Arguments and errors are those of :func:`gp`.
     """
     population = max(BATCH, len(searched.found))
     sampler = _optuna("nsga2").samplers.NSGAIISampler(population_size=population, seed=seed)

@@ -16,8 +16,6 @@ from qspinn.app.folder.identity import identity
 from qspinn.app.run.baselines import float_config
 from qspinn.records import config_hash
 
-__all__ = ["MAX_ARRAY_SIZE", "baseline_of", "in_order", "max_array_size", "parts"]
-
 MAX_ARRAY_SIZE = 1001
 """Jobs in an array where Slurm reports no limit: its own default."""
 
@@ -38,11 +36,7 @@ def parts(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
 
 
 def baseline_of(config: DictConfig) -> str | None:
-    """The key of the 32-bit training that a job starts from; None: it starts from none.
-
-    Args:
-        config: Of a job.
-    """
+    """The key of the 32-bit training that a job starts from; None: it starts from none."""
     values = to_plain(complete(config))
     settings, scheme = values["baselines"], values["quantization"]["scheme"]
     is_alone = settings["dir"] is None or values["exploration"]["strategy"] is not None
@@ -52,12 +46,7 @@ def baseline_of(config: DictConfig) -> str | None:
 
 
 def in_order(jobs: Sequence[Job], baselines: Sequence[str | None]) -> tuple[list[Job], list[Job]]:
-    """Return the jobs that train what others start from, and all others.
-
-    Args:
-        jobs: In their order.
-        baselines: What each starts from.
-    """
+    """Return the jobs that train the baselines from which others start, and all others."""
     counts = Counter(baselines)
     ahead: dict[str, Job] = {}
     for job, baseline in zip(jobs, baselines, strict=True):

@@ -10,18 +10,15 @@ from omegaconf import DictConfig
 
 from qspinn.app.compose.completing import complete, to_plain
 from qspinn.app.compose.gate_settings import gate_settings
-from qspinn.app.errors import ConfigurationError
+from qspinn.app.errors import ConfigurationError, refused
 from qspinn.app.explore.exploring import Candidate, check_workers, explore, report
 from qspinn.app.explore.groups import Group, alone, find_groups, jointly
 from qspinn.app.explore.searching import Mixture, Searched, bayesian, gp, greedy, nsga2
-from qspinn.app.refusing import refused
 from qspinn.plan.roles import UNSTORED_ROLES
 from qspinn.records import MEASURED_ON, RunRecord, write_json
 from qspinn.selection import LinearReward, Significance, pareto_front, significance
 from qspinn.selection.naming import in_words
 from qspinn.selection.search.proposing import Measured
-
-__all__ = ["STRATEGIES", "explore_by_strategy"]
 
 STRATEGIES = ("significance", "greedy", "nsga2", "bayesian", "gp")
 LONGEST = 24

@@ -28,8 +28,6 @@ from qspinn.app.hydra_internals import (
     get_overrides_dirname,
 )
 
-__all__ = ["Composer", "sweep"]
-
 
 def sweep(
     context: HydraContext, config: DictConfig, arguments: list[str], workers: object
@@ -130,12 +128,7 @@ class Composer:
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def candidate(self, number: int, job: list[str]) -> Candidate:
-        """Return a job with its configuration and its folder.
-
-        Args:
-            number: Its place in the multirun.
-            job: Its overrides.
-        """
+        """Return the job with a number in the multirun, with its configuration and its folder."""
         overrides = self.parser.parse_overrides(job)
         values = [o for o in overrides if _sets_a_value(self.loader, o)]
         others = [o for o in overrides if o not in values]

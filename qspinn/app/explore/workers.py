@@ -14,8 +14,6 @@ from typing import Any
 
 from qspinn.app.orphans import end_with_launcher
 
-__all__ = ["Died", "WorkersCannotStart", "map_in_workers"]
-
 ATTEMPTS = 2
 """Processes that may die before they begin with the same task."""
 MOST_IN_A_ROW = 8

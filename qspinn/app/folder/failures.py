@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,21 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.folder.folder import RunFolder
-from qspinn.app.folder.identity import identity
+from qspinn.app.folder.identity import identity, now
 from qspinn.app.folder.ownership import FolderError
 from qspinn.app.signals import raise_if_stopped
 from qspinn.records import RunFailure
 
-__all__ = ["ProcessDied", "record_failure", "transportable"]
-
 
 def record_failure(config: DictConfig, output: Path, error: BaseException) -> RunFailure:
-    """Write ``failure.json`` into the output folder of a run.
-
-    Args:
-        config: Of the run.
-        output: Its folder.
-        error: What ended it.
+    """Write ``failure.json`` into the output folder of a run that an error has ended.
 
     Raises:
         Stopped: A signal did, and the error is a consequence.
@@ -39,19 +31,24 @@ def record_failure(config: DictConfig, output: Path, error: BaseException) -> Ru
     except OmegaConfBaseException:  # perhaps that is the error
         values = OmegaConf.to_container(config)
     trace = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
-    failure = RunFailure(
-        error=type(error).__name__,
-        message=str(error),
-        traceback=trace,
-        config=_printable(identity(cast(dict[str, Any], values))),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    failure = failure_of(error, _printable(identity(cast(dict[str, Any], values))), trace)
     if not isinstance(error, FolderError):  # that folder is not this run's
         try:
             RunFolder(output).save_failure(failure)
         except (OSError, ConfigurationError) as trouble:  # the first error is the one to show
             print(f"failure.json cannot be written in {output}: {trouble}", file=sys.stderr)
     return failure
+
+
+def failure_of(error: BaseException, config: dict[str, Any], trace: str = "") -> RunFailure:
+    """Return what is written of an error that came just now."""
+    return RunFailure(
+        error=type(error).__name__,
+        message=str(error),
+        traceback=trace,
+        config=config,
+        created=now(),
+    )
 
 
 class ProcessDied(Exception):

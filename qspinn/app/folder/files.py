@@ -23,16 +23,6 @@ from qspinn.records import (
     read_record,
 )
 
-__all__ = [
-    "CHECKPOINTS",
-    "OUTPUT_START",
-    "PICTURES",
-    "check_files",
-    "delete_files",
-    "is_writable",
-    "sweep_up",
-]
-
 PICTURES = (
     "weights.png",
     "confusion_matrix.png",
@@ -58,11 +48,7 @@ def check_files(folder: Path) -> None:
 
 
 def delete_files(folder: Path, keep: Collection[Path] = ()) -> None:
-    """Delete what runs have left in a folder, and nothing else.
-
-    Args:
-        folder: Of the run.
-        keep: Files to leave.
+    """Delete what runs have left in a folder but for what is to be kept, and nothing else.
 
     Raises:
         FolderError: As above; nothing is deleted then.

@@ -30,7 +30,7 @@ from qspinn.app.folder.identity import (
 from qspinn.app.folder.lock import Holder, locked, try_locked
 from qspinn.app.folder.ownership import FolderError, Owner, check_checkpoint, seal, unseal
 from qspinn.app.folder.saved_config import read_saved_config, write_saved_config
-from qspinn.data.atomic import atomic_file
+from qspinn.atomic import atomic_file
 from qspinn.records import (
     FAILURE_NAME,
     GATE_NAME,
@@ -42,8 +42,6 @@ from qspinn.records import (
     read_record,
     write_failure,
 )
-
-__all__ = ["RunFolder"]
 
 # A run is refused when the same other holder was seen so many times in a row: the first time it may
 # be left from a run that was killed.
@@ -229,12 +227,7 @@ class RunFolder:
         )
 
     def save_config(self, config: Mapping[str, Any], fingerprint: str | None = None) -> None:
-        """Write the resolved configuration, all of it or nothing.
-
-        Args:
-            config: Plain types.
-            fingerprint: Of the data.
-        """
+        """Write the resolved configuration and the fingerprint of its data, all or nothing."""
         write_saved_config(self.config, config, owner_of(config, fingerprint))
 
     def checkpoint_to_resume(

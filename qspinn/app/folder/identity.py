@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from qspinn.app.errors import naming
+from qspinn.app.errors import naming, refused
 from qspinn.app.folder.ownership import Owner
 from qspinn.app.folder.saved_config import SavedConfig
 from qspinn.app.paths import from_start
-from qspinn.app.refusing import refused
 from qspinn.records import config_hash
-
-__all__ = [
-    "LAUNCH_KEYS",
-    "check_fresh",
-    "differences",
-    "hash_of",
-    "identity",
-    "owner_of",
-    "root_of",
-    "shown",
-]
 
 # Keys of the launch, on which no result depends: neither recorded nor hashed.
 LAUNCH_KEYS = ("fresh", "progress", "baselines", "exploration", "objective")
@@ -34,6 +23,11 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     if kept.get("energy", kept) is None:  # as in configurations of qspinn before there was the key
         del kept["energy"]
     return kept
+
+
+def now() -> str:
+    """The date and time that is written into files, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_fresh(fresh: object) -> None:
@@ -48,12 +42,7 @@ def check_fresh(fresh: object) -> None:
 
 
 def owner_of(config: Mapping[str, Any], fingerprint: str | None) -> Owner:
-    """Return the owner that is written into the files of a run.
-
-    Args:
-        config: The resolved configuration.
-        fingerprint: Of its data; None where it is not known.
-    """
+    """Return the owner that is written into the files of a run; its fingerprint is of the data."""
     with naming("configuration"):
         return Owner.of(config_hash(identity(config)), fingerprint)
 
@@ -74,21 +63,21 @@ def root_of(config: Mapping[str, Any]) -> str | None:
     return os.path.realpath(from_start(root)) if isinstance(root, str) else None
 
 
-def shown(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def shown(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> str:
     """Return the first places where two configurations differ, in a line."""
-    found = differences(earlier, now)
+    found = differences(earlier, later)
     return ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
 
 
-def differences(earlier: Any, now: Any, place: str = "") -> list[str]:
+def differences(earlier: Any, later: Any, place: str = "") -> list[str]:
     """Return one text per place where two configurations differ."""
-    if isinstance(earlier, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*earlier, *now])
+    if isinstance(earlier, Mapping) and isinstance(later, Mapping):
+        keys = dict.fromkeys([*earlier, *later])
         return [
             text
             for key in keys
             for text in differences(
-                earlier.get(key), now.get(key), f"{place}.{key}" if place else key
+                earlier.get(key), later.get(key), f"{place}.{key}" if place else key
             )
         ]
-    return [] if earlier == now else [f"{place}: {earlier!r} there, {now!r} now"]
+    return [] if earlier == later else [f"{place}: {earlier!r} there, {later!r} now"]

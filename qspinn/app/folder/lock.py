@@ -16,8 +16,6 @@ from typing import Any
 
 from qspinn.app.folder.ownership import FolderError, regular_descriptor
 
-__all__ = ["LOCK_NAME", "Holder", "holder_of", "locked", "try_locked"]
-
 LOCK_NAME = ".qspinn.lock"
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 2.0  # seconds between two looks at a lock that another one has
 MOST_LOOKS = 10  # at a lock whose holder does not say who it is: it is about to, or to go

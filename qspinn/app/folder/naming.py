@@ -11,8 +11,6 @@ from hydra.core.hydra_config import HydraConfig
 from qspinn.app.folder.identity import LAUNCH_KEYS, identity
 from qspinn.records import config_hash, setting_key
 
-__all__ = ["changes", "group_name", "job_folder", "named_loggers", "run_name"]
-
 MAX_BYTES = 255  # of a file's name
 VERBATIM = 120
 SHORTENED = 100
@@ -60,12 +58,7 @@ def changes(*unused: object) -> str:
 
 
 def run_name(config: Mapping[str, Any], changed: str = "") -> str:
-    """Return a name that says what differs from the defaults, and the seed.
-
-    Args:
-        config: The resolved configuration.
-        changed: The overrides, joined by commas.
-    """
+    """Return a name that says what differs from the defaults, and the seed."""
     texts = [text for text in split_overrides(changed) if _key(text) != "seed"]
     parts = [_shortened([_ROLE.sub(r"\1=", text) for text in texts])]
     if "quantization.rules" not in map(_key, texts):  # a search writes rules and no override
@@ -82,9 +75,6 @@ def group_name(config: Mapping[str, Any]) -> str:
 
     It consists of scheme, rounding, word length (if all tensors share one) and eight digits of the
     hash of the setting, which distinguish settings that read the same.
-
-    Args:
-        config: The resolved configuration.
     """
     quantization = config["quantization"]
     parts = ["32-bit"]
@@ -99,11 +89,7 @@ def group_name(config: Mapping[str, Any]) -> str:
 
 
 def named_loggers(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the loggers of a configuration, with missing names of W&B runs filled in.
-
-    Args:
-        config: The resolved configuration.
-    """
+    """Return the loggers of a configuration, with missing names of W&B runs filled in."""
     named = {}
     for name, node in (config["logger"] or {}).items():
         if isinstance(node, Mapping) and node.get("_target_") == _WANDB:

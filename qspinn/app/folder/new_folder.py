@@ -14,8 +14,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from qspinn.app.errors import ConfigurationError, print_error
 
-__all__ = ["OutputFolder", "check_output", "make_new_folder", "new_folder"]
-
 _ROOM = 65536
 """Bytes that Hydra's files and the first of a run take."""
 _NEW = "${qspinn.new_folder:"
@@ -65,11 +63,7 @@ def _ending() -> Iterator[None]:
 
 
 def check_output(key: str, value: object) -> Path:
-    """Return an output folder, if it is valid.
-
-    Args:
-        key: Of the configuration.
-        value: What it says.
+    """Return the output folder that a key of the configuration names, if it is valid.
 
     Raises:
         ConfigurationError: Nothing, the folder of the command itself, a file, or a place in which

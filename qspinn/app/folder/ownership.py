@@ -14,17 +14,6 @@ from typing import IO
 
 from qspinn.app.errors import ConfigurationError
 
-__all__ = [
-    "FolderError",
-    "Owner",
-    "check_checkpoint",
-    "is_sealed",
-    "open_regular",
-    "regular_descriptor",
-    "seal",
-    "unseal",
-]
-
 # The comment of a zip archive is the last thing in it, and readers of archives skip it.
 _END_OF_ARCHIVE = b"PK\x05\x06"
 _END_LENGTH = 22
@@ -89,6 +78,20 @@ def open_regular(path: Path) -> BufferedReader:
         OSError: It cannot be opened, or is something else.
     """
     return open(regular_descriptor(path, os.O_RDONLY), "rb")
+
+
+def read_whole(path: Path, most: int) -> bytes:
+    """Read a file like :func:`open_regular`.
+
+    Raises:
+        OSError: As above.
+        ValueError: It has more than ``most`` bytes.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    return content
 
 
 def regular_descriptor(path: Path, flags: int) -> int:
@@ -156,11 +159,7 @@ def is_sealed(path: Path) -> bool:
 
 
 def check_checkpoint(path: Path, owner: Owner) -> None:
-    """Check that a checkpoint is intact and that this run wrote it.
-
-    Args:
-        path: The file.
-        owner: Of the run that resumes from it.
+    """Check that a checkpoint is intact and that the run which resumes from it wrote it.
 
     Raises:
         FolderError: It is not; names the file and says what to do.

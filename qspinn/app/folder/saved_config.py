@@ -12,10 +12,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 
-from qspinn.app.folder.ownership import FolderError, Owner, open_regular
-from qspinn.records import config_hash, write_bytes
-
-__all__ = ["SavedConfig", "is_saved_config", "read_saved_config", "write_saved_config"]
+from qspinn.app.folder.ownership import FolderError, Owner, read_whole
+from qspinn.atomic import write_bytes
+from qspinn.records import config_hash
 
 MOST_BYTES = 1 << 22
 DEEPEST = 64
@@ -67,7 +66,7 @@ def write_saved_config(path: Path, values: Mapping[str, Any], owner: Owner) -> N
 def is_saved_config(path: Path) -> bool:
     """Whether a file says that qspinn wrote it, or holds what qspinn wrote before it said so."""
     try:
-        content = _content(path)
+        content = read_whole(path, MOST_BYTES)
         return content.startswith(_START) or _is_ours(_plain(content))
     except (OSError, ValueError):
         return False
@@ -80,7 +79,7 @@ def read_saved_config(path: Path) -> SavedConfig:
         FolderError: It cannot be read, or has changed since it was written.
     """
     try:
-        content = _content(path)
+        content = read_whole(path, MOST_BYTES)
         owner = None
         if content.startswith(_START):
             header = _HEADER.match(content)
@@ -103,14 +102,6 @@ def _unusable(path: Path, error: Exception) -> FolderError:
         f"delete {path} and {path.parent / 'checkpoints' / 'last.ckpt'} to train anew, or write "
         "hydra.run.dir=FOLDER with another folder"
     )
-
-
-def _content(path: Path) -> bytes:
-    with open_regular(path) as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it has more than {MOST_BYTES} bytes")
-    return content
 
 
 def _plain(content: bytes) -> Any:

@@ -8,26 +8,29 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from qspinn.app.errors import ConfigurationError
+from qspinn.app.folder.failures import failure_of
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import identity
 from qspinn.app.folder.lock import Holder, locked
-from qspinn.app.folder.ownership import FolderError, Owner, check_checkpoint, open_regular
+from qspinn.app.folder.ownership import (
+    FolderError,
+    Owner,
+    check_checkpoint,
+    open_regular,
+    read_whole,
+)
 from qspinn.app.run.outcome import Accuracies
 from qspinn.records import (
     RecordError,
-    RunFailure,
     RunRecord,
     read_failure,
     write_failure,
     write_json,
 )
-
-__all__ = ["BASELINE_NAME", "Baseline", "Entry", "Train", "TrainingFailed"]
 
 BASELINE_NAME = "baseline.json"
 MOST_BYTES = 1 << 24
@@ -128,7 +131,8 @@ class Entry:
         try:
             record, measured = train(self.config, folder)
         except Exception as error:
-            self._note(error, folder)
+            with contextlib.suppress(OSError):  # the first error is the one to show
+                write_failure(failure_of(error, {}), folder.failure)  # for waiting processes
             raise
         if not folder.last_checkpoint.exists():
             raise RuntimeError(f"the training in {self.path} has left no checkpoint")
@@ -158,11 +162,7 @@ class Entry:
 
     def _checked(self, file: Path) -> dict[str, Any]:
         """The content of ``baseline.json``, checked to belong to this training."""
-        with open_regular(file) as opened:
-            content = opened.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES} bytes")
-        values: dict[str, Any] = json.loads(content)
+        values: dict[str, Any] = json.loads(read_whole(file, MOST_BYTES))
         if values.pop("sha256") != _digest_of(values):
             raise ValueError("it has changed since it was written")
         if values["key"] != self.key or values["config_hash"] != self.owner.config:
@@ -197,18 +197,6 @@ class Entry:
         return ConfigurationError(
             f"{path} cannot be used ({reason}); delete the folder {self.path} to train anew"
         )
-
-    def _note(self, error: Exception, folder: RunFolder) -> None:
-        """Record for waiting processes why the training failed."""
-        failure = RunFailure(
-            error=type(error).__name__,
-            message=str(error),
-            traceback="",
-            config={},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        with contextlib.suppress(OSError):  # the first error is the one to show
-            write_failure(failure, folder.failure)
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 
-from qspinn.app.errors import ConfigurationError
+from qspinn.app.errors import ConfigurationError, refused, switch
 from qspinn.app.folder.identity import identity, owner_of
 from qspinn.app.paths import from_start
-from qspinn.app.refusing import refused, switch
 from qspinn.app.run.baseline_entry import Baseline, Entry, Train
 from qspinn.app.run.data_fingerprint import (
     DataState,
@@ -26,8 +25,6 @@ from qspinn.app.run.data_fingerprint import (
 from qspinn.app.run.named_sources import named_sources
 from qspinn.app.run.outcome import library_versions
 from qspinn.records import config_hash
-
-__all__ = ["Baseline", "BaselineStore", "store_from_config"]
 
 # Keys of qspinn's own data that name their location; the fingerprint is hashed instead. In other
 # classes the same keys may mean anything.
@@ -59,15 +56,7 @@ class BaselineStore:
         self.path = Path(path)
 
     def find(self, config: Mapping[str, Any], data: DataState) -> Baseline | None:
-        """Return the training that a configuration starts from, if it is done.
-
-        Args:
-            config: The resolved configuration.
-            data: What is known of its data.
-
-        Raises:
-            ConfigurationError: It cannot be read, or is not the training that it should be.
-        """
+        """Return the training that a configuration starts from, if it is done; see `get`."""
         if data.fingerprint is None:
             return None
         return self._entry(float_config(config), data.fingerprint).read()

@@ -10,36 +10,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import lightning
 import torch
 from hydra.utils import instantiate
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers.logger import Logger
 from torch import nn
 
-from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.errors import ConfigurationError, is_whole, naming, refused
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.ownership import Owner
 from qspinn.app.paths import with_paths
-from qspinn.app.refusing import is_whole, refused
 from qspinn.app.run.checkpoints import AtomicCheckpointIO
 from qspinn.app.run.data_fingerprint import remember_state
 from qspinn.callbacks.random_state import capture_random_states
-
-__all__ = [
-    "Parts",
-    "build_callbacks",
-    "build_loggers",
-    "build_parts",
-    "build_trainer",
-    "check_seed",
-    "has_validation",
-    "load_data",
-    "set_threads",
-    "with_data",
-]
 
 MAX_SEED = 2**32 - 1
 # The data that this process has read last, by their settings, with their fingerprint then.
@@ -54,9 +40,9 @@ FROM_DATA_IF_THERE = ("time_steps",)
 class Parts:
     """What learns, and from what."""
 
-    data: lightning.LightningDataModule
+    data: LightningDataModule
     network: nn.Module
-    module: lightning.LightningModule
+    module: LightningModule
 
 
 def check_seed(seed: object) -> int:
@@ -95,19 +81,14 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     return Parts(data, network, module)
 
 
-def has_validation(config: Mapping[str, Any], data: lightning.LightningDataModule) -> bool:
-    """Whether there are validation data, and the trainer validates on them.
-
-    Args:
-        config: The resolved configuration.
-        data: Made from it, and read.
-    """
+def has_validation(config: Mapping[str, Any], data: LightningDataModule) -> bool:
+    """Whether data that were read have a validation part, and the trainer validates on it."""
     loaders = data.val_dataloader()  # Lightning takes an empty list for none
     is_there = not isinstance(loaders, (list, tuple)) or len(loaders) > 0
     return is_there and config["trainer"].get("limit_val_batches") != 0
 
 
-def load_data(settings: Mapping[str, Any]) -> lightning.LightningDataModule:
+def load_data(settings: Mapping[str, Any]) -> LightningDataModule:
     """Make the data module and read its data, unless this process has read them for another run.
 
     Only qspinn's own data are kept for the next run, since nothing in them changes while they are
@@ -184,7 +165,7 @@ def check_optimizer(learning: Mapping[str, Any]) -> None:
             scheduler(optimizer, **({} if given & {*steps, "epochs"} else steps))
 
 
-def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) -> None:
+def check_manual(trainer: Mapping[str, Any], module: LightningModule) -> None:
     """Refuse settings that Lightning supports only with automatic optimization; it checks late."""
     if module.automatic_optimization:
         return
@@ -197,7 +178,7 @@ def check_manual(trainer: Mapping[str, Any], module: lightning.LightningModule) 
             )
 
 
-def build_callbacks(callbacks: Mapping[str, Any] | None) -> list[lightning.Callback]:
+def build_callbacks(callbacks: Mapping[str, Any] | None) -> list[Callback]:
     """Make the callbacks of the group, in its order; null entries are left out."""
     built = []
     for name, node in _entries("callbacks", callbacks):
@@ -252,18 +233,18 @@ def _environment() -> list[ClusterEnvironment]:
 def build_trainer(
     trainer: Mapping[str, Any],
     folder: RunFolder,
-    callbacks: list[lightning.Callback],
+    callbacks: list[Callback],
     loggers: list[Logger],
     has_progress: bool,
     owner: Owner,
-) -> lightning.Trainer:
+) -> Trainer:
     """Make the trainer; its checkpoints say that they belong to ``owner``.
 
     Raises:
         ConfigurationError: A value that Lightning refuses, or that trains nothing.
     """
     with naming("trainer"):
-        made: lightning.Trainer = instantiate(trainer, _partial_=True)(
+        made: Trainer = instantiate(trainer, _partial_=True)(
             callbacks=callbacks,
             logger=loggers,
             plugins=[AtomicCheckpointIO(owner), *_environment()],

@@ -6,17 +6,15 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import lightning
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from qspinn.app.folder.ownership import Owner, seal
 from qspinn.app.run.metrics_table import ROWS_KEY, MetricsTable
+from qspinn.atomic import atomic_file
 from qspinn.callbacks.lightning_internals import logged_steps
-from qspinn.data.atomic import atomic_file
-
-__all__ = ["AtomicCheckpointIO", "EpochCheckpoint", "epochs_of"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -102,9 +100,7 @@ class EpochCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Flush the metrics, then save."""
         values = {name: float(value) for name, value in trainer.logged_metrics.items()}
         values["epoch"] = trainer.current_epoch
@@ -121,10 +117,7 @@ class EpochCheckpoint(ModelCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
 
     def on_save_checkpoint(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the rows of the table."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from hydra.utils import get_object
+from lightning import LightningDataModule
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import IterableDataset, TensorDataset
 
@@ -23,15 +23,6 @@ from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.paths import from_start
 from qspinn.data.fingerprint import content_fingerprint
 from qspinn.data.foreign_files import is_foreign
-
-__all__ = [
-    "DataState",
-    "UnknownDataError",
-    "data_state",
-    "files_fingerprint",
-    "named_paths",
-    "remember_state",
-]
 
 MOST_FILES = 200_000
 MOST_SAMPLES = 10_000
@@ -63,7 +54,7 @@ class UnknownDataError(Exception):
     """It cannot be determined whether the data have changed."""
 
 
-def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule) -> DataState:
+def data_state(settings: Mapping[str, Any], data: LightningDataModule) -> DataState:
     """Return the state of the data that a run learns from.
 
     A data module with a method ``fingerprint() -> str`` provides it itself, as all of qspinn's do.
@@ -104,17 +95,13 @@ def data_state(settings: Mapping[str, Any], data: lightning.LightningDataModule)
     return DataState(f"samples-{hashlib.sha256(' '.join(parts).encode()).hexdigest()}")
 
 
-def remember_state(data: lightning.LightningDataModule, fingerprint: str) -> None:
+def remember_state(data: LightningDataModule, fingerprint: str) -> None:
     """Keep the fingerprint of data that are about to be read, for :func:`data_state` to compare."""
     setattr(data, READ_STATE, fingerprint)
 
 
 def named_paths(settings: Mapping[str, Any]) -> list[Path]:
-    """Return the files and folders that a node of a configuration names, or its class's defaults.
-
-    Args:
-        settings: A node with a ``_target_``.
-    """
+    """Return the files and folders that a node with a ``_target_`` names, or its defaults."""
     texts = [*_texts(settings), *_default_texts(settings)]
     found: dict[Path, None] = {}
     for text in filter(None, texts):
@@ -178,7 +165,7 @@ def _default_texts(settings: Mapping[str, Any]) -> Iterator[str]:
             yield from _texts(parameter.default)
 
 
-def _samples_fingerprint(data: lightning.LightningDataModule, has_files: bool) -> str:
+def _samples_fingerprint(data: LightningDataModule, has_files: bool) -> str:
     with isolate_rng():
         try:
             data.setup("test")

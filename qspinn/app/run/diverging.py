@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import lightning
 import torch
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from qspinn.app.errors import RunError
 
-__all__ = ["DivergenceGuard"]
 
-
-class DivergenceGuard(lightning.Callback):
+class DivergenceGuard(Callback):
     """Ends a training in the epoch in which the network diverges, before its checkpoint is written.
 
     The output of the network is checked in the test as well: the argmax of NaN is the first class,
@@ -36,12 +34,8 @@ class DivergenceGuard(lightning.Callback):
         self._unlimited: frozenset[str] = frozenset()
         self._hook: RemovableHandle | None = None
 
-    def check(self, module: lightning.LightningModule, when: str) -> None:
-        """Check all values of a module.
-
-        Args:
-            module: The module that learns.
-            when: For the message, such as ``in epoch 3``.
+    def check(self, module: LightningModule, when: str) -> None:
+        """Check all values of a module; `when` is for the message, such as ``in epoch 3``.
 
         Raises:
             RunError: It names a tensor, and says what to change.
@@ -51,39 +45,26 @@ class DivergenceGuard(lightning.Callback):
             if not is_fine(tensor):
                 raise self._diverged(when, f"{path} holds values that are not finite")
 
-    def setup(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note which buffers are unlimited, before a checkpoint is restored."""
         if stage == "fit":
             names = {name for name, _ in pl_module.named_buffers()}
             found = ((path, tensor) for path, tensor in _tensors(pl_module) if path in names)
             self._unlimited = frozenset(path for path, one in found if not _is_finite(one))
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note that the network has learned."""
         self.has_learned = True
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check all values."""
         self.check(pl_module, f"in epoch {trainer.current_epoch + 1}")
 
-    def on_test_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the output of the network from now on."""
         self._hook = self.network.register_forward_hook(self._look_at_output)
 
-    def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop checking the output."""
         if self._hook is not None:
             self._hook.remove()

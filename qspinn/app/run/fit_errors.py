@@ -8,8 +8,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from qspinn.app.errors import ConfigurationError, RunError, is_message
 
-__all__ = ["in_a_sentence"]
-
 # Where Lightning checks settings. A strategy or a launcher raises errors of other code.
 _CHECKING = ("lightning.pytorch.callbacks.", "lightning.pytorch.loops.")
 

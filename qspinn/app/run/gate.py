@@ -8,15 +8,14 @@ nothing else: a candidate that is stopped is never tested.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-import lightning
+from lightning import Callback, LightningModule, Trainer
 
 from qspinn.app.compose.gate_settings import GateSettings, pruner_among
 from qspinn.app.folder.folder import RunFolder
-from qspinn.app.folder.identity import identity, owner_of
-from qspinn.app.run.baselines import Baseline
+from qspinn.app.folder.identity import identity, now, owner_of
+from qspinn.app.run.baseline_entry import Baseline
 from qspinn.app.run.metrics_table import MetricsTable
 from qspinn.app.run.outcome import VALIDATION_ACCURACY
 from qspinn.app.run.siblings import Siblings, read_siblings
@@ -32,8 +31,6 @@ from qspinn.records import (
     write_gate_report,
 )
 from qspinn.selection.search.gating import Standing
-
-__all__ = ["CandidateStopped", "Gate", "GatedTraining", "Gatekeeper"]
 
 
 class CandidateStopped(Exception):
@@ -83,10 +80,8 @@ class Gate:
     def begin(self, footprint: Footprint, twin: Baseline | None, fingerprint: str | None) -> None:
         """Take in what is known before anything is computed.
 
-        Args:
-            footprint: Of the run; formats do not matter.
-            twin: The 32-bit training that it is compared with.
-            fingerprint: Of the data.
+        That is its footprint, whose formats do not matter, the 32-bit training that the run is
+        compared with, and the fingerprint of its data.
 
         Raises:
             CandidateStopped: Nothing needs to be computed.
@@ -122,12 +117,7 @@ class Gate:
         self.raise_if_stopped()
 
     def after_stage(self, stage: str, metrics: Mapping[str, float]) -> bool:
-        """Judge a network that has learned; return whether it should be evaluated further.
-
-        Args:
-            stage: Of `PostTrainingQuantization`.
-            metrics: Of the stage.
-        """
+        """Judge a network that has learned, after a stage of its evaluation; whether to go on."""
         accuracy = metrics.get(VALIDATION_ACCURACY)
         if stage == "drift":
             return self._agrees(metrics)
@@ -218,7 +208,7 @@ class Gate:
             seed=self.config["seed"],
             data_fingerprint=owner.data,
             drift=None if (drift := self.drift()) is None else drift.to_dict(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now(),
         )
 
     def _raise_if_known(self) -> None:
@@ -234,27 +224,19 @@ class Gate:
             raise CandidateStopped(known)
 
 
-class Gatekeeper(lightning.Callback):
-    """Ends a run that was stopped at the end of its fit, before its pictures are drawn.
-
-    Args:
-        gate: Of the run.
-    """
+class Gatekeeper(Callback):
+    """Ends a run that was stopped at the end of its fit, before its pictures are drawn."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the run."""
         self.gate.raise_if_stopped()
 
 
 class GatedTraining(Pruning):
-    """Ends a run in the middle of its training, before a checkpoint of half an epoch is written.
-
-    Args:
-        gate: Of the run.
-    """
+    """Ends a run in the middle of its training, before a checkpoint of half an epoch is written."""
 
     def __init__(self, gate: Gate) -> None:
         settings = gate.settings
@@ -263,7 +245,7 @@ class GatedTraining(Pruning):
         )
         self.gate = gate
 
-    def stop(self, trainer: lightning.Trainer) -> None:
+    def stop(self, trainer: Trainer) -> None:
         """End the run."""
         assert self.stopped is not None
         self.gate.stop_training(self.stopped)

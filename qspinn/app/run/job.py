@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
+from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from qspinn.app.examples import as_the_module, example_input, first_test_batch
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import identity, owner_of
 from qspinn.app.folder.naming import named_loggers
-from qspinn.app.run.baselines import Baseline, BaselineStore
+from qspinn.app.run.baseline_entry import Baseline
+from qspinn.app.run.baselines import BaselineStore
 from qspinn.app.run.building import (
     Parts,
     build_callbacks,
@@ -44,8 +45,6 @@ from qspinn.callbacks.isolation import preserved_globals
 from qspinn.callbacks.random_state import RandomState
 from qspinn.plan import QuantizationPlan, footprint
 from qspinn.records import RunRecord, printable, work_metrics
-
-__all__ = ["Job"]
 
 
 class Job:
@@ -89,7 +88,7 @@ class Job:
             ConfigurationError: An invalid value; nothing has been trained then.
             CandidateStopped: The gate has stopped the run.
         """
-        lightning.seed_everything(self.config["seed"], workers=True, verbose=False)
+        seed_everything(self.config["seed"], workers=True, verbose=False)
         with self._phase("setup"):
             parts = build_parts(self.config)
             self.data = data_state(self.config["data"], parts.data)
@@ -169,7 +168,7 @@ class Job:
         found = self._baseline() if self.train_baseline else store.find(self.config, data)
         return None if found is None else Accuracies.of_record(found.record)
 
-    def _trainer(self, scheme: Scheme, table: MetricsTable) -> lightning.Trainer:
+    def _trainer(self, scheme: Scheme[Any], table: MetricsTable) -> Trainer:
         progress = progress_bar(self.config["progress"])
         callbacks = [
             *scheme.callbacks_before,
@@ -191,7 +190,7 @@ class Job:
             owner_of(self.config, self.data.fingerprint),
         )
 
-    def _log_config(self, trainer: lightning.Trainer) -> None:
+    def _log_config(self, trainer: Trainer) -> None:
         """A logger with a method `log_config` gets what is recorded of the configuration."""
         for logger in trainer.loggers:
             if hasattr(logger, "log_config"):
@@ -200,11 +199,7 @@ class Job:
                 logger.log_hyperparams(dict(self.config))
 
     def _learn(
-        self,
-        trainer: lightning.Trainer,
-        parts: Parts,
-        table: MetricsTable,
-        checkpoint: Path | None,
+        self, trainer: Trainer, parts: Parts, table: MetricsTable, checkpoint: Path | None
     ) -> dict[str, float]:
         """Train, or resume an interrupted training, and test."""
         done = 0
@@ -228,7 +223,7 @@ class Job:
             )
         return {**self._validate(trainer, parts), **measured}
 
-    def _validate(self, trainer: lightning.Trainer, parts: Parts) -> dict[str, float]:
+    def _validate(self, trainer: Trainer, parts: Parts) -> dict[str, float]:
         """Validate the network that was tested; nothing without validation data."""
         if not has_validation(self.config, parts.data):
             return {}
@@ -236,7 +231,7 @@ class Job:
             return dict(trainer.validate(parts.module, datamodule=parts.data, verbose=False)[0])
 
     def _restore(
-        self, trainer: lightning.Trainer, parts: Parts, table: MetricsTable, baseline: Baseline
+        self, trainer: Trainer, parts: Parts, table: MetricsTable, baseline: Baseline
     ) -> dict[str, float]:
         """Restore module and random generators as a training in the store has left them.
 
@@ -266,7 +261,7 @@ class Job:
             logger.log_metrics(measured, step=trainer.global_step)
         return baseline.measured
 
-    def _fit(self, trainer: lightning.Trainer, parts: Parts, checkpoint: Path | None) -> None:
+    def _fit(self, trainer: Trainer, parts: Parts, checkpoint: Path | None) -> None:
         """Fit; errors before anything was learned are errors of the configuration."""
         try:
             trainer.fit(
@@ -291,7 +286,7 @@ def train_float(config: dict[str, Any], folder: RunFolder) -> tuple[RunRecord, d
 
 
 def log_summary(
-    trainer: lightning.Trainer, record: RunRecord, folder: RunFolder, network: nn.Module | None
+    trainer: Trainer, record: RunRecord, folder: RunFolder, network: nn.Module | None
 ) -> None:
     """Log the summary of the record, by which runs are compared in W&B and others.
 

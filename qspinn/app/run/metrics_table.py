@@ -12,10 +12,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
-from qspinn.app.folder.ownership import FolderError, open_regular
-from qspinn.records import write_text
-
-__all__ = ["ROWS_KEY", "MetricsTable"]
+from qspinn.app.folder.ownership import FolderError, read_whole
+from qspinn.atomic import write_text
 
 ROWS_KEY = "qspinn_metrics"  # of a checkpoint: the rows of the table when it was written
 _FIRST_COLUMNS = ("epoch", "step")
@@ -28,11 +26,9 @@ class MetricsTable(Logger):
     Values logged at one step share a row, so that the training and the validation metrics of an
     epoch do. Lightning's own ``CSVLogger`` deletes an existing file; this one continues it. The
     file is replaced as a whole, so that readers never see a part of it.
-
-    Args:
-        save_dir: The folder of the file.
-        file_name: The file's name.
     """
+
+    name = version = ""
 
     def __init__(self, save_dir: str | os.PathLike[str], file_name: str = "metrics.csv") -> None:
         super().__init__()
@@ -47,27 +43,13 @@ class MetricsTable(Logger):
         if not os.path.lexists(self.path):
             return
         try:
-            with open_regular(self.path) as file:
-                content = file.read(_MOST_BYTES + 1)
-            if len(content) > _MOST_BYTES:
-                raise ValueError(f"it has more than {_MOST_BYTES} bytes")
-            self._rows = parse_rows(content)
+            self._rows = parse_rows(read_whole(self.path, _MOST_BYTES))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise FolderError(
                 f"{self.path} is damaged, or no table of a run ({reason}); delete it to go on, the "
                 "checkpoint holds what is needed, or write hydra.run.dir=FOLDER with another folder"
             ) from error
-
-    @property
-    def name(self) -> str:
-        """The table has no name of its own."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """The table has no version."""
-        return ""
 
     @property
     def save_dir(self) -> str:
@@ -115,12 +97,7 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Put values into the row of a step.
-
-        Args:
-            metrics: Name to value.
-            step: The row; None means the latest one.
-        """
+        """Put values into the row of a step; None means the latest one."""
         if step is None:
             step = max(self._rows, default=0)
         row = self._rows.setdefault(step, {"step": step})

@@ -15,8 +15,6 @@ from typing import Any
 
 from hydra.utils import get_object
 
-__all__ = ["named_sources"]
-
 
 def named_sources(node: Any) -> dict[str, str]:
     """Return the SHA-256 of each source file that a configuration's classes come from.
@@ -24,9 +22,6 @@ def named_sources(node: Any) -> dict[str, str]:
     These are the file of each class or function outside of qspinn, and the files of the modules
     that it imports, also within functions, except installed libraries. Imports of names that are
     computed at run time are not found.
-
-    Args:
-        node: Plain types, with ``_target_`` in them.
     """
     found: dict[str, str] = {}
     places = _library_places()

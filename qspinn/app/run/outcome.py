@@ -7,22 +7,12 @@ import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from qspinn.app.folder.folder import RunFolder
-from qspinn.app.folder.identity import identity, owner_of
+from qspinn.app.folder.identity import identity, now, owner_of
 from qspinn.plan import Footprint, ResolvedPlan
 from qspinn.records import RunRecord, baseline_key, finite_or_none, setting_key
-
-__all__ = [
-    "TEST_ACCURACY",
-    "VALIDATION_ACCURACY",
-    "Accuracies",
-    "Outcome",
-    "library_versions",
-    "make_record",
-]
 
 # The metrics that a learning module logs in its test_step and its validation_step.
 TEST_ACCURACY = "test/accuracy"
@@ -138,7 +128,7 @@ def make_record(
         versions=library_versions(),
         seconds=dict(seconds),
         metrics=finite_or_none(metrics),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         baseline_key=baseline_key(recorded),
         setting_key=setting_key(recorded),
         summary=None if outcome.summary is None else dict(outcome.summary),

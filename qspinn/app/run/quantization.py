@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
-import lightning
 from hydra.utils import instantiate
+from lightning import Callback, LightningModule
 from torch import Tensor, nn
 
 from qspinn.app.compose.checking import check_targets
@@ -20,17 +21,9 @@ from qspinn.plan import EnergyModel, QuantizationPlan, Work, footprint_of, inspe
 from qspinn.quantizers import accumulator_word_lengths
 from qspinn.records import SCHEMES
 
-__all__ = ["Scheme", "build_scheme", "plan_from_config"]
-
 _PLAN_KEYS = (
-    "word_length",
-    "rounding",
-    "overflow",
-    "calibration",
-    "granularity",
-    "roles",
-    "rules",
-    "allow_no_neurons",
+    *("word_length", "rounding", "overflow", "calibration", "granularity"),
+    *("roles", "rules", "allow_no_neurons"),
 )
 
 # Lightning's names for precisions that keep the parameters in 32 bits or more. What is quantised is
@@ -43,12 +36,8 @@ EXACT_PRECISIONS = (
 )
 
 _CALLBACK_KEYS = {
-    "qspinn.callbacks.PostTrainingQuantization": (
-        *("calibration_batches", "compile_steps", "fidelity_samples"),
-    ),
-    "qspinn.callbacks.InTrainingQuantization": (
-        *("start_epoch", "freeze_epoch", "compile_steps", "fidelity_samples"),
-    ),
+    PostTrainingQuantization: ("calibration_batches", "compile_steps", "fidelity_samples"),
+    InTrainingQuantization: ("start_epoch", "freeze_epoch", "compile_steps", "fidelity_samples"),
 }
 
 
@@ -66,8 +55,16 @@ def plan_from_config(quantization: Mapping[str, Any]) -> QuantizationPlan:
         return QuantizationPlan.uniform(**{name: quantization[name] for name in _PLAN_KEYS})
 
 
-class Scheme(Protocol):
+Quantizer = TypeVar("Quantizer", MeasuresWork, PostTrainingQuantization, InTrainingQuantization)
+
+
+class Scheme(ABC, Generic[Quantizer]):
     """When a network is quantised, and which network each accuracy belongs to.
+
+    Args:
+        callback: What quantises, or measures, during the fit.
+        plan: Of the callback; None where nothing is quantised.
+        energy: What operations cost; None: the usual figures.
 
     Attributes:
         learns_in_32_bit: Whether the network learns as it does without quantisation.
@@ -75,82 +72,48 @@ class Scheme(Protocol):
         callbacks_after: Callbacks behind it.
     """
 
-    learns_in_32_bit: bool
-    callbacks_before: list[lightning.Callback]
-    callbacks_after: list[lightning.Callback]
+    learns_in_32_bit = True
 
-    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Raise ValueError where the plan does not fit the module."""
+    def __init__(
+        self, callback: Quantizer, plan: QuantizationPlan | None, energy: EnergyModel | None
+    ) -> None:
+        callback.energy = energy
+        self.callback: Quantizer = callback
+        self.plan = plan
+        self.callbacks_before: list[Callback] = [] if self.learns_in_32_bit else [callback]
+        self.callbacks_after: list[Callback] = [callback] if self.learns_in_32_bit else []
+
+    def check(self, module: LightningModule, example: Tensor) -> None:
+        """Raise ValueError where the plan does not fit the module, or the network has no spikes."""
+        if self.plan is not None:
+            self.plan.resolve(module, example).check_neurons()
 
     def watch(self, gate: Gate) -> None:
         """Let a gate judge the network; called before the trainer is created."""
+        del gate
 
-    def outcome(
-        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
-    ) -> Outcome:
+    @abstractmethod
+    def outcome(self, measured: Accuracies, module: LightningModule, example: Tensor) -> Outcome:
         """Return what the run measured, given the accuracies of the module after the fit."""
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+    def handed_over(self, module: LightningModule) -> nn.Module | None:
         """Return the quantised network, given the module after the fit; None: there is none."""
+        return None
 
 
-class NoQuantization:
+class NoQuantization(Scheme[MeasuresWork]):
     """The 32-bit network."""
 
-    learns_in_32_bit = True
-
-    def __init__(self, energy: EnergyModel | None = None) -> None:
-        self.callback = MeasuresWork(energy=energy)
-        self.callbacks_before: list[lightning.Callback] = []
-        self.callbacks_after: list[lightning.Callback] = [self.callback]
-
-    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Accept everything: no plan is used."""
-
-    def watch(self, gate: Gate) -> None:
-        """There is nothing to stop."""
-
-    def outcome(
-        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
-    ) -> Outcome:
+    def outcome(self, measured: Accuracies, module: LightningModule, example: Tensor) -> Outcome:
         """The trained network is the baseline itself."""
         inventory = inspect(module, example)
         bits, summary = footprint_of(inventory, None), summary_of(inventory)
         work = _plain(self.callback.work)
         return Outcome(measured, measured, bits, None, summary=summary.to_dict(), work=work)
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
-        """There is no quantised network."""
 
-
-class PostTraining:
+class PostTraining(Scheme[PostTrainingQuantization]):
     """The network learns in 32-bit and is quantised when the fit ends."""
-
-    learns_in_32_bit = True
-
-    def __init__(
-        self,
-        plan: QuantizationPlan,
-        calibration_batches: int,
-        has_validation: bool,
-        compile_steps: bool,
-        fidelity_samples: int,
-    ) -> None:
-        self.plan = plan
-        stages = ("validate", "test") if has_validation else ("test",)
-        self.callback = PostTrainingQuantization(
-            plan,
-            calibration_batches,
-            stages=stages,
-            compile_steps=compile_steps,
-            fidelity_samples=fidelity_samples,
-        )
-        self.callbacks_before: list[lightning.Callback] = []
-        self.callbacks_after: list[lightning.Callback] = [self.callback]
-
-    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Resolve the plan, and check that the network spikes."""
-        self.plan.resolve(module, example).check_neurons()
 
     def watch(self, gate: Gate) -> None:
         """Ask the gate after each stage of the evaluation."""
@@ -159,61 +122,32 @@ class PostTraining:
         gate.drift = lambda: self.callback.fidelity
         self.callbacks_after.append(Gatekeeper(gate))
 
-    def outcome(
-        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
-    ) -> Outcome:
+    def outcome(self, measured: Accuracies, module: LightningModule, example: Tensor) -> Outcome:
         """The module is the baseline; the callback evaluated the quantised copy."""
         if self.callback.failure is not None:
             raise self.callback.failure
         quantized = Accuracies.of_metrics(self.callback.metrics, self.callback.prefix)
-        return _quantized_outcome(
-            quantized, measured, self.callback, self.callback.quantized_module
-        )
+        return _quantized_outcome(quantized, measured, self.callback, self.handed_over(module))
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+    def handed_over(self, module: LightningModule) -> LightningModule | None:
         """The quantised copy."""
         return self.callback.quantized_module
 
 
-class InTraining:
+class InTraining(Scheme[InTrainingQuantization]):
     """The network computes with quantised values while it learns."""
 
     learns_in_32_bit = False
-
-    def __init__(
-        self,
-        plan: QuantizationPlan,
-        start_epoch: int,
-        freeze_epoch: int | None,
-        compile_steps: bool,
-        fidelity_samples: int,
-    ) -> None:
-        self.plan = plan
-        self.callback = InTrainingQuantization(
-            plan,
-            start_epoch,
-            freeze_epoch,
-            compile_steps=compile_steps,
-            fidelity_samples=fidelity_samples,
-        )
-        self.callbacks_before: list[lightning.Callback] = [self.callback]
-        self.callbacks_after: list[lightning.Callback] = []
-
-    def check(self, module: lightning.LightningModule, example: Tensor) -> None:
-        """Resolve the plan, and check that the network spikes."""
-        self.plan.resolve(module, example).check_neurons()
 
     def watch(self, gate: Gate) -> None:
         """Ask the gate during the training."""
         self.callbacks_after.append(GatedTraining(gate))
 
-    def outcome(
-        self, measured: Accuracies, module: lightning.LightningModule, example: Tensor
-    ) -> Outcome:
+    def outcome(self, measured: Accuracies, module: LightningModule, example: Tensor) -> Outcome:
         """The module is the quantised network; it has no 32-bit twin."""
         return _quantized_outcome(measured, None, self.callback, module)
 
-    def handed_over(self, module: lightning.LightningModule) -> nn.Module | None:
+    def handed_over(self, module: LightningModule) -> nn.Module:
         """The module itself."""
         return module
 
@@ -222,7 +156,7 @@ def _quantized_outcome(
     accuracies: Accuracies,
     baseline: Accuracies | None,
     callback: PostTrainingQuantization | InTrainingQuantization,
-    module: lightning.LightningModule | None,
+    module: LightningModule | None,
 ) -> Outcome:
     if callback.footprint is None or callback.resolved_plan is None:
         raise RuntimeError(f"{type(callback).__name__} quantised nothing in this training")
@@ -282,35 +216,30 @@ def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
 
 def build_scheme(
     config: Mapping[str, Any], plan: QuantizationPlan | None, has_validation: bool = True
-) -> Scheme:
-    """Return the scheme that the configuration names.
-
-    Args:
-        config: The whole configuration.
-        plan: What its group ``quantization`` says; None where nothing is quantised.
-        has_validation: Whether the data have a validation set.
-    """
+) -> Scheme[Any]:
+    """Return the scheme that the configuration names; without a plan nothing is quantised."""
     quantization = config["quantization"]
-    for callback, names in _CALLBACK_KEYS.items():
-        node = {name: quantization[name] for name in names if name in quantization}
-        check_targets({"_target_": callback, **node}, "quantization")
+    settings: dict[type, dict[str, Any]] = {}
+    for kind, names in _CALLBACK_KEYS.items():
+        settings[kind] = {name: quantization[name] for name in names if name in quantization}
+        target = f"qspinn.callbacks.{kind.__name__}"
+        check_targets({"_target_": target, **settings[kind]}, "quantization")
     check_precision(config["trainer"].get("precision"), quantization)
     energy = energy_from_config(config.get("energy"))
     if quantization["scheme"] == "none" or plan is None:
-        return NoQuantization(energy)
-    shared = (quantization["compile_steps"], quantization["fidelity_samples"])
+        return NoQuantization(MeasuresWork(), None, energy)
     with naming("quantization"):
         if quantization["scheme"] == "ptq":
-            batches = quantization["calibration_batches"]
-            trained = PostTraining(plan, batches, has_validation, *shared)
-            trained.callback.energy = energy
-            return trained
+            stages = ("validate", "test") if has_validation else ("test",)
+            after = PostTrainingQuantization(
+                plan, stages=stages, **settings[PostTrainingQuantization]
+            )
+            return PostTraining(after, plan, energy)
+        during = InTrainingQuantization(plan, **settings[InTrainingQuantization])
         start, epochs = quantization["start_epoch"], config["trainer"].get("max_epochs")
-        scheme = InTraining(plan, start, quantization["freeze_epoch"], *shared)
-        scheme.callback.energy = energy
         if epochs is not None and 0 < epochs <= start:
             raise ConfigurationError(
                 f"quantization.start_epoch={start}: training has trainer.max_epochs={epochs} "
                 f"epochs, counted from 0; write 0 to {epochs - 1}"
             )
-        return scheme
+        return InTraining(during, plan, energy)

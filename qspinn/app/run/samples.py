@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 
 from qspinn.records import RunRecord
 
-__all__ = ["SampleCounts", "samples_of"]
-
 _FIELDS = {TrainerFn.TESTING: "samples", TrainerFn.VALIDATING: "validation_samples"}
 """State of a trainer to the field of a record."""
 
 
-class SampleCounts(lightning.Callback):
+class SampleCounts(Callback):
     """Counts the samples of a test and of a validation, of several loaders all together.
 
     Attributes:
@@ -27,27 +25,19 @@ class SampleCounts(lightning.Callback):
     def __init__(self) -> None:
         self.by_field: dict[str, int] = {}
 
-    def setup(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start counting again."""
         if trainer.state.fn in _FIELDS:
             self.by_field[_FIELDS[trainer.state.fn]] = 0
 
     def on_test_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Count a batch, unless it is one of a fit's validations."""
         if trainer.state.fn in _FIELDS:
             self.by_field[_FIELDS[trainer.state.fn]] += _size(batch)
 
-    on_validation_batch_end = on_test_batch_end
+    on_validation_batch_end = on_test_batch_end  # type: ignore[assignment]
 
 
 def samples_of(record: RunRecord) -> dict[str, int]:

@@ -20,8 +20,6 @@ from qspinn.records import (
 from qspinn.selection.pareto import Point
 from qspinn.selection.search.gating import Curve
 
-__all__ = ["Siblings", "read_siblings"]
-
 _READER = RecordReader()
 _READ: dict[str, tuple[tuple[int, int], RunRecord | GateReport | None]] = {}
 """Path to (modification time, size) of a file and its content."""
@@ -45,12 +43,9 @@ class Siblings:
 
 
 def read_siblings(folder: Path, key: str, fingerprint: str | None) -> Siblings:
-    """Read what lies in the folders beside one; unreadable files are skipped.
+    """Read what lies in the folders beside that of a candidate; unreadable files are skipped.
 
-    Args:
-        folder: Of the candidate.
-        key: Its baseline key.
-        fingerprint: Of its data.
+    What counts has the same baseline key, and the same fingerprint of its data.
     """
     found = Siblings()
     try:
@@ -64,8 +59,7 @@ def read_siblings(folder: Path, key: str, fingerprint: str | None) -> Siblings:
         record, report = _read(place, RECORD_NAME), _read(place, GATE_NAME)
         if isinstance(record, RunRecord) and _is_alike(record, key, fingerprint):
             assert record.validation_accuracy is not None
-            share = record.footprint_bits / record.baseline_footprint_bits
-            found.points.append((share, record.validation_accuracy))
+            found.points.append((record.share, record.validation_accuracy))
         if isinstance(record, RunRecord) and _is_evaluated(record, fingerprint):
             found.passed.setdefault(setting_key_of(record), record.seed)
         if isinstance(report, GateReport) and report.data_fingerprint == fingerprint:

@@ -17,7 +17,6 @@ from qspinn.app.compose.gate_settings import gate_settings
 from qspinn.app.compose.limits import check_limits
 from qspinn.app.compose.trainer_limits import check_trainer_arguments
 from qspinn.app.console import quiet_lightning
-from qspinn.app.environment import from_environment
 from qspinn.app.errors import ConfigurationError, naming
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import check_fresh
@@ -32,8 +31,6 @@ from qspinn.app.run.quantization import plan_from_config
 from qspinn.records import RecordError, RunRecord, read_gate_report, write_record
 from qspinn.report import print_footprint
 
-__all__ = ["train"]
-
 # Hydra looks for plugins in every folder hydra_plugins on the path. Launchers send Hydra's state,
 # which names the plugins, to processes that have to find them as well.
 PLUGINS = str(Path(__file__).parents[1] / "plugins")
@@ -45,8 +42,10 @@ if PLUGINS not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
 OmegaConf.register_new_resolver("qspinn.job_folder", job_folder, replace=True)
 # conf/train.yaml: a run gets a new folder.
 OmegaConf.register_new_resolver("qspinn.new_folder", new_folder, replace=True)
-# conf/logger/wandb.yaml: environment variables take precedence over its defaults.
-OmegaConf.register_new_resolver("qspinn.env", from_environment, replace=True)
+# conf/logger/wandb.yaml: environment variables take precedence over its defaults, unless empty.
+OmegaConf.register_new_resolver(
+    "qspinn.env", lambda name, default=None: os.environ.get(name) or default, replace=True
+)
 # conf/logger/wandb.yaml: a run is named by its overrides.
 OmegaConf.register_new_resolver("qspinn.changes", changes, replace=True)
 
@@ -57,10 +56,6 @@ def train(config: DictConfig, output: Path) -> RunRecord:
     If the folder holds the record of this configuration, nothing is run. A run of it that was
     interrupted there is resumed from its last checkpoint, and ends with the same record as an
     uninterrupted run. If such a run is active there, this one waits for it.
-
-    Args:
-        config: What ``conf/train.yaml`` composes.
-        output: The output folder.
 
     Raises:
         ConfigurationError: An invalid value; nothing has been trained.

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning
 import torch
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from spikingjelly.activation_based import neuron
 from torch import Tensor
@@ -22,12 +22,10 @@ from qspinn.quantizers import detach, is_attached
 if TYPE_CHECKING:
     from qspinn.report.activity import LayerActivity
 
-__all__ = ["ActivityPictures"]
-
 MOST_CLIPS = 4
 
 
-class ActivityPictures(lightning.Callback):
+class ActivityPictures(Callback):
     """Draws what the first test samples look like and what neurons do with them.
 
     That is after a test or, where a copy was quantised after training, at the end of the fit.
@@ -55,33 +53,26 @@ class ActivityPictures(lightning.Callback):
         self._input: Tensor | None = None
 
     def on_test_batch_start(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, *indices: int
     ) -> None:
         """Keep the first samples."""
         first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-        if batch_idx == dataloader_idx == 0 and isinstance(first, Tensor):
+        if not any(indices) and isinstance(first, Tensor):
             self._input = first[: self.samples].detach().clone()
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw them if a copy was quantised: a training from the store is not tested again."""
         data = getattr(trainer, "datamodule", None)
         if data is not None and any(quantized_copies(trainer)):
             self._draw(trainer, pl_module, first_test_samples(data, self.samples))
 
-    def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw them, unless they are drawn already."""
         x, self._input = self._input, None
         if x is not None and not any(quantized_copies(trainer)):
             self._draw(trainer, pl_module, x)
 
-    def _draw(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, x: Tensor
-    ) -> None:
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, x: Tensor) -> None:
         """Draw the samples and the activity of the network."""
         if len(x) == 0 or not trainer.is_global_zero:
             return
@@ -98,7 +89,7 @@ class ActivityPictures(lightning.Callback):
             _hand_out_figures(trainer, runs, len(x))
 
 
-def activity_of(module: lightning.LightningModule, x: Tensor) -> dict[str, LayerActivity]:
+def activity_of(module: LightningModule, x: Tensor) -> dict[str, LayerActivity]:
     """What the neuron layers of a copy of ``module`` do with an input: path -> arrays."""
     from qspinn.report.activity import LayerActivity
 
@@ -119,9 +110,7 @@ def _array(values: Tensor) -> Any:
     return values.float().cpu().numpy()
 
 
-def _before_and_after(
-    trainer: lightning.Trainer, module: lightning.LightningModule
-) -> dict[str, lightning.LightningModule]:
+def _before_and_after(trainer: Trainer, module: LightningModule) -> dict[str, LightningModule]:
     if is_attached(module):
         return {"32-bit": detach(independent_copy(module)), "quantised": module}  # type: ignore[dict-item]
     found = {"32-bit": module}
@@ -131,7 +120,7 @@ def _before_and_after(
 
 
 @rank_zero_only
-def _hand_out_clip(trainer: lightning.Trainer, x: Tensor) -> None:
+def _hand_out_clip(trainer: Trainer, x: Tensor) -> None:
     from qspinn.report.clips import save_clip
 
     clips = [_array(sample) for sample in x[:MOST_CLIPS]]
@@ -141,7 +130,7 @@ def _hand_out_clip(trainer: lightning.Trainer, x: Tensor) -> None:
 
 @rank_zero_only
 def _hand_out_figures(
-    trainer: lightning.Trainer, runs: Mapping[str, Mapping[str, LayerActivity]], samples: int
+    trainer: Trainer, runs: Mapping[str, Mapping[str, LayerActivity]], samples: int
 ) -> None:
     from qspinn.report.activity import draw_potentials, draw_rasters
 

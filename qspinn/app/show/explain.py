@@ -20,8 +20,6 @@ from qspinn.records import (
 )
 from qspinn.report.explain import explained
 
-__all__ = ["USAGE", "main", "record_of"]
-
 USAGE = """\
 Explain one run: what was quantised, what it costs, and how it behaves.
 

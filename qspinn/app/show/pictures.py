@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lightning
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torchmetrics import Metric
@@ -16,10 +16,8 @@ from qspinn.callbacks import PostTrainingQuantization
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Pictures", "hand_out", "quantized_copies", "show_on_loggers"]
 
-
-class Pictures(lightning.Callback):
+class Pictures(Callback):
     """Draws what a network learned at the end of a fit, and its confusion matrix in a test.
 
     * ``weights.png``: the incoming weights of every neuron, for a network with ``weight``
@@ -31,21 +29,19 @@ class Pictures(lightning.Callback):
     ``log_image``, such as W&B's, get them too.
     """
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the weights; of quantised copies all pictures."""
         _draw_weights(trainer, "", pl_module)
         for prefix, module in quantized_copies(trainer):
             _draw_weights(trainer, prefix, module)
             _draw_confusion(trainer, prefix, module)
 
-    def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the confusion matrix."""
         _draw_confusion(trainer, "", pl_module)
 
 
-def _draw_weights(
-    trainer: lightning.Trainer, prefix: str, module: lightning.LightningModule
-) -> None:
+def _draw_weights(trainer: Trainer, prefix: str, module: LightningModule) -> None:
     from qspinn.report.pictures import draw_weights
 
     network = getattr(module, "network", None)
@@ -57,9 +53,7 @@ def _draw_weights(
         hand_out(trainer, f"{prefix}weights", draw_weights(values, shape, title))
 
 
-def _draw_confusion(
-    trainer: lightning.Trainer, prefix: str, module: lightning.LightningModule
-) -> None:
+def _draw_confusion(trainer: Trainer, prefix: str, module: LightningModule) -> None:
     from qspinn.report.pictures import draw_confusion
 
     confusion = getattr(module, "confusion", None)
@@ -68,11 +62,9 @@ def _draw_confusion(
         hand_out(trainer, f"{prefix}confusion_matrix", figure)
 
 
-def quantized_copies(
-    trainer: lightning.Trainer,
-) -> Iterator[tuple[str, lightning.LightningModule]]:
+def quantized_copies(trainer: Trainer) -> Iterator[tuple[str, LightningModule]]:
     """The copies that were quantised after training, with their prefixes."""
-    callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         if not isinstance(callback, PostTrainingQuantization):
             continue
@@ -81,7 +73,7 @@ def quantized_copies(
 
 
 @rank_zero_only
-def hand_out(trainer: lightning.Trainer, name: str, figure: Figure) -> None:
+def hand_out(trainer: Trainer, name: str, figure: Figure) -> None:
     """Write a figure into the output folder, and show it on the loggers."""
     from qspinn.report.pictures import save_png
 
@@ -89,7 +81,7 @@ def hand_out(trainer: lightning.Trainer, name: str, figure: Figure) -> None:
     show_on_loggers(trainer, name, path)
 
 
-def show_on_loggers(trainer: lightning.Trainer, name: str, path: Path) -> None:
+def show_on_loggers(trainer: Trainer, name: str, path: Path) -> None:
     """Log a picture to every logger that supports images; a GIF as a clip where supported."""
     for logger in trainer.loggers:
         log_image, log_video = (

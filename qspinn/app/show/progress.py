@@ -8,14 +8,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from torch import Tensor
 from tqdm import tqdm
 
-from qspinn.app.refusing import refused
-
-__all__ = ["PROGRESS_STYLES", "EpochLines", "TrainingBar", "progress_bar"]
+from qspinn.app.errors import refused
 
 PROGRESS_STYLES = ("auto", "bar", "lines", "none")
 _SHOWN = (
@@ -77,30 +75,19 @@ class _Progress(ProgressBar):
         self._is_enabled = True
         self._speed = _Speed()
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._speed = _Speed()
 
+    on_test_start = on_train_epoch_start
+
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Count the batch."""
         self._speed.add(batch)
 
-    def on_test_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Start the clock."""
-        self._speed = _Speed()
-
-    def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what was measured."""
         if self._is_enabled:
             names = tuple(name for name in trainer.callback_metrics if name.startswith("test/"))
@@ -122,9 +109,7 @@ class TrainingBar(_Progress):
         super().__init__()
         self._bar: tqdm[Any] | None = None
 
-    def on_train_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar at the progress of a resumed training."""
         epochs, batches = trainer.max_epochs or -1, trainer.num_training_batches
         is_known = epochs > 0 and not math.isinf(batches)
@@ -137,52 +122,36 @@ class TrainingBar(_Progress):
             disable=not self._is_enabled,
         )
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the epoch."""
         super().on_train_epoch_start(trainer, pl_module)
         if self._bar is not None:
             self._bar.set_description(_epoch_of(trainer), refresh=False)
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Advance the bar."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        super().on_train_batch_end(trainer, *args)
         if self._bar is not None:
             self._show(trainer)
             self._bar.update()
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the metrics of the epoch."""
         if self._bar is not None:
             self._show(trainer)
             self._bar.refresh()
 
-    def on_train_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the full bar."""
         self._close()
 
     def on_exception(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        exception: BaseException,
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Close the bar as it is."""
         self._close()
 
-    def _show(self, trainer: lightning.Trainer) -> None:
+    def _show(self, trainer: Trainer) -> None:
         assert self._bar is not None
         shown = (str(self._speed), _metrics_of(trainer, _SHOWN_IN_BAR))
         self._bar.set_postfix_str("  ".join(filter(None, shown)), refresh=False)
@@ -196,21 +165,19 @@ class TrainingBar(_Progress):
 class EpochLines(_Progress):
     """Prints one line per epoch with its metrics and its time, and no escape codes."""
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line."""
         if self._is_enabled:
             metrics, speed = _metrics_of(trainer, _SHOWN), self._speed
             print(f"{_epoch_of(trainer)}  {metrics}  {speed.seconds:.1f} s  {speed}", flush=True)
 
 
-def _epoch_of(trainer: lightning.Trainer) -> str:
+def _epoch_of(trainer: Trainer) -> str:
     of_all = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
     return f"epoch {trainer.current_epoch + 1}{of_all}"
 
 
-def _metrics_of(trainer: lightning.Trainer, names: tuple[str, ...]) -> str:
+def _metrics_of(trainer: Trainer, names: tuple[str, ...]) -> str:
     values = trainer.callback_metrics
     return "  ".join(f"{name} {values[name]:.4f}" for name in names if name in values)
 

@@ -13,27 +13,9 @@ from typing import Any
 import wandb
 from wandb.errors import AuthenticationError
 
-from qspinn.app.environment import from_environment
-from qspinn.app.errors import ConfigurationError
-from qspinn.app.refusing import refused
+from qspinn.app.errors import ConfigurationError, refused
 from qspinn.app.tracking.server import Server, in_time
-from qspinn.records import write_text
-
-__all__ = [
-    "abandon",
-    "begin",
-    "checked_mode",
-    "decide",
-    "end_other_run",
-    "forget",
-    "make_artifact",
-    "make_bars",
-    "make_table",
-    "open_api",
-    "server_or_reason",
-    "short",
-    "wandb_mode",
-]
+from qspinn.atomic import write_text
 
 MODES = ("online", "offline", "disabled", "shared")
 API_SECONDS = 20
@@ -141,7 +123,7 @@ def open_api() -> Any:
 def begin(about: dict[str, Any], mode: str, is_stated: bool, id_file: Path) -> Any:
     """Begin or resume the run; offline if the server refuses it."""
     before = id_file.read_text(encoding="utf-8").strip() if id_file.exists() else None
-    run_id = from_environment("WANDB_RUN_ID") or before or secrets.token_hex(4)
+    run_id = os.environ.get("WANDB_RUN_ID") or before or secrets.token_hex(4)
     if run_id != before:
         write_text(run_id + "\n", id_file)
     resume = "allow" if before == run_id and mode in ("online", "shared") else None
@@ -169,7 +151,7 @@ def _init(about: dict[str, Any], mode: str, run_id: str, resume: Any) -> Any:
         "console": "off",
         "init_timeout": INIT_SECONDS,
     }
-    given = {k: v for k, v in wanted.items() if not from_environment(f"WANDB_{k.upper()}")}
+    given = {k: v for k, v in wanted.items() if not os.environ.get(f"WANDB_{k.upper()}")}
     settings = wandb.Settings(**given)
     chosen: Any = mode  # one of MODES
     run = wandb.init(**about, id=run_id, resume=resume, mode=chosen, settings=settings)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["STEP", "History"]
-
 STEP = "trainer/global_step"
 """Lightning's name of the step in W&B."""
 
@@ -49,11 +47,7 @@ class History:
         self._send_up_to(max(self._rows, default=-1) if step is None else step)
 
     def hand_over(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Send rows that were logged by an earlier process, unless the receiver has them.
-
-        Args:
-            rows: Each with its ``step``, in order.
-        """
+        """Send rows, each with its ``step``, of an earlier process that are not there yet."""
         for row in rows:
             self.add({k: v for k, v in row.items() if k != "step"}, int(row["step"]))
         self.flush()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from qspinn.app.environment import from_environment
-from qspinn.app.errors import ConfigurationError
+from qspinn.app.errors import ConfigurationError, refused, switch
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.paths import from_start
-from qspinn.app.refusing import refused, switch
 from qspinn.app.tracking.client import (
     begin,
     checked_mode,
@@ -19,8 +17,6 @@ from qspinn.app.tracking.client import (
 )
 from qspinn.app.tracking.run_logger import FINISH_SECONDS, RunLogger
 from qspinn.app.tracking.server import Server
-
-__all__ = ["RunLogger", "finish_wandb", "start_wandb"]
 
 _open: list[RunLogger] = []  # the logger of the run in progress
 
@@ -84,7 +80,8 @@ def start_wandb(
                 f"W&B: {reason}, and mode={mode} was asked for; write mode=offline, or none"
             )
         server = found if isinstance(found, Server) else None
-    project = project or from_environment("WANDB_PROJECT", "qspinn")
+    project = project or os.environ.get("WANDB_PROJECT") or "qspinn"
+    stated_dir = os.environ.get("WANDB_DIR")
     about = {
         "project": project,
         "entity": entity,
@@ -93,7 +90,7 @@ def start_wandb(
         "job_type": job_type,
         "notes": notes,
         "tags": list(tags) or None,  # an empty list would hide WANDB_TAGS
-        "dir": _directory(save_dir),
+        "dir": from_start(stated_dir) if stated_dir else save_dir,
     }
     id_file = RunFolder(save_dir).wandb_id
     run = begin(about, mode, stated is not None, id_file)
@@ -110,11 +107,6 @@ def start_wandb(
         print(f"W&B: {run.url}", flush=True)
     _open[:] = [logger]
     return logger
-
-
-def _directory(save_dir: str) -> str:
-    stated = from_environment("WANDB_DIR")
-    return save_dir if stated is None else from_start(stated)
 
 
 def finish_wandb(exit_code: int) -> None:

@@ -27,8 +27,6 @@ from qspinn.app.tracking.summary import RECORD_KEY, summary_of, tags_of
 from qspinn.quantizers.saving import save_quantized
 from qspinn.records import RECORD_NAME, RunRecord
 
-__all__ = ["FINISH_SECONDS", "RunLogger"]
-
 FINISH_SECONDS = 300.0
 QUANTIZED_NAME = "quantized.pt"
 
@@ -105,12 +103,7 @@ class RunLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Put values into the row of a step.
-
-        Args:
-            metrics: Name to value.
-            step: The row; None: the latest one.
-        """
+        """Put values into the row of a step; None: the latest one."""
         self._copy.add(metrics, step)
         self._try(lambda: self.history.add(metrics, step))
 
@@ -122,11 +115,7 @@ class RunLogger(WandbLogger):
 
     @rank_zero_only
     def hand_over(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Send the rows of an earlier process or of another training that W&B does not have.
-
-        Args:
-            rows: Each with its ``step``, in order.
-        """
+        """Send the rows of an earlier process or of another training that W&B does not have."""
         rows = list(rows)
         self._copy.hand_over(rows)
         self._try(lambda: self.history.hand_over(rows))

@@ -11,10 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
-
-__all__ = ["PROBE_SECONDS", "Background", "Server", "in_time", "uploaded"]
+from typing import Any, TypeVar
 
 PROBE_SECONDS = 4.0
 PATIENCE_SECONDS = 1.0  # between two checks whether the server still answers
@@ -52,8 +52,7 @@ class Server:
     def why_unusable(self, seconds: float | None = None) -> str | None:
         """Query the owner of the key, and return why that fails; None: it works.
 
-        Args:
-            seconds: All that it may take, looking up names included; None: a few.
+        All of it, looking up names included, takes so many seconds at most; None: a few.
         """
         seconds = PROBE_SECONDS if seconds is None else seconds
         try:
@@ -104,47 +103,18 @@ class Server:
         return urllib.request.build_opener(*handlers)
 
 
-class Background(Generic[T]):
-    """A function in a thread that ends with the process.
+def in_background(function: Callable[[], T]) -> Future[T]:
+    """Call a function in a thread that ends with the process."""
+    future: Future[T] = Future()
 
-    Args:
-        function: What is done.
-    """
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
-        self._results: list[T] = []
-        self._errors: list[BaseException] = []
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
+    def work() -> None:
         try:
-            self._results.append(self._function())
+            future.set_result(function())
         except BaseException as error:
-            self._errors.append(error)
+            future.set_exception(error)
 
-    def result(self, seconds: float) -> T:
-        """Return what the function returns, or raise what it raises.
-
-        Raises:
-            TimeoutError: It has not ended within these seconds; it continues.
-        """
-        if not self.wait(seconds):
-            raise TimeoutError(f"no end within {seconds:g} s")
-        if self.error is not None:
-            raise self.error
-        return self._results[0]
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for the end; whether it has come."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    @property
-    def error(self) -> BaseException | None:
-        """What the function has raised."""
-        return self._errors[0] if self._errors else None
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def in_time(function: Callable[[], T], seconds: float) -> T:
@@ -153,7 +123,7 @@ def in_time(function: Callable[[], T], seconds: float) -> T:
     Raises:
         TimeoutError: It has not ended within these seconds; it continues in its thread.
     """
-    return Background(function).result(seconds)
+    return in_background(function).result(seconds)
 
 
 def uploaded(
@@ -171,10 +141,10 @@ def uploaded(
         Why it failed or was abandoned; None: it is done. An abandoned upload continues.
     """
     end = time.monotonic() + seconds
-    work, failures = Background(upload), 0
+    work, failures = in_background(upload), 0
     while True:
-        if work.wait(PATIENCE_SECONDS):
-            error = work.error
+        with suppress(TimeoutError):
+            error = work.exception(PATIENCE_SECONDS)
             return None if error is None else f"the upload failed ({_printable(repr(error))})"
         if known is not None:
             return known

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.tracking.client import open_api
+from qspinn.app.tracking.server import in_time
 from qspinn.app.tracking.summary import RECORD_KEY
 from qspinn.records import RecordError, RunRecord, parse_json
 from qspinn.selection import Run
-
-__all__ = ["read_wandb"]
 
 ANSWER_SECONDS = 60.0
 """How long W&B may take for the next part of its answer."""
@@ -76,26 +73,16 @@ def _record(run: Any) -> RunRecord:
 
 def _in_time(place: str, ask: Any, seconds: float) -> Iterator[Any]:
     """The items of `ask`, each within a time limit; W&B's own client retries for many minutes."""
-    items: queue.Queue[tuple[str, Any]] = queue.Queue()
-
-    def fetch() -> None:
-        try:
-            found: Iterable[Any] = ask()
-            for item in found:
-                items.put(("item", item))
-            items.put(("end", None))
-        except Exception as error:
-            items.put(("error", error))
-
-    threading.Thread(target=fetch, daemon=True).start()
+    items = (item for one in (ask,) for item in one())  # nothing is asked before the first is
+    end = object()
     while True:
         try:
-            kind, value = items.get(timeout=seconds)
-        except queue.Empty:
+            item = in_time(lambda: next(items, end), seconds)
+        except TimeoutError:
             message = f"runs=wandb:{place}: W&B has not answered for {seconds:g} s"
             raise ConfigurationError(message) from None
-        if kind == "end":
+        except Exception as error:
+            raise ConfigurationError(f"runs=wandb:{place}: {error}") from error
+        if item is end:
             return
-        if kind == "error":
-            raise ConfigurationError(f"runs=wandb:{place}: {value}") from value
-        yield value
+        yield item

@@ -9,11 +9,15 @@ from qspinn.records import RunRecord, work_metrics
 from qspinn.selection import LinearReward
 from qspinn.selection.naming import title_of
 
-__all__ = ["RECORD_KEY", "summary_of", "tags_of"]
-
 RECORD_KEY = "qspinn_record"
 """Name in a run's summary of the whole record as JSON, which select.py reads."""
 
+_AS_IN_RECORD = (
+    *("accuracy", "baseline_accuracy", "drop", "reduction", "agreement", "energy_nj"),
+    *("validation_accuracy", "validation_baseline_accuracy", "scheme", "rounding"),
+    *("footprint_bits", "baseline_footprint_bits", "training_footprint_bits"),
+    *("flash_bits", "ram_bits", "learning_ram_bits"),
+)
 LONGEST_TAG = 64  # W&B refuses longer ones
 
 
@@ -30,31 +34,15 @@ def summary_of(record: RunRecord) -> dict[str, Any]:
     """Numbers and strings of a run, including the record itself."""
     reward = LinearReward()
     choosing = record.measured_on("validation")
-    values = {
-        "accuracy": record.accuracy,
-        "baseline_accuracy": record.baseline_accuracy,
-        "drop": record.drop,
-        "validation_accuracy": record.validation_accuracy,
-        "validation_baseline_accuracy": record.validation_baseline_accuracy,
+    values = {name: getattr(record, name) for name in _AS_IN_RECORD} | {
         "validation_drop": None if choosing is None else choosing.drop,
         "chosen_by": "test" if choosing is None else "validation",
-        "footprint_bits": record.footprint_bits,
-        "baseline_footprint_bits": record.baseline_footprint_bits,
-        "training_footprint_bits": record.training_footprint_bits,
-        "reduction": record.reduction,
-        "flash_bits": record.flash_bits,
-        "ram_bits": record.ram_bits,
-        "learning_ram_bits": record.learning_ram_bits,
-        "agreement": record.agreement,
-        "energy_nj": record.energy_nj,
         "quantized_parameters_share": record.parameters_share,
         "quantized_states_share": record.states_share,
         "quantized": "\n".join(record.summary_lines) or None,
         "reward": reward(record if choosing is None else choosing),
         "reward_formula": str(reward),
         "candidate": title_of(record),
-        "scheme": record.scheme,
-        "rounding": record.rounding,
         "work": None if record.work is None else "\n".join(record.work.get("lines", [])) or None,
         **work_metrics(record.work),
         RECORD_KEY: json.dumps(record.to_dict(), sort_keys=True, separators=(",", ":")),

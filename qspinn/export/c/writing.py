@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from qspinn.export.atomic import write_bytes
+from qspinn.atomic import write_bytes
 from qspinn.export.c.driver import driver_text
 from qspinn.export.c.interface import header_text, init_text, read_text, step_text, trace_text
 from qspinn.export.c.source import CSizes, Source

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from qspinn.networks.checks import check, check_choice
+
 CODINGS = ("direct", "bernoulli", "binary", "counts")
 EVALUATION_SEED = 0
 
 
 def check_coding(coding: str, input_max: float) -> None:
     """Refuses a coding that is none, or an ``input_max`` that does not fit it."""
-    if coding not in CODINGS:
-        raise ValueError(f"coding={coding!r}: write one of {', '.join(CODINGS)}")
-    if not 0 < input_max < float("inf"):
-        raise ValueError(f"input_max={input_max}: write a finite number above 0")
+    check_choice("coding", coding, CODINGS)
+    check(0 < input_max < float("inf"), "input_max", input_max, "a finite number above 0")
     if coding in ("bernoulli", "binary") and input_max != 1:
         raise ValueError(f"input_max={input_max}: coding={coding} makes spikes; write 1")
     if coding == "counts" and input_max != int(input_max):

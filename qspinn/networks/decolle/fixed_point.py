@@ -10,18 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import (
-    Draws,
-    Format,
-    PerChannelFormat,
-    Quantizer,
-    quantize,
-    stored_constant,
-    stored_draws,
-)
+from qspinn.fixed_point import Format, PerChannelFormat, Quantizer, TensorQuantizer
+from qspinn.fixed_point.held import straight_through
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 from qspinn.steps.exactness import (
     FLOAT32_BITS,
+    accumulator_grid,
+    accumulator_limit,
     bits_for,
     dtype_for,
     finest,
@@ -55,11 +50,16 @@ class FixedPoint:
         shape: LayerShape,
         input_max: float | None,
     ) -> None:
-        self.quantizers = dict(quantizers)
-        self.constants = {
-            name: self._constant(name, value) for name, value in settings.constants.items()
+        self.quantizers = {
+            name: TensorQuantizer(one.path, one.format, one.rounding, one.overflow)
+            for name, one in quantizers.items()
         }
-        self._draws: dict[str, Draws] = {}
+        self.constants = {
+            name: self.quantizers[name].constant(value)
+            if name in self.quantizers
+            else float(np.float32(value))
+            for name, value in settings.constants.items()
+        }
         self._check(settings)
         self.dtypes = {
             "q": self._leaky_dtype("q", "leak_q", "input", input_max),
@@ -71,14 +71,10 @@ class FixedPoint:
             dtype_for(bits, self._path(name))
 
     def begin_sequence(self) -> None:
-        """Seeds the random numbers of states from torch's generator, as ``seed_everything`` does.
-
-        Each state has numbers of its own, so that both step modes draw the same.
-        """
+        """Seeds the random numbers of states from torch's generator, as seed_everything does."""
         for name in STATES:
-            quantizer = self.quantizers.get(name)
-            if quantizer is not None and quantizer.rounding == "stochastic":
-                self._draws[name] = Draws.seeded()
+            if name in self.quantizers:
+                self.quantizers[name].restart()
 
     def largest(self, name: str) -> float:
         """The largest number that a state can hold."""
@@ -89,8 +85,7 @@ class FixedPoint:
         quantizer = self.quantizers.get(name)
         if quantizer is None:
             return value.detach().to(torch.float32)
-        draws = self._draws.get(name)
-        kept = quantize(value, quantizer.format, quantizer.rounding, quantizer.overflow, draws)
+        kept = quantizer.state(value.detach())
         return kept.to(torch.float32) if code_bits(quantizer.format) <= FLOAT32_BITS else kept
 
     def potential(self, u: Tensor) -> Tensor:
@@ -104,17 +99,12 @@ class FixedPoint:
         They do so where the parameter saturates, too: a format is chosen on parameters as they are
         before an epoch, and these grow several times over while they learn. What has grown out of
         its range is covered by the format of the next epoch.
-
-        While it learns, stochastic rounding draws anew at each use, from torch's generator. At
-        inference a device has stored one draw, which the path seeds.
         """
         quantizer = self.quantizers.get(name)
         if quantizer is None:
             return value
-        generator = None if training else stored_draws(quantizer)
         exact = value.double() if code_bits(quantizer.format) > FLOAT32_BITS else value
-        kept = quantize(exact, quantizer.format, quantizer.rounding, quantizer.overflow, generator)
-        return kept + straight_through(exact)
+        return quantizer.stored_with_gradient(exact, training)
 
     def potential_dtype(self, weight: Tensor, bias: Tensor) -> torch.dtype:
         """The float type in which the potentials are exact with these weights."""
@@ -140,20 +130,21 @@ class FixedPoint:
         return product_dtype(dtype, weight.device)
 
     def _potential_grid(self) -> int:
-        held = {name: finest(self.quantizers[name].format) for name in ("weight", "bias", "p", "r")}
-        return max(held["weight"] + held["p"], held["bias"], held["r"])
+        weight, bias, p, r = (self.quantizers[name].format for name in ("weight", "bias", "p", "r"))
+        return max(accumulator_grid(weight, bias, p), finest(r))
 
     def _worst_bits(self, shape: LayerShape) -> dict[str, int]:
         """Bits, without sign, that no sum of these formats can exceed."""
         held = self.quantizers
         found = {}
         if all(name in held for name in ("weight", "bias", "p", "r")):
-            sums = shape.fan_in * magnitude(held["weight"].format) * magnitude(held["p"].format)
-            sums += magnitude(held["bias"].format) + magnitude(held["r"].format)
+            weight, bias, p, r = (held[name].format for name in ("weight", "bias", "p", "r"))
+            sums = accumulator_limit(weight, bias, p, shape.fan_in) + magnitude(r)
             found["u"] = bits_for(sums, self._potential_grid())
         if "readout" in held:
             fmt = held["readout"].format
-            found["readout"] = bits_for(math.prod(shape.spikes) * magnitude(fmt), finest(fmt))
+            sums = accumulator_limit(fmt, None, None, math.prod(shape.spikes))
+            found["readout"] = bits_for(sums, finest(fmt))
         return found
 
     def _leaky_dtype(
@@ -174,13 +165,6 @@ class FixedPoint:
             bound += magnitude(added)
         bound += Fraction(largest or 0.0)
         return dtype_for(bits_for(bound, grid), self._path(name))
-
-    def _constant(self, name: str, value: float) -> float:
-        """A single stored number, in exact arithmetic."""
-        if name not in self.quantizers:
-            return float(np.float32(value))
-        held = self.quantizers[name]
-        return stored_constant(value, held.format, held.rounding, held.overflow)
 
     def _path(self, name: str) -> str:
         return self.quantizers[name].path if name in self.quantizers else name
@@ -209,8 +193,3 @@ class FixedPoint:
 def code_bits(fmt: Format) -> int:
     """Bits of the largest code of a format, without sign."""
     return bits_for(magnitude(fmt), finest(fmt))
-
-
-def straight_through(value: Tensor) -> Tensor:
-    """Exactly 0, with the gradient of ``value``."""
-    return value - value.detach()

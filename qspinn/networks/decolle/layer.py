@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qspinn.fixed_point import Quantizer
-from qspinn.networks.decolle.declaration import DeclaresLayer, accumulator_bits
+from qspinn.networks.decolle.declaration import DeclaresLayer
 from qspinn.networks.decolle.fixed_point import PARAMETERS, STATES, FixedPoint
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 from qspinn.steps.lowering import FollowingNumbers, PotentialNumbers
@@ -196,7 +196,9 @@ class DecolleLayer(DeclaresLayer):
 
     def accumulator_word_lengths(self) -> Mapping[str, int]:
         """Bits that exact sums need in the worst case, sign included."""
-        return {} if self._fixed is None else accumulator_bits(self._fixed)
+        names = {"u": "potential", "readout": "readout"}
+        worst = {} if self._fixed is None else self._fixed.worst_bits
+        return {names[name]: bits + 1 for name, bits in worst.items()}
 
     @torch.no_grad()
     def _advance_traces(self, x: Tensor) -> Tensor:
@@ -223,20 +225,15 @@ class DecolleLayer(DeclaresLayer):
         if self._fixed is not None:
             self._fixed.begin_sequence()
 
-    def _moved(self, name: str, state: Tensor, target: Tensor) -> Tensor:
-        """A trace after one step towards ``target``."""
-        leak = self._constants[f"leak_{name}"]
-        n = FollowingNumbers(self._keeps(name), 1.0 - leak, leak)
-        moved: Tensor = following(self._exact(name, state), self._exact(name, target), None, n)
+    def _moved(self, name: str, state: Tensor, target: Tensor, gain: float | None = None) -> Tensor:
+        """A trace after one step towards ``target``, or with a gain of its own."""
+        leak, keeps = self._constants[f"leak_{name}"], None
+        if self._fixed is not None:  # in the type in which the next state is exact
+            state, target = (one.to(self._fixed.dtypes[name]) for one in (state, target))
+            keeps = functools.partial(self._fixed.state, name)
+        n = FollowingNumbers(keeps, 1.0 - leak, leak if gain is None else gain)
+        moved: Tensor = (following if gain is None else refractory)(state, target, None, n)
         return moved
-
-    def _keeps(self, name: str) -> Callable[[Tensor], Tensor] | None:
-        """What puts a state on its grid, in fixed point."""
-        return None if self._fixed is None else functools.partial(self._fixed.state, name)
-
-    def _exact(self, name: str, value: Tensor) -> Tensor:
-        """A value in the type in which the next state is exact."""
-        return value if self._fixed is None else value.to(self._fixed.dtypes[name])
 
     def _current(self, p: Tensor) -> Tensor:
         """``W p + b``, ``[N, *shape.neurons]``; in fixed point the exact sum."""
@@ -280,11 +277,5 @@ class DecolleLayer(DeclaresLayer):
         if self.spike_watcher is not None:
             self.spike_watcher(spikes.detach()[None])
         with torch.no_grad():
-            self.r = self._refractory(r, u >= threshold)
+            self.r = self._moved("r", r, u >= threshold, self._constants["refractory"])
         return spikes, u
-
-    def _refractory(self, r: Tensor, fired: Tensor) -> Tensor:
-        leak, added = self._constants["leak_r"], self._constants["refractory"]
-        n = FollowingNumbers(self._keeps("r"), 1.0 - leak, added)
-        after: Tensor = refractory(self._exact("r", r), self._exact("r", fired), None, n)
-        return after

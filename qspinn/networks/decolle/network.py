@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
+from qspinn.networks.checks import check, check_at_least, per_block
 from qspinn.networks.decolle.encoding import check_coding, encoded_steps
 from qspinn.networks.decolle.layer import DecolleLayer, LayerStep
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
@@ -77,24 +78,17 @@ class Decolle(nn.Module, base.StepModule):
         settings: DecolleSettings | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: write 1 or more")
-        if burn_in < 0:
-            raise ValueError(f"burn_in={burn_in}: write 0 or more")
-        if time_steps <= burn_in:
-            raise ValueError(f"time_steps={time_steps}: write more than burn_in={burn_in}")
+        check_at_least(1, num_classes=num_classes)
+        check_at_least(0, burn_in=burn_in)
+        check(time_steps > burn_in, "time_steps", time_steps, f"more than burn_in={burn_in}")
         check_coding(coding, input_max)
         self.input_shape, self.num_classes = tuple(input_shape), num_classes
         self.time_steps, self.burn_in = time_steps, burn_in
         self.coding, self.input_max = coding, float(input_max)
         settings = DecolleSettings() if settings is None else settings
-        convolutions = zip(
-            channels,
-            _per_layer("kernel_sizes", kernel_sizes, len(channels)),
-            _per_layer("strides", strides, len(channels)),
-            _per_layer("pools", pools, len(channels)),
-            strict=True,
-        )
+        named = {"kernel_sizes": kernel_sizes, "strides": strides, "pools": pools}
+        given = [per_block(name, value, len(channels)) for name, value in named.items()]
+        convolutions = zip(channels, *given, strict=True)
         sizes = [*convolutions, *((neurons, None, 1, 1) for neurons in hidden)]
         if not sizes:
             raise ValueError("channels=[] and hidden=[]: write the size of at least one layer")
@@ -172,12 +166,3 @@ class Decolle(nn.Module, base.StepModule):
                 f"that (it is {self.burn_in}), or give longer sequences"
             )
         return int(x.shape[1])
-
-
-def _per_layer(name: str, value: int | Sequence[int], layers: int) -> tuple[int, ...]:
-    values = (value,) * layers if isinstance(value, int) else tuple(value)
-    if len(values) != layers:
-        raise ValueError(
-            f"{name}={list(values)}: write one number, or {layers} numbers as channels has"
-        )
-    return values

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 
+from qspinn.networks.checks import check, check_at_least, check_choice
 from qspinn.networks.neuron_settings import SURROGATES
 
 
@@ -58,20 +59,13 @@ class DecolleSettings:
         positive = ("tau_membrane", "tau_synapse", "tau_refractory", "time_step")
         for name in (*positive, "surrogate_alpha", "weight_gain", "readout_gain"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"settings {name}={value}: write a finite number above 0")
-        if not 0 <= self.refractory < math.inf:
-            raise ValueError(f"settings refractory={self.refractory}: write 0 or more")
-        if not 0 <= self.readout_dropout < 1:
-            raise ValueError(
-                f"settings readout_dropout={self.readout_dropout}: write 0 or more, and less than 1"
-            )
-        if not math.isfinite(self.threshold):
-            raise ValueError(f"settings threshold={self.threshold}: write a finite number")
-        if self.surrogate not in SURROGATES:
-            raise ValueError(
-                f"settings surrogate={self.surrogate!r}: write one of {', '.join(SURROGATES)}"
-            )
+            check(0 < value < math.inf, f"settings {name}", value, "a finite number above 0")
+        drop, hidden, threshold = self.refractory, self.readout_dropout, self.threshold
+        check(0 <= drop < math.inf, "settings refractory", drop, "0 or more")
+        wanted = "0 or more, and less than 1"
+        check(0 <= hidden < 1, "settings readout_dropout", hidden, wanted)
+        check(math.isfinite(threshold), "settings threshold", threshold, "a finite number")
+        check_choice("settings surrogate", self.surrogate, SURROGATES)
 
     def leak(self, tau: float) -> float:
         """The share of a state that is lost in one step, ``1 - exp(-time_step / tau)``."""
@@ -124,11 +118,9 @@ class LayerShape:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("outputs", "stride", "pool"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: write 1 or more")
-        if not self.inputs or min(self.inputs) < 1:
-            raise ValueError(f"input_shape={list(self.inputs)}: write sizes of 1 or more")
+        check_at_least(1, outputs=self.outputs, stride=self.stride, pool=self.pool)
+        sizes = list(self.inputs)
+        check(min(sizes, default=0) >= 1, "input_shape", sizes, "sizes of 1 or more")
         if self.kernel_size is None:
             return
         if len(self.inputs) != 3:
@@ -136,8 +128,8 @@ class LayerShape:
                 f"input_shape={list(self.inputs)}: a convolution takes [C, H, W]; write that, or "
                 "channels=[] for a network that is fully connected"
             )
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_sizes={self.kernel_size}: write an odd number")
+        is_odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
+        check(is_odd, "kernel_sizes", self.kernel_size, "an odd number")
         if min(self.neurons[1:]) < self.pool:
             raise ValueError(
                 f"pools={self.pool}: the layer is {self.neurons[1]}x{self.neurons[2]} before it; "

@@ -1,4 +1,4 @@
-"""What a device would hold of the network, for plans and footprints."""
+"""What a device would hold of the network and compute, by the protocols of `qspinn.plan`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from qspinn.networks.reporting import ReportsWork
 from qspinn.stdp.constants import bounds, constants
+from qspinn.stdp.job import Presentation
 from qspinn.stdp.numbers import Numbers
 from qspinn.stdp.settings import STDP, DiehlCookSettings
 
@@ -24,6 +26,50 @@ TURN_BITS = 16
 """Of the counter of a neuron's updates, which spreads the draws of stochastic rounding."""
 LEARNING_CONSTANTS = 6
 """rate_pre, rate_post, trace_target, weight_sum, theta_plus and the decay of theta."""
+CHARGE_ADDITIONS = 2
+"""Of a potential in a step: the current, and the comparison with its threshold."""
+
+
+class ReportsPresentations(ReportsWork):
+    """Says what presentations without learning compute, where somebody asks.
+
+    Each spike of an input is added to the current of every neuron, and each spike of a neuron
+    lowers the potential of every other one. Each step updates all potentials and refractory
+    counters, and the spikes on their way.
+    """
+
+    settings: DiehlCookSettings
+    weight: nn.Parameter
+    neurons: int
+
+    def _tell_presented(self, samples: int, steps: int, result: Presentation) -> None:
+        self._tell_sequence(samples)
+        self._tell(samples, steps, result.input_spikes, result.spike_counts)
+
+    def _tell(self, samples: int, steps: int, arrived: Tensor | int, fired: Tensor) -> None:
+        """What some presentations took.
+
+        Args:
+            samples: Presentations.
+            steps: Time steps of each.
+            arrived: Spikes of all inputs, or their number.
+            fired: Spikes of all neurons, or how many of each.
+        """
+        report = self._report
+        if report is None:
+            return
+        inputs, neurons, others = len(self.weight), self.neurons, self.neurons - 1
+        size = {"samples": samples, "steps": steps}
+        spikes = int(arrived.sum()) if isinstance(arrived, Tensor) else arrived
+        sizes = (inputs * neurons, inputs, neurons)
+        report.synapses("weight", spikes * neurons, sizes=sizes, **size)
+        sizes = (neurons * others, neurons, neurons)
+        lowered = int(fired.sum()) * others
+        report.synapses("inhibition", lowered, sizes=sizes, recurrent=True, **size)
+        report.updates("v", additions=CHARGE_ADDITIONS, leak="leak", **size)
+        if self.settings.refractory > 0:
+            report.updates("refractory", additions=1, **size)
+        report.updates("pending_spikes", additions=0, **size)
 
 
 def device_tensors(
@@ -67,26 +113,20 @@ def device_tensors(
 
 def _counters(settings: DiehlCookSettings, neurons: int) -> list[dict[str, Any]]:
     """What is no fixed-point number: the same bits in every plan and in the baseline."""
-    shared: dict[str, Any] = {"role": None, "state": True}
-    counters = []
-    if settings.refractory > 0:
-        bits = math.ceil(math.log2(settings.refractory + 1))
-        counters.append({"name": "refractory", "shape": (neurons,), "word_length": bits, **shared})
-    pending = (settings.inhibition_delay, neurons)
-    counters.append({"name": "pending_spikes", "shape": pending, "word_length": 1, **shared})
-    counters.append(
-        {"name": "turns", "shape": (neurons,), "word_length": TURN_BITS, "training_only": True}
-        | shared
-    )
-    counters.append(
-        {
-            "name": "learning_constants",
-            "role": None,
-            "shape": (LEARNING_CONSTANTS,),
-            "training_only": True,
-        }
-    )
-    return counters
+    bits = math.ceil(math.log2(settings.refractory + 1))
+    pending, each = (settings.inhibition_delay, neurons), (neurons,)
+    counters: list[dict[str, Any]] = [
+        {"name": "pending_spikes", "shape": pending, "word_length": 1, "state": True},
+        {"name": "turns", "shape": each, "word_length": TURN_BITS, "state": True},
+        {"name": "learning_constants", "shape": (LEARNING_CONSTANTS,)},
+    ]
+    for one in counters[1:]:
+        one["training_only"] = True
+    if bits > 0:
+        counters.insert(
+            0, {"name": "refractory", "shape": each, "word_length": bits, "state": True}
+        )
+    return [{"role": None, **one} for one in counters]
 
 
 def accumulator_bits(numbers: Numbers, inputs: int) -> dict[str, int]:

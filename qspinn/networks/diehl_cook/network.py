@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import PerChannelFormat, Quantizer, quantize, stored_draws
-from qspinn.networks.diehl_cook.declaration import accumulator_bits, device_tensors
-from qspinn.networks.diehl_cook.presentation import Presentation
-from qspinn.networks.diehl_cook.reporting import ReportsPresentations
+from qspinn.fixed_point import PerChannelFormat, Quantizer, stored
+from qspinn.networks.checks import check, check_at_least, check_choice
+from qspinn.networks.diehl_cook.declaration import (
+    ReportsPresentations,
+    accumulator_bits,
+    device_tensors,
+)
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.backends import BACKENDS, RUNNERS, choose
 from qspinn.stdp.constants import bounds, constants, wide
 from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
 from qspinn.stdp.encoding import content_keys, spike_probabilities, training_keys
-from qspinn.stdp.job import Job
+from qspinn.stdp.job import Job, Presentation
 from qspinn.stdp.lowering import fixed_numbers, float_numbers
 from qspinn.stdp.numbers import Numbers
 from qspinn.stdp.settings import STDP, DiehlCookSettings
@@ -82,13 +86,10 @@ class DiehlCook(ReportsPresentations):
     ) -> None:
         super().__init__()
         self.input_shape = tuple(input_shape)
-        if not self.input_shape or min(self.input_shape) < 1:
-            raise ValueError(f"input_shape={self.input_shape}: write sizes of 1 or more")
-        for argument, value in (("neurons", neurons), ("time_steps", time_steps)):
-            if value < 1:
-                raise ValueError(f"{argument}={value}: write 1 or more")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend={backend!r}: write one of {', '.join(BACKENDS)}")
+        fits = min(self.input_shape, default=0) >= 1
+        check(fits, "input_shape", self.input_shape, "sizes of 1 or more")
+        check_at_least(1, neurons=neurons, time_steps=time_steps)
+        check_choice("backend", backend, BACKENDS)
         self.neurons, self.time_steps, self.backend = neurons, time_steps, backend
         self.settings = DiehlCookSettings() if settings is None else settings
         self.stdp = STDP() if stdp is None else stdp
@@ -174,10 +175,7 @@ class DiehlCook(ReportsPresentations):
             self._tell_presented(count, self.time_steps, result)
         if watcher is not None and result.spikes is not None:
             watcher(result.spikes)
-        return Presentation(
-            result.spike_counts, result.spikes if record else None, result.input_spikes,
-            result.updates, result.underflows,
-        )  # fmt: skip
+        return result if record else replace(result, spikes=None)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """One step: spikes ``[N, inputs]`` to spikes ``[N, neurons]``, 0 or 1."""
@@ -279,9 +277,7 @@ class DiehlCook(ReportsPresentations):
         lowest, highest = (float(end) for end in codes.aminmax())
         if all(end == 0 for end in off) and fmt.code_min <= lowest and highest <= fmt.code_max:
             return codes.to(torch.int32).to(torch.int64)  # in two steps, which takes half the time
-        draws = stored_draws(quantizer)
-        on_grid = quantize(value.double(), fmt, quantizer.rounding, quantizer.overflow, draws)
-        return (on_grid * scale).round_().to(torch.int64)
+        return (stored(quantizer, value.double()) * scale).round_().to(torch.int64)
 
     def _hold(self, name: str, value: Tensor) -> None:
         """Keeps what a backend learned."""

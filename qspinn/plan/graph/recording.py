@@ -154,7 +154,7 @@ class Recorder(TorchDispatchMode):
             self._held.append(tensor)
         view = held.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
         if not isinstance(identities, Tensor):
-            identities = torch.as_tensor(np.array(identities))
+            identities = torch.from_numpy(np.array(identities))
         view.copy_(identities.reshape(tensor.shape))
 
     def __torch_dispatch__(

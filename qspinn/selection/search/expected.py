@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from qspinn.selection.hypervolume import REFERENCE
 from qspinn.selection.pareto import Point, pareto_front
 
-__all__ = ["expected_gain"]
-
 Array = NDArray[np.float64]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])

@@ -13,9 +13,8 @@ from functools import cached_property
 
 from qspinn.selection.hypervolume import hypervolume
 from qspinn.selection.pareto import Point, dominates
+from qspinn.selection.quantities import LARGEST, check_number
 from qspinn.selection.target import TOLERANCE
-
-__all__ = ["Curve", "GateRules", "Standing"]
 
 Curve = Mapping[float, float]
 """Progress of a training, in (0, 1], to the validation accuracy at that point."""
@@ -50,19 +49,13 @@ class GateRules:
 
     def __post_init__(self) -> None:
         if self.max_drop is not None:
-            _check("max_drop", self.max_drop, -1.0, 1.0, "0.01 for one point, or null for no bound")
-        _check("tolerance", self.tolerance, 0.0, 1.0, "0.005 for half a percent")
-        _check("chance", self.chance, 0.0, math.inf, "2 for two standard errors")
-        _check("mu", self.mu, 0.0, math.inf, "0.1, as reward.mu in conf/select.yaml")
-        _check("behind", self.behind, 1.0, math.inf, "2 for twice the errors")
-
-
-def _check(name: str, value: object, low: float, high: float, example: str) -> None:
-    is_number = isinstance(value, (int, float)) and type(value) is not bool
-    if isinstance(value, (int, float)) and is_number and low <= value <= high and value < math.inf:
-        return
-    bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"of at least {low:g}"
-    raise ValueError(f"{name}={value!r} is not a number {bounds}; write for example {example}")
+            check_number(
+                "max_drop", self.max_drop, -1.0, 1.0, "0.01 for one point, or null for no bound"
+            )
+        check_number("tolerance", self.tolerance, 0.0, 1.0, "0.005 for half a percent")
+        check_number("chance", self.chance, 0.0, LARGEST, "2 for two standard errors")
+        check_number("mu", self.mu, 0.0, LARGEST, "0.1, as reward.mu in conf/select.yaml")
+        check_number("behind", self.behind, 1.0, LARGEST, "2 for twice the errors")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from qspinn.selection.search.significance import Significance
 
-__all__ = ["greedy_path"]
-
 
 def greedy_path(found: Sequence[Significance], word_lengths: Sequence[int]) -> list[dict[str, int]]:
     """From everything at the longest word length to everything at the shortest, step by step.

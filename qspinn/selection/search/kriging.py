@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from qspinn.selection.search.significance import FLOAT_BITS, Significance
 
-__all__ = ["Kriging"]
-
 Array = NDArray[np.float64]
 
 ROUGHNESS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.032)

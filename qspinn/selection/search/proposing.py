@@ -15,8 +15,6 @@ from qspinn.selection.search.greedy import greedy_path
 from qspinn.selection.search.kriging import Kriging
 from qspinn.selection.search.significance import FLOAT_BITS, Significance
 
-__all__ = ["Measured", "propose"]
-
 Lengths = tuple[int, ...]
 """Word lengths in the order of the groups, 32 for what is in 32-bit."""
 

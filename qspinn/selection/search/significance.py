@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from qspinn.records import RunRecord
-
-__all__ = ["Significance", "SweepPoint", "significance"]
 
 FLOAT_BITS = 32
 
@@ -77,6 +75,18 @@ class Significance:
         return {**vars(self), "points": points}
 
 
+_Runs = list[tuple[int, RunRecord]]
+_Groups = dict[tuple[str, frozenset[str]], _Runs]
+"""Role and tensors to word lengths and runs."""
+
+
+def role_alone(record: RunRecord) -> tuple[str, int] | None:
+    """The role that alone is in fixed point, and its word length; None: there are more of one."""
+    roles = {entry["role"] for entry in record.formats.values()}
+    lengths = {length for given in record.word_lengths.values() for length in given}
+    return (roles.pop(), lengths.pop()) if len(roles) == len(lengths) == 1 else None
+
+
 def significance(
     records: Iterable[RunRecord], max_drop: float = 0.01
 ) -> tuple[tuple[Significance, ...], int]:
@@ -93,20 +103,20 @@ def significance(
     Raises:
         ValueError: A run knows no 32-bit accuracy, or no run can be used.
     """
-    groups: dict[tuple[str, frozenset[str]], list[RunRecord]] = defaultdict(list)
+    groups: _Groups = defaultdict(list)
     left_out = 0
     for record in records:
-        roles = {entry["role"] for entry in record.formats.values()}
-        lengths = {length for given in record.word_lengths.values() for length in given}
-        if len(roles) != 1 or len(lengths) != 1:
+        found_alone = role_alone(record)
+        if found_alone is None:
             left_out += 1
             continue
+        role, length = found_alone
         if record.drop is None:
             raise ValueError(
                 f"a run of {record.network} has no baseline_accuracy, so what it loses is unknown: "
                 "run it with a store of baselines (baselines.dir), or as scheme=ptq"
             )
-        groups[roles.pop(), frozenset(record.formats)].append(record)
+        groups[role, frozenset(record.formats)].append((length, record))
     if not groups:
         raise ValueError(
             f"none of {left_out} runs has one role alone in fixed point; make such runs with "
@@ -120,17 +130,12 @@ def significance(
 
 
 def _of_group(
-    role: str,
-    paths: frozenset[str],
-    runs: list[RunRecord],
-    groups: Mapping[tuple[str, frozenset[str]], list[RunRecord]],
-    max_drop: float,
+    role: str, paths: frozenset[str], runs: _Runs, groups: _Groups, max_drop: float
 ) -> Significance:
     everything = frozenset().union(*(other for its_role, other in groups if its_role == role))
     name = role if paths == everything else f"{role} of {', '.join(sorted(paths))}"
     by_length: dict[int, list[RunRecord]] = defaultdict(list)
-    for run in runs:
-        (length,) = {length for given in run.word_lengths.values() for length in given}
+    for length, run in runs:
         by_length[length].append(run)
     points = tuple(_point(length, by_length[length]) for length in sorted(by_length))
     smallest = None
@@ -150,14 +155,13 @@ def _point(word_length: int, runs: list[RunRecord]) -> SweepPoint:
     return SweepPoint(word_length, mean, deviation, statistics.fmean(drops), len(runs))
 
 
-def _values(runs: list[RunRecord], role: str) -> int:
+def _values(runs: _Runs, role: str) -> int:
     """How many numbers are in fixed point: each has saved 32 bits less its word length.
 
     With 32 bits nothing is saved: where there is nothing else, all numbers of the role count.
     """
-    for run in runs:
-        (length,) = {length for given in run.word_lengths.values() for length in given}
+    for length, run in runs:
         if length != FLOAT_BITS:
             saved = run.baseline_footprint_bits - run.footprint_bits
             return round(saved / (FLOAT_BITS - length))
-    return round(runs[0].footprint_bits_by_role.get(role, 0) / FLOAT_BITS)
+    return round(runs[0][1].footprint_bits_by_role.get(role, 0) / FLOAT_BITS)

@@ -135,7 +135,9 @@ class Noise:
     def next(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         fixed = self.layer._fixed
         assert fixed is not None
-        drawn = words(fixed._draws[name].key, self.drawn[name], math.prod(shape))
+        draws = fixed.quantizers[name]._draws
+        assert draws is not None
+        drawn = words(draws.key, self.drawn[name], math.prod(shape))
         self.drawn[name] += len(drawn)
         return np.array(drawn, dtype=object).reshape(shape)
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from qspinn.data.idx import read_idx
+from qspinn.fixed_point import TensorQuantizer
 from qspinn.networks import STDP, DiehlCook
 from qspinn.networks.readouts import Proportion
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
-from qspinn.stdp.constants import Quantized
 from tests.stdp.cases import quantizers
 
 NEURONS, IMAGES = 100, 10_000
@@ -48,7 +48,7 @@ def test_real_images(shared_data: Path, quantised: str, at_least: float) -> None
         torch.manual_seed(0)
         network = DiehlCook(neurons=NEURONS, stdp=STDP(rate_post=2.5e-3), backend="numba")
     if quantised == "weight":
-        weight: Quantized = quantizers(network, 8, "stochastic")["weight"]
+        weight: TensorQuantizer = quantizers(network, 8, "stochastic")["weight"]
         network.use_fixed_point({"weight": weight})
     elif quantised == "all":
         plan = QuantizationPlan.uniform(8, "stochastic").resolve(network)

@@ -8,8 +8,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-__all__ = ["QspinnSweeper"]
-
 
 # No `from __future__ import annotations` here: Hydra executes this file before the module is in
 # sys.modules, where dataclasses resolve annotations that are strings.

@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders."""
+"""Atomic writing of files and folders: the one part that every package may import."""
 
 from __future__ import annotations
 
@@ -25,12 +25,25 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        if error.filename is None:  # an error of an open file has none
+        # An error of an open file has no name; one without a number would lose its text for it.
+        if error.filename is None and error.errno is not None:
             error.filename = str(target)
         raise
     finally:
         with suppress(OSError):  # the first error is the one to show
             temporary.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a text as UTF-8, all of it or nothing; folders are made."""
+    return write_bytes(text.encode("utf-8"), path)
+
+
+def write_bytes(content: bytes, path: str | os.PathLike[str]) -> Path:
+    """Write a file, all of it or nothing; folders are made."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
 
 
 @contextmanager

@@ -1,17 +1,55 @@
-"""Changes of a plan in use while the network trains with it."""
+"""The formats of a trainer's module: chosen on batches, and changed while it trains with them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 
+from qspinn.callbacks.isolation import Forward, copy_for, forward_once
 from qspinn.plan import QuantizationPlan, ResolvedPlan, resolve
 from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.following import Following
 from qspinn.quantizers.looking import with_inputs
+from qspinn.quantizers.over_batches import calibrated_on
 
 log = logging.getLogger(__name__)
+
+
+def calibrated(
+    plan: QuantizationPlan,
+    module: LightningModule,
+    trainer: Trainer,
+    batches: Sequence[Any],
+    forward: Forward | None,
+    learning: bool = False,
+) -> ResolvedPlan:
+    """Resolves ``plan`` against the trainer's module and chooses the formats that it leaves open.
+
+    This happens on a copy, which is discarded, since its metrics have seen the batches, as the
+    trainer hands them out. The module has no quantizers; SpikingJelly's states are reset. Where it
+    will learn in these formats, ``learning`` says so.
+
+    Raises:
+        ValueError: A rule that matches nothing, or invalid formats.
+    """
+    copied = copy_for(trainer, module)
+
+    def run_one(batch: Any) -> None:
+        with trainer.precision_plugin.forward_context():
+            forward_once(copied, batch, forward)
+
+    return calibrated_on(copied, plan, [partial(run_one, batch) for batch in batches], learning)
+
+
+def log_summary(plan: ResolvedPlan, owner: str) -> None:
+    """Logs what is quantised and what is not; as a warning where the plan does not say so."""
+    summary = plan.summary()
+    level = logging.INFO if summary.is_as_planned else logging.WARNING
+    log.log(level, "%s: %s", owner, "\n  ".join(summary.lines()))
 
 
 def with_new_inputs(
@@ -41,10 +79,7 @@ def with_declared_anew(
 ) -> ResolvedPlan:
     """The plan in use, with formats for modules that declare their tensors, as these are now.
 
-    Args:
-        plan: What is quantised, and how.
-        resolved: The plan in use.
-        module: Without quantizers.
+    The module has no quantizers attached.
 
     Raises:
         ValueError: Invalid formats.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qspinn.data.atomic import atomic_file, write_once_folder
+from qspinn.atomic import atomic_file, write_once_folder
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
