@@ -254,7 +254,7 @@ FAULTS = {
         with_tensor("decay", StoredTensor.of(np.array([1, 2, 3]), PerChannelFormat(4, (1, 2, 3)))),
         "decay has several formats",
     ),
-    "spread of constants": (with_tensor("threshold", tensor((3,), BYTE)), r"constants of the shape"),
+    "spread of one": (with_tensor("threshold", tensor((3,), BYTE)), "constants of the shape"),
     "axes of constants": (with_tensor("decay", tensor((1,) * 4, LEAK)), "constants of the shape"),
     "fine threshold": (with_tensor("level", tensor((), FixedPointFormat(2, 5))), "finer than"),
     "counts": (with_tensor("level", StoredTensor.of(np.array(0), BYTE)), "below 1"),
@@ -300,7 +300,9 @@ FAULTS = {
         "weight: stored with 8 bits, its format is Q4.4",
     ),
     "channels": (
-        with_tensor("weight", StoredTensor(tensor((4, 12), BYTE).packed, PerChannelFormat(8, (1,)))),
+        with_tensor(
+            "weight", StoredTensor(tensor((4, 12), BYTE).packed, PerChannelFormat(8, (1,)))
+        ),
         "weight: has other channels",
     ),
     "axis": (
