@@ -53,7 +53,7 @@ def check_model(model: DeviceModel) -> None:
             _check_operation(model, number, one)
             _CHECKS[type(one.what)](model, one)
         except FindingError as error:
-            raise FindingError(f"{place}: {error}", advice="export the model again") from None
+            raise FindingError(f"{place}: {error.found}", advice="export the model again") from None
     _check_tensors(model)
     _check_output(model)
 
@@ -147,8 +147,10 @@ def _check_synapse(model: DeviceModel, one: DeviceOperation) -> None:
         _require(step >= 1 and spread >= 1 and min(edges) >= 0, "a stride, dilation or padding")
         reach = spread * (weight[2 + axis] - 1) + 1
         left = one.taken[1 + axis] + sum(edges) - reach
-        _require(left >= 0 and max(edges) <= MOST_VALUES, "a kernel larger than its input")
+        _require(left >= 0, "a kernel larger than its input")
         sizes.append(left // step + 1)
+    padded = (size + sum(edges) for size, edges in zip(one.taken[1:], what.padding, strict=True))
+    _require(one.taken[0] * math.prod(padded) <= MOST_VALUES, "more zeros around it than it can")
     _require(one.shape == tuple(sizes), f"puts out {one.shape}, not {tuple(sizes)}")
 
 
@@ -225,6 +227,7 @@ def _check_pooling(model: DeviceModel, one: DeviceOperation) -> None:
     channels, rest = divmod(source.size, math.prod(window.size))
     _require(rest == 0, "a window of another size than its input")
     _require(one.size == channels * math.prod(window.output), "another number of outputs")
+    _require(one.size * math.prod(window.kernel) <= MOST_VALUES, "windows that are too large")
 
 
 def _check_gather(model: DeviceModel, one: DeviceOperation) -> None:
@@ -254,8 +257,8 @@ def _check_tensors(model: DeviceModel) -> None:
         same = (packed.word_length, packed.signed) == (fmt.word_length, fmt.signed)
         _require(same, f"{name}: stored with {packed.word_length} bits, its format is {fmt}")
         if isinstance(fmt, PerChannelFormat):
-            channels = packed.shape[:1] == (len(fmt.formats),)
-            _require(channels, f"{name}: has another number of channels than its format")
+            channels = packed.shape[:1] == (len(fmt.formats),) and fmt.axis == 0
+            _require(channels, f"{name}: has other channels than its format")
 
 
 def _check_output(model: DeviceModel) -> None:

@@ -24,3 +24,4 @@ class FindingError(ValueError):
 
     def __init__(self, found: str, advice: str = COPY_AGAIN) -> None:
         super().__init__(f"{found}; {advice}")
+        self.found = found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qspinn.export.model import DeviceModel, DeviceOperation, Neuron, StoredTensor
-from qspinn.export.program import Instruction
+from qspinn.export.program import LONGEST, Instruction, word_length_of
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps.lowering import (
     Constant,
@@ -28,7 +28,17 @@ def _leak(decay: StoredTensor) -> Constant:
 
 
 def _shifted(tensor: StoredTensor, up: int) -> Any:
-    """One code, or one for each part of the layer, on a finer grid."""
+    """One code, or one for each part of the layer, on a finer grid.
+
+    Raises:
+        ValueError: The codes need more bits there than there are.
+    """
+    word_length = word_length_of(*(end << up for end in tensor.packed.extremes))
+    if word_length - 1 > LONGEST:
+        raise ValueError(
+            f"constants in {tensor.format} need {word_length} bits on the grid that they are used "
+            "on, and a device has 64; write formats that are closer to each other"
+        )
     codes = tensor.codes << up
     return codes if codes.ndim else int(codes)
 
@@ -75,7 +85,7 @@ def _neuron_bits(what: Neuron, numbers: Any, x: Instruction) -> int:
     """A bound of all that a step computes on its way, in bits, sign included."""
     state = max(abs(what.state.code_min), what.state.code_max, 1)
     current = max(abs(x.low), abs(x.high), 1)
-    leak = int(np.max(numbers.leak)) if np.size(numbers.leak) else 0
+    leak = int(np.max(np.abs(numbers.leak))) if np.size(numbers.leak) else 0
     if isinstance(numbers, FilterNumbers):
         total = (state << max(numbers.trace_up, 0)) + (current << numbers.x_up)
         total += (numbers.one + current) * state * leak << numbers.leak_up

@@ -11,7 +11,7 @@ import numpy as np
 from qspinn.export.c.planning import Place
 from qspinn.export.c.text import Lines, array, holding, scaled
 from qspinn.export.model import Arithmetic, DeviceModel, Gather, Pooling, Round
-from qspinn.export.program import Instruction
+from qspinn.export.program import Instruction, word_length_of
 from qspinn.steps.roundings import kept
 from qspinn.steps.targets.c import Range, c_function
 from qspinn.steps.words import STOCHASTIC
@@ -42,7 +42,7 @@ def between_function(
     if isinstance(one.what, Round):
         before.append(_round(name, number, one, sources[0], made, code))
     elif isinstance(one.what, Arithmetic):
-        _arithmetic(one, made, code)
+        _arithmetic(one, sources, made, code)
     elif isinstance(one.what, Pooling) and one.what.window is not None:
         _window(one, made, code)
     elif isinstance(one.what, Pooling):
@@ -50,6 +50,7 @@ def between_function(
     else:
         assert isinstance(one.what, Gather)
         _gather(model, name, one, sources, made, code, texts)
+    code.unused(*(["s"] if takes_state else []), *(f"x{n}" for n in range(len(taken))))
     code.depth = 0
     code("}")
     return "\n\n".join([*before, str(code)])
@@ -63,7 +64,7 @@ def _round(
     arguments = {"exact": exact, "bits": max(one.down, 0), "to": one.to}
     function = c_function(kept, f"round_{name}", arguments)
     random = f"draw(s->key{number}, s->drawn{number}++)"
-    call = function.call({"exact": scaled("x0[i]", up), "random": random})
+    call = function.call({"exact": scaled("x0[i]", up, function.kind), "random": random})
     code("uint32_t i;")
     code.loop("i", one.operation.size)
     code(f"value[i] = ({made.kind}){call};")
@@ -71,9 +72,11 @@ def _round(
     return function.text
 
 
-def _arithmetic(one: Instruction, made: Place, code: Lines) -> None:
+def _arithmetic(one: Instruction, sources: Sequence[Instruction], made: Place, code: Lines) -> None:
     what = one.what
-    wide = "int64_t" if one.word_length > 31 else "int32_t"
+    pairs = zip(sources, one.ups or (0,) * len(sources), strict=True)
+    ends = [end << up for source, up in pairs for end in (source.low, source.high)]
+    wide = "int64_t" if word_length_of(one.low, one.high, *ends) > 31 else "int32_t"
     if what.kind == "multiply":
         text = f"({wide})x0[i] * x1[i]"
     elif what.kind == "scale":
@@ -174,12 +177,13 @@ def _gather(
     breaks = np.flatnonzero((np.diff(table) != 1) | (np.diff(owners) != 0)) + 1
     runs = np.split(np.arange(len(table)), breaks)
     code("uint32_t i;")
+    used = set(owners[table >= 0].tolist())
     if len(runs) <= 16 and (table >= 0).all():
         for run in runs:
             owner = int(owners[run[0]])
             first = int(table[run[0]] - begins[owner])
             code.loop("i", len(run))
-            read = scaled(f"x{owner}[{first}u + i]", one.ups[owner])
+            read = scaled(f"x{owner}[{first}u + i]", one.ups[owner], made.kind)
             code(f"value[{int(run[0])}u + i] = ({made.kind})({read});")
             code.close()
         return
@@ -190,8 +194,13 @@ def _gather(
     if shift:
         code("if (place == 0) {", "value[i] = 0;", "continue;", "}")
     for owner, (begin, end) in enumerate(itertools.pairwise(begins)):
-        read = scaled(f"x{owner}[place - {int(begin) + shift}u]", one.ups[owner])
-        code(f"if (place >= {int(begin) + shift}u && place < {int(end) + shift}u) {{")
+        if owner not in used:
+            continue
+        first, after = int(begin) + shift, int(end) + shift
+        read = scaled(f"x{owner}[place - {first}u]", one.ups[owner], made.kind)
+        # Compilers warn of comparisons that are always true.
+        low = f"place >= {first}u && " if first else ""
+        code(f"if ({low}place < {after}u) {{")
         code(f"value[i] = ({made.kind})({read});", "}")
     code.close()
 

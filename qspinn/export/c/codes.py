@@ -55,28 +55,29 @@ class PackedArrays:
             )
         return name
 
-    def adder(self, word_length: int, signed: bool, sums: str, product: bool) -> str:
+    def adder(self, word_length: int, signed: bool, sums: str, factor: str | None) -> str:
         """The name of a function that adds codes, or codes times a number, to sums.
 
-        ``(sums, codes, first, count)``, and the number where `product`.
+        ``(sums, codes, first, count)``, and the number, of the type `factor`, if there is one.
         """
-        name = f"{'mac' if product else 'add'}_{'s' if signed else 'u'}{word_length}"
+        name = f"{'add' if factor is None else 'mac'}_{'s' if signed else 'u'}{word_length}"
         name += "" if sums == "int32_t" else "_64"
+        name += "_by64" if factor == "int64_t" else ""
         if name in self.readers:
             return name
         if word_length == 8:
-            self.readers[name] = _of_bytes(name, signed, sums, product)
+            self.readers[name] = _of_bytes(name, signed, sums, factor)
             return name
         self._window(word_length)
         wide = _word(word_length) == "uint64_t"
-        together = max(1, ((64 if wide else 32) - 7) // word_length)
-        mask, factor = _mask(word_length), f" * ({sums})by" if product else ""
-        taken = ", int32_t by" if product else ""
+        together = max(1, ((40 if wide else 32) - 7) // word_length)
+        mask, times = _mask(word_length), "" if factor is None else f" * ({sums})by"
+        taken = "" if factor is None else f", {factor} by"
 
         def one(place: int) -> str:
             shifted = f"window >> {place * word_length}" if place else "window"
             value = _extended(f"({shifted}) & {mask}", word_length, signed)
-            return f"sums[{place}] += ({sums})({value}){factor};"
+            return f"sums[{place}] += ({sums})({value}){times};"
 
         read = f"{_window_of(word_length)}(codes + (bit >> 3)) >> (bit & 7u);"
         lines = [
@@ -146,17 +147,17 @@ _LONG_WINDOW = """static uint64_t long_window_of(const uint8_t *bytes)
 }"""
 
 
-def _of_bytes(name: str, signed: bool, sums: str, product: bool) -> str:
+def _of_bytes(name: str, signed: bool, sums: str, factor: str | None) -> str:
     """As any other, but codes of 8 bits can be read, and so computed with, side by side."""
     value = _extended("row[k]", 8, signed)
-    factor, taken = (f" * ({sums})by", ", int32_t by") if product else ("", "")
+    times, taken = ("", "") if factor is None else (f" * ({sums})by", f", {factor} by")
     return f"""static void {name}({sums} *restrict sums, const uint8_t *restrict codes,
     uint32_t first, uint32_t count{taken})
 {{
     const uint8_t *const row = codes + first;
     uint32_t k;
     for (k = 0; k < count; k++) {{
-        sums[k] += ({sums})({value}){factor};
+        sums[k] += ({sums})({value}){times};
     }}
 }}"""
 

@@ -30,7 +30,20 @@ def driver_text(prefix: str, kind: str, answer_kind: str, model: DeviceModel) ->
     )
     once = "0" if model.frame_stride else "1"
     each = "1" if model.output.over == "each" else "0"
-    return f"""{comment(about)}
+    return _PROGRAM.format(
+        about=comment(about),
+        prefix=prefix,
+        upper=upper,
+        kind=kind,
+        answer_kind=answer_kind,
+        layers=", ".join(map(str, layers)) or "0",
+        sizes=sizes or "0",
+        once=once,
+        each=each,
+    )
+
+
+_PROGRAM = """{about}
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,13 +73,13 @@ static void write_answers(void)
 #ifdef {upper}_TRACE
 static void write_states(uint32_t step)
 {{
-    static const uint32_t operations[] = {{{", ".join(map(str, layers)) or "0"}}};
-    static const uint32_t sizes[] = {{{sizes or "0"}}};
+    static const uint32_t operations[] = {{{layers}}};
+    static const uint32_t sizes[] = {{{sizes}}};
     uint32_t layer, i;
     for (layer = 0; layer < sizeof sizes / sizeof sizes[0]; layer++) {{
         printf("state %" PRIu32 " %" PRIu32, step, operations[layer]);
         for (i = 0; i < sizes[layer]; i++) {{
-            printf(" %" PRId32, {prefix}_trace(&state, operations[layer], i));
+            printf(" %" PRId64, {prefix}_trace(&state, operations[layer], i));
         }}
         putchar('\\n');
     }}

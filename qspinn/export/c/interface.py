@@ -65,7 +65,7 @@ uint32_t {prefix}_read(const {prefix}_state *s, {source.answer_kind} *answers);
 
 #ifdef {prefix.upper()}_TRACE
 {comment("State number i of a layer, for comparisons; layers without states have 0.")}
-int32_t {prefix}_trace(const {prefix}_state *s, uint32_t operation, uint32_t i);
+int64_t {prefix}_trace(const {prefix}_state *s, uint32_t operation, uint32_t i);
 #endif
 
 #endif
@@ -82,7 +82,8 @@ def init_text(source: Source) -> str:
         operation = source.model.operations[number]
         assert isinstance(operation.what, Neuron)
         code.loop("i", operation.size)
-        code(f"const int32_t v = {operation.what.initial};", state.put)
+        kind = "int32_t" if operation.what.initial < 1 << 31 else "int64_t"
+        code(f"const {kind} v = {operation.what.initial};", state.put)
         code.close()
     for name, _, entries in source.plan.kept:
         if name.startswith("before"):
@@ -165,7 +166,7 @@ def trace_text(source: Source) -> str:
         for number, state in source.states.items()
     )
     return f"""#ifdef {prefix.upper()}_TRACE
-int32_t {prefix}_trace(const {prefix}_state *s, uint32_t operation, uint32_t i)
+int64_t {prefix}_trace(const {prefix}_state *s, uint32_t operation, uint32_t i)
 {{
     switch (operation) {{
 {cases}

@@ -67,17 +67,7 @@ def neuron_function(
 ) -> str:
     """The definitions of the steps of a layer, and of ``name(s, x, value)``.
 
-    Args:
-        model: The model.
-        prefix: Of the type of the state.
-        name: Of the function.
-        number: Of the operation.
-        one: The layer.
-        source: What it takes.
-        taken: Where that lies.
-        made: Where its output lies.
-        state: Where its states lie.
-        arrays: Takes constants of which there are several.
+    ``x`` lies at `taken`, ``value`` at `made`; constants of which there are several go to `arrays`.
     """
     what, size = one.what, one.operation.size
     assert isinstance(what, Neuron)
@@ -91,7 +81,7 @@ def neuron_function(
     code = Lines()
     code(f"static void {name}({prefix}_state *s, const {taken.kind} *x, {made.kind} *value)", "{")
     code.depth = 1
-    channels = one.operation.shape[0] if taken.interleaved else 1
+    channels = source.operation.shape[0] if taken.interleaved else 1
     places = size // channels
     if taken.interleaved:
         code("uint32_t c, p, i = 0;")
@@ -102,31 +92,57 @@ def neuron_function(
         code("uint32_t i;")
         code.loop("i", size)
         current = "x[i]"
-    given = {"v": state.get, "trace": state.get, "x": current, "leak": constants.leak()}
+    leak = constants.leak("leak" in charge.parameters)
+    given = {"v": state.get, "trace": state.get, "x": current, "leak": leak}
     if one.to.mode == STOCHASTIC:
         given["random"] = f"draw(s->key{number}, s->drawn{number}++)"
-    code(f"{charge.kind} v = {charge.call(given)};")
+    call, wide = charge.call(given), _kind(one, charge.kind)
+    code(f"{wide} v = {call};")
     if one.threshold is None:
         code(f"value[i] = ({made.kind})v;")
     elif kind.counts:
-        thresholds = one.threshold
-        if isinstance(thresholds, np.ndarray):
-            thresholds = Range(int(thresholds.min()), int(thresholds.max()))
-        count = c_function(
-            neurons.counted, f"count_{name}", {"h": v, "threshold": thresholds, "most": what.most}
-        )
-        texts.append(count.text)
-        fires = count.call({"h": "v", "threshold": constants.threshold()})
-        _fire(code, one, f"{fires}", constants.threshold(), charge.kind, made)
+        texts.append(_counted(code, one, name, v, constants, wide, made))
     else:
-        _fire(code, one, f"v >= {constants.threshold()}", constants.threshold(), charge.kind, made)
+        threshold = constants.threshold(True)
+        _fire(code, one, f"v >= {threshold}", threshold, wide, made)
     code(state.put)
     if taken.interleaved:
         code("i++;")
     code.close(2 if taken.interleaved else 1)
+    code.unused("x")
     code.depth = 0
     code("}")
     return "\n\n".join([*texts, str(code)])
+
+
+def _kind(one: Instruction, kind: str) -> str:
+    """The type of a potential, that of its threshold too, and of it less the threshold."""
+    if one.threshold is None:
+        return kind
+    lowest, highest = int(np.min(one.threshold)), int(np.max(one.threshold))
+    if one.reset is None:
+        highest = max(highest, one.what.state.code_max - min(0, lowest))
+    return kind if lowest > -(1 << 31) and highest < 1 << 31 else "int64_t"
+
+
+def _counted(
+    code: Lines,
+    one: Instruction,
+    name: str,
+    v: Range,
+    constants: _Constants,
+    wide: str,
+    made: Place,
+) -> str:
+    """Spikes that are whole numbers; the definition of the function that counts them."""
+    thresholds = one.threshold
+    if isinstance(thresholds, np.ndarray):
+        thresholds = Range(int(thresholds.min()), int(thresholds.max()))
+    given = {"h": v, "threshold": thresholds, "most": one.what.most}
+    count = c_function(neurons.counted, f"count_{name}", given)
+    threshold = constants.threshold("threshold" in count.parameters or one.reset is None)
+    _fire(code, one, count.call({"h": "v", "threshold": threshold}), threshold, wide, made)
+    return count.text
 
 
 def _fire(
@@ -151,29 +167,21 @@ class _Constants:
     one: Instruction
     arrays: PackedArrays
 
-    def __post_init__(self) -> None:
-        self._made: dict[str, str] = {}
+    def threshold(self, is_read: bool) -> str:
+        return self._constant("threshold", self.one.what.threshold, self.one.threshold, is_read)
 
-    def threshold(self) -> str:
-        return self._constant("threshold", self.one.what.threshold, self.one.threshold)
-
-    def leak(self) -> str:
+    def leak(self, is_read: bool) -> str:
         numbers: Any = self.one.numbers
         if self.one.what.decay is None:
             return "0"
-        return self._constant("leak", self.one.what.decay, numbers.leak)
+        return self._constant("leak", self.one.what.decay, numbers.leak, is_read)
 
-    def _constant(self, role: str, name: str, lowered: Any) -> str:
-        if role in self._made:
-            return self._made[role]
+    def _constant(self, role: str, name: str, lowered: Any, is_read: bool) -> str:
         tensor = self.model.tensors[name]
-        if not isinstance(lowered, np.ndarray) or lowered.size == 1:
-            self.arrays.payload_bits += tensor.bits  # stands in the code as it is
-            text = str(int(lowered))
-        else:
-            text = self._array(role, tensor, lowered)
-        self._made[role] = text
-        return text
+        if isinstance(lowered, np.ndarray) and lowered.size > 1 and is_read:
+            return self._array(role, tensor, lowered)
+        self.arrays.payload_bits += tensor.bits  # a literal, or nothing depends on it
+        return str(int(np.reshape(lowered, -1)[0]))
 
     def _array(self, role: str, tensor: StoredTensor, lowered: Any) -> str:
         fmt, shape = tensor.format, self.one.operation.shape
@@ -188,6 +196,9 @@ class _Constants:
             codes = np.broadcast_to(codes, shape)
         self.arrays.add(label, codes, fmt.word_length, fmt.signed)
         read = f"{self.arrays.getter(fmt.word_length, fmt.signed)}({label}, {index})"
-        first = next(place for place, code in enumerate(tensor.codes.reshape(-1)) if code)
-        up = int(lowered.reshape(-1)[first] // tensor.codes.reshape(-1)[first]).bit_length() - 1
-        return scaled(read, up)
+        flat = tensor.codes.reshape(-1)
+        first = int(np.argmax(flat != 0))
+        if not flat[first]:
+            return read  # all are 0, on any grid
+        up = int(lowered.reshape(-1)[first] // flat[first]).bit_length() - 1
+        return scaled(read, up, holding(int(lowered.min()), int(lowered.max())))

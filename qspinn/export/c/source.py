@@ -13,7 +13,7 @@ from qspinn.export.c.planning import Plan, plan_of
 from qspinn.export.c.synapses import synapse_function
 from qspinn.export.c.text import Lines, comment, holding, identifier
 from qspinn.export.model import Input, Neuron, Round, State, Synapse
-from qspinn.export.program import Instruction, Program
+from qspinn.export.program import Instruction, Program, word_length_of
 from qspinn.steps.words import STOCHASTIC
 
 __all__ = ["CSizes", "Source"]
@@ -77,10 +77,15 @@ class Source:
         ]
         output = self.model.output
         read = program.instructions[output.operation]
-        terms = self.model.tables[output.table].shape[1] * _MOST_STEPS
-        self.answer_kind = holding(
-            min(read.low * terms, -(1 << 31)), max(read.high * terms, (1 << 31) - 1)
-        )
+        terms = self.model.tables[output.table].shape[1]
+        terms *= 1 if output.over == "last" else _MOST_STEPS
+        low, high = read.low * terms, read.high * terms
+        if word_length_of(low, high) > 64:
+            raise ValueError(
+                f"sums of answers, over up to {_MOST_STEPS:,} time steps, need "
+                f"{word_length_of(low, high)} bits, and C has 64 bits; write shorter word lengths"
+            )
+        self.answer_kind = holding(min(low, -(1 << 31)), max(high, (1 << 31) - 1))
         for number, one in enumerate(program.instructions):
             self._operation(number, one)
         table = self.model.table(output.table)

@@ -50,7 +50,8 @@ def synapse_function(
     layout = _order(weight.codes, what.groups)
     arrays.add(f"weight_{name}", layout, fmt.word_length, fmt.signed)
     is_binary = source.low >= 0 and source.high <= 1
-    add = arrays.adder(fmt.word_length, fmt.signed, sums.kind, not is_binary)
+    factor = None if is_binary else "int64_t" if taken.kind == "int64_t" else "int32_t"
+    add = arrays.adder(fmt.word_length, fmt.signed, sums.kind, factor)
     code = Lines()
     parameters = f"const {taken.kind} *x, {sums.kind} *sum"
     parameters += "" if ordered is None else f", {ordered.kind} *value"
@@ -59,6 +60,7 @@ def synapse_function(
     channels = weight.shape[0]
     places = one.operation.size // channels
     body = Lines()
+    body.depth = 1
     variables = _beginning(model, name, one, sums, arrays, body, channels, places)
     if what.stride:
         variables += _convolution(one, name, add, is_binary, body)
@@ -66,7 +68,7 @@ def synapse_function(
         variables += _linear(one, name, add, is_binary, body)
     variables += _ending(model, name, one, sums, ordered, arrays, body, channels, places)
     code(f"uint32_t {', '.join(dict.fromkeys(variables))};")
-    code(*body.lines)
+    code.lines += body.lines
     code.depth = 0
     code("}")
     return str(code)
@@ -80,7 +82,9 @@ def _order(weight: Codes, groups: int) -> Codes:
     return np.ascontiguousarray(moved.reshape(-1, outputs))
 
 
-def _bias(model: DeviceModel, name: str, one: Instruction, arrays: PackedArrays) -> str | None:
+def _bias(
+    model: DeviceModel, name: str, one: Instruction, sums: Place, arrays: PackedArrays
+) -> str | None:
     """An expression of the bias of channel ``o``, on the grid of the sums."""
     if one.what.bias is None:
         return None
@@ -95,7 +99,7 @@ def _bias(model: DeviceModel, name: str, one: Instruction, arrays: PackedArrays)
     ups = {int(b // c).bit_length() - 1 for b, c in zip(one.bias, codes, strict=True) if c}
     read = f"{get}(bias_{name}, o)"
     if len(ups) == 1:
-        return scaled(read, ups.pop())
+        return scaled(read, ups.pop(), sums.kind)
     shifts = [
         int(b // c).bit_length() - 1 if c else 0 for b, c in zip(one.bias, codes, strict=True)
     ]
@@ -120,7 +124,7 @@ def _beginning(
     places: int,
 ) -> list[str]:
     """Sums begin at the biases, or at 0 where they are shifted at the end."""
-    bias = _bias(model, name, one, arrays) if _is_even(one) else None
+    bias = _bias(model, name, one, sums, arrays) if _is_even(one) else None
     if bias is None:
         code.loop("o", channels * places)
         code("sum[o] = 0;")
@@ -216,7 +220,7 @@ def _ending(
     if not _is_even(one):
         assert one.weight_up is not None
         arrays.texts.append(array("uint8_t", f"up_{name}", one.weight_up))
-        bias = _bias(model, name, one, arrays)
+        bias = _bias(model, name, one, sums, arrays)
         added = "" if bias is None else f" + ({sums.kind})({bias})"
         code.loop("o", channels)
         code.loop("p", places)

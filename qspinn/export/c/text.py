@@ -26,9 +26,15 @@ def holding(low: int, high: int) -> str:
     raise ValueError(f"no type of C holds numbers from {low} to {high}")
 
 
-def scaled(expression: str, up: int) -> str:
-    """An expression times a power of two; a shift of a negative number is not defined in C."""
-    return expression if up == 0 else f"{expression} * {1 << up}"
+def scaled(expression: str, up: int, kind: str = "int32_t") -> str:
+    """An expression times a power of two; a shift of a negative number is not defined in C.
+
+    The product is of the type `kind`, where that is ``int64_t``.
+    """
+    if up == 0:
+        return expression
+    wide = "(int64_t)" if kind == "int64_t" else ""
+    return f"{wide}{expression} * {1 << up}"
 
 
 def comment(text: str, indent: int = 0) -> str:
@@ -80,6 +86,13 @@ class Lines:
         """Closes blocks."""
         for _ in range(count):
             self("}")
+
+    def unused(self, *names: str) -> None:
+        """Says of parameters that nothing reads them, where that is so: compilers warn of it."""
+        text = str(self).partition("{")[2]
+        for name in names:
+            if not re.search(rf"\b{name}\b", text):
+                self(f"(void){name};")
 
     def __str__(self) -> str:
         """The text."""
