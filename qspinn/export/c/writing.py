@@ -12,7 +12,7 @@ from qspinn.export.c.source import CSizes, Source
 from qspinn.export.c.text import comment, identifier
 from qspinn.export.lowering import program_of
 from qspinn.export.model import DeviceModel
-from qspinn.steps.targets.c import ARITHMETIC_SHIFT, c_random
+from qspinn.steps.targets.c import ARITHMETIC_SHIFT
 
 __all__ = ["LAYOUTS", "CSizes", "write_c"]
 
@@ -64,7 +64,7 @@ def _text(source: Source) -> str:
         comment(about),
         f'#include "{source.prefix}.h"',
         f"{shift}\n{ARITHMETIC_SHIFT}",
-        *([c_random(spreads=False)] if source.draws else []),
+        *([] if source.random is None else [source.random]),
         *source.arrays.texts,
         *source.tables,
         *source.arrays.readers.values(),
