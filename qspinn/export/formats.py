@@ -44,8 +44,72 @@ def packed(
     return [folder / MODEL_NAME, write_bytes(text.encode(), folder / SUMMARY_NAME)]
 
 
+def c(
+    model: DeviceModel,
+    output: str | os.PathLike[str],
+    *,
+    name: str = "",
+    layout: str = "aligned",
+    report: DeviceReport | None = None,
+) -> list[Path]:
+    """Writes the model as C99, the model itself, and what both take.
+
+    Args:
+        model: The model.
+        output: The folder; it is made.
+        name: Of files and functions; empty: from the name of the model.
+        layout: Of the states, ``aligned`` or ``packed``.
+        report: See :func:`packed`.
+    """
+    from qspinn.export.c import write_c
+
+    folder = Path(output)
+    try:
+        sizes = write_c(model, folder, name or None, layout)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+    lines = summary(model, report)
+    lines.append(
+        f"C: {sizes.constant_bytes:,} bytes of constants, {sizes.ram_bytes:,} bytes of RAM "
+        f"({sizes.state_bytes:,} for states, layout={layout}, {sizes.buffer_bytes:,} for buffers)"
+    )
+    written = [folder / one for one in sizes.files]
+    save_model(model, folder / MODEL_NAME)
+    text = "\n".join(lines) + "\n"
+    return [*written, folder / MODEL_NAME, write_bytes(text.encode(), folder / SUMMARY_NAME)]
+
+
+def nir(model: DeviceModel, output: str | os.PathLike[str], *, dt: str = "1") -> list[Path]:
+    """Writes the model as a NIR graph, and itself beside it.
+
+    Args:
+        model: The model.
+        output: The folder; it is made.
+        dt: Length of a time step, in the unit that time constants are to have.
+    """
+    from qspinn.export.nir_writing import write_nir
+
+    try:
+        return list(write_nir(model, output, float(dt)).values())
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def hls4ml(model: DeviceModel, output: str | os.PathLike[str]) -> list[Path]:
+    """Writes the precisions of the model in the notation of hls4ml."""
+    from qspinn.export.hls4ml import write_hls4ml
+
+    try:
+        return [write_hls4ml(model, output)]
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
 FORMATS: dict[str, Callable[..., list[Path]]] = {
     "packed": packed,
+    "c": c,
+    "nir": nir,
+    "hls4ml": hls4ml,
 }
 """Name -> ``function(model, output, **options)``, which returns the files that it wrote.
 

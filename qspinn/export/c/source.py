@@ -43,6 +43,7 @@ class CSizes:
         state_bytes: States of neurons.
         buffer_bytes: What layers hand to each other.
         ram_bytes: The whole struct, but for what a compiler aligns.
+        files: Names of what was written.
     """
 
     payload_bits: int
@@ -50,6 +51,7 @@ class CSizes:
     state_bytes: int
     buffer_bytes: int
     ram_bytes: int
+    files: tuple[str, ...] = ()
 
 
 class Source:

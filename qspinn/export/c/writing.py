@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from qspinn.atomic import write_bytes
@@ -53,7 +54,8 @@ def write_c(
     write_bytes(_text(source).encode(), target / f"{prefix}.c")
     driver = driver_text(prefix, source.input_kind, source.answer_kind, model)
     write_bytes(driver.encode(), target / f"{prefix}_main.c")
-    return source.sizes()
+    files = (f"{prefix}.h", f"{prefix}.c", f"{prefix}_main.c")
+    return replace(source.sizes(), files=files)
 
 
 def _text(source: Source) -> str:
