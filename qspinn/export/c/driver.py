@@ -79,6 +79,9 @@ static void write_states(uint32_t step)
     static const uint32_t sizes[] = {{{sizes}}};
     uint32_t layer, i;
     for (layer = 0; layer < sizeof sizes / sizeof sizes[0]; layer++) {{
+        if (sizes[layer] == 0) {{
+            continue; /* of a model without layers of neurons */
+        }}
         printf("state %" PRIu32 " %" PRIu32, step, operations[layer]);
         for (i = 0; i < sizes[layer]; i++) {{
             printf(" %" PRId64, {prefix}_trace(&state, operations[layer], i));
