@@ -174,7 +174,14 @@ def answers_differ(
         )
     scale = model.output.scale
     other = np.ldexp(output, fraction_bits) / float(scale)
-    if scale.numerator & (scale.numerator - 1) or scale.denominator & (scale.denominator - 1):
+    divisors = model.output.divisors
+    if divisors:
+        other = other * np.resize(np.array(divisors), len(other))
+    if (
+        divisors
+        or scale.numerator & (scale.numerator - 1)
+        or scale.denominator & (scale.denominator - 1)
+    ):
         whole = np.rint(other)
         near = np.abs(other - whole) <= (model.steps + 8) * 2.0**-24 * (np.abs(whole) + 1)
         other = np.where(near, whole, other)

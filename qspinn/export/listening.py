@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from qspinn.export.model import DeviceModel, Neuron, Synapse
 from qspinn.export.tracing import names_of
 from qspinn.plan import reset_states
+from qspinn.plan.declared_operations import ReportsKeys
 from qspinn.plan.neurons import evaluation_mode
 from qspinn.plan.operations import tensors_in
 from qspinn.quantizers.compiling import step_uncompiled
@@ -100,11 +101,12 @@ class Listener:
     def _hooked(self, calls: dict[str, _Calls] | None) -> Iterator[None]:
         handles = []
         paths = {one.path for one in self.model.operations if _is_layer(one.what)}
+        modules = dict(self.module.named_modules())
         for path in paths if calls is not None else ():
             assert calls is not None
-            child: Any = self.module.get_submodule(path)
-            if isinstance(child, neuron.NonSpikingBaseNode):
-                continue  # returns what it decodes, not its potentials
+            if path not in modules or isinstance(modules[path], neuron.NonSpikingBaseNode):
+                continue  # computed by no module, or what it returns are not its potentials
+            child: Any = modules[path]
             calls[path] = _Calls()
             handles.append(child.register_forward_hook(calls[path]))
             if hasattr(child, "store_v_seq"):
@@ -136,6 +138,9 @@ class Listener:
                     continue
                 keys[path] = key
                 input_key = key if path in first and input_key is None else input_key
+        if isinstance(self.module, ReportsKeys):
+            keys |= self.module.device_keys()
+            input_key = keys.get(self.model.operations[0].path)
         return keys, input_key
 
     def _values(self, calls: Mapping[str, _Calls]) -> dict[str, Values]:

@@ -131,6 +131,10 @@ class LocalLearning(GradientClassifier):
             {f"{phase}_{name}": Accuracy() for phase in PHASES for name in self._accuracy_names()}
         )
 
+    def device_keys(self) -> dict[str, int]:
+        """Operation -> key that the last sequence was rounded with."""
+        return {f"network.{path}": key for path, key in self.network.device_keys().items()}
+
     def device_operations(self, example: Tensor) -> Mapping[str, Any]:
         """What a device would compute to classify, by the protocol of `qspinn.plan`."""
         return prefixed(self.network.device_operations(example), "network.")

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["DeclaresOperations", "declares_operations"]
+__all__ = ["DeclaresOperations", "ReportsKeys", "declares_operations"]
 
 
 @runtime_checkable
@@ -62,6 +62,15 @@ class DeclaresOperations(Protocol):
             ValueError: An example of another shape, or a module that cannot be exported as it is;
                 the message says what to write instead.
         """
+        ...
+
+
+@runtime_checkable
+class ReportsKeys(Protocol):
+    """What such a module implements as well, where its roundings draw from keys of their own."""
+
+    def device_keys(self) -> Mapping[str, int]:
+        """Path of an operation -> key that the sequence that was shown last was rounded with."""
         ...
 
 

@@ -46,15 +46,6 @@ def network_of(case: Case) -> Decolle:
     return network.eval()
 
 
-def keys_of(network: Decolle) -> dict[str, int]:
-    """The keys that the last sequence was rounded with."""
-    return {
-        f"layers.{index}.{name}": draws.key
-        for index, layer in enumerate(network.layers)
-        for name, draws in layer._fixed._draws.items()  # type: ignore[union-attr, operator]
-    }
-
-
 def seen_by(model: DeviceModel, codes: Any, keys: dict[str, int]) -> tuple[Any, dict[str, Any]]:
     """The answers, and the outputs of all operations at all steps, by their paths."""
     seen = defaultdict(list)
@@ -80,7 +71,7 @@ def check_steps(case: Case) -> int:
             wanted[f"layers.0.{name}"].append(codes.numpy().astype(np.int64))
         wanted["spikes"].append(step.spikes.long().numpy())
     model = declared_model(network, x.transpose(0, 1)[:1], "network", (), None)
-    keys = keys_of(network)
+    keys = network.device_keys()
     codes = encode(model, x, batch_axis=1, key=keys.get("layers.0.input"))
     _, seen = seen_by(model, codes, keys)
     pooled = case.shape == "pooled"
@@ -138,7 +129,9 @@ def test_scores_of_a_network(coding: str, rounding: str) -> None:
         scores = network(x)
     drawn = coding == "bernoulli"
     codes = torch.stack(list(network.encoded(x))).flatten(2).long().numpy() if drawn else None
-    answers, seen = seen_by(model, encode(model, x) if codes is None else codes, keys_of(network))
+    answers, seen = seen_by(
+        model, encode(model, x) if codes is None else codes, network.device_keys()
+    )
 
     wanted = (scores.double() * 6).numpy()
     found = answers.sums * 2.0**-answers.fraction_bits

@@ -216,6 +216,12 @@ class DecolleLayer(DeclaresLayer):
         self.q = self._moved("q", self.q, x)
         return self.p
 
+    @property
+    def draw_keys(self) -> dict[str, int]:
+        """State -> key of the draws that its roundings take in the sequence that has begun."""
+        held = {} if self._fixed is None else self._fixed.quantizers
+        return {name: one.key for name, one in held.items() if one.key is not None}
+
     def _begin(self, x: Tensor) -> None:
         self._tell_sequence(len(x))
         dtype = self.weight.dtype

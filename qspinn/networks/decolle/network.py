@@ -136,6 +136,14 @@ class Decolle(nn.Module, base.StepModule):
                 sums = sums + spikes if t >= self.burn_in else sums
         return last.read(sums, counted) / counted
 
+    def device_keys(self) -> dict[str, int]:
+        """Operation -> key that the last sequence was rounded with, see `device_operations`."""
+        return {
+            f"layers.{index}.{name}": key
+            for index, layer in enumerate(self.layers)
+            for name, key in cast(DecolleLayer, layer).draw_keys.items()
+        }
+
     def device_operations(self, example: Tensor) -> Mapping[str, Any]:
         """What a device would compute, by the protocol of `qspinn.plan`.
 
