@@ -67,10 +67,11 @@ Boretti and others (ISCAS 2023) report at most 150.4 microseconds per time step 
 written by hand for a Cortex-M4 at 180 MHz: {cycles:,} cycles. It is another network for another
 task, and its cycles were measured on the device, so this only shows orders of magnitude.
 
-A step of this network takes {mean:,} instructions on average at 8 bits, {factor:.0f} times as many.
-It is also more work: in a step the spikes of an image add {additions:,.0f} weights to sums, and
-{states:,} neurons are charged, compared and stored. Divided by both: {each:.1f} instructions
-for each weight added or neuron updated; the pixels, convolved once for each image, are included.
+A step of this network takes {mean:,} instructions on average at 8 bits, {factor:.0f} times as
+many. It is also more work: in a step the spikes of an image add {additions:,.0f} weights to sums,
+and {states:,} neurons are charged, compared and stored. Divided by both, that is {each:.1f}
+instructions for each weight added or neuron updated; the pixels, convolved once for each image, are
+included.
 """
 
 

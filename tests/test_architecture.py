@@ -32,7 +32,7 @@ ALLOWED = {
 }
 ANYTHING = {"app"}
 # What is run as `python -m qspinn.NAME`.
-PROGRAMS = {("explain.py",)}
+PROGRAMS = {("explain.py",), ("export", "__main__.py")}
 LONGEST_FILE = 330
 LONGEST_FUNCTION = 60
 # In parts, its learning takes 1.2 to 2 times as long: numba counts references to the arrays that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -29,13 +30,67 @@ def example_input(data: LightningDataModule) -> Tensor:
     Raises:
         ConfigurationError: There are no data.
     """
+    samples = _held_out(data, 1)
+    return first_test_samples(data, 1) if samples is None else samples
+
+
+def held_out_samples(data: LightningDataModule, count: int) -> Tensor:
+    """Return inputs ``[N, ...]`` from all over the validation data, else the training data.
+
+    Args:
+        data: Read, and set up to fit.
+        count: At most so many.
+
+    Raises:
+        ValueError: Neither data set can be indexed.
+    """
+    samples = _held_out(data, count)
+    if samples is None:
+        raise ValueError(
+            f"{type(data).__name__} has neither validation nor training data with numbered samples"
+        )
+    return samples
+
+
+def held_out_sample(data: LightningDataModule, number: int) -> Tensor:
+    """Return an input ``[1, ...]`` of the validation data, else the training data.
+
+    Args:
+        data: Read, and set up to fit.
+        number: Of the sample, from 0.
+
+    Raises:
+        ValueError: There is no such sample.
+    """
     with isolate_rng():
-        for loader in (_first(data.val_dataloader()), _first(data.train_dataloader())):
-            if isinstance(loader, DataLoader) and _has_samples(loader):
-                with suppress(LookupError):  # of samples that are not numbered
-                    example: Tensor = loader.collate_fn([loader.dataset[0]])[0][:1]
-                    return example
-    return first_test_samples(data, 1)
+        loader = next(_indexed(data), None)
+        size = 0 if loader is None else len(loader.dataset)  # type: ignore[arg-type]
+        if loader is None or not 0 <= number < size:
+            raise ValueError(
+                f"sample={number}: {type(data).__name__} has {size} numbered samples that are held "
+                f"out; write a whole number from 0 to {size - 1}"
+            )
+        sample: Tensor = loader.collate_fn([loader.dataset[number]])[0][:1]
+        return sample
+
+
+def _held_out(data: LightningDataModule, count: int) -> Tensor | None:
+    with isolate_rng():
+        for loader in _indexed(data):
+            with suppress(LookupError):  # of samples that are not numbered
+                size = len(loader.dataset)  # type: ignore[arg-type]
+                count = min(count, size)
+                chosen = [loader.dataset[i * size // count] for i in range(count)]
+                samples: Tensor = loader.collate_fn(chosen)[0][:count]
+                return samples
+    return None
+
+
+def _indexed(data: LightningDataModule) -> Iterator[DataLoader[Any]]:
+    """Loaders of validation and training data whose samples can be taken one by one."""
+    for loader in (_first(data.val_dataloader()), _first(data.train_dataloader())):
+        if isinstance(loader, DataLoader) and _has_samples(loader):
+            yield loader
 
 
 def first_test_batch(data: LightningDataModule) -> Any:

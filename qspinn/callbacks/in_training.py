@@ -25,7 +25,7 @@ from qspinn.callbacks.isolation import (
     preserved_globals,
     quiet_lightning,
 )
-from qspinn.callbacks.measuring import log_work, measured_work
+from qspinn.callbacks.measuring import log_work
 from qspinn.callbacks.quantization import Quantization
 from qspinn.callbacks.trial import tried, try_to_learn
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
@@ -190,7 +190,7 @@ class InTrainingQuantization(Quantization):
             )
         elif is_attached(pl_module):
             of, plan = (trainer, pl_module), self.resolved_plan
-            self.work = measured_work(*of, plan, self.forward, self.energy)
+            self._measure(*of, plan)
             log_work(trainer, self.work)
             name, samples = "InTrainingQuantization", self.fidelity_samples
             self.fidelity = fidelity_of(name, *of, pl_module, plan, samples, self.forward)

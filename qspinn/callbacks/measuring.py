@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -87,6 +87,7 @@ def measured_work(
     forward: Forward | None,
     energy: EnergyModel | None = None,
     others: Sequence[Any] = (),
+    seen: Callable[[LightningModule, Any], None] | None = None,
 ) -> Work | None:
     """What a network computes for one sample of the trainer's data; ``None`` if unknown.
 
@@ -100,6 +101,7 @@ def measured_work(
         forward: How to run the module on a batch; ``None``: its own step.
         energy: What operations cost; ``None``: the default.
         others: Batches to take where the trainer's data can be iterated only once.
+        seen: Is given the copy and the first batch, before the copy is run on it.
     """
     loaders = evaluation_loaders(trainer)
     with seeded_globals(), quiet_lightning(), preserved_generators(*loaders):
@@ -109,6 +111,8 @@ def measured_work(
                 check_countable(copied, plan.inventory)
             step_uncompiled(copied)  # the same numbers, without waiting for a compiler
             batches = _batches(trainer, copied, loaders, others, SAMPLES)
+            if seen is not None and batches:
+                seen(copied, batches[0])
             # A few samples suffice to find out what the network is made of.
             few = batches if plan is not None else _batches(trainer, copied, loaders, others, 2)
 
@@ -158,7 +162,7 @@ def _few_samples(loader: CombinedLoader, missing: int) -> Iterator[Any]:
             (size,) = sizes
             batch = tree_map(partial(_first, count=missing), batch)
         else:
-            size = _size(batch) or missing
+            size = size_of(batch) or missing
         yield batch
         missing -= size
         if missing <= 0:
@@ -169,7 +173,7 @@ def _first(values: Tensor, count: int) -> Tensor:
     return values[:count]
 
 
-def _size(batch: Any) -> int:
+def size_of(batch: Any) -> int:
     """The samples of a batch; 0 if unknown."""
     try:
         return int(extract_batch_size(batch))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -25,7 +24,6 @@ from qspinn.callbacks.isolation import (
     preserved_globals,
     quiet_lightning,
 )
-from qspinn.callbacks.measuring import measured_work
 from qspinn.callbacks.packages import overrides
 from qspinn.callbacks.side_evaluation import (
     AfterStage,
@@ -47,7 +45,6 @@ from qspinn.callbacks.trial import tried
 from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
-from qspinn.quantizers.saving import save_quantized
 from qspinn.records import work_metrics
 
 log = logging.getLogger(__name__)
@@ -155,7 +152,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self._check_data(trainer, pl_module)
         self.plan.resolve(pl_module)
         self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
-        self.failure, self.work, self.fidelity = None, None, None
+        self.failure, self.work, self.fidelity, self._last = None, None, None, None
         self._was_tried, self._seen = False, []
 
     def on_train_batch_start(
@@ -194,17 +191,11 @@ class PostTrainingQuantization(QuantizesEvaluations):
                 self.failure = error
                 log.exception("PostTrainingQuantization: a logger failed to take the metrics")
 
-    def save(self, path: str | Path) -> None:
-        """Writes the quantised network, for :func:`qspinn.quantizers.load_quantized`.
-
-        Raises:
-            ValueError: There is none yet.
-        """
+    def quantized_network(self) -> LightningModule:
+        """The quantised copy."""
         if self.quantized_module is None:
-            raise ValueError(
-                "PostTrainingQuantization: there is no quantised network yet; fit first"
-            )
-        save_quantized(self.quantized_module, path)
+            return super().quantized_network()
+        return self.quantized_module
 
     def _try(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         train, validation = training_loader(trainer), validation_loader(trainer)
@@ -241,7 +232,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
             stages = self.stages if is_worth_it else ()
             metrics = evaluated(trainer, quantized, validation, stages, self.after_stage)
         self.metrics = {f"{self.prefix}{name}": value for name, value in metrics.items()}
-        self.work = measured_work(trainer, quantized, resolved, self.forward, self.energy, batches)
+        self._measure(trainer, quantized, resolved, batches)
 
     def _training_batches(
         self, trainer: Trainer, pl_module: LightningModule, train: CombinedLoader | None

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qspinn.export.declared import declared_model
 from qspinn.export.model import (
     Arithmetic,
     Codes,
@@ -29,8 +30,10 @@ from qspinn.export.model import (
     What,
 )
 from qspinn.export.packed_tensor import PackedTensor
+from qspinn.export.planned import check_plan, listed
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat
 from qspinn.plan import ResolvedPlan
+from qspinn.plan.declared_operations import declares_operations
 from qspinn.plan.float_class import float_class
 from qspinn.plan.graph import Graph, Operand, Operation, UnknownGraphError, graph_of
 from qspinn.plan.neuron_constants import reset_of
@@ -39,7 +42,6 @@ from qspinn.plan.synapses import TRANSPOSED
 from qspinn.quantizers import plan_of
 from qspinn.quantizers.integer_codes import IntegerCodes, integer_codes
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
-from qspinn.quantizers.precision import rounded_sums
 
 __all__ = ["device_model"]
 
@@ -56,6 +58,10 @@ def device_model(
 ) -> DeviceModel:
     """The device model of a quantised network.
 
+    A module that says by itself what a device would compute
+    (:class:`qspinn.plan.declared_operations.DeclaresOperations`) is taken at its word; of any other
+    one the graph is found.
+
     Args:
         module: With quantizers attached (:func:`qspinn.quantizers.attach`, or the callbacks).
         example: An input of one sample, with a batch dimension of size 1 where the network wants
@@ -70,7 +76,11 @@ def device_model(
         ValueError: A module without quantizers.
     """
     plan = plan_of(module)
-    _check_plan(plan)
+    check_plan(plan)
+    named = type(module).__name__ if name is None else name
+    declares: Any = module
+    if declares_operations(declares):
+        return declared_model(declares, example, named, classes, origin)
     try:
         graph = graph_of(module, example)
     except UnknownGraphError as error:
@@ -94,27 +104,10 @@ def device_model(
         frame,
         graph.frame_stride,
         graph.steps,
-        type(module).__name__ if name is None else name,
+        named,
         tuple(classes),
         dict(origin or {}),
     )
-
-
-def _check_plan(plan: ResolvedPlan) -> None:
-    quantized = {tensor.path for tensor in plan.tensors}
-    missing = [
-        tensor.path
-        for one in plan.inventory.layers
-        for tensor in one.tensors
-        if tensor.role is not None and tensor.path not in quantized | plan.excluded
-    ]
-    if missing:
-        raise NotExportableError(
-            f"{_listed(missing)} stay in 32-bit floating point, which a device model does not "
-            "hold; write a plan that quantises them, such as QuantizationPlan.uniform(8)"
-        )
-    for path, reason in rounded_sums(plan).items():
-        raise NotExportableError(f"{path}: {reason}, so they are not exact; shorten the words")
 
 
 @dataclass(eq=False)
@@ -208,7 +201,7 @@ class _Builder:
                 )
         if len(takers) != 1:
             raise NotExportableError(
-                f"the input enters {_listed(list(takers.values()))} in different formats; write "
+                f"the input enters {listed(list(takers.values()))} in different formats; write "
                 "one format for the inputs of these layers"
             )
         return next(iter(takers))
@@ -328,8 +321,3 @@ def _code(value: float, fmt: FixedPointFormat) -> int:
     code = Fraction(value) * Fraction(2) ** fmt.fraction_bits
     assert code.denominator == 1
     return int(code)
-
-
-def _listed(paths: list[str]) -> str:
-    shown = ", ".join(paths[:3])
-    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"

@@ -10,8 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from qspinn.export.checking_plastic import PLASTIC_CHECKS
 from qspinn.export.errors import FindingError
 from qspinn.export.model import (
+    AdaptiveNeuron,
     Arithmetic,
     DeviceModel,
     DeviceOperation,
@@ -71,7 +73,10 @@ def _check_operation(model: DeviceModel, number: int, one: DeviceOperation) -> N
         _require(operand.delay in (0, 1) and before, f"takes operation {operand.source} too early")
         fits = not one.is_static or (source.is_static and operand.delay == 0)
         _require(fits, "is computed once, from what changes with time")
+        late = model.operations[operand.source].is_final and not one.is_final
+        _require(not late, "takes in each step what is computed after the last one")
     _require(isinstance(one.what, Input) == (number == 0), "the input comes first, and only there")
+    _require(not (one.is_final and (one.is_static or number == 0)), "is computed first and last")
 
 
 def _sources(model: DeviceModel, one: DeviceOperation) -> list[DeviceOperation]:
@@ -128,12 +133,12 @@ def _check_synapse(model: DeviceModel, one: DeviceOperation) -> None:
     axes = len(weight) - 2
     lengths = {len(what.stride), len(what.padding), len(what.dilation)}
     _require(lengths == {axes} and axes <= 3, f"weights of {len(weight)} axes")
-    _require(math.prod(one.taken) == source.size, "takes another number of values")
     if not axes:
         _require(what.groups == 1 and source.size == one.rows * weight[1], "takes other rows")
         _require(one.size == one.rows * weight[0], "puts out another number of values")
         return
     _require(one.rows == 1 and len(one.taken) == axes + 1, f"takes a shape of {one.taken}")
+    _require(math.prod(one.taken) == source.size, "takes another number of values")
     fits = what.groups >= 1 and weight[0] % what.groups == 0
     _require(fits and one.taken[0] == weight[1] * what.groups, "takes other channels")
     sizes = [weight[0]]
@@ -233,7 +238,7 @@ def _check_gather(model: DeviceModel, one: DeviceOperation) -> None:
 
 def _check_state(model: DeviceModel, one: DeviceOperation) -> None:
     source = _only(model, one)
-    _require(isinstance(source.what, Neuron), "the state of what has none")
+    _require(isinstance(source.what, Neuron | AdaptiveNeuron), "the state of what has none")
     _require(source.size == one.size and not one.is_static, "a state of another size")
     _require(one.operands[0].delay == 0, "the state of an earlier step")
 
@@ -265,6 +270,10 @@ def _check_output(model: DeviceModel) -> None:
     named = len(model.classes)
     _require(named in (0, table.shape[0]), f"{named} names for {table.shape[0]} answers")
     _require(output.scale != 0, "answers that are all 0")
+    divisors = not output.divisors or len(output.divisors) == table.shape[0]
+    _require(divisors and all(1 <= one < 1 << 31 for one in output.divisors), "the divisors")
+    final = model.operations[output.operation].is_final
+    _require(not final or output.over == "last", "answers of each step, computed after the last")
 
 
 _CHECKS: dict[type, Callable[[DeviceModel, DeviceOperation], None]] = {
@@ -276,4 +285,5 @@ _CHECKS: dict[type, Callable[[DeviceModel, DeviceOperation], None]] = {
     Pooling: _check_pooling,
     Gather: _check_gather,
     State: _check_state,
+    **PLASTIC_CHECKS,
 }

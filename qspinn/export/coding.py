@@ -52,7 +52,11 @@ def encode(model: DeviceModel, x: Tensor, batch_axis: int = 0, key: int | None =
 
 def _coded(model: DeviceModel, frames: Tensor, key: int | None) -> Codes:
     what = model.input
-    if what.format.word_length == 1 and what.format.step == 1.0 and not what.format.signed:
+    if what.is_positive:
+        return (frames > 0).numpy().astype(np.int64)
+    if what.bounds is not None:
+        frames = frames.clamp(*(float(bound) for bound in what.bounds))
+    elif what.format.word_length == 1 and what.format.step == 1.0 and not what.format.signed:
         if not bool(((frames == 0) | (frames == 1)).all()):
             raise ValueError("x: the model takes spikes, 0 or 1, and was given other numbers")
         return frames.numpy().astype(np.int64)

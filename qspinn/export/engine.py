@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qspinn.export.answers import Answers
+from qspinn.export.batches import checked_codes, keys_of
 from qspinn.export.lowering import program_of
 from qspinn.export.model import (
     Arithmetic,
@@ -26,8 +28,9 @@ from qspinn.export.model import (
     State,
     Synapse,
 )
+from qspinn.export.plastic_engine import PLASTIC_COMPUTE
 from qspinn.export.program import Instruction, Program
-from qspinn.fixed_point.random_bits import draw, root
+from qspinn.fixed_point.random_bits import draw
 from qspinn.steps import neurons
 from qspinn.steps.models import MODELS
 from qspinn.steps.roundings import kept
@@ -39,27 +42,6 @@ __all__ = ["Answers", "IntegerEngine"]
 Watch = Callable[[int, int, Codes], None]
 """Is told of each step, operation and output ``[N, *]``."""
 NOTHING = np.iinfo(np.int64).min
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a device answers.
-
-    Attributes:
-        sums: ``[N, answers]``; ``[T, N, answers]`` where each step answers.
-        fraction_bits: Of the sums.
-        overflows: Operation -> results that its accumulator could not hold.
-    """
-
-    sums: Codes
-    fraction_bits: int
-    overflows: Mapping[int, int] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> Codes:
-        """The class with the largest sum, the first of several: ``[N]``."""
-        totals = self.sums.sum(0) if self.sums.ndim == 3 else self.sums
-        return totals.argmax(-1)
 
 
 class IntegerEngine:
@@ -98,33 +80,15 @@ class IntegerEngine:
         Raises:
             ValueError: Codes of another shape.
         """
-        codes = self._checked(codes)
+        codes = checked_codes(self.model, codes)
         if steps is None:
             steps = len(codes) if self.model.frame_stride else self.model.steps
-        run = _Run(self.program, codes, _keys(self.model, keys, seed), self.accumulators, watch)
+        held = keys_of(self.model, keys, seed)
+        run = _Run(self.program, codes, held, self.accumulators, watch, steps)
         for step in range(steps):
             run.step(step)
-        return Answers(run.answers(), run.fraction_bits, run.overflows)
-
-    def _checked(self, codes: NDArray[Any]) -> Codes:
-        values = self.model.operations[0].size
-        dimensions = 3 if self.model.frame_stride else 2
-        if codes.ndim != dimensions or codes.shape[-1] != values or codes.dtype.kind not in "iub":
-            wanted = f"[T, N, {values}]" if dimensions == 3 else f"[N, {values}]"
-            raise ValueError(
-                f"codes {list(codes.shape)} of {codes.dtype}: write whole numbers {wanted}, such "
-                "as qspinn.export.encode gives"
-            )
-        return codes.astype(np.int64)
-
-
-def _keys(model: DeviceModel, keys: Mapping[str, int] | None, seed: int) -> dict[int, int]:
-    device = torch.device("cpu")
-    found = {}
-    for number, one in enumerate(model.operations):
-        known = None if keys is None else keys.get(one.path)
-        found[number] = int(root(seed, number, device)) if known is None else known
-    return found
+        divisors = self.model.output.divisors
+        return Answers(run.answers(), run.fraction_bits, run.overflows, divisors)
 
 
 @dataclass(eq=False)
@@ -136,12 +100,14 @@ class _Run:
     keys: Mapping[int, int]
     accumulators: int | None
     watch: Watch | None
+    steps: int
     overflows: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.batch = self.codes.shape[-2]
         self.values: dict[int, Codes] = {}
         self.states: dict[int, Codes] = {}
+        self.held: dict[int, Any] = {}
         self.drawn: dict[int, int] = {}
         self.collected: list[Codes] = []
         self.tables = {name: one.codes for name, one in self.program.model.tables.items()}
@@ -159,6 +125,8 @@ class _Run:
         self.values = {} if step == 0 else dict(before)
         for number, one in enumerate(self.program.instructions):
             if one.operation.is_static and step > 0:
+                continue
+            if one.operation.is_final and step < self.steps - 1:
                 continue
             given = [self._operand(o.source, o.delay, before) for o in one.operation.operands]
             result = _COMPUTE[type(one.what)](self, number, one, given, step)
@@ -186,6 +154,8 @@ class _Run:
 
     def _collect(self) -> None:
         output = self.program.model.output
+        if output.operation not in self.values:
+            return
         read = self.values[output.operation].reshape(self.batch, -1)
         table = self.tables[output.table]
         sums = read[:, table].sum(-1)
@@ -306,6 +276,7 @@ _COMPUTE: dict[type, Callable[..., Codes]] = {
     Pooling: _Run.pooling,
     Gather: _Run.gather,
     State: _Run.state,
+    **PLASTIC_COMPUTE,
 }
 
 

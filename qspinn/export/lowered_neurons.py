@@ -10,7 +10,7 @@ from qspinn.export.model import DeviceModel, DeviceOperation, Neuron, StoredTens
 from qspinn.export.program import LONGEST, Instruction, word_length_of
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps.lowering import (
-    Coded,
+    Constant,
     FilterNumbers,
     LeakyNumbers,
     filter_numbers,
@@ -22,10 +22,9 @@ from qspinn.steps.models import MODELS
 __all__ = ["lowered_neuron"]
 
 
-def _leak(decay: StoredTensor) -> Coded:
+def _leak(decay: StoredTensor) -> Constant:
     assert isinstance(decay.format, FixedPointFormat)
-    bits = max(decay.format.fraction_bits, 0)
-    return Coded(_shifted(decay, bits - decay.format.fraction_bits), bits)
+    return Constant(_shifted(decay, 0), decay.format.fraction_bits)
 
 
 def _shifted(tensor: StoredTensor, up: int) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qspinn.export.lowered_neurons import lowered_neuron
+from qspinn.export.lowered_plastic import PLASTIC_LOWERINGS, lowered_trace
 from qspinn.export.model import (
     Arithmetic,
     Codes,
@@ -25,6 +26,7 @@ from qspinn.export.model import (
     State,
     StoredTensor,
     Synapse,
+    Trace,
 )
 from qspinn.export.program import LONGEST, Instruction, Program, word_length_of
 from qspinn.fixed_point import PerChannelFormat
@@ -68,6 +70,8 @@ def _bounded(model: DeviceModel, operation: DeviceOperation) -> Instruction:
     what = operation.what
     if isinstance(what, Neuron):
         return lowered_neuron(model, operation, [_nothing(operation)])
+    if isinstance(what, Trace):
+        return lowered_trace(model, operation, [_nothing(operation)])
     if isinstance(what, Input | Round):
         lower = _lowered_input if isinstance(what, Input) else _lowered_round
         return lower(model, operation, [_nothing(operation)])
@@ -238,4 +242,5 @@ _LOWERINGS: dict[type, Any] = {
     Pooling: _lowered_pooling,
     Gather: _lowered_gather,
     State: _lowered_state,
+    **PLASTIC_LOWERINGS,
 }

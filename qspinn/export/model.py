@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qspinn.export.packed_tensor import PackedTensor
+from qspinn.export.plastic import (
+    AdaptiveNeuron,
+    Compare,
+    LabelSums,
+    RandomSpikes,
+    Total,
+    Trace,
+)
 from qspinn.fixed_point import FixedPointFormat, Format
 from qspinn.plan.graph import Operand, Window
 
 __all__ = ["Arithmetic", "DeviceModel", "DeviceOperation", "Input", "Neuron", "NotExportableError"]
 __all__ += ["Gather", "Output", "Pooling", "Round", "State", "StoredTensor", "Synapse"]
+__all__ += ["AdaptiveNeuron", "Compare", "LabelSums", "RandomSpikes", "Total", "Trace"]
 
 Codes = NDArray[np.int64]
 
@@ -65,11 +74,15 @@ class Input:
         format: Of its numbers; ``UQ1.0`` for spikes.
         rounding: As of any tensor.
         overflow: As of any tensor.
+        bounds: Numbers outside are cut off there first.
+        is_positive: Whether only it counts whether numbers are above 0: then they are spikes.
     """
 
     format: FixedPointFormat
     rounding: str = "nearest"
     overflow: str = "saturate"
+    bounds: tuple[Fraction, Fraction] | None = None
+    is_positive: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,11 +196,15 @@ class State:
     """The state of a layer of neurons, after its step."""
 
 
-What = Input | Synapse | Neuron | Round | Arithmetic | Pooling | Gather | State
+Plastic = Trace | Compare | AdaptiveNeuron | RandomSpikes | Total | LabelSums
+What = Input | Synapse | Neuron | Round | Arithmetic | Pooling | Gather | State | Plastic
 
 KINDS: dict[str, type] = {
     kind.__name__.lower(): kind
-    for kind in (Input, Synapse, Neuron, Round, Arithmetic, Pooling, Gather, State)
+    for kind in (
+        *(Input, Synapse, Neuron, Round, Arithmetic, Pooling, Gather, State),
+        *(Trace, Compare, AdaptiveNeuron, RandomSpikes, Total, LabelSums),
+    )
 }
 """Name in a file -> kind of operation."""
 
@@ -204,6 +221,7 @@ class DeviceOperation:
         is_static: Whether it is computed once, before the first time step.
         taken: Of a layer: shape of what it takes, of one sample.
         rows: Vectors that a linear layer is applied to.
+        is_final: Whether it is computed once, after the last time step.
     """
 
     what: What
@@ -213,6 +231,7 @@ class DeviceOperation:
     is_static: bool = False
     taken: tuple[int, ...] = ()
     rows: int = 1
+    is_final: bool = False
 
     @property
     def size(self) -> int:
@@ -229,12 +248,14 @@ class Output:
         table: Name of ``[answers, terms]``: places in it whose sum is an answer.
         over: ``sum`` over the time steps, the ``last`` one, or ``each``.
         scale: What the network multiplies the sums by, in the number of steps that it was seen in.
+        divisors: Of the answers, where each has its own; empty: none.
     """
 
     operation: int
     table: str
     over: str = "sum"
     scale: Fraction = Fraction(1)
+    divisors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,13 +312,16 @@ class DeviceModel:
     @property
     def state_bits(self) -> int:
         """States of neurons, at their word lengths: what lies in RAM between two steps."""
-        return sum(
-            one.size * one.what.state.word_length
-            for one in self.operations
-            if isinstance(one.what, Neuron)
-        )
+        return sum(one.size * _state_word_length(one.what) for one in self.operations)
 
     @property
     def answers(self) -> int:
         """How many answers there are."""
         return self.tables[self.output.table].shape[0]
+
+
+def _state_word_length(what: What) -> int:
+    """Bits of state of each output of an operation."""
+    if isinstance(what, Neuron):
+        return what.state.word_length
+    return what.state_word_length if isinstance(what, Plastic) else 0

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from qspinn.export.model import Codes, DeviceModel, DeviceOperation, Synapse
-from qspinn.steps.lowering import FilterNumbers, LeakyNumbers
+from qspinn.steps.lowering import (
+    AdaptiveNumbers,
+    FilterNumbers,
+    FollowingNumbers,
+    LeakyNumbers,
+)
+from qspinn.steps.random_spikes import SpikeNumbers
 from qspinn.steps.words import Rounding
 
 __all__ = ["LONGEST", "Instruction", "Program", "word_length_of"]
 
 LONGEST = 62
 """Bits, sign excluded, that no sum may need: what an int64 holds with room for a rounding."""
+
+
+Numbers = LeakyNumbers | FilterNumbers | FollowingNumbers | AdaptiveNumbers | SpikeNumbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +37,12 @@ class Instruction:
         low: No output is smaller.
         high: No output is larger.
         ups: How far each operand is shifted up to the common grid.
-        weight: Of synapses: ``[out, in]`` or ``[out, in / groups, *kernel]``.
+        weight: Of synapses: ``[out, in]`` or ``[out, in / groups, *kernel]``; labels of sums.
         weight_up: Shift of each output channel's sum: ``[out]``.
         bias: On the grid of the output: ``[out]``.
-        numbers: Of neurons, see :mod:`qspinn.steps.lowering`.
-        threshold: On the grid of the state, for each neuron or for all.
+        numbers: Of neurons and traces, see :mod:`qspinn.steps.lowering`; of random spikes.
+        threshold: On the grid of the state, for each neuron or for all; of adaptive neurons and
+            comparisons on the grid that the operand is shifted up to.
         reset: Code after a spike; None: the threshold is subtracted.
         to: Of roundings.
         down: Fraction bits that a rounding takes away; negative: how many it adds.
@@ -48,7 +58,7 @@ class Instruction:
     weight: Codes | None = None
     weight_up: Codes | None = None
     bias: Codes | None = None
-    numbers: LeakyNumbers | FilterNumbers | None = None
+    numbers: Numbers | None = None
     threshold: Any = None
     reset: int | None = None
     to: Rounding | None = None

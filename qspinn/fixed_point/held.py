@@ -89,6 +89,11 @@ class TensorQuantizer:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    @property
+    def key(self) -> int | None:
+        """Key of the random bits of the sequence that has begun last; None: it draws none."""
+        return None if self._draws is None else self._draws.key
+
     def restart(self) -> None:
         """Begins a new sequence of random numbers, where the rounding needs any.
 

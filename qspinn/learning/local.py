@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from qspinn.learning.classifier import Batch, GradientClassifier, per_epoch
 from qspinn.metrics import Accuracy
 from qspinn.networks.decolle import Decolle, LayerStep
+from qspinn.networks.device_operations import prefixed
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "smooth_l1": nn.functional.smooth_l1_loss,
@@ -129,6 +130,10 @@ class LocalLearning(GradientClassifier):
         self.accuracies = nn.ModuleDict(
             {f"{phase}_{name}": Accuracy() for phase in PHASES for name in self._accuracy_names()}
         )
+
+    def device_operations(self, example: Tensor) -> Mapping[str, Any]:
+        """What a device would compute to classify, by the protocol of `qspinn.plan`."""
+        return prefixed(self.network.device_operations(example), "network.")
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Shows a batch ``(x, labels)`` and learns from it step by step."""

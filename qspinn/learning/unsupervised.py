@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 import torch
@@ -13,6 +14,7 @@ from qspinn.learning.classifier import Batch, Classifier, per_epoch
 from qspinn.learning.labelling import LabellingImages
 from qspinn.metrics import Accuracy, Share, SpikeStatistics
 from qspinn.networks import Presentation
+from qspinn.networks.device_operations import prefixed, with_readout
 from qspinn.networks.readouts import Readouts
 
 log = logging.getLogger(__name__)
@@ -116,6 +118,17 @@ class UnsupervisedLearning(Classifier):
     def forward(self, images: Tensor) -> Tensor:
         """Class scores ``[M, classes]`` of the chosen readout."""
         return self.readout[self.readout.chosen](self._shown(images))
+
+    def device_operations(self, example: Tensor) -> Mapping[str, Any]:
+        """What a device would compute to classify, by the protocol of `qspinn.plan`."""
+        network: Any = self.network
+        if not hasattr(network, "device_operations"):
+            raise ValueError(
+                f"{type(network).__name__} does not say what a device would compute of it; write "
+                "its device_operations()"
+            )
+        said = prefixed(network.device_operations(example), "network.")
+        return with_readout(said, self.readout[self.readout.chosen], "readout")
 
     def configure_optimizers(self) -> Any:
         """No optimizer (an empty list: Lightning warns of None)."""

@@ -137,7 +137,8 @@ class MaximumResponse(Readout):
         self._tell("labels", responses, 1)
         classes = torch.arange(self.num_classes, device=self.labels.device)
         is_of = (self.labels == classes[:, None]).to(torch.float64)
-        return responses.to(torch.float64) @ (is_of / is_of.sum(1, keepdim=True).clamp_min(1)).T
+        # One division of whole numbers, so that equal means are equal numbers.
+        return responses.to(torch.float64) @ is_of.T / is_of.sum(1).clamp_min(1)
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
         """The labels: one of ``num_classes + 1`` codes per neuron."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import Format, to_integers
 from qspinn.plan import layers_of
+from qspinn.plan.neurons import evaluation_mode
 from qspinn.quantizers.attach import plan_of, quantized_parameters
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 
@@ -42,7 +43,8 @@ def integer_codes(module: nn.Module) -> dict[str, IntegerCodes]:
     """
     plan = plan_of(module)
     formats = {tensor.path: tensor.format for tensor in plan.tensors}
-    values = dict(quantized_parameters(module)) | _constants(module)
+    with evaluation_mode(module):  # while it trains, stochastic roundings are drawn anew
+        values = dict(quantized_parameters(module)) | _constants(module)
     found = {}
     for path, value in values.items():
         fmt = formats.get(path)

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
+from qspinn.records.model_field import check_device_model, check_inside
 from qspinn.records.validation import fail, integer, mapping, names, number, plain, text
 
 SCHEMA_VERSION = 1
@@ -66,13 +66,6 @@ def config_values(name: str, value: Any) -> Any:
 def _hash(name: str, value: Any) -> str:
     if not _HASH.fullmatch(text(name, value)):
         raise fail(name, value, f"64 hexadecimal digits (qspinn.records.{name}())")
-    return str(value)
-
-
-def _checkpoint(name: str, value: Any) -> str:
-    path = PurePath(text(name, value))
-    if path.is_absolute() or ".." in path.parts or "\\" in value:
-        raise fail(name, value, "a path relative to the record's folder, with forward slashes")
     return str(value)
 
 
@@ -222,7 +215,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "config_hash": _hash,
     "baseline_key": optional(_hash),
     "setting_key": optional(_hash),
-    "checkpoint": optional(_checkpoint),
+    "checkpoint": optional(check_inside),
     "created": optional(_created),
     "scheme": partial(text, choices=SCHEMES),
     "rounding": optional(text),
@@ -245,6 +238,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "learning_ram_bits": optional(_count),
     "fidelity": optional(_fidelity),
     "work": optional(_work),
+    "device_model": optional(check_device_model),
     "summary": optional(_summary),
     "data_fingerprint": optional(text),
     "versions": _table(text),

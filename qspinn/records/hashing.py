@@ -12,7 +12,7 @@ from qspinn.records.validation import mapping, plain
 # Keys that say where a run happens and what it reports, and change nothing that is measured.
 WHERE_KEYS = (
     *("hydra", "launcher", "logger", "paths", "data.root", "data.download"),
-    "quantization.fidelity_samples",
+    *("quantization.fidelity_samples", "quantization.save_model"),
 )
 QUANTIZATION_KEYS = ("quantization", "energy")
 

@@ -17,7 +17,7 @@ from qspinn.records.validation import RecordError, mapping, plain
 
 _MOST_KEPT = 20_000
 """Distinct texts that a reader remembers before it starts anew."""
-_LARGE = ("config", "fidelity", "metrics", "work")
+_LARGE = ("config", "device_model", "fidelity", "metrics", "work")
 """Members that are hardly ever the same; of the configuration its own members are remembered."""
 
 

@@ -26,6 +26,7 @@ LATER_FIELDS = (
     "learning_ram_bits",
     "fidelity",
     "work",
+    "device_model",
 )
 
 MEASURED_ON = ("validation", "test")
@@ -91,6 +92,7 @@ class RunRecord:
             it was not measured.
         work: Operations and energy per sample; see `docs/energy.md`. None where it was not
             measured.
+        device_model: Its file, sizes and check, or why there is none; see `docs/export.md`.
         schema_version: Of this layout; only the current one is accepted.
 
     Raises:
@@ -133,6 +135,7 @@ class RunRecord:
     learning_ram_bits: int | None = None
     fidelity: Late = Late()  # noqa: RUF009 - one for each field
     work: Late = Late()  # noqa: RUF009
+    device_model: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qspinn.records import RunRecord, printable
 from qspinn.report.cells import bits, measured, words
-from qspinn.report.footprint import accuracy_rows, footprint_rows
+from qspinn.report.footprint import accuracy_rows, device_model_lines, footprint_rows
 
 WIDTH = 80
 _INDENT = "  "
@@ -32,6 +32,7 @@ def explained(record: RunRecord) -> list[str]:
         _footprint(record),
         _memories(record),
         _energy(record),
+        _device_model(record),
         _behaviour(record),
     ]
     filled = [list(part) for part in parts]
@@ -88,6 +89,13 @@ def _energy(record: RunRecord) -> Iterator[str]:
     fallback = f"energy per sample, estimated: {record.energy_nj:,.4g} nJ"
     for line in record.work.get("lines", [fallback]):
         yield from _wrapped(line, "")
+
+
+def _device_model(record: RunRecord) -> Iterator[str]:
+    for line in device_model_lines(record):
+        yield from _wrapped(line, "")
+    for line in (record.device_model or {}).get("lines", []):
+        yield from _wrapped(line)
 
 
 def _behaviour(record: RunRecord) -> Iterator[str]:

@@ -82,6 +82,25 @@ def print_footprint(record: RunRecord, console: Console | None = None) -> None:
     print_wide(console, footprint_table(record))
     print_summary(record, console)
     _print_lines(console, [] if record.work is None else record.work.get("lines", []))
+    _print_lines(console, device_model_lines(record))
+
+
+def device_model_lines(record: RunRecord) -> list[str]:
+    """The file of the device model in a sentence, or why there is none; nothing if not known."""
+    found = record.device_model
+    if found is None or not found.keys() & {"file", "refused"}:
+        return []
+    if "refused" in found:
+        return [f"no device model was saved: {found['refused']}"]
+    said = f"device model: {found['file']}"
+    if "file_bytes" in found:
+        said += f", {found['file_bytes']:,} bytes"
+    if found.get("difference") is not None:
+        return [f"{said}; DO NOT USE IT, it differs from the network: {found['difference']}"]
+    count = found.get("verified_samples")
+    return [
+        said if count is None else f"{said}, gives the network's exact outputs ({count} samples)"
+    ]
 
 
 def print_summary(record: RunRecord, console: Console) -> None:

@@ -16,6 +16,7 @@ from qspinn.atomic import write_text
 from qspinn.records import RECORD_NAME, RunRecord
 from qspinn.report.cells import is_partly_quantized, quantized_shares, shown_path, words
 from qspinn.report.data import choice_values, lowest_shown
+from qspinn.report.footprint import device_model_lines
 from qspinn.report.heat import heat_values
 from qspinn.selection import Dropped, Row, Selection
 from qspinn.selection.target import candidates
@@ -112,7 +113,13 @@ def _winner(selection: Selection) -> dict[str, Any]:
         "summary": [] if record is None or is_float else record.summary_lines,
         "fidelity": None if record is None else record.fidelity,
         "work": [] if record is None or record.work is None else record.work.get("lines", []),
+        "device": [] if record is None else _device_lines(record),
     }
+
+
+def _device_lines(record: RunRecord) -> list[str]:
+    """Whether the winner's device model was checked, and what it takes."""
+    return [*device_model_lines(record), *(record.device_model or {}).get("lines", [])]
 
 
 def _missed_otherwise(selection: Selection) -> dict[str, str]:

@@ -41,7 +41,7 @@ _OPTIONAL: dict[str, type | None] = {
     "samples": int,
     **dict.fromkeys(("validation_accuracy", "validation_baseline_accuracy"), float),
     **dict.fromkeys(("validation_samples", "flash_bits", "ram_bits", "learning_ram_bits"), int),
-    **dict.fromkeys(("agreement", "energy_nj")),
+    **dict.fromkeys(("agreement", "energy_nj", "model_bytes")),
 }
 NEEDED, OPTIONAL = tuple(_NEEDED), tuple(_OPTIONAL)
 SHARES = ("quantized_parameters_share", "quantized_states_share")
@@ -57,6 +57,8 @@ _COUNTS = {
 """Of the summary: the columns of quantised values and of all."""
 
 _COUNT_NAMES = tuple(name for columns in _COUNTS.values() for name in columns)
+_MADE = ("path", "model_bytes", *_COUNT_NAMES)
+"""Columns that are no fields of a record."""
 MOST_BYTES = 1 << 30
 NO_LENGTH = "-"
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
@@ -95,7 +97,7 @@ def write_table(selection: Selection, path: str | os.PathLike[str]) -> Path:
 def _cells(run: Run) -> dict[str, Any]:
     record = run.record if run.reported is None else run.reported
     counts = {} if record.summary is None else _counts(record.summary)
-    own = [name for name in (*NEEDED, *OPTIONAL) if name not in ("path", *_COUNT_NAMES)]
+    own = [name for name in (*NEEDED, *OPTIONAL) if name not in _MADE]
     plain = {name: getattr(record, name) for name in own}
     lengths = {
         role: "/".join(map(str, given)) or NO_LENGTH for role, given in record.word_lengths.items()
@@ -112,6 +114,7 @@ def _cells(run: Run) -> dict[str, Any]:
             "baseline_key": baseline_key_of(record),
             "quantized_parameters_share": record.parameters_share,
             "quantized_states_share": record.states_share,
+            "model_bytes": (record.device_model or {}).get("file_bytes"),
         }
         # What chose may know its baseline from a twin.
         | (
@@ -210,6 +213,8 @@ def _record(given: Mapping[str, str]) -> RunRecord:
     for column, name in (("agreement", "fidelity"), ("energy_nj", "work")):
         if column in given:
             values[name] = {column: _number(given, column, float)}
+    if "model_bytes" in given:
+        values["device_model"] = {"file_bytes": _number(given, "model_bytes", int)}
     values.setdefault("training_footprint_bits", values["footprint_bits"])
     for total in ("footprint_bits", "baseline_footprint_bits"):
         name = f"{total}_by_role"

@@ -11,6 +11,7 @@ from qspinn.fixed_point.random_bits import draw, stream
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.numbers import MEMBRANE, WINNER
 from qspinn.stdp.settings import DiehlCookSettings
+from qspinn.steps import neurons
 
 
 @dataclass
@@ -72,11 +73,10 @@ def advance(
     arriving = state.pending[0]
     others = arriving.sum(1, keepdim=True) - arriving.to(torch.int64)
     v = arithmetic.charge(state.v, current, others, state.refractory == 0, keys.membrane, state.t)
-    refractory = (state.refractory - 1).clamp(min=0)
     crossed = arithmetic.reaches(v, total)
     spikes = _winners(crossed, keys.winner, state.t) if settings.one_winner else crossed
     v = torch.where(crossed, torch.as_tensor(arithmetic.numbers.neuron.reset, dtype=v.dtype), v)
-    refractory = refractory.masked_fill(crossed, settings.refractory)
+    refractory = neurons.counted_down(state.refractory, crossed, settings.refractory)
     after = NeuronState(v, refractory, [*state.pending[1:], spikes], state.t + 1)
     return crossed, spikes, after
 
@@ -84,7 +84,6 @@ def advance(
 def _winners(crossed: Tensor, key: Tensor, t: int) -> Tensor:
     """One of the neurons that reached their threshold in each row, drawn by its key."""
     count = crossed.sum(1)
-    random = (draw(key, torch.as_tensor(t)) >> 32) & 0xFFFFFFFF
-    chosen = torch.where(count > 1, (random * count) >> 32, 0)
+    chosen = neurons.drawn_rank(draw(key, torch.as_tensor(t)), count)
     rank = crossed.cumsum(1) - 1
     return crossed & (rank == chosen.unsqueeze(1))

@@ -1,9 +1,6 @@
 """Poisson coding: each input spikes in each step with a probability of its own.
 
-A probability is ``p / 2^16`` with a whole ``p``. 64 steps of an input are drawn at once, as the
-bits of one word: with the binary digits of p from the lowest to the highest, and a random word
-each, the word becomes ``word | random`` where the digit is 1 and ``word & random`` where it is 0,
-which leaves each bit set with probability p / 2^16 exactly.
+How the spikes are drawn says :mod:`qspinn.steps.random_spikes`.
 """
 
 from __future__ import annotations
@@ -11,11 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point.random_bits import draw, mix, root, stream
+from qspinn.fixed_point.random_bits import draw, root
 from qspinn.stdp.numbers import EVALUATION, INPUT, TRAINING
-
-PROBABILITY_BITS = 16
-WORD = 64
+from qspinn.steps import random_spikes
+from qspinn.steps.random_spikes import PROBABILITY_BITS, WORD
 
 
 def spike_probabilities(inputs: Tensor, max_rate: float) -> Tensor:
@@ -53,9 +49,7 @@ def content_keys(seed: int, probabilities: Tensor) -> Tensor:
 
     So an image gets the same spikes in every evaluation, whatever its batch.
     """
-    places = torch.arange(probabilities.shape[1], device=probabilities.device)
-    key = root(seed, EVALUATION, probabilities.device)
-    return mix(key + draw(probabilities, places).sum(1))
+    return random_spikes.content_keys(root(seed, EVALUATION, probabilities.device), probabilities)
 
 
 def poisson_words(probabilities: Tensor, keys: Tensor, steps: int) -> Tensor:
@@ -69,18 +63,7 @@ def poisson_words(probabilities: Tensor, keys: Tensor, steps: int) -> Tensor:
     Returns:
         int64 ``[M, I, ceil(T / 64)]``; bit k of word w is step ``64 w + k``; none after T.
     """
-    inputs, words = probabilities.shape[1], -(-steps // WORD)
-    places = torch.arange(inputs * words, device=keys.device).view(1, inputs, words)
-    key = stream(keys, INPUT).view(-1, 1, 1)
-    p = probabilities.unsqueeze(2)
-    word = torch.zeros(1, dtype=torch.int64, device=keys.device)
-    for digit in range(PROBABILITY_BITS):
-        random = draw(key, places * PROBABILITY_BITS + digit)
-        word = torch.where(((p >> digit) & 1) == 1, word | random, word & random)
-    used = steps - WORD * (words - 1)
-    if used < WORD:
-        word[:, :, -1] &= (1 << used) - 1
-    return word
+    return random_spikes.spike_words(probabilities, keys, steps, INPUT)
 
 
 def poisson_spikes(probabilities: Tensor, keys: Tensor, steps: int) -> Tensor:

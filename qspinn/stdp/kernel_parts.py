@@ -6,12 +6,12 @@ import numpy as np
 from numba import njit
 
 from qspinn.fixed_point.compiled_bits import U64
-from qspinn.stdp.encoding import PROBABILITY_BITS
 from qspinn.stdp.kernel_charge import inhibited
 from qspinn.stdp.kernel_plasticity import change_column, drawn, scale_column
 from qspinn.stdp.kernel_words import draw, threshold, winner
 from qspinn.steps.neurons import raised
 from qspinn.steps.plasticity import bounded, changed, potentiation
+from qspinn.steps.random_spikes import PROBABILITY_BITS
 
 UPDATES, UNDERFLOWS = 1, 2
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from qspinn.fixed_point import PerChannelFormat, Quantizer, stored_constant
+from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, Quantizer, stored_constant
 from qspinn.stdp.constants import constants
 from qspinn.stdp.numbers import (
     GAIN_BITS,
@@ -22,7 +22,7 @@ from qspinn.stdp.numbers import (
     WeightNumbers,
 )
 from qspinn.stdp.settings import STDP, DiehlCookSettings
-from qspinn.steps.lowering import rounding_of
+from qspinn.steps.lowering import Constant, adaptive_numbers, rounding_of
 from qspinn.steps.words import Rounding
 
 RATE_BITS = 32  # fraction bits that a learning rate has at least, where 64 bits suffice
@@ -103,21 +103,17 @@ def fixed_numbers(
     code = {name: _code(held[name], value) for name, value in values.items()}
     weight_bits = _weight_bits(held["weight"], neurons)
     total = max(bits["v"] + bits["leak"], int(weight_bits.max()), bits["inhibition"])
-    compared = max(bits["v"], bits["threshold"], bits["theta"])
+    membrane = held["v"].format
+    assert isinstance(membrane, FixedPointFormat)
     spare = _spare_bits(stdp, time_steps, held["weight"], weight_bits, bits)
     fine = _fine_bits(stdp, held["weight"], int(weight_bits.max()), spare)
     numbers = Numbers(
-        NeuronNumbers(
-            keep=(1 << bits["leak"]) - code["leak"],
-            v_up=total - bits["v"] - bits["leak"],
-            down=total - bits["v"],
-            inhibition=code["inhibition"] << (total - bits["inhibition"]),
-            reset=_code(held["v"], code["reset"] * 2.0 ** -bits["reset"], "nearest"),
-            threshold=code["threshold"] << (compared - bits["threshold"]),
-            fire_up=compared - bits["v"],
-            theta_up=compared - bits["theta"],
-            v=_rounding(held["v"]),
-            current_up=total - weight_bits,
+        adaptive_numbers(
+            membrane,
+            _rounding(held["v"]),
+            weight_bits,
+            bits["theta"],
+            {name: Constant(code[name], bits[name]) for name in values},
         ),
         ThetaNumbers(
             plus=_nearest(settings.theta_plus, bits["theta"] + THETA_BITS),

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qspinn.steps.lowering import AdaptiveNumbers
 from qspinn.steps.words import TRUNCATE, Rounding
 
 GAIN_BITS = 24
@@ -45,20 +46,8 @@ TRAINING, EVALUATION, LASTING = 16, 17, 18
 Number = Any
 """A code (int), or a real number (float32)."""
 
-
-class NeuronNumbers(NamedTuple):
-    """Of the neurons."""
-
-    keep: Number  # 1 - leak; on the grid of the leak
-    v_up: int  # from `v * keep` to the grid of the exact sum
-    down: int  # from there to the membrane
-    inhibition: Number  # on the grid of the exact sum
-    reset: Number  # on the membrane's grid
-    threshold: Number  # on the grid of the comparison with theta
-    fire_up: int  # from the membrane to it
-    theta_up: int  # from theta to it
-    v: Rounding  # rounding of the membrane
-    current_up: np.ndarray  # from weights to the grid of the exact sum, `[neurons]`
+NeuronNumbers = AdaptiveNumbers
+"""Of the neurons."""
 
 
 class NarrowNeuronNumbers(NamedTuple):

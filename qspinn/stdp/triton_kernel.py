@@ -97,7 +97,7 @@ def _run(  # type: ignore[no-untyped-def]
             v, current, lowered, refractory == 0, shift, random,
             NeuronNumbers(
                 keep, v_up, down, inhibition, reset, threshold, fire_up, theta_up,
-                Rounding(MODE, v_low, v_high, WRAP), 0,  # type: ignore[arg-type]
+                Rounding(MODE, v_low, v_high, WRAP), 0,
             ),
         )  # fmt: skip
         crossed = real & _reaches(v, _threshold(theta, n), n)

@@ -6,13 +6,15 @@ and `down` how far it is from there to the grid of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
-from qspinn.fixed_point import FixedPointFormat, Format
+from qspinn.fixed_point import FixedPointFormat, Format, stored_constant
 from qspinn.steps.exactness import fraction_bits_of
 from qspinn.steps.words import MODES, Rounding
 
@@ -37,19 +39,24 @@ def code_of(value: float, fraction_bits: int) -> int:
     return int(code)
 
 
-class Coded(NamedTuple):
-    """A constant as codes, of which there may be several in an array."""
+class Constant(NamedTuple):
+    """A stored number: a code, or an array of them, and the fraction bits of its grid."""
 
     code: Any
-    fraction_bits: int
+    bits: int
+
+    @property
+    def fine(self) -> Constant:
+        """The same number, on a grid of steps of at most 1."""
+        return Constant(self.code << max(-self.bits, 0), max(self.bits, 0))
 
 
-def coded(value: float | Coded) -> Coded:
-    """A constant on the coarsest grid of at most 1 that holds it; one that is coded stays so."""
-    if isinstance(value, Coded):
-        return value
+def fine(value: float | Constant) -> Constant:
+    """A constant on a grid of steps of at most 1; of a number, the coarsest that holds it."""
+    if isinstance(value, Constant):
+        return value.fine
     bits = max(fraction_bits_of(value), 0)
-    return Coded(code_of(value, bits), bits)
+    return Constant(code_of(value, bits), bits)
 
 
 class LeakyNumbers(NamedTuple):
@@ -69,7 +76,7 @@ def leaky_numbers(
     membrane: FixedPointFormat,
     to: Rounding,
     current_bits: int,
-    leak: float | Coded | None = None,
+    leak: float | Constant | None = None,
     rest: float = 0.0,
     decay_input: bool = True,
 ) -> LeakyNumbers:
@@ -87,17 +94,17 @@ def leaky_numbers(
         ValueError: Where the membrane's steps are above 1 and the rest lies between them.
     """
     v_bits = membrane.fraction_bits
-    k = Coded(0, 0) if leak is None else coded(leak)
+    k = Constant(0, 0) if leak is None else fine(leak)
     inner = max(v_bits, current_bits)  # the grid of x - (v - rest)
     decays = leak is not None and decay_input
-    total = inner + k.fraction_bits if decays else max(inner, v_bits + k.fraction_bits)
+    total = inner + k.bits if decays else max(inner, v_bits + k.bits)
     return LeakyNumbers(
         v=to,
         leak=k.code,
         rest=code_of(rest, v_bits),
         v_up=total - v_bits,
         x_up=(inner if decays else total) - current_bits,
-        rest_up=inner - v_bits if decays else total - v_bits - k.fraction_bits,
+        rest_up=inner - v_bits if decays else total - v_bits - k.bits,
         down=total - v_bits,
     )
 
@@ -117,8 +124,8 @@ def following_numbers(
     trace: FixedPointFormat,
     to: Rounding,
     target_bits: int,
-    leak: float | Coded,
-    gain: float | Coded,
+    leak: float | Constant,
+    gain: float | Constant,
 ) -> FollowingNumbers:
     """The constants of a trace as whole numbers.
 
@@ -129,15 +136,15 @@ def following_numbers(
         leak: On its grid.
         gain: On its grid.
     """
-    k, plus = coded(leak), coded(gain)
-    held = trace.fraction_bits + k.fraction_bits
-    total = max(held, target_bits + plus.fraction_bits)
+    k, plus = fine(leak), fine(gain)
+    held = trace.fraction_bits + k.bits
+    total = max(held, target_bits + plus.bits)
     return FollowingNumbers(
         to=to,
-        keep=(1 << k.fraction_bits) - k.code,
+        keep=(1 << k.bits) - k.code,
         gain=plus.code,
         x_up=total - held,
-        gain_up=total - target_bits - plus.fraction_bits,
+        gain_up=total - target_bits - plus.bits,
         down=total - trace.fraction_bits,
     )
 
@@ -164,7 +171,7 @@ class FilterNumbers(NamedTuple):
 
 
 def filter_numbers(
-    trace: FixedPointFormat, to: Rounding, input_bits: int, leak: float | Coded
+    trace: FixedPointFormat, to: Rounding, input_bits: int, leak: float | Constant
 ) -> FilterNumbers:
     """The constants of a synapse filter as whole numbers.
 
@@ -174,8 +181,8 @@ def filter_numbers(
         input_bits: Fraction bits of the input, at least 0; 0 for spikes.
         leak: 1 / tau, on its grid.
     """
-    k = coded(leak)
-    product = input_bits + trace.fraction_bits + k.fraction_bits
+    k = fine(leak)
+    product = input_bits + trace.fraction_bits + k.bits
     total = max(product, input_bits)
     return FilterNumbers(
         to=to,
@@ -185,4 +192,70 @@ def filter_numbers(
         leak_up=total - product,
         x_up=total - input_bits,
         down=total - trace.fraction_bits,
+    )
+
+
+class AdaptiveNumbers(NamedTuple):
+    """Of `neurons.adaptive_charge`, `neurons.adaptive_threshold` and `neurons.reaches`.
+
+    Attributes:
+        keep: 1 - leak; on the grid of the leak.
+        v_up: From ``v * keep`` to the grid of the exact sum.
+        down: From there to the membrane.
+        inhibition: On the grid of the exact sum.
+        reset: On the membrane's grid.
+        threshold: On the grid of the comparison with theta.
+        fire_up: From the membrane to it.
+        theta_up: From theta to it.
+        v: Rounding of the membrane.
+        current_up: From the current to the grid of the exact sum, for all or ``[neurons]``.
+    """
+
+    keep: Any
+    v_up: int
+    down: int
+    inhibition: Any
+    reset: Any
+    threshold: Any
+    fire_up: int
+    theta_up: int
+    v: Rounding
+    current_up: Any
+
+
+def adaptive_numbers(
+    membrane: FixedPointFormat,
+    to: Rounding,
+    current_bits: Any,
+    theta_bits: int,
+    constants: Mapping[str, Constant],
+) -> AdaptiveNumbers:
+    """The constants of a neuron with an adaptive threshold as whole numbers.
+
+    Args:
+        membrane: Its format.
+        to: Its rounding.
+        current_bits: Fraction bits of the current, for all or an array ``[neurons]``.
+        theta_bits: Fraction bits of theta.
+        constants: ``leak``, ``inhibition``, ``threshold`` and ``reset``; the last is brought to the
+            nearest potential.
+    """
+    bits = membrane.fraction_bits
+    leak, inhibition, threshold, reset = (
+        constants[name] for name in ("leak", "inhibition", "threshold", "reset")
+    )
+    total = max(bits + leak.bits, int(np.max(current_bits)), inhibition.bits)
+    compared = max(bits, threshold.bits, theta_bits)
+    value = stored_constant(math.ldexp(reset.code, -reset.bits), membrane, "nearest")
+    return AdaptiveNumbers(
+        keep=(1 << leak.bits) - leak.code,
+        v_up=total - bits - leak.bits,
+        down=total - bits,
+        inhibition=inhibition.code << (total - inhibition.bits),
+        reset=code_of(value, bits),
+        threshold=threshold.code << (compared - threshold.bits),
+        fire_up=compared - bits,
+        theta_up=compared - theta_bits,
+        v=to,
+        current_up=total - current_bits,
     )

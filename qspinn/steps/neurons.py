@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from qspinn.steps.roundings import kept
-from qspinn.steps.words import chosen, clamped, up, whole_quotient
+from qspinn.steps.words import chosen, clamped, larger, top_bits, up, whole_quotient
 
 
 def integrate(v: Any, x: Any, random: Any, n: Any) -> Any:
@@ -110,6 +110,21 @@ def adaptive_threshold(theta: Any, n: Any) -> Any:
 def reaches(v: Any, total: Any, n: Any) -> Any:
     """Whether a neuron fires: ``v >= total``."""
     return up(v, n.fire_up) >= total
+
+
+def counted_down(refractory: Any, fired: Any, steps: Any) -> Any:
+    """Steps that a neuron stays refractory: `steps` after it has fired, then one less each time."""
+    return chosen(fired, steps, larger(refractory - 1, 0))
+
+
+def drawn_rank(random: Any, count: Any) -> Any:
+    """Which of `count` neurons spikes, where only one may: 0 to ``count - 1``, all as likely.
+
+    Args:
+        random: 64 bits, of which the highest 32 decide.
+        count: Less than 2^31.
+    """
+    return (top_bits(random, 32) * count) >> 32
 
 
 def raised(theta: Any, random: Any, n: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from qspinn.export import DeviceModel
 from qspinn.export.c import CSizes, write_c
 from qspinn.export.engine import IntegerEngine
-from qspinn.export.model import Codes, DeviceOperation, Neuron, State
+from qspinn.export.model import AdaptiveNeuron, Codes, DeviceOperation, Neuron, State
 from qspinn.plan.graph import Operand
 
 GCC = shutil.which("gcc") or shutil.which("cc") or shutil.which("clang")
@@ -87,7 +87,9 @@ def expected(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """The same lines from the engine in NumPy, one sample after the other."""
     engine = IntegerEngine(with_states(model))
-    neurons = [n for n, one in enumerate(model.operations) if isinstance(one.what, Neuron)]
+    neurons = [
+        n for n, one in enumerate(model.operations) if isinstance(one.what, Neuron | AdaptiveNeuron)
+    ]
     begins = len(model.operations)
     answers: list[list[int]] = []
     states: list[list[int]] = []
@@ -112,7 +114,7 @@ def with_states(model: DeviceModel) -> DeviceModel:
     reads = tuple(
         DeviceOperation(State(), (Operand(number),), one.shape)
         for number, one in enumerate(model.operations)
-        if isinstance(one.what, Neuron)
+        if isinstance(one.what, Neuron | AdaptiveNeuron)
     )
     return replace(model, operations=model.operations + reads)
 

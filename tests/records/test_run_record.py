@@ -72,6 +72,17 @@ LATER = {
     "learning_ram_bits": 960,
     "fidelity": {"agreement": 0.98},
     "work": {"energy_nj": 12.5},
+    "device_model": {
+        "file": "model.qspinn",
+        "sha256": "3" * 64,
+        "file_bytes": 1000,
+        "header_bytes": 200,
+        "payload_bits": 6390,
+        "padding_bits": 10,
+        "verified_samples": 4,
+        "difference": None,
+        "lines": ["model file: 1,000 bytes"],
+    },
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from qspinn.records import RunRecord
 from qspinn.report.explain import WIDTH, explained
+from qspinn.report.footprint import device_model_lines
 
 LAYER = {
     "layer": "network.blocks.0.neuron",
@@ -105,6 +106,36 @@ def test_the_lines_of_the_work_are_those_of_the_record(make_record):
     shown = joined(make_record(work={"energy_nj": 3.5, "lines": lines}))
     assert all(line in shown for line in lines)
     assert "3.5 nJ" not in shown
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (None, []),
+        ({"file_bytes": 100}, []),
+        ({"refused": "a: is something"}, ["no device model was saved: a: is something"]),
+        (
+            {"file": "model.qspinn", "sha256": "0" * 64, "file_bytes": 1234, "verified_samples": 4},
+            [
+                "device model: model.qspinn, 1,234 bytes, gives the network's exact outputs (4 "
+                "samples)"
+            ],
+        ),
+        (
+            {"file": "model.qspinn", "sha256": "0" * 64, "difference": "sample 0, layer a"},
+            [
+                "device model: model.qspinn; DO NOT USE IT, it differs from the network: sample 0, "
+                "layer a"
+            ],
+        ),
+    ],
+)
+def test_the_device_model_is_named_or_why_there_is_none(make_record, found, says):
+    record = make_record(device_model=found)
+    assert device_model_lines(record) == says
+    shown = joined(make_record(device_model=found and {**found, "lines": ["RAM: 3 bytes"]}))
+    assert all(line in shown for line in says)
+    assert ("RAM: 3 bytes" in shown) is (found is not None)
 
 
 def test_how_it_behaves(record):

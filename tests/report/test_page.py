@@ -472,7 +472,8 @@ def test_behaviour_and_energy_of_the_winner(make_record, opened):
         "notes": ["layer b is not compared: it shows nothing"],
     }
     work = {"energy_nj": 1250.0, "lines": ["1.25 uJ per sample"]}
-    record = make_record(baseline_accuracy=0.97, fidelity=drift, work=work)
+    device = {"file": "model.qspinn", "sha256": "0" * 64, "lines": [f"RAM: {EVIL}"]}
+    record = make_record(baseline_accuracy=0.97, fidelity=drift, work=work, device_model=device)
     browser = opened(select([Run("a", record)]))
     assert texts(browser, "#behaves") == [
         "87.5% of 64 samples get the same class from both networks. "
@@ -487,11 +488,14 @@ def test_behaviour_and_energy_of_the_winner(make_record, opened):
     )
     assert widths[0] == pytest.approx(2 * widths[1])
     assert texts(browser, "#work li") == work["lines"]
+    assert texts(browser, "#model li") == ["device model: model.qspinn", *device["lines"]]
     assert "1.25 uJ" in texts(browser, "#rows td[data-name=energy]")
     assert texts(browser, "#rows td[data-name=alike]") == ["87.5%"]
 
 
 def test_records_without_behaviour_leave_the_sections_out(selection, opened):
     browser = opened(selection)
-    hidden = "return ['behaviour', 'energy'].map(id => document.getElementById(id).hidden)"
-    assert browser.execute_script(hidden) == [True, True]
+    hidden = (
+        "return ['behaviour', 'energy', 'device'].map(id => document.getElementById(id).hidden)"
+    )
+    assert browser.execute_script(hidden) == [True, True, True]

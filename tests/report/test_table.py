@@ -60,6 +60,7 @@ def test_what_a_device_holds_reads_back(make_record, tmp_path):
         "learning_ram_bits": 780,
         "fidelity": {"agreement": 0.9},
         "work": {"energy_nj": 1.5},
+        "device_model": {"file_bytes": 100},
     }
     runs = [Run("a", make_record(**measured)), Run("b", make_record(setting_key="1" * 64))]
     path = write_table(select(runs, target), tmp_path / "selection.csv")

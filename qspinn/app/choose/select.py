@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ _WITHOUT: dict[str, Any] = {
     "select": None,
     "show": None,
     "output": None,
+    "export": None,
 }
 
 
@@ -52,6 +54,7 @@ def run_selection(config: DictConfig) -> Selection:
         switch(name, settings[name]) for name in ("allow_mixed", "group_seeds")
     )
     chosen_by, output = _chosen_by(settings["select"]), _output(settings["output"])
+    export = _export(settings["export"], output)
     with _without_collecting():
         found = read_sources([_root_from_start(root) for root in roots])
         for problem in found.skipped:
@@ -76,6 +79,8 @@ def run_selection(config: DictConfig) -> Selection:
         print_selection(selection, show=show)
         for path in _write(selection, found, output):
             print(f"Written: {printable(str(path))}")
+        if export is not None and selection.winner is not None:
+            _export_winner(selection, export, Path(from_start(str(output["dir"]))) / export)
     return selection
 
 
@@ -124,6 +129,33 @@ def _output(given: Any) -> dict[str, str | None]:
         if value is not None and (not isinstance(value, str) or not value):
             raise refused(f"output.{name}", value, "a path, or null for none")
     return settings
+
+
+def _export(name: Any, output: dict[str, str | None]) -> str | None:
+    """The format to export the winner in; what it needs is imported only then."""
+    if name is None:
+        return None
+    from qspinn.export.formats import FORMATS
+
+    if name not in FORMATS:
+        raise refused("export", name, f"{', '.join(FORMATS)}, or null for none")
+    if output["dir"] is None:
+        raise ValueError(f"export={name} writes into the output folder; write output.dir=FOLDER")
+    return str(name)
+
+
+def _export_winner(selection: Selection, name: str, folder: Path) -> None:
+    """Export the best of the winner's runs by what has chosen it, the first seed of equal ones."""
+    from qspinn.app.choose.exporting import export_run
+
+    assert selection.winner is not None
+    runs = selection.winner.group.runs
+    best = min(runs, key=lambda run: (-run.record.accuracy, run.record.seed))
+    record = best.record if best.reported is None else best.reported
+    if not os.path.isfile(best.path):
+        raise ValueError(f"export={name}: {best.path} is no record file; select among folders")
+    for path in export_run(Path(best.path).parent, record, name, folder):
+        print(f"Written: {printable(str(path))}")
 
 
 def _chosen_by(settings: Any) -> str:

@@ -49,6 +49,7 @@ _WITHOUT_IN_GROUP: dict[str, dict[str, Any]] = {
         "freeze_epoch": None,
         "compile_steps": False,
         "fidelity_samples": 64,
+        "save_model": True,
     },
 }
 # What cannot be left out, and how to write it.

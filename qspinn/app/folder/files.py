@@ -13,6 +13,7 @@ from pathlib import Path
 
 from qspinn.app.folder.ownership import FolderError, is_sealed, open_regular
 from qspinn.app.folder.saved_config import is_saved_config
+from qspinn.export.container import MODEL_NAME
 from qspinn.records import (
     FAILURE_NAME,
     GATE_NAME,
@@ -156,6 +157,10 @@ def _is_picture(path: Path) -> bool:
     return b"qspinn" in _beginning(path)
 
 
+def _is_model(path: Path) -> bool:
+    return b'","format":"qspinn-device-model","' in _beginning(path)[:256]
+
+
 def _is_output(path: Path) -> bool:
     # Earlier versions wrote no first line: of a run that failed before it began, only this is left.
     of_failed = _PROOFS[FAILURE_NAME](path.with_name(FAILURE_NAME))
@@ -175,5 +180,6 @@ _PROOFS: dict[str, Callable[[Path], bool]] = {
     "metrics.csv": _starts_with(b"epoch,step\n", b"epoch,step,"),
     "output.txt": _is_output,
     "wandb_run_id.txt": _is_wandb_id,
+    MODEL_NAME: _is_model,
     **dict.fromkeys(PICTURES, _is_picture),
 }

@@ -33,6 +33,7 @@ from qspinn.app.run.building import (
 )
 from qspinn.app.run.checkpoints import EpochCheckpoint, epochs_of
 from qspinn.app.run.data_fingerprint import DataState, data_state
+from qspinn.app.run.device_model import save_device_model
 from qspinn.app.run.diverging import DivergenceGuard
 from qspinn.app.run.fit_errors import in_a_sentence
 from qspinn.app.run.gate import CandidateStopped, Gate
@@ -123,6 +124,11 @@ class Job:
         if outcome.baseline is None:
             outcome = replace(outcome, baseline=self._baseline_accuracies())
         names = (name_of(parts.network), name_of(parts.data))
+        network = scheme.handed_over(parts.module)
+        if network is not None and self.config["quantization"].get("save_model", True):
+            with self._phase("device_model"):
+                of = (self.config, self.folder, network, parts.data, example, names[0])
+                outcome = replace(outcome, device_model=save_device_model(*of))
         record = make_record(
             self.config,
             self.folder,
@@ -133,7 +139,7 @@ class Job:
             self.samples.by_field if baseline is None else samples_of(baseline.record),
             self.data.fingerprint,
         )
-        log_summary(trainer, record, self.folder, scheme.handed_over(parts.module))
+        log_summary(trainer, record, self.folder, network)
         if self.gate is not None:
             self.gate.finish(record.validation_accuracy)
         return record, measured

@@ -60,6 +60,7 @@ class Outcome:
         summary: What is quantised and what is not, as plain types; None: not known.
         work: Operations and energy per sample, as plain types; None: not known.
         fidelity: How far the network behaves as its 32-bit twin, as plain types; None: not known.
+        device_model: The file of its device model, as plain types; None: none was asked for.
     """
 
     accuracies: Accuracies
@@ -70,6 +71,7 @@ class Outcome:
     summary: Mapping[str, Any] | None = None
     work: Mapping[str, Any] | None = None
     fidelity: Mapping[str, Any] | None = None
+    device_model: Mapping[str, Any] | None = None
 
 
 def make_record(
@@ -135,6 +137,7 @@ def make_record(
         work=None if outcome.work is None else dict(outcome.work),
         data_fingerprint=owner.data,
         fidelity=None if outcome.fidelity is None else dict(outcome.fidelity),
+        device_model=None if outcome.device_model is None else dict(outcome.device_model),
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from qspinn.app.compose.checking import check_targets
-from qspinn.app.errors import ConfigurationError, naming
+from qspinn.app.errors import ConfigurationError, naming, switch
 from qspinn.app.run.gate import Gate, GatedTraining, Gatekeeper
 from qspinn.app.run.outcome import Accuracies, Outcome
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
@@ -96,7 +96,7 @@ class Scheme(ABC, Generic[Quantizer]):
     def outcome(self, measured: Accuracies, module: LightningModule, example: Tensor) -> Outcome:
         """Return what the run measured, given the accuracies of the module after the fit."""
 
-    def handed_over(self, module: LightningModule) -> nn.Module | None:
+    def handed_over(self, module: LightningModule) -> LightningModule | None:
         """Return the quantised network, given the module after the fit; None: there is none."""
         return None
 
@@ -147,7 +147,7 @@ class InTraining(Scheme[InTrainingQuantization]):
         """The module is the quantised network; it has no 32-bit twin."""
         return _quantized_outcome(measured, None, self.callback, module)
 
-    def handed_over(self, module: LightningModule) -> nn.Module:
+    def handed_over(self, module: LightningModule) -> LightningModule:
         """The module itself."""
         return module
 
@@ -226,6 +226,7 @@ def build_scheme(
         check_targets({"_target_": target, **settings[kind]}, "quantization")
     check_precision(config["trainer"].get("precision"), quantization)
     energy = energy_from_config(config.get("energy"))
+    switch("quantization.save_model", quantization.get("save_model", True))
     if quantization["scheme"] == "none" or plan is None:
         return NoQuantization(MeasuresWork(), None, energy)
     with naming("quantization"):

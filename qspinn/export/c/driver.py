@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qspinn.export.c.text import comment
-from qspinn.export.model import DeviceModel, Neuron
+from qspinn.export.model import AdaptiveNeuron, DeviceModel, Neuron
 
 __all__ = ["driver_text"]
 
@@ -21,7 +21,9 @@ def driver_text(prefix: str, kind: str, answer_kind: str, model: DeviceModel) ->
         model: The model.
     """
     upper = prefix.upper()
-    layers = [n for n, one in enumerate(model.operations) if isinstance(one.what, Neuron)]
+    layers = [
+        n for n, one in enumerate(model.operations) if isinstance(one.what, Neuron | AdaptiveNeuron)
+    ]
     sizes = ", ".join(str(model.operations[number].size) for number in layers)
     about = (
         f"Runs {prefix} on samples from standard input: {prefix}_main [steps [seed]]. A line for "
@@ -77,6 +79,9 @@ static void write_states(uint32_t step)
     static const uint32_t sizes[] = {{{sizes}}};
     uint32_t layer, i;
     for (layer = 0; layer < sizeof sizes / sizeof sizes[0]; layer++) {{
+        if (sizes[layer] == 0) {{
+            continue; /* of a model without layers of neurons */
+        }}
         printf("state %" PRIu32 " %" PRIu32, step, operations[layer]);
         for (i = 0; i < sizes[layer]; i++) {{
             printf(" %" PRId64, {prefix}_trace(&state, operations[layer], i));

@@ -61,7 +61,7 @@ void {prefix}_init({prefix}_state *s, uint64_t seed);
 void {prefix}_step({prefix}_state *s, const {source.input_kind} *input);
 
 {comment(f"Copies the {model.answers} answers, and returns the number of the largest one.")}
-uint32_t {prefix}_read(const {prefix}_state *s, {source.answer_kind} *answers);
+{read_declaration(source)};
 
 #ifdef {prefix.upper()}_TRACE
 {comment("State number i of a layer, for comparisons; layers without states have 0.")}
@@ -80,13 +80,14 @@ def init_text(source: Source) -> str:
     code("uint32_t i;")
     for number, state in source.states.items():
         operation = source.model.operations[number]
-        assert isinstance(operation.what, Neuron)
+        initial = operation.what.initial if isinstance(operation.what, Neuron) else 0
         code.loop("i", operation.size)
-        kind = "int32_t" if operation.what.initial < 1 << 31 else "int64_t"
-        code(f"const {kind} v = {operation.what.initial};", state.put)
+        kind = "int32_t" if initial < 1 << 31 else "int64_t"
+        code(f"const {kind} v = {initial};", state.put)
         code.close()
-    for name, _, entries in source.plan.kept:
-        if name.startswith("before"):
+    states = {state.name for state in source.states.values()}
+    for name, _, entries in source.members():
+        if name not in states:
             code.loop("i", entries)
             code(f"s->{name}[i] = 0;")
             code.close()
@@ -110,27 +111,20 @@ def step_text(source: Source) -> str:
     code, prefix, model = Lines(), source.prefix, source.model
     code(f"void {prefix}_step({prefix}_state *s, const {source.input_kind} *input)", "{")
     code.depth = 1
-    code("uint32_t i, k;")
+    output = model.output
+    is_final = model.operations[output.operation].is_final
+    if not is_final or source.plan.before:
+        code("uint32_t i;" if is_final else "uint32_t i, k;")
     static = [number for number, one in enumerate(model.operations) if one.is_static]
     if any(number in source.calls for number in static):
         code("if (s->step == 0) {")
         code(*(source.calls[number] for number in static if number in source.calls))
         code.close()
-    code(*(call for number, call in source.calls.items() if number not in static))
-    output = model.output
-    terms = model.tables[output.table].shape[1]
-    read = f"i * {terms}u + k"
-    if not source.reads_in_order:
-        read = f"places_of_answers[{read}]"
-    code.loop("i", model.answers)
-    code(f"{source.answer_kind} total = 0;")
-    code.loop("k", terms)
-    code(f"total += {source.plan.places[output.operation].expression}[{read}];")
-    code.close()
-    code(f"s->answers[i] {'+=' if output.over == 'sum' else '='} total;")
-    if output.over == "each":
-        code("s->totals[i] += total;")
-    code.close()
+    for number, call in source.calls.items():
+        if number not in static and not model.operations[number].is_final:
+            code(call)
+    if not is_final:
+        _add_up(source, code, "+=" if output.over == "sum" else "=")
     for number, place in source.plan.before.items():
         code.loop("i", model.operations[number].size)
         code(f"{place.expression}[i] = {source.plan.places[number].expression}[i];")
@@ -141,21 +135,57 @@ def step_text(source: Source) -> str:
     return str(code)
 
 
+def _add_up(source: Source, code: Lines, sign: str) -> None:
+    """The answers, from the output of an operation."""
+    model, output = source.model, source.model.output
+    terms = model.tables[output.table].shape[1]
+    read = f"i * {terms}u + k"
+    if not source.reads_in_order:
+        read = f"places_of_answers[{read}]"
+    code.loop("i", model.answers)
+    code(f"{source.answer_kind} total = 0;")
+    code.loop("k", terms)
+    code(f"total += {source.plan.places[output.operation].expression}[{read}];")
+    code.close()
+    code(f"s->answers[i] {sign} total;")
+    if output.over == "each":
+        code("s->totals[i] += total;")
+    code.close()
+
+
+def read_declaration(source: Source) -> str:
+    """The declaration of the function that gives the answers, and may compute what is last."""
+    const = "" if source.finals else "const "
+    prefix = source.prefix
+    return f"uint32_t {prefix}_read({const}{prefix}_state *s, {source.answer_kind} *answers)"
+
+
 def read_text(source: Source) -> str:
     """The function that gives the answers."""
-    prefix = source.prefix
-    kept = "totals" if source.model.output.over == "each" else "answers"
-    return f"""uint32_t {prefix}_read(const {prefix}_state *s, {source.answer_kind} *answers)
-{{
-    uint32_t i, best = 0;
-    for (i = 0; i < {source.model.answers}u; i++) {{
-        answers[i] = s->answers[i];
-        if (s->{kept}[i] > s->{kept}[best]) {{
-            best = i;
-        }}
-    }}
-    return best;
-}}"""
+    code, model = Lines(), source.model
+    kept = "totals" if model.output.over == "each" else "answers"
+    divisors = model.output.divisors
+    code(read_declaration(source), "{")
+    code.depth = 1
+    if divisors:
+        code(f"static const int64_t by[{len(divisors)}] = {{{', '.join(map(str, divisors))}}};")
+    is_final = model.operations[model.output.operation].is_final
+    code("uint32_t i, k, best = 0;" if is_final else "uint32_t i, best = 0;")
+    code(*source.finals)
+    if is_final:
+        _add_up(source, code, "=")
+    code.loop("i", model.answers)
+    code("answers[i] = s->answers[i];")
+    one, best = f"s->{kept}[i]", f"s->{kept}[best]"
+    larger = (
+        f"(int64_t){one} * by[best] > (int64_t){best} * by[i]" if divisors else f"{one} > {best}"
+    )
+    code(f"if ({larger}) {{", "best = i;", "}")
+    code.close()
+    code("return best;")
+    code.depth = 0
+    code("}")
+    return str(code)
 
 
 def trace_text(source: Source) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qspinn.export.c.text import holding
-from qspinn.export.model import Input, Neuron, Pooling, Synapse
+from qspinn.export.model import Input, LabelSums, Neuron, Pooling, Synapse, Total
 from qspinn.export.program import Instruction, Program
 
 __all__ = ["Place", "Plan", "plan_of"]
@@ -77,7 +77,7 @@ def _place(
         return
     convolves = isinstance(one.what, Synapse) and len(operation.shape) > 1 and bool(one.what.stride)
     interleaved = convolves and _all_neurons(program, number)
-    if operation.is_static:
+    if operation.is_static or isinstance(one.what, Total):
         plan.kept.append((f"value{number}", kind, operation.size))
         plan.places[number] = Place(f"s->value{number}", kind, interleaved)
     else:
@@ -119,6 +119,7 @@ def _all_neurons(program: Program, number: int) -> bool:
 
 def _kind(one: Instruction) -> str:
     """Sums are added up in 32 or 64 bits; other outputs lie in the smallest type that does."""
-    if isinstance(one.what, Synapse) or (isinstance(one.what, Pooling) and one.what.kind == "sum"):
+    adds = isinstance(one.what, Synapse | Total | LabelSums)
+    if adds or (isinstance(one.what, Pooling) and one.what.kind == "sum"):
         return "int32_t" if one.word_length <= 32 else "int64_t"
     return holding(one.low, one.high)

@@ -10,10 +10,21 @@ from qspinn.export.c.between import between_function, table_text
 from qspinn.export.c.codes import PackedArrays
 from qspinn.export.c.neurons import StateArray, neuron_function
 from qspinn.export.c.planning import Plan, plan_of
+from qspinn.export.c.plastic import PLASTIC, plastic_function, plastic_members
 from qspinn.export.c.synapses import synapse_function
 from qspinn.export.c.text import Lines, comment, holding, identifier
-from qspinn.export.model import Input, Neuron, Round, State, Synapse
+from qspinn.export.model import (
+    AdaptiveNeuron,
+    Input,
+    Neuron,
+    RandomSpikes,
+    Round,
+    State,
+    Synapse,
+    Trace,
+)
 from qspinn.export.program import Instruction, Program, word_length_of
+from qspinn.steps.targets.c import c_random
 from qspinn.steps.words import STOCHASTIC
 
 __all__ = ["CSizes", "Source"]
@@ -32,6 +43,7 @@ class CSizes:
         state_bytes: States of neurons.
         buffer_bytes: What layers hand to each other.
         ram_bytes: The whole struct, but for what a compiler aligns.
+        files: Names of what was written.
     """
 
     payload_bits: int
@@ -39,6 +51,7 @@ class CSizes:
     state_bytes: int
     buffer_bytes: int
     ram_bytes: int
+    files: tuple[str, ...] = ()
 
 
 class Source:
@@ -68,12 +81,12 @@ class Source:
         self.states = {
             number: StateArray.of(number, one, self.arrays, packed)
             for number, one in enumerate(program.instructions)
-            if isinstance(one.what, Neuron)
+            if isinstance(one.what, Neuron | Trace | AdaptiveNeuron)
         }
         self.draws = [
             number
             for number, one in enumerate(program.instructions)
-            if isinstance(one.what, Neuron | Round) and one.to and one.to.mode == STOCHASTIC
+            if isinstance(one.what, Neuron | Round | Trace) and one.to.mode == STOCHASTIC  # type: ignore[union-attr]
         ]
         output = self.model.output
         read = program.instructions[output.operation]
@@ -134,6 +147,20 @@ class Source:
                 self.arrays,
             )
             call = f"{name}(s, {given}, {made.expression});"
+        elif isinstance(one.what, PLASTIC):
+            text = plastic_function(
+                self.model,
+                self.prefix,
+                name,
+                number,
+                one,
+                sources,
+                taken,
+                made,
+                self.states.get(number),
+                self.arrays,
+            )
+            call = f"{name}(s, {taken[0].expression}, {made.expression});"
         elif isinstance(one.what, State):
             text, call = (
                 self._state(name, operands[0].source, made.kind),
@@ -172,13 +199,35 @@ class Source:
     def members(self) -> list[tuple[str, str, int]]:
         """Name, type and entries of the arrays that a state has for itself."""
         members = [(one.name, one.kind, one.entries) for one in self.states.values()]
+        for number, one in enumerate(self.program.instructions):
+            members += plastic_members(number, one)
         return members + self.plan.kept
+
+    @property
+    def random(self) -> str | None:
+        """The functions of random bits, where any are drawn."""
+        kinds = [one.what for one in self.program.instructions]
+        spreads = any(
+            isinstance(what, AdaptiveNeuron) and what.rounding == "stochastic" for what in kinds
+        )
+        if self.draws or any(isinstance(what, RandomSpikes) for what in kinds):
+            return c_random(spreads=spreads)
+        return None
+
+    @property
+    def finals(self) -> list[str]:
+        """Calls of what is computed after the last step."""
+        operations = self.model.operations
+        return [call for number, call in self.calls.items() if operations[number].is_final]
 
     def sizes(self) -> CSizes:
         """What the code takes; call it when the text is written."""
         tables = sum(_array_bytes(text) for text in self.arrays.texts + self.tables)
         states = sum(_bytes(one.kind) * one.entries for one in self.states.values())
-        buffers = sum(_bytes(kind) * entries for _, kind, entries in self.plan.kept)
+        named = {one.name for one in self.states.values()}
+        buffers = sum(
+            _bytes(kind) * entries for name, kind, entries in self.members() if name not in named
+        )
         buffers += sum(
             max(_bytes(kind) * entries for kind, entries in slot.items())
             for slot in self.plan.slots

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from qspinn.atomic import write_bytes
@@ -12,7 +13,7 @@ from qspinn.export.c.source import CSizes, Source
 from qspinn.export.c.text import comment, identifier
 from qspinn.export.lowering import program_of
 from qspinn.export.model import DeviceModel
-from qspinn.steps.targets.c import ARITHMETIC_SHIFT, c_random
+from qspinn.steps.targets.c import ARITHMETIC_SHIFT
 
 __all__ = ["LAYOUTS", "CSizes", "write_c"]
 
@@ -53,7 +54,8 @@ def write_c(
     write_bytes(_text(source).encode(), target / f"{prefix}.c")
     driver = driver_text(prefix, source.input_kind, source.answer_kind, model)
     write_bytes(driver.encode(), target / f"{prefix}_main.c")
-    return source.sizes()
+    files = (f"{prefix}.h", f"{prefix}.c", f"{prefix}_main.c")
+    return replace(source.sizes(), files=files)
 
 
 def _text(source: Source) -> str:
@@ -64,7 +66,7 @@ def _text(source: Source) -> str:
         comment(about),
         f'#include "{source.prefix}.h"',
         f"{shift}\n{ARITHMETIC_SHIFT}",
-        *([c_random(spreads=False)] if source.draws else []),
+        *([] if source.random is None else [source.random]),
         *source.arrays.texts,
         *source.tables,
         *source.arrays.readers.values(),

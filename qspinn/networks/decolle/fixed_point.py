@@ -122,11 +122,12 @@ class FixedPoint:
         bound += magnitude(self.quantizers["r"].format)
         return dtype_for(bits_for(bound, self._potential_grid()), self._path("u"))
 
-    def readout_dtype(self, weight: Tensor) -> torch.dtype:
-        """The float type in which a readout is exact."""
+    def readout_dtype(self, weight: Tensor, steps: int = 1) -> torch.dtype:
+        """The float type in which a readout of spikes is exact, or of their sums over steps."""
         if "readout" not in self.quantizers:
             return torch.float64
-        dtype = dtype_for(self.worst_bits["readout"], self._path("readout"))
+        bits = self.worst_bits["readout"] + (steps - 1).bit_length()
+        dtype = dtype_for(bits, self._path("readout"))
         return product_dtype(dtype, weight.device)
 
     def _potential_grid(self) -> int:

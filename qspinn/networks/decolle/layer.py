@@ -156,7 +156,7 @@ class DecolleLayer(DeclaresLayer):
         readout, dtype = self.readout, spikes.dtype
         if self._fixed is not None:
             readout = self._fixed.stored("readout", readout, training=False)
-            dtype = self._fixed.readout_dtype(readout)
+            dtype = self._fixed.readout_dtype(readout, steps)
         return spikes.flatten(1).to(dtype) @ readout.to(dtype).T
 
     def single_step_forward(self, x: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import cast
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, cast
 
 import torch
 from spikingjelly.activation_based import base
@@ -12,6 +14,12 @@ from torch import Tensor, nn
 from qspinn.networks.checks import check, check_at_least, per_block
 from qspinn.networks.decolle.encoding import check_coding, encoded_steps
 from qspinn.networks.decolle.layer import DecolleLayer, LayerStep
+from qspinn.networks.decolle.operations import (
+    input_operation,
+    layer_operations,
+    layer_tensors,
+    readout_operations,
+)
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 
 
@@ -127,6 +135,32 @@ class Decolle(nn.Module, base.StepModule):
                     spikes = layer(spikes)
                 sums = sums + spikes if t >= self.burn_in else sums
         return last.read(sums, counted) / counted
+
+    def device_operations(self, example: Tensor) -> Mapping[str, Any]:
+        """What a device would compute, by the protocol of `qspinn.plan`.
+
+        With ``coding=bernoulli`` it takes spikes, ``[T, N, *]`` as :meth:`encoded` gives them.
+        """
+        steps, layers = self.steps_of(example), cast(list[DecolleLayer], list(self.layers))
+        drawn = self.coding == "bernoulli"
+        is_sequence = drawn or tuple(example.shape[1:]) != self.input_shape
+        first = input_operation(layers[0], self.coding, self.input_max, is_sequence)
+        operations, source = [first], "input"
+        tensors: dict[str, Any] = {}
+        for index, layer in enumerate(layers):
+            added, source = layer_operations(layer, f"layers.{index}", source)
+            operations += added
+            tensors |= layer_tensors(layer, f"layers.{index}")
+        path = f"layers.{len(layers) - 1}"
+        operations += readout_operations(path, source, self.num_classes, self.burn_in)
+        return {
+            "steps": steps,
+            "frame_stride": math.prod(self.input_shape) if is_sequence else 0,
+            "tensors": tensors,
+            "operations": operations,
+            "answers": f"{path}.scores",
+            "scale": Fraction(1, steps - self.burn_in),
+        }
 
     def step(self, x: Tensor) -> list[LayerStep]:
         """One step of all layers, each of which gets its input without a gradient.

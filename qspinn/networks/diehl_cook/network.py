@@ -17,6 +17,7 @@ from qspinn.networks.diehl_cook.declaration import (
     accumulator_bits,
     device_tensors,
 )
+from qspinn.networks.diehl_cook.operations import check_example, device_operations
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.backends import BACKENDS, RUNNERS, choose
 from qspinn.stdp.constants import bounds, constants, wide
@@ -213,6 +214,13 @@ class DiehlCook(ReportsPresentations):
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
         """What a device would hold, by the protocol of `qspinn.plan`."""
         return device_tensors(self.settings, self.stdp, self.weight.detach(), self.theta)
+
+    def device_operations(self, example: Tensor) -> Mapping[str, Any]:
+        """What a device would compute, by the protocol of `qspinn.plan`."""
+        check_example(example, self.input_shape)
+        weight, theta, seed = self._held("weight"), self._held("theta"), int(self.seed)
+        held, steps = self._quantizers or {}, self.time_steps
+        return device_operations(self.settings, self.stdp, held, weight, theta, steps, seed)
 
     def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
         """Computes in fixed point from now on, or in float again.

@@ -70,6 +70,7 @@ function begin() {
   drawHeat();
   drawBehaviour(data.fidelity);
   list("work", "energy", data.work);
+  list("model", "device", data.device);
   const formats = Object.entries(data.formats);
   at("formats").hidden = !formats.length;
   simpleTable(at("tensors"), ["tensor", "role", "format", "rounding", "overflow"], formats.map(([path, f]) => [path, f.role, f.format, f.rounding, f.overflow]));

@@ -1,0 +1,304 @@
+"""Random spikes, adaptive neurons, traces and totals in C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qspinn.export.c.codes import PackedArrays
+from qspinn.export.c.neurons import StateArray
+from qspinn.export.c.planning import Place
+from qspinn.export.c.text import Lines, scaled
+from qspinn.export.model import (
+    AdaptiveNeuron,
+    Compare,
+    DeviceModel,
+    LabelSums,
+    RandomSpikes,
+    Total,
+    Trace,
+)
+from qspinn.export.program import Instruction
+from qspinn.fixed_point import FixedPointFormat
+from qspinn.steps import neurons
+from qspinn.steps.random_spikes import PROBABILITY_BITS, WORD
+from qspinn.steps.targets.c import Range, c_function
+from qspinn.steps.traces import following
+from qspinn.steps.words import STOCHASTIC
+
+__all__ = ["PLASTIC", "plastic_function", "plastic_members"]
+
+PLASTIC = (Trace, Compare, AdaptiveNeuron, RandomSpikes, Total, LabelSums)
+Member = tuple[str, str, int]
+
+
+def plastic_members(number: int, one: Instruction) -> list[Member]:
+    """What an operation keeps beside its states: name, type and entries, zero in the beginning."""
+    what, size = one.what, one.operation.size
+    if isinstance(what, RandomSpikes):
+        return [(f"words{number}", "uint64_t", size), (f"shown{number}", "uint64_t", 1)]
+    if not isinstance(what, AdaptiveNeuron):
+        return []
+    found = [(f"pending{number}", "uint8_t", size * what.delay)]
+    if what.refractory:
+        kind = "uint8_t" if what.refractory < 1 << 8 else "uint32_t"
+        found.append((f"refractory{number}", kind, size))
+    return found
+
+
+def plastic_function(
+    model: DeviceModel,
+    prefix: str,
+    name: str,
+    number: int,
+    one: Instruction,
+    sources: Sequence[Instruction],
+    taken: Sequence[Place],
+    made: Place,
+    state: StateArray | None,
+    arrays: PackedArrays,
+) -> str:
+    """The definition of ``name(s, x, value)``, and of the functions that it calls."""
+    code = Lines()
+    listed = f"{prefix}_state *s, const {taken[0].kind} *x, {made.kind} *value"
+    code(f"static void {name}({listed})", "{")
+    code.depth = 1
+    before: list[str] = []
+    what = one.what
+    if isinstance(what, RandomSpikes):
+        _random_spikes(number, one, made, code)
+    elif isinstance(what, AdaptiveNeuron):
+        assert state is not None
+        before = _adaptive(model, name, number, one, sources[0], made, state, arrays, code)
+    elif isinstance(what, Trace):
+        assert state is not None
+        before = _trace(model, name, number, one, sources[0], made, state, arrays, code)
+    elif isinstance(what, LabelSums):
+        _label_sums(model, name, one, made, arrays, code)
+    else:
+        _each(model, one, made, arrays, code)
+    code.depth = 0
+    code("}")
+    return "\n\n".join([*before, str(code)])
+
+
+def _each(
+    model: DeviceModel, one: Instruction, made: Place, arrays: PackedArrays, code: Lines
+) -> None:
+    """Totals and comparisons, number by number."""
+    what = one.what
+    code("uint32_t i;")
+    if isinstance(what, Total):
+        if what.first:
+            code(f"if (s->step < {what.first}u) {{", "return;", "}")
+        else:
+            code("(void)s;")
+        code.loop("i", one.operation.size)
+        code(f"value[i] += ({made.kind})x[i];")
+    else:
+        arrays.payload_bits += model.tensors[what.threshold].bits  # a literal
+        code("(void)s;")
+        code.loop("i", one.operation.size)
+        code(f"value[i] = ({made.kind})({scaled('x[i]', one.ups[0])} >= {one.threshold});")
+    code.close()
+
+
+def _label_sums(
+    model: DeviceModel,
+    name: str,
+    one: Instruction,
+    made: Place,
+    arrays: PackedArrays,
+    code: Lines,
+) -> None:
+    labels = model.tensors[one.what.labels]
+    fmt, classes = labels.format, one.operation.size
+    arrays.add(f"labels_{name}", labels.codes, fmt.word_length, fmt.signed)
+    get = arrays.getter(fmt.word_length, fmt.signed)
+    code("uint32_t i;", "(void)s;")
+    code.loop("i", classes)
+    code("value[i] = 0;")
+    code.close()
+    code.loop("i", labels.codes.size)
+    code(f"const uint32_t label = (uint32_t){get}(labels_{name}, i);")
+    code(f"if (label < {classes}u) {{", f"value[label] += ({made.kind})x[i];", "}")
+    code.close()
+
+
+def _random_spikes(number: int, one: Instruction, made: Place, code: Lines) -> None:
+    n, size = one.numbers, one.operation.size
+    half = (1 << n.down) >> 1  # type: ignore[union-attr]
+    most = (1 << PROBABILITY_BITS) - 1
+    key = n.key & (1 << 64) - 1  # type: ignore[union-attr]
+    probability = f"((uint64_t)x[i] * {n.multiplier}u + {half}u) >> {n.down}"  # type: ignore[union-attr]
+
+    def probability_of_input() -> None:
+        code(f"uint64_t p = {probability};", f"p = p > {most}u ? {most}u : p;")
+
+    code("uint32_t i, k;", "if (s->step == 0) {", f"uint64_t sum = 0x{key:x}u;")
+    code.loop("i", size)
+    probability_of_input()
+    code("sum += draw(p, i);")
+    code.close()
+    code(f"s->shown{number}[0] = mix(sum);", "}")
+    code(f"if (s->step % {WORD}u == 0) {{")
+    code(f"const uint64_t key = stream(s->shown{number}[0], {n.purpose}u);")  # type: ignore[union-attr]
+    code.loop("i", size)
+    probability_of_input()
+    code(
+        f"const uint64_t first = ((uint64_t)i * {n.words}u + s->step / {WORD}u)"  # type: ignore[union-attr]
+        f" * {PROBABILITY_BITS}u;",
+        "uint64_t word = 0;",
+    )
+    code("for (k = 0; p != 0; k++) {")
+    code("if (p & 1u) {", "word |= draw(key, first + k);", "} else if (word != 0) {")
+    code("word &= draw(key, first + k);", "}", "p >>= 1;")
+    code.close()
+    # Digits above the highest one are 0: each halves the probability again.
+    code(f"for (; word != 0 && k < {PROBABILITY_BITS}u; k++) {{", "word &= draw(key, first + k);")
+    code.close()
+    code(f"s->words{number}[i] = word;")
+    code.close(2)
+    code.loop("i", size)
+    code(f"value[i] = ({made.kind})(s->words{number}[i] >> (s->step & {WORD - 1}u) & 1u);")
+    code.close()
+
+
+def _trace(
+    model: DeviceModel,
+    name: str,
+    number: int,
+    one: Instruction,
+    source: Instruction,
+    made: Place,
+    state: StateArray,
+    arrays: PackedArrays,
+    code: Lines,
+) -> list[str]:
+    what = one.what
+    fmt = what.state
+    arrays.payload_bits += sum(
+        model.tensors[tensor].bits for tensor in {what.leak, what.gain} - {None}
+    )
+    step = c_function(
+        following,
+        f"follow_{name}",
+        {
+            "x": Range(fmt.code_min, fmt.code_max),
+            "target": Range(source.low, source.high),
+            "n": one.numbers,
+        },
+    )
+    given = {"x": state.get, "target": "x[i]"}
+    assert one.to is not None
+    if one.to.mode == STOCHASTIC:
+        given["random"] = f"draw(s->key{number}, s->drawn{number}++)"
+    code("uint32_t i;")
+    code.loop("i", one.operation.size)
+    code(f"const {step.kind} v = {step.call(given)};", state.put, f"value[i] = ({made.kind})v;")
+    code.close()
+    return [step.text]
+
+
+def _adaptive(
+    model: DeviceModel,
+    name: str,
+    number: int,
+    one: Instruction,
+    source: Instruction,
+    made: Place,
+    state: StateArray,
+    arrays: PackedArrays,
+    code: Lines,
+) -> list[str]:
+    what, n, size = one.what, one.numbers, one.operation.size
+    theta, fmt = model.tensors[what.theta], what.state
+    assert isinstance(theta.format, FixedPointFormat)
+    arrays.add(f"theta_{name}", theta.codes, theta.format.word_length, theta.format.signed)
+    constants = {what.threshold, what.reset, what.leak, what.inhibition}
+    arrays.payload_bits += sum(model.tensors[tensor].bits for tensor in constants)
+    others = (1 if what.one_winner else size - 1) * int(n.inhibition)  # type: ignore[union-attr]
+    v = Range(fmt.code_min, fmt.code_max)
+    charge = c_function(
+        neurons.adaptive_charge,
+        f"charge_{name}",
+        {
+            "v": v,
+            "current": Range(source.low, source.high),
+            "lowered": Range(min(others, 0), max(others, 0)),
+            "ready": Range(0, 1) if what.refractory else 1,
+            "current_up": int(n.current_up),  # type: ignore[union-attr]
+            "n": n,
+        },
+    )
+    thetas = Range(theta.format.code_min, theta.format.code_max)
+    total = c_function(neurons.adaptive_threshold, f"total_{name}", {"theta": thetas, "n": n})
+    fires = c_function(
+        neurons.reaches,
+        f"reaches_{name}",
+        {"v": v, "total": Range(total.low, total.high), "n": n},
+    )
+    _adaptive_body(name, number, one, made, state, arrays, code, theta, (charge, total, fires))
+    return [charge.text, total.text, fires.text]
+
+
+def _adaptive_body(
+    name: str,
+    number: int,
+    one: Instruction,
+    made: Place,
+    state: StateArray,
+    arrays: PackedArrays,
+    code: Lines,
+    theta: object,
+    steps: tuple[object, ...],
+) -> None:
+    what, n, size = one.what, one.numbers, one.operation.size
+    charge, total, fires = steps
+    assert one.to is not None
+    shown = one.operation.operands[1].source if len(one.operation.operands) > 1 else None
+    ring = f"s->pending{number}"
+    at = f"{ring} + s->step % {what.delay}u * {size}u" if what.delay > 1 else ring
+    code(f"uint8_t *const arriving = {at};", "uint32_t i, arrived = 0, crossed = 0;")
+    if one.to.mode == STOCHASTIC:
+        code(f"const uint64_t key = stream(s->shown{shown}[0], {what.draws[0]}u);")
+    code.loop("i", size)
+    code("arrived += arriving[i];")
+    code.close()
+    code.loop("i", size)
+    get = arrays.getter(theta.format.word_length, theta.format.signed)  # type: ignore[attr-defined]
+    given = {
+        "v": state.get,
+        "current": "x[i]",
+        "lowered": "lowered",
+        "ready": f"s->refractory{number}[i] == 0",
+        "random": "spread(key, s->step, i)",
+    }
+    code(
+        f"const {charge.kind} lowered = ({charge.kind})(arrived - arriving[i]) * "  # type: ignore[attr-defined]
+        f"{int(n.inhibition)};"  # type: ignore[union-attr]
+    )
+    code(f"{charge.kind} v = {charge.call(given)};")  # type: ignore[attr-defined]
+    reached = total.call({"theta": f"{get}(theta_{name}, i)"})  # type: ignore[attr-defined]
+    code(f"const uint32_t spikes = {fires.call({'v': 'v', 'total': reached})};")  # type: ignore[attr-defined]
+    code("crossed += spikes;", f"value[i] = ({made.kind})spikes;")
+    code("if (spikes != 0) {", f"v = {one.reset};")
+    if what.refractory:
+        code(f"s->refractory{number}[i] = {what.refractory};")
+        code(f"}} else if (s->refractory{number}[i] != 0) {{", f"s->refractory{number}[i]--;")
+    code("}", state.put)
+    code.close()
+    if what.one_winner:
+        code("if (crossed > 1) {")
+        code(
+            f"const uint64_t drawn = draw(stream(s->shown{shown}[0], {what.draws[1]}u), s->step);",
+            "uint32_t rank = (uint32_t)(((drawn >> 32) * crossed) >> 32);",
+        )
+        code.loop("i", size)
+        code("if (value[i] != 0 && rank-- != 0) {", "value[i] = 0;", "}")
+        code.close()
+        code("}")
+    else:
+        code("(void)crossed;")
+    code.loop("i", size)
+    code("arriving[i] = value[i];")
+    code.close()

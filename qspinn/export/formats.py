@@ -1,0 +1,193 @@
+"""What a device model can be exported as: a name for each format, and the function that writes it.
+
+A new format is a function and an entry in :data:`FORMATS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qspinn.atomic import write_bytes
+from qspinn.export.container import MODEL_NAME
+from qspinn.export.model import DeviceModel
+from qspinn.export.report import DeviceReport
+from qspinn.export.saving import save_model
+from qspinn.export.summary import summary
+
+__all__ = ["FORMATS", "OptionError", "check_format", "export", "options_of"]
+
+SUMMARY_NAME = "summary.txt"
+_SWITCHES = {"true": True, "false": False}
+
+
+class OptionError(ValueError):
+    """A format or an option that there is not; the message says what to write."""
+
+
+def packed(
+    model: DeviceModel, output: str | os.PathLike[str], *, report: DeviceReport | None = None
+) -> list[Path]:
+    """Writes ``model.qspinn``, and ``summary.txt``, which says what it holds.
+
+    Args:
+        model: The model.
+        output: The folder; it is made.
+        report: What the model takes, where more is known than the model says.
+    """
+    folder = Path(output)
+    save_model(model, folder / MODEL_NAME)
+    text = "\n".join(summary(model, report)) + "\n"
+    return [folder / MODEL_NAME, write_bytes(text.encode(), folder / SUMMARY_NAME)]
+
+
+def c(
+    model: DeviceModel,
+    output: str | os.PathLike[str],
+    *,
+    name: str = "",
+    layout: str = "aligned",
+    report: DeviceReport | None = None,
+) -> list[Path]:
+    """Writes the model as C99, the model itself, and what both take.
+
+    Args:
+        model: The model.
+        output: The folder; it is made.
+        name: Of files and functions; empty: from the name of the model.
+        layout: Of the states, ``aligned`` or ``packed``.
+        report: See :func:`packed`.
+    """
+    from qspinn.export.c import write_c
+
+    folder = Path(output)
+    try:
+        sizes = write_c(model, folder, name or None, layout)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+    lines = summary(model, report)
+    lines.append(
+        f"C: {sizes.constant_bytes:,} bytes of constants, {sizes.ram_bytes:,} bytes of RAM "
+        f"({sizes.state_bytes:,} for states, layout={layout}, {sizes.buffer_bytes:,} for buffers)"
+    )
+    written = [folder / one for one in sizes.files]
+    save_model(model, folder / MODEL_NAME)
+    text = "\n".join(lines) + "\n"
+    return [*written, folder / MODEL_NAME, write_bytes(text.encode(), folder / SUMMARY_NAME)]
+
+
+def nir(model: DeviceModel, output: str | os.PathLike[str], *, dt: str = "1") -> list[Path]:
+    """Writes the model as a NIR graph, and itself beside it.
+
+    Args:
+        model: The model.
+        output: The folder; it is made.
+        dt: Length of a time step, in the unit that time constants are to have.
+    """
+    from qspinn.export.nir_writing import write_nir
+
+    try:
+        return list(write_nir(model, output, float(dt)).values())
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def hls4ml(model: DeviceModel, output: str | os.PathLike[str]) -> list[Path]:
+    """Writes the precisions of the model in the notation of hls4ml."""
+    from qspinn.export.hls4ml import write_hls4ml
+
+    try:
+        return [write_hls4ml(model, output)]
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+FORMATS: dict[str, Callable[..., list[Path]]] = {
+    "packed": packed,
+    "c": c,
+    "nir": nir,
+    "hls4ml": hls4ml,
+}
+"""Name -> ``function(model, output, **options)``, which returns the files that it wrote.
+
+Options are keyword-only; those of type int, bool or str can be given on the command line. One that
+is called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`.
+"""
+
+
+def check_format(name: object) -> str:
+    """The name of a format.
+
+    Raises:
+        OptionError: There is no such format.
+    """
+    if not isinstance(name, str) or name not in FORMATS:
+        raise OptionError(f"format={name}: is no format; write one of {', '.join(FORMATS)}")
+    return name
+
+
+def options_of(name: str) -> dict[str, inspect.Parameter]:
+    """Options of a format that can be given as text."""
+    parameters = inspect.signature(FORMATS[name]).parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return {one.name: one for one in parameters if one.kind is keyword and one.name != "report"}
+
+
+def export(
+    name: str,
+    model: DeviceModel,
+    output: str | os.PathLike[str],
+    options: Mapping[str, Any] | None = None,
+    report: DeviceReport | None = None,
+) -> list[Path]:
+    """Writes a model in a format.
+
+    Args:
+        name: Of the format.
+        model: The model.
+        output: The folder.
+        options: Of the format; texts are converted.
+        report: What the model takes.
+
+    Raises:
+        OptionError: No such format or option, or a value that it cannot have.
+        OSError: A file cannot be written.
+    """
+    function = FORMATS[check_format(name)]
+    given: dict[str, Any] = dict(converted(name, options or {}))
+    if "report" in inspect.signature(function).parameters:
+        given["report"] = report
+    return function(model, output, **given)
+
+
+def converted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a format, with texts as the types that it takes.
+
+    Raises:
+        OptionError: See :func:`export`.
+    """
+    known = options_of(name)
+    found = {}
+    for key, value in options.items():
+        if key not in known:
+            listed = ", ".join(known) or "none"
+            raise OptionError(f"{key}=: format={name} has no such option; it has {listed}")
+        found[key] = _converted(key, value, inspect.formatannotation(known[key].annotation))
+    return found
+
+
+def _converted(key: str, value: Any, kind: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    if kind.startswith("bool"):
+        if value not in _SWITCHES:
+            raise OptionError(f"{key}={value}: write true or false")
+        return _SWITCHES[value]
+    if kind.startswith("int"):
+        if not value.removeprefix("-").isdecimal():
+            raise OptionError(f"{key}={value}: write a whole number")
+        return int(value)
+    return value
