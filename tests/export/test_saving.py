@@ -188,6 +188,7 @@ def window(size=(4, 4), kernel=(2, 2), stride=(2, 2), padding=(0, 0)):
 
 
 HUGE = 1 << 40
+FINAL = tuple(dataclasses.replace(one, is_final=True) for one in MODEL.operations)
 FAULTS = {
     "nothing": (with_model(operations=()), "the first operation is not the input"),
     "no input": (with_operation(0, what=State()), "the first operation is not the input"),
@@ -225,7 +226,7 @@ FAULTS = {
     "biases": (with_tensor("bias", tensor((4,), BYTE)), "biases of another number"),
     "axes": (with_what(1, stride=(1,)), "weights of 4 axes"),
     "linear stride": (with_what(5, stride=(1,)), "weights of 2 axes"),
-    "linear input": (with_operation(5, taken=(11,)), "takes another number of values"),
+    "convolved input": (with_operation(1, taken=(2, 4, 5)), "takes another number of values"),
     "linear rows": (with_operation(5, rows=2), "takes other rows"),
     "linear groups": (with_what(5, groups=2), "takes other rows"),
     "linear output": (with_operation(5, shape=(5,)), "puts out another number of values"),
@@ -319,6 +320,11 @@ FAULTS = {
     "flat answers": (with_table("output", [0, 1]), "the table 'output' has the shape"),
     "classes": (with_model(classes=("cat",)), "1 names for 2 answers"),
     "zero": (with_output(scale=Fraction(0)), "answers that are all 0"),
+    "after the end": (with_operation(3, is_final=True), "takes in each step what is computed aft"),
+    "first and last": (with_model(operations=FINAL), "is computed first and last"),
+    "divisors": (with_output(divisors=(1,)), "the divisors"),
+    "no divisor": (with_output(divisors=(1, 0)), "the divisors"),
+    "final answers": (with_operation(11, is_final=True), "answers of each step, computed after"),
 }  # fmt: skip
 
 
