@@ -44,13 +44,54 @@ def packed(
     return [folder / MODEL_NAME, write_bytes(text.encode(), folder / SUMMARY_NAME)]
 
 
+def c(
+    model: DeviceModel,
+    output: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    layout: str = "aligned",
+) -> list[Path]:
+    """Writes C99, see :func:`qspinn.export.c.write_c`."""
+    from qspinn.export.c.text import identifier
+    from qspinn.export.c.writing import write_c
+
+    write_c(model, output, name, layout)
+    prefix = identifier(model.name or "network") if name is None else name
+    return [Path(output) / f"{prefix}{ending}" for ending in (".h", ".c", "_main.c")]
+
+
+def nir(model: DeviceModel, output: str | os.PathLike[str], *, dt: float = 1.0) -> list[Path]:
+    """Writes a NIR graph and its side-car, see :func:`qspinn.export.nir_writing.write_nir`.
+
+    Raises:
+        OptionError: The package nir is not installed.
+    """
+    try:
+        from qspinn.export.nir_writing import write_nir
+    except ModuleNotFoundError as error:
+        raise OptionError(
+            f"format=nir needs the package {error.name}; pip install 'qspinn[nir]'"
+        ) from error
+    return list(write_nir(model, output, dt).values())
+
+
+def hls4ml(model: DeviceModel, output: str | os.PathLike[str]) -> list[Path]:
+    """Writes precisions for hls4ml, see :func:`qspinn.export.hls4ml.write_hls4ml`."""
+    from qspinn.export.hls4ml import write_hls4ml
+
+    return [write_hls4ml(model, output)]
+
+
 FORMATS: dict[str, Callable[..., list[Path]]] = {
     "packed": packed,
+    "c": c,
+    "nir": nir,
+    "hls4ml": hls4ml,
 }
 """Name -> ``function(model, output, **options)``, which returns the files that it wrote.
 
-Options are keyword-only; those of type int, bool or str can be given on the command line. One that
-is called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`.
+Options are keyword-only; those of type int, float, bool or str can be given on the command line.
+One that is called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`.
 """
 
 
@@ -111,17 +152,23 @@ def converted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if key not in known:
             listed = ", ".join(known) or "none"
             raise OptionError(f"{key}=: format={name} has no such option; it has {listed}")
-        found[key] = _converted(key, value, inspect.formatannotation(known[key].annotation))
+        found[key] = _converted(key, value, known[key].annotation)
     return found
 
 
-def _converted(key: str, value: Any, kind: str) -> Any:
+def _converted(key: str, value: Any, annotation: object) -> Any:
     if not isinstance(value, str):
         return value
+    kind = str(getattr(annotation, "__name__", annotation))
     if kind.startswith("bool"):
         if value not in _SWITCHES:
             raise OptionError(f"{key}={value}: write true or false")
         return _SWITCHES[value]
+    if kind.startswith("float"):
+        try:
+            return float(value)
+        except ValueError:
+            raise OptionError(f"{key}={value}: write a number") from None
     if kind.startswith("int"):
         if not value.removeprefix("-").isdecimal():
             raise OptionError(f"{key}={value}: write a whole number")
