@@ -48,7 +48,7 @@ def c(
     model: DeviceModel,
     output: str | os.PathLike[str],
     *,
-    name: str = "",
+    name: str | None = None,
     layout: str = "aligned",
     report: DeviceReport | None = None,
 ) -> list[Path]:
@@ -57,7 +57,7 @@ def c(
     Args:
         model: The model.
         output: The folder; it is made.
-        name: Of files and functions; empty: from the name of the model.
+        name: Of files and functions; None: from the name of the model.
         layout: Of the states, ``aligned`` or ``packed``.
         report: See :func:`packed`.
     """
@@ -65,7 +65,7 @@ def c(
 
     folder = Path(output)
     try:
-        sizes = write_c(model, folder, name or None, layout)
+        sizes = write_c(model, folder, name, layout)
     except ValueError as error:
         raise OptionError(str(error)) from error
     lines = summary(model, report)
@@ -79,30 +79,26 @@ def c(
     return [*written, folder / MODEL_NAME, write_bytes(text.encode(), folder / SUMMARY_NAME)]
 
 
-def nir(model: DeviceModel, output: str | os.PathLike[str], *, dt: str = "1") -> list[Path]:
-    """Writes the model as a NIR graph, and itself beside it.
+def nir(model: DeviceModel, output: str | os.PathLike[str], *, dt: float = 1.0) -> list[Path]:
+    """Writes a NIR graph and its side-car, see :func:`qspinn.export.nir_writing.write_nir`.
 
-    Args:
-        model: The model.
-        output: The folder; it is made.
-        dt: Length of a time step, in the unit that time constants are to have.
+    Raises:
+        OptionError: The package nir is not installed.
     """
-    from qspinn.export.nir_writing import write_nir
-
     try:
-        return list(write_nir(model, output, float(dt)).values())
-    except ValueError as error:
-        raise OptionError(str(error)) from error
+        from qspinn.export.nir_writing import write_nir
+    except ModuleNotFoundError as error:
+        raise OptionError(
+            f"format=nir needs the package {error.name}; pip install 'qspinn[nir]'"
+        ) from error
+    return list(write_nir(model, output, dt).values())
 
 
 def hls4ml(model: DeviceModel, output: str | os.PathLike[str]) -> list[Path]:
-    """Writes the precisions of the model in the notation of hls4ml."""
+    """Writes precisions for hls4ml, see :func:`qspinn.export.hls4ml.write_hls4ml`."""
     from qspinn.export.hls4ml import write_hls4ml
 
-    try:
-        return [write_hls4ml(model, output)]
-    except ValueError as error:
-        raise OptionError(str(error)) from error
+    return [write_hls4ml(model, output)]
 
 
 FORMATS: dict[str, Callable[..., list[Path]]] = {
@@ -113,8 +109,8 @@ FORMATS: dict[str, Callable[..., list[Path]]] = {
 }
 """Name -> ``function(model, output, **options)``, which returns the files that it wrote.
 
-Options are keyword-only; those of type int, bool or str can be given on the command line. One that
-is called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`.
+Options are keyword-only; those of type int, float, bool or str can be given on the command line.
+One that is called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`.
 """
 
 
@@ -175,17 +171,23 @@ def converted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if key not in known:
             listed = ", ".join(known) or "none"
             raise OptionError(f"{key}=: format={name} has no such option; it has {listed}")
-        found[key] = _converted(key, value, inspect.formatannotation(known[key].annotation))
+        found[key] = _converted(key, value, known[key].annotation)
     return found
 
 
-def _converted(key: str, value: Any, kind: str) -> Any:
+def _converted(key: str, value: Any, annotation: object) -> Any:
     if not isinstance(value, str):
         return value
+    kind = str(getattr(annotation, "__name__", annotation))
     if kind.startswith("bool"):
         if value not in _SWITCHES:
             raise OptionError(f"{key}={value}: write true or false")
         return _SWITCHES[value]
+    if kind.startswith("float"):
+        try:
+            return float(value)
+        except ValueError:
+            raise OptionError(f"{key}={value}: write a number") from None
     if kind.startswith("int"):
         if not value.removeprefix("-").isdecimal():
             raise OptionError(f"{key}={value}: write a whole number")

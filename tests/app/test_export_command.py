@@ -103,6 +103,22 @@ def test_a_file_needs_no_run(command, runs, tmp_path):
     assert (tmp_path / "b" / "summary.txt").read_text().startswith("ConvSNN: 2 time steps")
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "files"),
+    [
+        ("c", "name=net", ["model.qspinn", "net.c", "net.h", "net_main.c", "summary.txt"]),
+        ("nir", "dt=0.5", ["model.qspinn", "network.nir"]),
+        ("hls4ml", None, ["hls4ml_config.json"]),
+    ],
+)
+def test_every_format_is_written(command, runs, tmp_path, name, option, files):
+    of = (f"run={runs / 'ptq'}", f"format={name}", f"output={tmp_path / 'out'}")
+    code, out, err = command(*of, *([] if option is None else [option]))
+    assert (code, err) == (0, "")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == files
+    assert all(f"Written: {tmp_path / 'out' / file}\n" in out for file in files)
+
+
 @pytest.mark.parametrize("name", ["ptq", "itq"])
 def test_the_network_of_a_run_is_made_anew_and_equal(command, runs, name):
     code, out, err = command(f"run={runs / name}", "compare=torch", "sample=3")
@@ -290,7 +306,7 @@ def test_select_exports_the_winner(run_select, runs, tmp_path):
 def test_select_refuses_a_format_before_it_reads_anything(run_select, tmp_path):
     code, out, err = run_select("runs=nowhere", "export=paked", f"output.dir={tmp_path / 'out'}")
     assert (code, out) == (1, "")
-    assert err == "select.py: export='paked'; write packed, or null for none\n"
+    assert err == "select.py: export='paked'; write packed, c, nir, hls4ml, or null for none\n"
     code, out, err = run_select("runs=nowhere", "export=packed")
     assert (code, out) == (1, "")
     assert "write output.dir=FOLDER" in err

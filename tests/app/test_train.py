@@ -46,9 +46,10 @@ def test_a_ptq_run_leaves_what_the_readme_promises(composed, tmp_path, capsys):
     assert record.accuracy == pytest.approx(record.metrics["ptq/test/accuracy"], abs=1e-6)
     assert record.baseline_accuracy == pytest.approx(record.metrics["test/accuracy"], abs=1e-6)
     assert record.accuracy * 1000 == int(record.accuracy * 1000 + 0.5)  # of 1,000 test images
-    assert record.seconds.keys() == {"setup", "fit", "test", "validation"}
+    assert record.seconds.keys() == {"setup", "fit", "test", "validation", "device_model"}
     assert record.versions["torch"] == torch.__version__.split("+")[0]
     assert (tmp_path / record.checkpoint).is_file()
+    assert (tmp_path / record.device_model["file"]).is_file()
     saved = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"))
     assert saved["trainer"]["max_epochs"] == 3
     assert record.config == identity(saved)

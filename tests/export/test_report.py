@@ -97,6 +97,8 @@ def test_formats_and_options_that_there_are_not_are_named(model, tmp_path, monke
     for option, says in (("bits", "write a whole number"), ("test", "write true or false")):
         with pytest.raises(OptionError, match=f"{option}=yes: {says}"):
             export("made", model, tmp_path, {option: "yes"})
+    with pytest.raises(OptionError, match="dt=x: write a number"):
+        converted("nir", {"dt": "x"})
     with pytest.raises(OptionError, match="it has bits, test, name"):
         export("made", model, tmp_path, {"report": "x"})
 
