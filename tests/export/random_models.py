@@ -233,6 +233,9 @@ def add_neuron(g: Growing, operand: Operand | None = None) -> None:
         if fmt.fraction_bits > state.fraction_bits:
             up = fmt.fraction_bits - state.fraction_bits
             fmt = FixedPointFormat(fmt.integer_bits + up, fmt.fraction_bits - up, fmt.signed)
+        if kind == "ilif":
+            # C refuses counts of spikes whose bounds times the thresholds need more than 64 bits.
+            fmt = FixedPointFormat(8 - state.fraction_bits, state.fraction_bits, False)
         threshold = g.constant(shape, fmt, 1 if kind == "ilif" else fmt.code_min)
         if kind == "ilif" and g.tensors[threshold].codes.min() < 1:
             g.undo(mark)

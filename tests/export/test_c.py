@@ -117,7 +117,7 @@ def test_networks_compute_the_same_in_c(tmp_path, name, bits):
     check_equal(compiled(model, tmp_path, layout=LAYOUTS[bits % 2]), codes[:, :2])
 
 
-WITHOUT = ("former", "sdt", "masnn", "att_", "SNASNet", "SpikeDHS")
+WITHOUT = ("former", "ottt", "sdt", "masnn", "att_", "SNASNet", "SpikeDHS")
 """Networks with operations that no device model says, or norms over time."""
 
 
