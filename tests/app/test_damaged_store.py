@@ -18,6 +18,7 @@ from qspinn.app.run.data_fingerprint import DataState
 from qspinn.app.run.train import train
 
 FAST, MANY = 300, 1500
+PICTURES = "callbacks=default"  # which a store keeps as well
 
 
 def values_of(config):
@@ -31,7 +32,7 @@ def sound(composed, tmp_path_factory):
     store, entries = folder / "store", []
     for seed in (0, 1):
         config = composed(
-            f"baselines.dir={store}", f"seed={seed}", "trainer.max_epochs=1", "callbacks=default"
+            PICTURES, f"baselines.dir={store}", f"seed={seed}", "trainer.max_epochs=1"
         )
         record = train(config, folder / f"run{seed}")
         (entry,) = store.glob(f"*seed={seed}-*/")
@@ -178,7 +179,7 @@ def test_a_run_that_is_changed_later_does_not_change_the_next(composed, sound, t
     original, (entry, _) = sound
     shutil.copytree(original, tmp_path / "store")
     store = f"baselines.dir={tmp_path / 'store'}"
-    short = ("trainer.max_epochs=1", "quantization.scheme=ptq")
+    short = (PICTURES, "trainer.max_epochs=1", "quantization.scheme=ptq")
     first = train(composed(store, *short), tmp_path / "one")
     for file in (tmp_path / "one").rglob("*"):
         if file.is_file():
@@ -196,7 +197,8 @@ def test_a_damaged_checkpoint_of_a_training_that_was_broken_off_is_named(store, 
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    config = composed(f"baselines.dir={path}", "trainer.max_epochs=1", "quantization.scheme=ptq")
+    one_epoch = (PICTURES, "trainer.max_epochs=1", "quantization.scheme=ptq")
+    config = composed(f"baselines.dir={path}", *one_epoch)
     with pytest.raises(ConfigurationError, match=rf"{checkpoint} is damaged"):
         train(config, tmp_path / "run")
     assert not Path(tmp_path / "run" / "record.json").exists()
