@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from qspinn.app.examples import as_the_module, held_out_samples
@@ -15,6 +14,7 @@ from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.identity import identity
 from qspinn.app.run.outcome import library_versions
 from qspinn.callbacks.device import device_model_of
+from qspinn.callbacks.isolation import seeded_globals
 from qspinn.export import device_report, save_model, verify
 from qspinn.export.container import MODEL_NAME, checksum
 from qspinn.export.errors import DamagedModelError
@@ -54,7 +54,7 @@ def save_device_model(
     origin = {"config_hash": config_hash(identity(config)), **library_versions()}
     try:
         path.unlink(missing_ok=True)  # of a run that was interrupted behind this
-        with isolate_rng():
+        with seeded_globals():  # stochastic roundings are checked with the same random bits
             sample = as_the_module(example, network)
             model, copied = device_model_of(network, sample, name=name, origin=origin)
             sizes = save_model(model, path)
