@@ -280,6 +280,14 @@ def test_a_run_without_a_model_says_why(command, run):
     assert (code, "there is no such file" in err) == (1, True)
 
 
+def test_a_network_that_learns_by_itself_is_not_made_anew(command, composed, tmp_path):
+    record = train(composed("experiment=unsupervised_quick"), tmp_path)
+    assert record.device_model["difference"] is None
+    code, _, err = command(f"run={tmp_path}", "compare=torch")
+    assert code == 1
+    assert "it learns by itself, and its labels are assigned after the last checkpoint" in err
+
+
 def test_other_data_than_the_run_had_are_refused(command, run):
     record = read_record(run / "record.json")
     write_record(replace(record, data_fingerprint="content-0"), run / "record.json")

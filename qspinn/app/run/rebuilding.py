@@ -20,7 +20,7 @@ from qspinn.app.run.building import build_parts, load_data
 from qspinn.app.run.data_fingerprint import data_state
 from qspinn.app.run.quantization import plan_from_config
 from qspinn.fixed_point import parse_format
-from qspinn.plan import ResolvedPlan
+from qspinn.plan import ResolvedPlan, needs_forward_pass
 from qspinn.quantizers.attach import attach_quietly
 from qspinn.records import RunRecord
 
@@ -58,7 +58,8 @@ def rebuilt_network(
         number: Of the sample.
 
     Raises:
-        RebuildingError: The run has no checkpoint, or is not quantised.
+        RebuildingError: The run has no checkpoint, is not quantised, or its network learns by
+            itself.
         ConfigurationError: The configuration makes nothing any more.
     """
     path = folder / CHECKPOINTS / LAST_CHECKPOINT
@@ -69,6 +70,12 @@ def rebuilt_network(
     with isolate_rng():
         lightning.seed_everything(record.seed, verbose=False)
         parts = build_parts(values)
+        if not needs_forward_pass(parts.module):
+            raise RebuildingError(
+                f"the network of {folder} cannot be made anew: it learns by itself, and its labels "
+                "are assigned after the last checkpoint; write compare=FILE with a trace, or use "
+                "qspinn.export.first_difference where the network was trained"
+            )
         sample = _sample(record, values["data"], parts.data, number)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         parts.module.load_state_dict(loaded["state_dict"])
