@@ -70,7 +70,7 @@ def test_another_measurement_changes_nothing_else(composed, tmp_path, monkeypatc
     """The same run with and without the measurement, stochastic rounding included."""
     config = composed(*QUICK, "quantization.rounding=stochastic", "quantization.word_length=4")
     whole = train(config, tmp_path / "a")
-    monkeypatch.setattr("qspinn.callbacks.post_training.measured_work", lambda *_: None)
+    monkeypatch.setattr("qspinn.callbacks.quantization.measured_work", lambda *_: None)
     without = train(config, tmp_path / "b")
     assert without.work is None
     kept = {name: v for name, v in whole.metrics.items() if "work/" not in name}
