@@ -79,6 +79,7 @@ def test_nothing_undefined_happens_in_a_random_model(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(2000, 2000 + MANY, 20))
+@pytest.mark.campaign
 def test_many_random_models_compute_the_same_in_c(tmp_path, first):
     """Under sanitizers, which find what C does not define."""
     for seed in range(first, first + 20):
@@ -128,6 +129,7 @@ WITHOUT = ("former", "ottt", "sdt", "masnn", "att_", "SNASNet", "SpikeDHS")
     [one for one in ZOO if not any(word in one.name for word in (*WITHOUT, "101", "152"))],
     ids=lambda one: one.name,
 )
+@pytest.mark.campaign
 def test_the_model_zoo_computes_the_same_in_c(tmp_path, variant, bits):
     model, codes = of_variant(variant, bits)
     program = compiled(model, tmp_path, layout=LAYOUTS[bits % 2], flags=SANITIZED)
@@ -236,6 +238,7 @@ def test_extreme_thresholds(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("overflow", OVERFLOWS)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.campaign
 def test_every_rounding_of_a_network(tmp_path, rounding, overflow):
     net, x = neurons_of("soft")
     model, codes = quantized(net, x, 5, rounding=rounding, overflow=overflow)

@@ -44,6 +44,7 @@ def test_the_unsupervised_network(tmp_path, readout, rounding, layout, changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("readout", "rounding", "layout", "changes"), SLOW_CASES)
+@pytest.mark.campaign
 def test_the_unsupervised_network_with_sanitizers(tmp_path, readout, rounding, layout, changes):
     check_unsupervised(tmp_path, readout, rounding, layout, changes, SANITIZED)
 

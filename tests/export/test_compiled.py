@@ -212,6 +212,7 @@ def test_an_empty_batch_has_no_answers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["spiking_resnet18", "sew_resnet18", "sew_resnet34", "MNISTNet"])
 @pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.campaign
 def test_networks_of_the_zoo(name: str, bits: int) -> None:
     variant = BY_NAME[name]
     net, x = variant.exactly_foldable(), variant.inputs()
@@ -227,5 +228,6 @@ def test_networks_of_the_zoo(name: str, bits: int) -> None:
 @pytest.mark.slow
 @given(case=cases())
 @settings(LOOKING, max_examples=300)
+@pytest.mark.campaign
 def test_random_networks_at_length(case: Case) -> None:
     check(case)

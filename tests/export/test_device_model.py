@@ -74,6 +74,7 @@ def test_a_norm_that_cannot_be_folded_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 5, 4])
 @pytest.mark.parametrize("variant", EXPORTED, ids=lambda one: one.name)
+@pytest.mark.campaign
 def test_the_model_zoo(variant, bits):
     check_variant(variant, bits)
 

@@ -119,6 +119,7 @@ def test_changed_files_with_a_valid_checksum_are_refused_or_read_as_they_are(mod
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_many_changed_files(model, traced):
     content = model.read_bytes()
     assert attack(model, mutations(content, 3, MANY), traced) > 0.9 * MANY

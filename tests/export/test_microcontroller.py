@@ -48,6 +48,7 @@ def test_images_get_the_answers_of_the_engine(tmp_path, name, bits, layout):
 
 
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.campaign
 def test_random_models_get_the_answers_of_the_engine(tmp_path, name):
     """Whose sums may take more than 32 bits: the lower 32 are compared."""
     target, compared = tools(name), 0

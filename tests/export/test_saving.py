@@ -557,6 +557,7 @@ def test_changed_files_with_a_valid_checksum_hold_a_model_or_are_refused(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_many_changed_files_hold_a_model_or_are_refused(tmp_path):
     path = tmp_path / "model.qspinn"
     save_model(MODEL, path)

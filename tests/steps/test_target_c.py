@@ -354,6 +354,7 @@ def test_every_step_in_c_is_that_of_python(compiler: str, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [SANITIZED, ["-O2"]])
 @pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.campaign
 def test_many_steps_in_c(compiler: str, flags: list[str], tmp_path: Path) -> None:
     check(compiler, flags, range(1000, 2500), 200, tmp_path)
 
