@@ -1,6 +1,6 @@
 """What a device needs beside a model to go on learning by itself: the constants of the rule.
 
-Whole numbers as the steps of :mod:`qspinn.steps.plasticity`, ``.neurons`` and ``.traces`` take them.
+Whole numbers, as the steps of :mod:`qspinn.steps` (plasticity, neurons, traces) take them.
 Of what all neurons share there is one number, else one for each.
 """
 

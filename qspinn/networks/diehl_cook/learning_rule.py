@@ -48,8 +48,8 @@ def device_learning(
     """
     if stdp.parallel != 1:
         raise ValueError(
-            f"stdp.parallel={stdp.parallel}: a device is shown one image after the other, and would "
-            "learn something else; train with stdp.parallel=1, or export without learning"
+            f"stdp.parallel={stdp.parallel}: a device is shown one image after the other, and "
+            "would learn something else; train with stdp.parallel=1, or export without learning"
         )
     held, weight, theta = quantizers, numbers.weight, numbers.theta
     update, scale = lasting_keys(seed, torch.device("cpu")).tolist()
