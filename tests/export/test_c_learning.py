@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from qspinn.export import DeviceModel
+from qspinn.data.idx import read_idx
+from qspinn.export import DeviceModel, NotExportableError, device_model
 from qspinn.export.c import CSizes, write_c
 from qspinn.export.coding import encode
 from qspinn.export.declared import declared_model
+from qspinn.export.saving import load_model, save_model
+from qspinn.fixed_point import PerChannelFormat
+from qspinn.learning import UnsupervisedLearning
+from qspinn.networks import STDP, DiehlCook
+from qspinn.networks.readouts import MaximumResponse
+from qspinn.plan import QuantizationPlan
+from qspinn.quantizers import quantize_module
 from tests.export.c_programs import FAST, GCC, SANITIZED, STRICT, TYPES, needs_compiler
-from tests.export.test_plastic_model import pixels
+from tests.export.test_plastic_model import CLASSES, SHAPE, learned, pixels
 from tests.stdp.cases import ROUNDINGS, lively, quantizers
 
 pytestmark = needs_compiler
+
+RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "MNIST" / "raw"
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,12 @@ def compiled(
     return Program(model, folder / "learn_main", kind, sizes)
 
 
-def check_equal(learned: Learned, network: Any) -> None:
+def check_equal(found: Learned, network: Any) -> None:
     """Weights, thetas and counters are those of the simulation."""
-    assert learned.presentations == int(network.presentations)
-    assert np.array_equal(learned.turns, network.turns.numpy())
-    assert np.array_equal(learned.theta, network._held("theta").numpy())
-    assert np.array_equal(learned.weight, network._held("weight").numpy())
+    assert found.presentations == int(network.presentations)
+    assert np.array_equal(found.turns, network.turns.numpy())
+    assert np.array_equal(found.theta, network._held("theta").numpy())
+    assert np.array_equal(found.weight, network._held("weight").numpy())
 
 
 def check_network(
@@ -120,11 +130,32 @@ def check_network(
     before = network.weight.clone()
     model = declared_model(network, images[:1], "network", (), None, learning=True)
     program = compiled(model, folder, layout, flags)
-    learned = program.run(images[2:10], None, images[10:])
+    found = program.run(images[2:10], None, images[10:])
     network.present(images[2:10], learning=True)
-    check_equal(learned, network)
+    check_equal(found, network)
     assert not torch.equal(before, network.weight)
-    assert np.array_equal(learned.shown, network.present(images[10:]).spike_counts.numpy())
+    assert np.array_equal(found.shown, network.present(images[10:]).spike_counts.numpy())
+
+
+def check_labels(folder: Path, layout: str, flags: Any, rounding: str = "stochastic") -> None:
+    """Neurons that are labelled on the device, and the classes that it gives."""
+    module = learned("maximum", rounding)
+    network = module.network
+    images, labels = pixels(60, SHAPE, 7), torch.arange(60) % CLASSES
+    model = device_model(module, images[:1], learning=True)
+    program = compiled(model, folder, layout, flags)
+    found = program.run(images[:20], (images[20:40], labels[20:40]), images[40:])
+    network.present(images[:20], learning=True)
+    readout = MaximumResponse(network.neurons, CLASSES)
+    readout.fit(network.present(images[20:40]).spike_counts, labels[20:40])
+    check_equal(found, network)
+    wanted = readout.labels.where(readout.labels >= 0, CLASSES)
+    assert np.array_equal(found.labels, wanted.numpy())
+    assert len(set(found.labels.tolist())) > 1
+    scores = readout(network.present(images[40:]).spike_counts)
+    assert np.array_equal(found.shown[:, 0], scores.argmax(1).numpy())
+    members = torch.bincount(wanted, minlength=CLASSES)[:CLASSES].clamp_min(1)
+    assert np.array_equal(found.shown[:, 1:], (scores * members).round().numpy())
 
 
 CASES: list[dict[str, Any]] = [
@@ -144,3 +175,110 @@ def test_settings(tmp_path: Path, case: int) -> None:
     rounding = ("stochastic", "nearest")[case % 2]
     layout = ("packed", "aligned")[case // 2 % 2]
     check_network(tmp_path, rounding, layout, FAST, **CASES[case])
+
+
+def test_labels(tmp_path: Path) -> None:
+    check_labels(tmp_path, "packed", FAST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounding", ["nearest", "truncate", "stochastic"])
+@pytest.mark.parametrize("layout", ["packed", "aligned"])
+def test_labels_with_sanitizers(tmp_path: Path, rounding: str, layout: str) -> None:
+    check_labels(tmp_path, layout, SANITIZED, rounding)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["packed", "aligned"])
+def test_formats_per_neuron(tmp_path: Path, layout: str) -> None:
+    network = lively("numba", time_steps=70)
+    held = quantizers(network, 8, "stochastic", v=9)
+    fmt = PerChannelFormat(4, (2, 3, 4, 3), False, 1)
+    network.use_fixed_point({**held, "weight": replace(held["weight"], format=fmt)})
+    images = pixels(12, network.input_shape, 4)
+    model = declared_model(network, images[:1], "network", (), None, learning=True)
+    found = compiled(model, tmp_path, layout, SANITIZED).run(images[:8], None, images[8:])
+    network.present(images[:8], learning=True)
+    check_equal(found, network)
+    assert np.array_equal(found.shown, network.present(images[8:]).spike_counts.numpy())
+
+
+def test_a_model_keeps_how_it_learns_where_it_was_asked_to(tmp_path: Path) -> None:
+    module = learned("maximum")
+    images = pixels(2, SHAPE, 7)
+    for learning in (False, True):
+        model = device_model(module, images[:1], learning=learning)
+        save_model(model, tmp_path / "model.qspinn")
+        assert load_model(tmp_path / "model.qspinn").learning == model.learning
+        assert (model.learning is not None) == learning
+
+
+def test_a_learner_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    module = learned("maximum")
+    model = device_model(module, pixels(1, SHAPE, 7), learning=True)
+    learning = model.learning
+    assert learning is not None
+    for wrong in (
+        replace(learning, turns=learning.turns[1:]),
+        replace(learning, weight=replace(learning.weight, rate_post=(1, 2))),
+    ):
+        with pytest.raises(ValueError, match="numbers for 12 neurons"):
+            save_model(replace(model, learning=wrong), tmp_path / "model.qspinn")
+    with pytest.raises(ValueError, match="normalise='never': write one of none"):
+        replace(learning, normalise="never")
+
+
+def test_what_does_not_learn_is_refused(tmp_path: Path) -> None:
+    module, images = learned("maximum"), pixels(1, SHAPE, 7)
+    with pytest.raises(ValueError, match="does not say how it learns"):
+        write_c(device_model(module, images), tmp_path, learning=True)
+    together = lively("numba", parallel=2)
+    together.use_fixed_point(quantizers(together, 8))
+    with pytest.raises(NotExportableError, match=r"stdp\.parallel=2: a device is shown one image"):
+        declared_model(together, images.flatten(1)[:, :6], "network", (), None, learning=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RAW.is_dir(), reason="NO MNIST: no real images were learned")
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+def test_real_images(tmp_path: Path, rounding: str) -> None:
+    """400 neurons learn 1,000 digits with weights of 3 bits, and are labelled with 500."""
+    pictures = read_idx(RAW / "train-images-idx3-ubyte").reshape(-1, 1, 28, 28)[:1700]
+    labels = torch.from_numpy(read_idx(RAW / "train-labels-idx1-ubyte")[:1700].astype(np.int64))
+    images = torch.from_numpy(pictures.astype(np.float32)) / 256
+    torch.manual_seed(0)
+    stdp = STDP(rate_pre=1e-4, rate_post=1e-2, trace_target=0.1, normalise="update")
+    module = UnsupervisedLearning(DiehlCook(neurons=400, stdp=stdp, backend="numba"), 10, "maximum")
+    rules: list[Any] = [
+        {"word_length": 16, "rounding": rounding},
+        {"role": "weight", "word_length": 3},
+    ]
+    quantized: Any = quantize_module(module, QuantizationPlan.from_rules(rules), images[:5]).eval()
+    network = quantized.network
+    quantized.labelling.add(images[:10], labels[:10])
+    quantized.fit_readouts()
+    model = device_model(quantized, images[:1], learning=True)
+    program = compiled(model, tmp_path, "packed", ("-O2",))
+
+    found = program.run(images[:1000], (images[1000:1500], labels[1000:1500]), images[1500:])
+
+    network.present(images[:1000], learning=True)
+    check_equal(found, network)
+    readout = MaximumResponse(400, 10)
+    readout.fit(network.present(images[1000:1500]).spike_counts, labels[1000:1500])
+    assert np.array_equal(found.labels, readout.labels.where(readout.labels >= 0, 10).numpy())
+    scores = readout(network.present(images[1500:]).spike_counts)
+    assert np.array_equal(found.shown[:, 0], scores.argmax(1).numpy())
+    accuracy = (found.shown[:, 0] == labels[1500:].numpy()).mean()
+    print(f"{rounding}: {found.bytes:,} bytes, {accuracy:.3f} of 200 images right")
+    assert found.bytes < 160 * 1024
+    assert program.sizes.learner_bytes <= found.bytes < program.sizes.learner_bytes + 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", range(len(CASES)))
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("layout", ["packed", "aligned"])
+def test_settings_with_sanitizers(tmp_path: Path, case: int, rounding: str, layout: str) -> None:
+    overflow = "wrap" if case % 3 == 2 else "saturate"
+    check_network(tmp_path, rounding, layout, SANITIZED, overflow, **CASES[case])

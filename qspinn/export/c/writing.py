@@ -11,6 +11,7 @@ from qspinn.export.c.driver import driver_text
 from qspinn.export.c.interface import header_text, init_text, read_text, step_text, trace_text
 from qspinn.export.c.learner import Learner
 from qspinn.export.c.learner_interface import learner_driver, learner_header
+from qspinn.export.c.learner_text import learner_texts
 from qspinn.export.c.source import CSizes, Source
 from qspinn.export.c.text import comment, identifier
 from qspinn.export.lowering import program_of
@@ -87,7 +88,7 @@ def _text(source: Source, learner: Learner | None) -> str:
     if learner is not None and learner.steps.is_stochastic:
         random = c_random()
     shift = comment("Numbers below 0 must keep their sign in shifts to the right.")
-    learned = [] if learner is None else learner.texts()  # may add to what comes before
+    learned = [] if learner is None else learner_texts(learner)  # may add to what comes before
     parts = [
         comment(about),
         f'#include "{source.prefix}.h"',
