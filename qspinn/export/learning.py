@@ -171,8 +171,10 @@ def declared_learning(said: Mapping[str, Any]) -> DeviceLearning:
     )
 
 
-_PLAIN = ("normalise", "deferred", "key", "update_key", "scale_key", "draws", "presentations")
-_PLAIN += ("turns",)
+_PLAIN = (
+    *("normalise", "deferred", "key", "update_key", "scale_key"),
+    *("draws", "presentations", "turns"),
+)
 
 
 def check_learning(learning: DeviceLearning, neurons: int) -> None:

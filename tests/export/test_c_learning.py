@@ -30,8 +30,6 @@ from tests.stdp.cases import ROUNDINGS, lively, quantizers
 
 pytestmark = needs_compiler
 
-RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "MNIST" / "raw"
-
 
 @dataclass(frozen=True)
 class Learned:
@@ -239,15 +237,21 @@ def test_what_does_not_learn_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not RAW.is_dir(), reason="NO MNIST: no real images were learned")
-@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
-def test_real_images(tmp_path: Path, rounding: str) -> None:
+@pytest.mark.parametrize(
+    ("rounding", "stdp"),
+    [
+        ("stochastic", STDP(normalise="update")),
+        ("stochastic", STDP(rate_pre=1e-3, rate_post=1e-2, trace_target=0.1)),
+        ("nearest", STDP(rate_post=0.1)),
+    ],
+)
+def test_real_images(tmp_path: Path, shared_data: Path, rounding: str, stdp: STDP) -> None:
     """400 neurons learn 1,000 digits with weights of 3 bits, and are labelled with 500."""
-    pictures = read_idx(RAW / "train-images-idx3-ubyte").reshape(-1, 1, 28, 28)[:1700]
-    labels = torch.from_numpy(read_idx(RAW / "train-labels-idx1-ubyte")[:1700].astype(np.int64))
+    raw = shared_data / "MNIST" / "raw"
+    pictures = read_idx(raw / "train-images-idx3-ubyte").reshape(-1, 1, 28, 28)[:1700]
+    labels = torch.from_numpy(read_idx(raw / "train-labels-idx1-ubyte")[:1700].astype(np.int64))
     images = torch.from_numpy(pictures.astype(np.float32)) / 256
     torch.manual_seed(0)
-    stdp = STDP(rate_pre=1e-4, rate_post=1e-2, trace_target=0.1, normalise="update")
     module = UnsupervisedLearning(DiehlCook(neurons=400, stdp=stdp, backend="numba"), 10, "maximum")
     rules: list[Any] = [
         {"word_length": 16, "rounding": rounding},
@@ -271,6 +275,7 @@ def test_real_images(tmp_path: Path, rounding: str) -> None:
     assert np.array_equal(found.shown[:, 0], scores.argmax(1).numpy())
     accuracy = (found.shown[:, 0] == labels[1500:].numpy()).mean()
     print(f"{rounding}: {found.bytes:,} bytes, {accuracy:.3f} of 200 images right")
+    assert int(network.turns.sum()) > 1000
     assert found.bytes < 160 * 1024
     assert program.sizes.learner_bytes <= found.bytes < program.sizes.learner_bytes + 16
 

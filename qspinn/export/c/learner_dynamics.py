@@ -14,10 +14,9 @@ __all__ = ["fire", "follow", "raise_thetas", "rest"]
 def rest(learner: Learner, code: Lines) -> None:
     """Neurons at rest, and traces at 0."""
     code("uint32_t i;")
-    skipped = ("presentations", "key", "turns", "step", "shown", "answered", "theta")
-    skipped += ("labels", "weight", "words", "current", "fired")
+    begins = ("v", "refractory", "pending", "trace_pre", "trace_post", "sums", "counts")
     for name, _, entries in learner.members():
-        if name not in skipped:
+        if name in begins:
             code.loop("i", entries)
             code(f"l->{name}[i] = 0;")
             code.close()

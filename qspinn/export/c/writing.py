@@ -64,12 +64,12 @@ def write_c(
     write_bytes(_text(source, learner).encode(), target / f"{prefix}.c")
     driver = driver_text(prefix, source.input_kind, source.answer_kind, model)
     write_bytes(driver.encode(), target / f"{prefix}_main.c")
-    files = (f"{prefix}.h", f"{prefix}.c", f"{prefix}_main.c")
+    files = [f"{prefix}.h", f"{prefix}.c", f"{prefix}_main.c"]
     if learner is None:
-        return replace(source.sizes(), files=files)
-    write_bytes(learner_driver(learner).encode(), target / f"{prefix}_learn_main.c")
-    files += (f"{prefix}_learn_main.c",)
-    return replace(source.sizes(), files=files, learner_bytes=learner.bytes)
+        return replace(source.sizes(), files=tuple(files))
+    files.append(f"{prefix}_learn_main.c")
+    write_bytes(learner_driver(learner).encode(), target / files[-1])
+    return replace(source.sizes(), files=tuple(files), learner_bytes=learner.bytes)
 
 
 def _learner(source: Source, layout: str) -> Learner:
