@@ -17,6 +17,7 @@ from qspinn.export import DeviceModel, NotExportableError, device_model
 from qspinn.export.c import CSizes, write_c
 from qspinn.export.coding import encode
 from qspinn.export.declared import declared_model
+from qspinn.export.formats import OptionError, export
 from qspinn.export.saving import load_model, save_model
 from qspinn.fixed_point import PerChannelFormat
 from qspinn.learning import UnsupervisedLearning
@@ -207,6 +208,17 @@ def test_a_model_keeps_how_it_learns_where_it_was_asked_to(tmp_path: Path) -> No
         save_model(model, tmp_path / "model.qspinn")
         assert load_model(tmp_path / "model.qspinn").learning == model.learning
         assert (model.learning is not None) == learning
+
+
+def test_the_command_line_option(tmp_path: Path) -> None:
+    images = pixels(1, SHAPE, 7)
+    model = device_model(learned("maximum"), images, name="net", learning=True)
+    files = export("c", model, tmp_path, {"learning": "true", "layout": "packed"})
+    assert [one.name for one in files][:4] == ["net.h", "net.c", "net_main.c", "net_learn_main.c"]
+    assert load_model(tmp_path / "model.qspinn").learning == model.learning
+    assert "Learning in C: " in (tmp_path / "summary.txt").read_text(encoding="utf-8")
+    with pytest.raises(OptionError, match="does not say how it learns"):
+        export("c", device_model(learned("maximum"), images), tmp_path, {"learning": "true"})
 
 
 def test_a_learner_that_is_no_network_is_refused(tmp_path: Path) -> None:
