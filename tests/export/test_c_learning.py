@@ -293,3 +293,52 @@ def test_real_images(tmp_path: Path, shared_data: Path, rounding: str, stdp: STD
 def test_settings_with_sanitizers(tmp_path: Path, case: int, rounding: str, layout: str) -> None:
     overflow = "wrap" if case % 3 == 2 else "saturate"
     check_network(tmp_path, rounding, layout, SANITIZED, overflow, **CASES[case])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_random_formats_and_settings(tmp_path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+
+    def one_of(*values: Any) -> Any:
+        return values[random.integers(len(values))]
+
+    network = lively(
+        "numba",
+        seed,
+        time_steps=one_of(30, 64, 70),
+        neurons=one_of(1, 4, 7),
+        inhibition_delay=one_of(1, 2, 3),
+        refractory=one_of(0, 1, 3),
+        one_winner=one_of(True, False),
+        max_rate=one_of(300.0, 1000.0),
+        rate_pre=one_of(0.0, 0.02, 0.5),
+        trace_target=one_of(0.0, 0.2),
+        normalise=one_of("presentation", "update"),
+        weight_sum=one_of(None, 2.5, 2.5),
+        update=one_of("online", "online", "deferred"),
+    )
+    lengths = {
+        name: int(random.integers(6, 20))
+        for name in ("v", "theta", "threshold", "reset", "inhibition", "leak", "trace_pre")
+    }
+    rounding, overflow = one_of(*ROUNDINGS), one_of("saturate", "wrap")
+    held = quantizers(network, 9, rounding, overflow, **lengths, weight=int(random.integers(1, 18)))
+    if random.random() < 0.3:
+        bits = tuple(int(one) for one in random.integers(1, 6, network.neurons))
+        held["weight"] = replace(held["weight"], format=PerChannelFormat(4, bits, False, 1))
+    for name in held:
+        if random.random() < 0.3:
+            held[name] = replace(held[name], rounding=one_of(*ROUNDINGS))
+    try:
+        network.use_fixed_point(held)
+    except ValueError as error:
+        pytest.skip(str(error))  # formats with which the network could not work
+    images = pixels(12, network.input_shape, seed)
+    network.theta.uniform_(0.0, 1.0)
+    model = declared_model(network, images[:1], "network", (), None, learning=True)
+    program = compiled(model, tmp_path, one_of("packed", "aligned"), SANITIZED)
+    found = program.run(images[:9], None, images[9:])
+    network.present(images[:9], learning=True)
+    check_equal(found, network)
+    assert np.array_equal(found.shown, network.present(images[9:]).spike_counts.numpy())

@@ -43,9 +43,11 @@ def fire(learner: Learner, code: Lines) -> None:
     code.close()
     code.loop("j", size)
     charge = steps.functions["charge"]
-    code(
-        f"const {charge.kind} lowered = ({charge.kind})(arrived - spikes[j]) * {int(n.inhibition)};"
-    )
+    if "lowered" in charge.parameters:
+        lowered = f"({charge.kind})(arrived - spikes[j]) * {int(n.inhibition)}"
+        code(f"const {charge.kind} lowered = {lowered};")
+    else:  # a single neuron is not inhibited
+        code("(void)arrived;")
     given = {
         "v": "l->v[j]",
         "current": _current(learner, charge.kind),

@@ -234,10 +234,13 @@ def _adaptive_body(
         "ready": f"s->refractory{number}[i] == 0",
         "random": "spread(key, s->step, i)",
     }
-    code(
-        f"const {charge.kind} lowered = ({charge.kind})(arrived - arriving[i]) * "  # type: ignore[attr-defined]
-        f"{int(n.inhibition)};"  # type: ignore[union-attr]
-    )
+    if "lowered" in charge.parameters:  # type: ignore[attr-defined]
+        code(
+            f"const {charge.kind} lowered = ({charge.kind})(arrived - arriving[i]) * "  # type: ignore[attr-defined]
+            f"{int(n.inhibition)};"  # type: ignore[union-attr]
+        )
+    else:  # a single neuron is not inhibited
+        code("(void)arrived;")
     code(f"{charge.kind} v = {charge.call(given)};")  # type: ignore[attr-defined]
     reached = total.call({"theta": f"{get}(theta_{name}, i)"})  # type: ignore[attr-defined]
     code(f"const uint32_t spikes = {fires.call({'v': 'v', 'total': reached})};")  # type: ignore[attr-defined]
