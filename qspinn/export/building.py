@@ -55,6 +55,7 @@ def device_model(
     name: str | None = None,
     classes: Sequence[str] = (),
     origin: Mapping[str, str] | None = None,
+    learning: bool = False,
 ) -> DeviceModel:
     """The device model of a quantised network.
 
@@ -69,6 +70,7 @@ def device_model(
         name: Of the network; None: the name of its class.
         classes: Names of the classes, in order.
         origin: What is to be kept of how it was made.
+        learning: Whether the device is to go on learning, where the network learns by itself.
 
     Raises:
         NotExportableError: The network holds something that no device model says; the message
@@ -80,7 +82,9 @@ def device_model(
     named = type(module).__name__ if name is None else name
     declares: Any = module
     if declares_operations(declares):
-        return declared_model(declares, example, named, classes, origin)
+        return declared_model(declares, example, named, classes, origin, learning)
+    if learning:
+        raise NotExportableError(f"{named}: learns by gradients; export it without learning")
     try:
         graph = graph_of(module, example)
     except UnknownGraphError as error:

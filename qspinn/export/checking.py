@@ -12,6 +12,7 @@ from typing import Any
 
 from qspinn.export.checking_plastic import PLASTIC_CHECKS
 from qspinn.export.errors import FindingError
+from qspinn.export.learning_layers import learning_layers
 from qspinn.export.model import (
     AdaptiveNeuron,
     Arithmetic,
@@ -56,6 +57,11 @@ def check_model(model: DeviceModel) -> None:
             raise FindingError(f"{place}: {error.found}", advice="export the model again") from None
     _check_tensors(model)
     _check_output(model)
+    if model.learning is not None:
+        try:
+            learning_layers(model, model.learning)
+        except ValueError as error:
+            raise FindingError(f"learning: {error}", advice="export the model again") from None
 
 
 def _require(holds: bool, what: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from qspinn.export.learning import DeviceLearning, check_learning, declared_learning
 from qspinn.export.model import (
     Arithmetic,
     Compare,
@@ -26,10 +27,10 @@ from qspinn.export.model import (
 )
 from qspinn.export.packed_tensor import PackedTensor
 from qspinn.export.plastic import AdaptiveNeuron, LabelSums, RandomSpikes, Total, Trace
-from qspinn.plan.declared_operations import DeclaresOperations
+from qspinn.plan.declared_operations import DeclaresLearning, DeclaresOperations
 from qspinn.plan.graph import Operand, Window
 
-__all__ = ["declared_model"]
+__all__ = ["declared_model", "learning_of"]
 
 _KINDS = {
     kind.__name__.lower(): kind
@@ -48,6 +49,7 @@ def declared_model(
     name: str,
     classes: Sequence[str],
     origin: Mapping[str, str] | None,
+    learning: bool = False,
 ) -> DeviceModel:
     """The device model of a module that declares its operations.
 
@@ -85,7 +87,27 @@ def declared_model(
         name,
         tuple(classes),
         dict(origin or {}),
+        learning_of(module, name) if learning else None,
     )
+
+
+def learning_of(module: object, name: str) -> DeviceLearning:
+    """How a module goes on learning on a device.
+
+    Raises:
+        NotExportableError: It does not, or says that it cannot be exported so.
+    """
+    if not isinstance(module, DeclaresLearning):
+        raise NotExportableError(
+            f"{name}: says nothing of how a device would learn; export it without learning"
+        )
+    try:
+        said = module.device_learning()
+        found = declared_learning(said)
+        check_learning(found, len(found.turns))
+    except ValueError as error:
+        raise NotExportableError(f"{name}: {error}") from error
+    return found
 
 
 def _operation(

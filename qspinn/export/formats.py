@@ -50,6 +50,7 @@ def c(
     *,
     name: str | None = None,
     layout: str = "aligned",
+    learning: bool = False,
     report: DeviceReport | None = None,
 ) -> list[Path]:
     """Writes the model as C99, the model itself, and what both take.
@@ -59,13 +60,14 @@ def c(
         output: The folder; it is made.
         name: Of files and functions; None: from the name of the model.
         layout: Of the states, ``aligned`` or ``packed``.
+        learning: Whether it goes on learning on the device; the model must say how.
         report: See :func:`packed`.
     """
     from qspinn.export.c import write_c
 
     folder = Path(output)
     try:
-        sizes = write_c(model, folder, name, layout)
+        sizes = write_c(model, folder, name, layout, learning)
     except ValueError as error:
         raise OptionError(str(error)) from error
     lines = summary(model, report)
@@ -73,6 +75,10 @@ def c(
         f"C: {sizes.constant_bytes:,} bytes of constants, {sizes.ram_bytes:,} bytes of RAM "
         f"({sizes.state_bytes:,} for states, layout={layout}, {sizes.buffer_bytes:,} for buffers)"
     )
+    if learning:
+        lines.append(
+            f"Learning in C: {sizes.learner_bytes:,} bytes of RAM, which hold what is learned"
+        )
     written = [folder / one for one in sizes.files]
     save_model(model, folder / MODEL_NAME)
     text = "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from qspinn.export.learning import DeviceLearning
 from qspinn.export.packed_tensor import PackedTensor
 from qspinn.export.plastic import (
     AdaptiveNeuron,
@@ -275,6 +276,7 @@ class DeviceModel:
         name: Of the network.
         classes: Names of the classes, where they are known.
         origin: What made it: versions and settings, as text.
+        learning: How it goes on learning on a device; None: it does not.
     """
 
     operations: tuple[DeviceOperation, ...]
@@ -287,6 +289,7 @@ class DeviceModel:
     name: str = ""
     classes: tuple[str, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
+    learning: DeviceLearning | None = None
 
     @property
     def input(self) -> Input:

@@ -19,6 +19,7 @@ from qspinn.export.container import (
     write_container,
 )
 from qspinn.export.errors import FindingError
+from qspinn.export.learning import DeviceLearning
 from qspinn.export.lowering import program_of
 from qspinn.export.model import KINDS, DeviceModel, DeviceOperation, Output, StoredTensor
 from qspinn.fixed_point import FixedPointFormat, parse_format
@@ -54,6 +55,8 @@ def save_model(model: DeviceModel, path: str | os.PathLike[str]) -> ContainerSiz
         "output": _written(model.output),
         "formats": {name: str(tensor.format) for name, tensor in model.tensors.items()},
     }
+    if model.learning is not None:
+        header["learning"] = _written(model.learning)
     tensors = {f"{_TENSOR}{name}": tensor.packed for name, tensor in model.tensors.items()}
     tensors |= {f"{_TABLE}{name}": table for name, table in model.tables.items()}
     return write_container(path, header, tensors)
@@ -80,7 +83,9 @@ def load_model(path: str | os.PathLike[str]) -> DeviceModel:
 
 def _model(header: Mapping[str, Any], tensors: Mapping[str, PackedTensor]) -> DeviceModel:
     fields = {field.name for field in dataclasses.fields(DeviceModel)}
-    _check_keys(header, fields - {"tensors", "tables"} | {"formats"}, "the header")
+    learning = header.get("learning")
+    wanted = fields - {"tensors", "tables", "learning"} | {"formats"}
+    _check_keys(header, wanted | ({"learning"} & set(header)), "the header")
     formats = _read(dict[str, str], header["formats"], "formats")
     stored, tables = {}, {}
     for name, packed in tensors.items():
@@ -104,6 +109,7 @@ def _model(header: Mapping[str, Any], tensors: Mapping[str, PackedTensor]) -> De
         _read(str, header["name"], "name"),
         _read(tuple[str, ...], header["classes"], "classes"),
         _read(dict[str, str], header["origin"], "origin"),
+        None if learning is None else _read(DeviceLearning, learning, "learning"),
     )
 
 

@@ -130,6 +130,17 @@ class UnsupervisedLearning(Classifier):
         said = prefixed(network.device_operations(example), "network.")
         return with_readout(said, self.readout[self.readout.chosen], "readout")
 
+    def device_learning(self) -> Mapping[str, Any]:
+        """What a device would need to go on learning, by the protocol of `qspinn.plan`."""
+        network: Any = self.network
+        if not hasattr(network, "device_learning"):
+            raise ValueError(
+                f"{type(network).__name__} does not say how a device would learn; write its "
+                "device_learning()"
+            )
+        learning: Mapping[str, Any] = network.device_learning()
+        return learning
+
     def configure_optimizers(self) -> Any:
         """No optimizer (an empty list: Lightning warns of None)."""
         return []

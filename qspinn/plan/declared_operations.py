@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["DeclaresOperations", "ReportsKeys", "declares_operations"]
+__all__ = ["DeclaresLearning", "DeclaresOperations", "ReportsKeys", "declares_operations"]
 
 
 @runtime_checkable
@@ -61,6 +61,24 @@ class DeclaresOperations(Protocol):
         Raises:
             ValueError: An example of another shape, or a module that cannot be exported as it is;
                 the message says what to write instead.
+        """
+        ...
+
+
+@runtime_checkable
+class DeclaresLearning(Protocol):
+    """What such a module implements as well, where a device can go on training it."""
+
+    def device_learning(self) -> Mapping[str, Any]:
+        """How a device would go on learning, in fixed point as the module is now.
+
+        Returns:
+            The attributes of :class:`qspinn.export.learning.DeviceLearning` by their names, with a
+            mapping for each of its rules.
+
+        Raises:
+            ValueError: It learns in a way that a device does not; the message says what to write
+                instead.
         """
         ...
 

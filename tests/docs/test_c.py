@@ -18,7 +18,7 @@ def test_the_examples_run(
 ) -> None:
     text = (repository / "docs" / "c.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    (python,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    python, _ = re.findall(r"```python\n(.*?)```", text, re.S)
     names: dict[str, Any] = {}
     exec(python, names)
     model, spikes = names["model"], names["spikes"]
@@ -47,6 +47,27 @@ def test_the_examples_run(
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert subprocess.run([folder / "example"]).returncode == int(wanted.classes[1])
+
+
+@needs_compiler
+def test_the_example_of_learning_runs(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (repository / "docs" / "c.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    _, python = re.findall(r"```python\n(.*?)```", text, re.S)
+    names: dict[str, Any] = {}
+    exec(python, names)
+    folder, images = tmp_path / "firmware", names["images"]
+    command = [str(GCC), *STRICT, "-o", "learn", "digits.c", "digits_learn_main.c"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pixels = (images * 256).numpy().astype(np.uint8).tobytes()
+    done = subprocess.run([folder / "learn", "20", "0"], input=pixels, capture_output=True)
+    network = names["quantized"].network
+    network.present(images, learning=True)
+    wanted = "theta " + " ".join(map(str, network._held("theta").tolist()))
+    assert wanted in done.stdout.decode().splitlines()
 
 
 def test_the_fields_of_the_sizes_are_described(repository: Path) -> None:

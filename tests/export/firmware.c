@@ -3,7 +3,8 @@
  * of its steps and of the longest one, in 32 bits each, to output.bin.
  *
  * HEADER names the header of the model; STATE, INIT, STEP, READ, INPUTS, ANSWERS, STEPS and INPUT
- * stand for what it defines. */
+ * stand for what it defines. Where LEARNER is defined, it learns instead, with LEARN_BEGIN and
+ * LEARN_STEP. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -122,6 +123,37 @@ static intptr_t opened(const char *name, intptr_t length, intptr_t mode)
     return host(1, arguments);
 }
 
+#ifdef LEARNER
+/* Learns from all samples, and writes weights, thetas, updates, and the instructions of the last. */
+static LEARNER learner;
+static INPUT input[INPUTS];
+
+static void written(intptr_t to, const void *from, size_t size)
+{
+    const intptr_t writing[3] = {to, (intptr_t)from, (intptr_t)size};
+    host(5, writing);
+}
+
+int main(void)
+{
+    const intptr_t from = opened("input.bin", 9, 1), to = opened("output.bin", 10, 5);
+    const intptr_t reading[3] = {from, (intptr_t)input, sizeof input};
+    uint32_t total = 0, step;
+    LEARN_BEGIN(&learner);
+    while (host(6, reading) == 0) {
+        for (total = 0, step = 0; step < STEPS; step++) {
+            const uint32_t begin = counter();
+            LEARN_STEP(&learner, input);
+            total += instructions(begin, counter());
+        }
+    }
+    written(to, &total, sizeof total);
+    written(to, learner.turns, sizeof learner.turns);
+    written(to, learner.theta, sizeof learner.theta);
+    written(to, learner.weight, sizeof learner.weight);
+    return 0;
+}
+#else
 static STATE state;
 static INPUT input[INPUTS];
 static uint32_t record[ANSWERS + 3];
@@ -157,3 +189,4 @@ int main(void)
     }
     return 0;
 }
+#endif

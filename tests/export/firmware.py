@@ -142,6 +142,42 @@ def built(
     )  # fmt: skip
 
 
+def learned(model: DeviceModel, folder: Path, target: Target, codes: Codes) -> tuple[Codes, ...]:
+    """Learns from images on a processor with 160 KiB of RAM.
+
+    Returns:
+        Weights ``[inputs, neurons]``, thetas and updates ``[neurons]``, and the instructions of the
+        last presentation.
+    """
+    sizes = write_c(model, folder, "net", "packed", learning=True)
+    header = (folder / "net.h").read_text(encoding="utf-8")
+    kind = re.findall(r"const (\w+) \*input\)", header)[0]
+    script = LINKER.format(flash=target.flash, ram=target.ram, kilobytes=160)
+    (folder / "link.ld").write_text(script, encoding="utf-8")
+    names = {"LEARN_BEGIN": "net_learn_begin", "LEARN_STEP": "net_learn_step", "INPUT": kind}
+    names |= {"LEARNER": "net_learner", "INPUTS": "NET_INPUTS", "STEPS": "NET_STEPS"}
+    defined = [f"-D{name}={value}" for name, value in names.items()] + ['-DHEADER="net.h"']
+    common = [f"{target.tools}gcc", *target.flags, "-O2", "-ffreestanding", "-I", "."]
+    common += ["-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections"]
+    _run([*common, "-std=c99", "-pedantic", "-c", "net.c"], folder)
+    _run([*common, "-std=gnu99", *defined, "-c", str(HARNESS), "-o", "firmware.o"], folder)
+    rest = ["-nostdlib", "-T", "link.ld", "-o", "net.elf", "firmware.o", "net.o", "-lgcc"]
+    _run([*common, *rest], folder)
+    _simulate(folder, target, np.ascontiguousarray(codes.astype(TYPES[kind])).tobytes(), 600)
+    theta = np.dtype(TYPES[re.findall(r"(\w+) theta\[", header)[0]])
+    data = np.fromfile(folder / "output.bin", np.uint8)
+    inputs, neurons = model.operations[0].size, len(model.learning.turns)  # type: ignore[union-attr]
+    total, turns, thetas, packed = np.split(
+        data, np.cumsum([4, 4 * neurons, theta.itemsize * neurons])
+    )
+    bits = model.tensors["weight"].format.word_length
+    each = np.unpackbits(packed, bitorder="little")[: inputs * neurons * bits].reshape(-1, bits)
+    weight = (each.astype(np.int64) << np.arange(bits)).sum(1).reshape(inputs, neurons)
+    assert sizes.learner_bytes < 160 * 1024
+    words = (thetas.view(theta), turns.view(np.uint32), total.view(np.uint32))
+    return weight, *(one.astype(np.int64) for one in words)
+
+
 def _run(command: list[str], folder: Path, **more: object) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, **more)  # type: ignore[call-overload]
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"[:4000]
@@ -165,16 +201,21 @@ def _stack(path: Path) -> int:
     return own + sum(others[-3:])
 
 
+def _simulate(folder: Path, target: Target, data: bytes, timeout: float) -> None:
+    (folder / "input.bin").write_bytes(data)
+    command = [*target.qemu, "-display", "none", "-serial", "none", "-monitor", "none"]
+    command += ["-icount", f"shift={target.shift}", "-kernel", "net.elf"]
+    command += ["-semihosting-config", "enable=on,target=native"]
+    _run(command, folder, timeout=timeout)
+
+
 def answered(firmware: Firmware, codes: Codes, timeout: float = 600) -> Answered:
     """Runs samples in QEMU, which counts instructions."""
     target, model = firmware.target, firmware.model
     frames = codes.transpose(1, 0, 2) if model.frame_stride else codes
     kind = TYPES[firmware.input_kind]
-    (firmware.folder / "input.bin").write_bytes(np.ascontiguousarray(frames.astype(kind)).tobytes())
-    command = [*target.qemu, "-display", "none", "-serial", "none", "-monitor", "none"]
-    command += ["-icount", f"shift={target.shift}", "-kernel", "net.elf"]
-    command += ["-semihosting-config", "enable=on,target=native"]
-    _run(command, firmware.folder, timeout=timeout)
+    data = np.ascontiguousarray(frames.astype(kind)).tobytes()
+    _simulate(firmware.folder, target, data, timeout)
     words = np.fromfile(firmware.folder / "output.bin", np.int32).astype(np.int64)
     rows = words.reshape(-1, model.answers + 3)
     return Answered(rows[:, 0], rows[:, 1:-2], rows[:, -2], rows[:, -1])

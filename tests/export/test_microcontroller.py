@@ -8,9 +8,12 @@ import torch
 from spikingjelly.activation_based import functional
 
 from qspinn.export import IntegerEngine, encode
-from tests.export.firmware import TARGETS, answered, built
+from qspinn.export.declared import declared_model
+from qspinn.networks import STDP, DiehlCook
+from tests.export.firmware import TARGETS, answered, built, learned
 from tests.export.random_models import random_codes, random_model
 from tests.export.trained import TRAIN, conv_snn, images
+from tests.stdp.cases import quantizers
 
 pytestmark = pytest.mark.slow
 IMAGES = 100
@@ -65,3 +68,22 @@ def test_random_models_get_the_answers_of_the_engine(tmp_path, name):
         assert found.classes.tolist() == [int(one.classes[0]) for one in runs], seed
         compared += 1
     assert compared > 20
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_learning_in_160_kilobytes_is_that_of_the_simulation(tmp_path, name):
+    """400 neurons, weights of 3 bits, whose first presentations teach most of what is learned."""
+    target = tools(name)
+    torch.manual_seed(0)
+    network = DiehlCook(neurons=400, stdp=STDP(normalise="update"), backend="numba")
+    network.use_fixed_point(quantizers(network, 16, "stochastic", weight=3))
+    x = (images()[0][:5].reshape(-1, 1, 28, 28) * 255).round() / 256
+    model = declared_model(network, x[:1], "network", (), None, learning=True)
+    weight, theta, turns, instructions = learned(model, tmp_path, target, encode(model, x))
+    before = network.weight.clone()
+    network.present(x, learning=True)
+    assert np.array_equal(weight, network._held("weight").numpy())
+    assert np.array_equal(theta, network._held("theta").numpy())
+    assert np.array_equal(turns, network.turns.numpy())
+    assert not torch.equal(before, network.weight)
+    print(f"{target.name}: {int(instructions[0]):,} instructions for a presentation")

@@ -110,7 +110,9 @@ class PackedArrays:
     def putter(self, word_length: int) -> str:
         """The name of a function that stores one code: ``(codes, number, code)``."""
         name = f"put_{word_length}"
-        if name not in self.readers:
+        if name not in self.readers and word_length == 8:
+            self.readers[name] = _PUT_BYTE
+        elif name not in self.readers:
             self.readers[name] = _PUT.format(name=name, bits=word_length, mask=_mask(word_length))
         return name
 
@@ -120,6 +122,10 @@ class PackedArrays:
             self.readers.setdefault("long_window_of", _LONG_WINDOW)
 
 
+_PUT_BYTE = """static void put_8(uint8_t *codes, uint32_t number, int32_t code)
+{
+    codes[number] = (uint8_t)code;
+}"""
 _PUT = """static void {name}(uint8_t *codes, uint32_t number, int32_t code)
 {{
     uint32_t bit = number * {bits}u, left = {bits}u;

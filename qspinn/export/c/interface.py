@@ -10,8 +10,8 @@ from qspinn.export.model import Neuron
 __all__ = ["header_text", "init_text", "read_text", "step_text", "trace_text"]
 
 
-def header_text(source: Source) -> str:
-    """The header file."""
+def header_text(source: Source, more: str = "") -> str:
+    """The header file, with more declarations at its end."""
     model, prefix = source.model, source.prefix
     guard = f"{prefix.upper()}_H"
     code = Lines()
@@ -67,7 +67,7 @@ void {prefix}_step({prefix}_state *s, const {source.input_kind} *input);
 {comment("State number i of a layer, for comparisons; layers without states have 0.")}
 int64_t {prefix}_trace(const {prefix}_state *s, uint32_t operation, uint32_t i);
 #endif
-
+{more}
 #endif
 """
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qspinn.export.c.codes import PackedArrays
 from qspinn.export.c.neurons import StateArray
 from qspinn.export.c.planning import Place
+from qspinn.export.c.spikes import random_spikes
 from qspinn.export.c.text import Lines, scaled
 from qspinn.export.model import (
     AdaptiveNeuron,
@@ -20,7 +21,6 @@ from qspinn.export.model import (
 from qspinn.export.program import Instruction
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps import neurons
-from qspinn.steps.random_spikes import PROBABILITY_BITS, WORD
 from qspinn.steps.targets.c import Range, c_function
 from qspinn.steps.traces import following
 from qspinn.steps.words import STOCHASTIC
@@ -65,7 +65,7 @@ def plastic_function(
     before: list[str] = []
     what = one.what
     if isinstance(what, RandomSpikes):
-        _random_spikes(number, one, made, code)
+        before = random_spikes(name, number, one, taken[0].kind, made.kind, code)
     elif isinstance(what, AdaptiveNeuron):
         assert state is not None
         before = _adaptive(model, name, number, one, sources[0], made, state, arrays, code)
@@ -121,45 +121,6 @@ def _label_sums(
     code.loop("i", labels.codes.size)
     code(f"const uint32_t label = (uint32_t){get}(labels_{name}, i);")
     code(f"if (label < {classes}u) {{", f"value[label] += ({made.kind})x[i];", "}")
-    code.close()
-
-
-def _random_spikes(number: int, one: Instruction, made: Place, code: Lines) -> None:
-    n, size = one.numbers, one.operation.size
-    half = (1 << n.down) >> 1  # type: ignore[union-attr]
-    most = (1 << PROBABILITY_BITS) - 1
-    key = n.key & (1 << 64) - 1  # type: ignore[union-attr]
-    probability = f"((uint64_t)x[i] * {n.multiplier}u + {half}u) >> {n.down}"  # type: ignore[union-attr]
-
-    def probability_of_input() -> None:
-        code(f"uint64_t p = {probability};", f"p = p > {most}u ? {most}u : p;")
-
-    code("uint32_t i, k;", "if (s->step == 0) {", f"uint64_t sum = 0x{key:x}u;")
-    code.loop("i", size)
-    probability_of_input()
-    code("sum += draw(p, i);")
-    code.close()
-    code(f"s->shown{number}[0] = mix(sum);", "}")
-    code(f"if (s->step % {WORD}u == 0) {{")
-    code(f"const uint64_t key = stream(s->shown{number}[0], {n.purpose}u);")  # type: ignore[union-attr]
-    code.loop("i", size)
-    probability_of_input()
-    code(
-        f"const uint64_t first = ((uint64_t)i * {n.words}u + s->step / {WORD}u)"  # type: ignore[union-attr]
-        f" * {PROBABILITY_BITS}u;",
-        "uint64_t word = 0;",
-    )
-    code("for (k = 0; p != 0; k++) {")
-    code("if (p & 1u) {", "word |= draw(key, first + k);", "} else if (word != 0) {")
-    code("word &= draw(key, first + k);", "}", "p >>= 1;")
-    code.close()
-    # Digits above the highest one are 0: each halves the probability again.
-    code(f"for (; word != 0 && k < {PROBABILITY_BITS}u; k++) {{", "word &= draw(key, first + k);")
-    code.close()
-    code(f"s->words{number}[i] = word;")
-    code.close(2)
-    code.loop("i", size)
-    code(f"value[i] = ({made.kind})(s->words{number}[i] >> (s->step & {WORD - 1}u) & 1u);")
     code.close()
 
 
@@ -273,10 +234,13 @@ def _adaptive_body(
         "ready": f"s->refractory{number}[i] == 0",
         "random": "spread(key, s->step, i)",
     }
-    code(
-        f"const {charge.kind} lowered = ({charge.kind})(arrived - arriving[i]) * "  # type: ignore[attr-defined]
-        f"{int(n.inhibition)};"  # type: ignore[union-attr]
-    )
+    if "lowered" in charge.parameters:  # type: ignore[attr-defined]
+        code(
+            f"const {charge.kind} lowered = ({charge.kind})(arrived - arriving[i]) * "  # type: ignore[attr-defined]
+            f"{int(n.inhibition)};"  # type: ignore[union-attr]
+        )
+    else:  # a single neuron is not inhibited
+        code("(void)arrived;")
     code(f"{charge.kind} v = {charge.call(given)};")  # type: ignore[attr-defined]
     reached = total.call({"theta": f"{get}(theta_{name}, i)"})  # type: ignore[attr-defined]
     code(f"const uint32_t spikes = {fires.call({'v': 'v', 'total': reached})};")  # type: ignore[attr-defined]

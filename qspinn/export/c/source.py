@@ -44,6 +44,7 @@ class CSizes:
         buffer_bytes: What layers hand to each other.
         ram_bytes: The whole struct, but for what a compiler aligns.
         files: Names of what was written.
+        learner_bytes: The struct of what goes on learning, but for what a compiler aligns.
     """
 
     payload_bits: int
@@ -52,6 +53,7 @@ class CSizes:
     buffer_bytes: int
     ram_bytes: int
     files: tuple[str, ...] = ()
+    learner_bytes: int = 0
 
 
 class Source:
@@ -111,14 +113,18 @@ class Source:
         """Type of a code of the input."""
         return self.plan.places[0].kind
 
-    def _name(self, number: int) -> str:
-        path = self.model.operations[number].path
-        return identifier(f"op{number}_{path}") if path else f"op{number}"
+    @property
+    def names(self) -> list[str]:
+        """Of all operations."""
+        return [
+            identifier(f"op{number}_{one.path}") if one.path else f"op{number}"
+            for number, one in enumerate(self.model.operations)
+        ]
 
     def _operation(self, number: int, one: Instruction) -> None:
         if isinstance(one.what, Input):
             return
-        name, made = self._name(number), self.plan.places[number]
+        name, made = self.names[number], self.plan.places[number]
         operands = one.operation.operands
         sources = [self.program.instructions[o.source] for o in operands]
         taken = [

@@ -9,11 +9,14 @@ from pathlib import Path
 from qspinn.atomic import write_bytes
 from qspinn.export.c.driver import driver_text
 from qspinn.export.c.interface import header_text, init_text, read_text, step_text, trace_text
+from qspinn.export.c.learner import Learner
+from qspinn.export.c.learner_interface import learner_driver, learner_header
+from qspinn.export.c.learner_text import learner_texts
 from qspinn.export.c.source import CSizes, Source
 from qspinn.export.c.text import comment, identifier
 from qspinn.export.lowering import program_of
 from qspinn.export.model import DeviceModel
-from qspinn.steps.targets.c import ARITHMETIC_SHIFT
+from qspinn.steps.targets.c import ARITHMETIC_SHIFT, c_random
 
 __all__ = ["LAYOUTS", "CSizes", "write_c"]
 
@@ -25,6 +28,7 @@ def write_c(
     folder: str | os.PathLike[str],
     name: str | None = None,
     layout: str = "aligned",
+    learning: bool = False,
 ) -> CSizes:
     """Writes ``NAME.h``, ``NAME.c`` and ``NAME_main.c``.
 
@@ -32,15 +36,19 @@ def write_c(
     It has three functions: ``NAME_init`` (before each sample), ``NAME_step`` (one time step) and
     ``NAME_read`` (the answers). Stochastic roundings draw the same numbers from the same seed.
 
+    With `learning` there is a second struct, in which the network goes on learning with
+    ``NAME_learn`` and others, and ``NAME_learn_main.c``, to try it with.
+
     Args:
         model: The model.
         folder: Where to; it is made.
         name: Of files and functions; None: from the name of the model.
         layout: Of the states: ``aligned``, each in a type of C, or ``packed`` at their word
-            lengths, which takes less memory and more time.
+            lengths, which takes less memory and more time. Of weights that are learned, likewise.
+        learning: Whether it goes on learning; the model must say how.
 
     Raises:
-        ValueError: An unknown layout, or a name that is none in C.
+        ValueError: An unknown layout, a name that is none in C, or a model that does not learn.
         OSError: A file cannot be written.
     """
     if layout not in LAYOUTS:
@@ -49,24 +57,43 @@ def write_c(
     if prefix != identifier(prefix):
         raise ValueError(f"name={name!r}: write a name in C, such as {identifier(prefix)}")
     source = Source(program_of(model), prefix, layout == "packed")
+    learner = _learner(source, layout) if learning else None
     target = Path(folder)
-    write_bytes(header_text(source).encode(), target / f"{prefix}.h")
-    write_bytes(_text(source).encode(), target / f"{prefix}.c")
+    more = "" if learner is None else learner_header(learner)
+    write_bytes(header_text(source, more).encode(), target / f"{prefix}.h")
+    write_bytes(_text(source, learner).encode(), target / f"{prefix}.c")
     driver = driver_text(prefix, source.input_kind, source.answer_kind, model)
     write_bytes(driver.encode(), target / f"{prefix}_main.c")
-    files = (f"{prefix}.h", f"{prefix}.c", f"{prefix}_main.c")
-    return replace(source.sizes(), files=files)
+    files = [f"{prefix}.h", f"{prefix}.c", f"{prefix}_main.c"]
+    if learner is None:
+        return replace(source.sizes(), files=tuple(files))
+    files.append(f"{prefix}_learn_main.c")
+    write_bytes(learner_driver(learner).encode(), target / files[-1])
+    return replace(source.sizes(), files=tuple(files), learner_bytes=learner.bytes)
 
 
-def _text(source: Source) -> str:
+def _learner(source: Source, layout: str) -> Learner:
+    if source.model.learning is None:
+        raise ValueError(
+            "learning=true: the model does not say how it learns; build it with "
+            "device_model(..., learning=True), which networks that learn by themselves can"
+        )
+    return Learner(source, layout == "packed")
+
+
+def _text(source: Source, learner: Learner | None) -> str:
     """The whole source file."""
     about = f"Written by qspinn from the device model {source.model.name!r}; not to be changed."
+    random = source.random
+    if learner is not None and learner.steps.is_stochastic:
+        random = c_random()
     shift = comment("Numbers below 0 must keep their sign in shifts to the right.")
+    learned = [] if learner is None else learner_texts(learner)  # may add to what comes before
     parts = [
         comment(about),
         f'#include "{source.prefix}.h"',
         f"{shift}\n{ARITHMETIC_SHIFT}",
-        *([] if source.random is None else [source.random]),
+        *([] if random is None else [random]),
         *source.arrays.texts,
         *source.tables,
         *source.arrays.readers.values(),
@@ -75,5 +102,6 @@ def _text(source: Source) -> str:
         step_text(source),
         read_text(source),
         trace_text(source),
+        *learned,
     ]
     return "\n\n".join(parts) + "\n"

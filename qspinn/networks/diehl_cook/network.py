@@ -17,6 +17,7 @@ from qspinn.networks.diehl_cook.declaration import (
     accumulator_bits,
     device_tensors,
 )
+from qspinn.networks.diehl_cook.learning_rule import device_learning
 from qspinn.networks.diehl_cook.operations import check_example, device_operations
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.backends import BACKENDS, RUNNERS, choose
@@ -221,6 +222,11 @@ class DiehlCook(ReportsPresentations):
         weight, theta, seed = self._held("weight"), self._held("theta"), int(self.seed)
         held, steps = self._quantizers or {}, self.time_steps
         return device_operations(self.settings, self.stdp, held, weight, theta, steps, seed)
+
+    def device_learning(self) -> Mapping[str, Any]:
+        """What a device would need to go on learning, by the protocol of `qspinn.plan`."""
+        held, numbers, shown = self._quantizers or {}, self._numbers(), int(self.presentations)
+        return device_learning(self.stdp, held, numbers, self.turns, shown, int(self.seed))
 
     def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
         """Computes in fixed point from now on, or in float again.
