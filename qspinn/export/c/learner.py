@@ -14,8 +14,10 @@ from qspinn.export.learning_layers import learning_layers
 from qspinn.export.model import AdaptiveNeuron
 from qspinn.steps.random_spikes import WORD
 
-__all__ = ["Learner"]
+__all__ = ["SCALARS", "Learner"]
 
+SCALARS = ("presentations", "key", "step")
+"""Members that are single numbers."""
 _MOST_BITS = 32
 """Of the number of a bit in the array of weights."""
 
@@ -47,7 +49,10 @@ class Learner:
         stored = self.steps.weight_format.word_length
         self.bits = stored if self.packed else max(8, 1 << (stored - 1).bit_length())
         if self.inputs * self.neurons * self.bits >= 1 << _MOST_BITS:
-            raise ValueError(f"{self.inputs} x {self.neurons} weights are more than C code numbers")
+            raise ValueError(
+                f"{self.inputs} x {self.neurons} weights of {self.bits} bits: a learner in C holds "
+                "up to 512 MiB of them"
+            )
         arrays = self.source.arrays
         self.get = arrays.getter(self.bits, False)
         self.get_stored = arrays.getter(stored, False)

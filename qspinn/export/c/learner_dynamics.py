@@ -31,10 +31,10 @@ def fire(learner: Learner, code: Lines) -> None:
     if what.one_winner:
         code("uint32_t rank;")
     if steps.draws("charge"):
-        code(f"const uint64_t key = stream(l->key[0], {what.draws[0]}u);")
+        code(f"const uint64_t key = stream(l->key, {what.draws[0]}u);")
     words = f"words_of_{learner.source.names[learner.layers.spikes]}"
     code(f"if (l->step % {WORD}u == 0) {{")
-    code(f"{words}(l->words, input, l->key[0], l->step);", "}")
+    code(f"{words}(l->words, input, l->key, l->step);", "}")
     code.loop("j", size)
     code("l->current[j] = 0;", "arrived += spikes[j];")
     code.close()
@@ -66,7 +66,7 @@ def fire(learner: Learner, code: Lines) -> None:
     code.close()
     fires = "l->fired[j]"
     if what.one_winner:
-        random = f"draw(stream(l->key[0], {what.draws[1]}u), l->step)"
+        random = f"draw(stream(l->key, {what.draws[1]}u), l->step)"
         rank = steps.call("drawn_rank", random=random, count="crossed")
         code(f"rank = crossed > 1 ? (uint32_t){rank} : 0;")
         fires = "(uint8_t)(l->fired[j] != 0 && rank-- == 0)"
@@ -92,7 +92,7 @@ def follow(learner: Learner, code: Lines) -> None:
         names.append(("trace_post", "j", learner.neurons, learner.learning.draws[1]))
     for role, _, _, purpose in names:
         if learner.steps.draws(role):
-            code(f"const uint64_t key_{role} = stream(l->key[0], {purpose}u);")
+            code(f"const uint64_t key_{role} = stream(l->key, {purpose}u);")
     code("uint32_t i, j;" if learner.steps.depresses else "uint32_t i;")
     for role, at, size, _ in names:
         code.loop(at, size)
@@ -111,7 +111,7 @@ def follow(learner: Learner, code: Lines) -> None:
 def raise_thetas(learner: Learner, code: Lines) -> None:
     """Thetas of the neurons that reached their threshold."""
     if learner.steps.draws("raised"):
-        code(f"const uint64_t key = stream(l->key[0], {learner.learning.draws[3]}u);")
+        code(f"const uint64_t key = stream(l->key, {learner.learning.draws[3]}u);")
     code("uint32_t j;")
     code.loop("j", learner.neurons)
     code("if (l->fired[j] != 0) {")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qspinn.export.c.learner import Learner
+from qspinn.export.c.learner import SCALARS, Learner
 from qspinn.export.c.text import Lines, comment
 
 __all__ = ["learner_driver", "learner_header"]
@@ -14,7 +14,7 @@ def learner_header(learner: Learner) -> str:
     code = Lines()
     code("typedef struct {")
     for name, type_, entries in learner.members():
-        code(f"{type_} {name}[{entries}];" if entries > 1 else _single(name, type_))
+        code(f"{type_} {name};" if name in SCALARS else f"{type_} {name}[{entries}];")
     code(f"}} {p}_learner;")
     about = (
         f"A network that goes on learning. Place a {p}_learner anywhere; what it has learned lies "
@@ -64,10 +64,6 @@ def learner_header(learner: Learner) -> str:
         ]
     functions = "\n\n".join(f"{comment(text)}\n{head};" for text, head in declared)
     return f"\n{comment(about)}\n{code}\n\n{functions}\n"
-
-
-def _single(name: str, kind: str) -> str:
-    return f"{kind} {name};" if name == "step" else f"{kind} {name}[1];"
 
 
 def learner_driver(learner: Learner) -> str:
@@ -162,7 +158,7 @@ static void write_learned(void)
     for (j = 0; j < {neurons}u; j++) {{
         printf(" %" PRIu32, learner.turns[j]);
     }}
-    printf("\\npresentations %" PRIu64 "\\n", learner.presentations[0]);
+    printf("\\npresentations %" PRIu64 "\\n", learner.presentations);
 {labels}    printf("bytes %lu\\n", (unsigned long)sizeof learner);
 }}
 

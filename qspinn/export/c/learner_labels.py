@@ -11,7 +11,7 @@ __all__ = ["classify", "label", "label_begin", "label_end", "show"]
 def show(learner: Learner, code: Lines) -> None:
     """A presentation without learning."""
     p = learner.prefix
-    code(f"l->key[0] = key_of_{learner.source.names[learner.layers.spikes]}(input);")
+    code(f"l->key = key_of_{learner.source.names[learner.layers.spikes]}(input);")
     code(f"{p}_learner_rest(l);")
     code(f"for (l->step = 0; l->step < {learner.source.model.steps}u; l->step++) {{")
     code(f"(void){p}_learner_fire(l, input);")

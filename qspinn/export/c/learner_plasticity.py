@@ -12,7 +12,7 @@ def depress(learner: Learner, code: Lines) -> None:
     """Changes at the spikes of inputs."""
     deferred = learner.learning.deferred
     if not deferred and learner.steps.draws("changed"):
-        code(f"const uint64_t key = stream(l->key[0], {learner.learning.draws[2]}u);")
+        code(f"const uint64_t key = stream(l->key, {learner.learning.draws[2]}u);")
     code("uint32_t i, j;")
     learner.spiking(code)
     code.loop("j", learner.neurons)
@@ -77,7 +77,7 @@ def step(learner: Learner, code: Lines) -> None:
     p, deferred = learner.prefix, learner.learning.deferred
     key = f"UINT64_C(0x{learner.learning.key & (1 << 64) - 1:016X})"
     code("const uint8_t *spikes;", "uint32_t i, j;" if deferred else "uint32_t j;")
-    code("if (l->step == 0) {", f"l->key[0] = draw({key}, l->presentations[0]);")
+    code("if (l->step == 0) {", f"l->key = draw({key}, l->presentations);")
     code(f"{p}_learner_rest(l);", "}")
     code(f"spikes = {p}_learner_fire(l, input);", f"{p}_learner_follow(l, spikes);")
     code(f"{p}_learner_raise(l);")
@@ -102,7 +102,7 @@ def end(learner: Learner, code: Lines) -> None:
     """What ends a presentation."""
     p = learner.prefix
     if learner.steps.draws("decayed"):
-        code(f"const uint64_t key = stream(l->key[0], {learner.learning.draws[4]}u);")
+        code(f"const uint64_t key = stream(l->key, {learner.learning.draws[4]}u);")
     code("uint32_t j;")
     code.loop("j", learner.neurons)
     calls = [f"{p}_learner_update(l, j);"] if learner.learning.deferred else []
@@ -113,4 +113,4 @@ def end(learner: Learner, code: Lines) -> None:
     decayed = learner.steps.call("decayed", theta="l->theta[j]", random="draw(key, j)")
     code(f"l->theta[j] = ({learner.kind('theta')}){decayed};")
     code.close()
-    code("l->presentations[0]++;", "l->step = 0;")
+    code("l->presentations++;", "l->step = 0;")

@@ -84,7 +84,7 @@ def _begin(learner: Learner, code: Lines) -> None:
         label = f"{get}(labels_{names[learner.layers.labels]}, j)"
         code(f"l->labels[j] = ({learner.kind('labels')}){label};")
     code.close()
-    code(f"l->presentations[0] = {learner.learning.presentations}u;", "l->step = 0;")
+    code(f"l->presentations = {learner.learning.presentations}u;", "l->step = 0;")
     if learner.classes:
         code(f"{learner.prefix}_label_begin(l);")
 
