@@ -162,6 +162,16 @@ def test_averages_over_three_steps_are_compared_as_whole_numbers():
         answers_differ(model, equal, 0, output[:2], 0)
 
 
+def test_sums_that_no_float32_holds_are_compared_as_it_rounds_them():
+    model = device_model(quantized(), images(1))
+    sums = (np.arange(model.answers) << 26) + 3
+    output = sums.astype(np.float32).astype(np.float64) * float(model.output.scale)
+    assert not np.array_equal(output, sums * float(model.output.scale))
+    assert answers_differ(model, sums, 0, output, 0) is None
+    output[-1] *= 1.001
+    assert answers_differ(model, sums, 0, output, 0).neuron == (model.answers - 1,)
+
+
 def test_nothing_of_the_network_changes():
     network = quantized(rounding="stochastic")
     model = device_model(network, images(1))
