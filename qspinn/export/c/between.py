@@ -38,7 +38,6 @@ def between_function(
     listed = f"{state}{parameters}, {made.kind} *value".removeprefix(", ")
     before: list[str] = []
     code(f"static void {name}({listed})", "{")
-    code.depth = 1
     if isinstance(one.what, Round):
         before.append(_round(name, number, one, sources[0], made, code))
     elif isinstance(one.what, Arithmetic):
@@ -51,7 +50,6 @@ def between_function(
         assert isinstance(one.what, Gather)
         _gather(model, name, one, sources, made, code, texts)
     code.unused(*(["s"] if takes_state else []), *(f"x{n}" for n in range(len(taken))))
-    code.depth = 0
     code("}")
     return "\n\n".join([*before, str(code)])
 

@@ -76,7 +76,6 @@ def init_text(source: Source) -> str:
     """The function that begins a sample."""
     code, prefix = Lines(), source.prefix
     code(f"void {prefix}_init({prefix}_state *s, uint64_t seed)", "{")
-    code.depth = 1
     code("uint32_t i;")
     for number, state in source.states.items():
         operation = source.model.operations[number]
@@ -101,7 +100,6 @@ def init_text(source: Source) -> str:
         code("s->totals[i] = 0;")
     code.close()
     code("s->step = 0;")
-    code.depth = 0
     code("}")
     return str(code)
 
@@ -110,7 +108,6 @@ def step_text(source: Source) -> str:
     """The function of one time step."""
     code, prefix, model = Lines(), source.prefix, source.model
     code(f"void {prefix}_step({prefix}_state *s, const {source.input_kind} *input)", "{")
-    code.depth = 1
     output = model.output
     is_final = model.operations[output.operation].is_final
     if not is_final or source.plan.before:
@@ -130,7 +127,6 @@ def step_text(source: Source) -> str:
         code(f"{place.expression}[i] = {source.plan.places[number].expression}[i];")
         code.close()
     code("s->step++;")
-    code.depth = 0
     code("}")
     return str(code)
 
@@ -166,7 +162,6 @@ def read_text(source: Source) -> str:
     kept = "totals" if model.output.over == "each" else "answers"
     divisors = model.output.divisors
     code(read_declaration(source), "{")
-    code.depth = 1
     if divisors:
         code(f"static const int64_t by[{len(divisors)}] = {{{', '.join(map(str, divisors))}}};")
     is_final = model.operations[model.output.operation].is_final
@@ -183,7 +178,6 @@ def read_text(source: Source) -> str:
     code(f"if ({larger}) {{", "best = i;", "}")
     code.close()
     code("return best;")
-    code.depth = 0
     code("}")
     return str(code)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from qspinn.export.c.learner_steps import LearnerSteps
 from qspinn.export.c.source import Source
-from qspinn.export.c.text import Lines, holding
+from qspinn.export.c.text import Lines, bytes_of, holding
 from qspinn.export.learning_layers import learning_layers
 from qspinn.export.model import AdaptiveNeuron
 from qspinn.steps.random_spikes import WORD
@@ -109,10 +109,7 @@ class Learner:
     @property
     def bytes(self) -> int:
         """Of the struct, but for what a compiler aligns."""
-        return sum(
-            int("".join(c for c in kind.removesuffix("_t") if c.isdigit())) // 8 * entries
-            for _, kind, entries in self.members()
-        )
+        return sum(bytes_of(kind) * entries for _, kind, entries in self.members())
 
     def kind(self, name: str) -> str:
         """Type of a member."""

@@ -55,9 +55,7 @@ def learner_texts(learner: Learner) -> list[str]:
 def _function(learner: Learner, head: str, body: Body) -> str:
     code = Lines()
     code(head, "{")
-    code.depth = 1
     body(learner, code)
-    code.depth = 0
     code("}")
     return str(code)
 

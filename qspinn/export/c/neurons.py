@@ -80,7 +80,6 @@ def neuron_function(
     texts = [charge.text]
     code = Lines()
     code(f"static void {name}({prefix}_state *s, const {taken.kind} *x, {made.kind} *value)", "{")
-    code.depth = 1
     channels = source.operation.shape[0] if taken.interleaved else 1
     places = size // channels
     if taken.interleaved:
@@ -110,7 +109,6 @@ def neuron_function(
         code("i++;")
     code.close(2 if taken.interleaved else 1)
     code.unused("x")
-    code.depth = 0
     code("}")
     return "\n\n".join([*texts, str(code)])
 

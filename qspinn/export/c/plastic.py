@@ -61,7 +61,6 @@ def plastic_function(
     code = Lines()
     listed = f"{prefix}_state *s, const {taken[0].kind} *x, {made.kind} *value"
     code(f"static void {name}({listed})", "{")
-    code.depth = 1
     before: list[str] = []
     what = one.what
     if isinstance(what, RandomSpikes):
@@ -76,7 +75,6 @@ def plastic_function(
         _label_sums(model, name, one, made, arrays, code)
     else:
         _each(model, one, made, arrays, code)
-    code.depth = 0
     code("}")
     return "\n\n".join([*before, str(code)])
 

@@ -12,7 +12,7 @@ from qspinn.export.c.neurons import StateArray, neuron_function
 from qspinn.export.c.planning import Plan, plan_of
 from qspinn.export.c.plastic import PLASTIC, plastic_function, plastic_members
 from qspinn.export.c.synapses import synapse_function
-from qspinn.export.c.text import Lines, comment, holding, identifier
+from qspinn.export.c.text import Lines, bytes_of, comment, holding, identifier
 from qspinn.export.model import (
     AdaptiveNeuron,
     Input,
@@ -63,6 +63,7 @@ class Source:
         program: The model, lowered.
         prefix: Of all names that others see.
         plan: Where values lie.
+        names: Of the functions of all operations.
         arrays: Constants, and the functions that read them.
         tables: Definitions of the tables of the wiring.
         functions: Definitions of one function for each operation.
@@ -76,6 +77,10 @@ class Source:
     def __init__(self, program: Program, prefix: str, packed: bool) -> None:
         self.program, self.model, self.prefix = program, program.model, prefix
         self.plan: Plan = plan_of(program)
+        self.names = [
+            identifier(f"op{number}_{one.path}") if one.path else f"op{number}"
+            for number, one in enumerate(self.model.operations)
+        ]
         self.arrays = PackedArrays()
         self.tables: list[str] = []
         self.functions: list[str] = []
@@ -112,14 +117,6 @@ class Source:
     def input_kind(self) -> str:
         """Type of a code of the input."""
         return self.plan.places[0].kind
-
-    @property
-    def names(self) -> list[str]:
-        """Of all operations."""
-        return [
-            identifier(f"op{number}_{one.path}") if one.path else f"op{number}"
-            for number, one in enumerate(self.model.operations)
-        ]
 
     def _operation(self, number: int, one: Instruction) -> None:
         if isinstance(one.what, Input):
@@ -193,12 +190,10 @@ class Source:
     def _state(self, name: str, neuron: int, kind: str) -> str:
         code, state = Lines(), self.states[neuron]
         code(f"static void {name}(const {self.prefix}_state *s, {kind} *value)", "{")
-        code.depth = 1
         code("uint32_t i;")
         code.loop("i", self.model.operations[neuron].size)
         code(f"value[i] = ({kind}){state.get};")
         code.close()
-        code.depth = 0
         code("}")
         return str(code)
 
@@ -229,26 +224,22 @@ class Source:
     def sizes(self) -> CSizes:
         """What the code takes; call it when the text is written."""
         tables = sum(_array_bytes(text) for text in self.arrays.texts + self.tables)
-        states = sum(_bytes(one.kind) * one.entries for one in self.states.values())
+        states = sum(bytes_of(one.kind) * one.entries for one in self.states.values())
         named = {one.name for one in self.states.values()}
         buffers = sum(
-            _bytes(kind) * entries for name, kind, entries in self.members() if name not in named
+            bytes_of(kind) * entries for name, kind, entries in self.members() if name not in named
         )
         buffers += sum(
-            max(_bytes(kind) * entries for kind, entries in slot.items())
+            max(bytes_of(kind) * entries for kind, entries in slot.items())
             for slot in self.plan.slots
         )
-        answers = _bytes(self.answer_kind) * self.model.answers
+        answers = bytes_of(self.answer_kind) * self.model.answers
         answers *= 2 if self.model.output.over == "each" else 1
         ram = states + buffers + answers + 4 + 16 * len(self.draws)
         return CSizes(self.arrays.payload_bits, tables, states, buffers, ram)
 
 
-def _bytes(kind: str) -> int:
-    return int("".join(one for one in kind.removesuffix("_t") if one.isdigit())) // 8
-
-
 def _array_bytes(text: str) -> int:
     """The bytes of a constant array, from its definition."""
     kind, rest = text.removeprefix("static const ").split(" ", 1)
-    return _bytes(kind) * int(rest[rest.index("[") + 1 : rest.index("]")])
+    return bytes_of(kind) * int(rest[rest.index("[") + 1 : rest.index("]")])

@@ -38,13 +38,11 @@ def _content_key(name: str, n: Any, size: int, kind: str) -> str:
     """Of the key of a presentation, which depends on what is presented alone."""
     code = Lines()
     code(f"static uint64_t key_of_{name}(const {kind} *x)", "{")
-    code.depth = 1
     code(f"uint64_t sum = 0x{n.key & (1 << 64) - 1:x}u;", "uint32_t i;")
     code.loop("i", size)
     code(f"sum += draw(probability_of_{name}(x[i]), i);")
     code.close()
     code("return mix(sum);")
-    code.depth = 0
     code("}")
     return str(code)
 
@@ -57,7 +55,6 @@ def _words(name: str, n: Any, size: int, kind: str) -> str:
         "uint32_t step)",
         "{",
     )
-    code.depth = 1
     code(f"const uint64_t key = stream(shown, {n.purpose}u);", "uint32_t i, k;")
     code.loop("i", size)
     code(
@@ -74,6 +71,5 @@ def _words(name: str, n: Any, size: int, kind: str) -> str:
     code.close()
     code("words[i] = word;")
     code.close()
-    code.depth = 0
     code("}")
     return str(code)

@@ -56,7 +56,6 @@ def synapse_function(
     parameters = f"const {taken.kind} *x, {sums.kind} *sum"
     parameters += "" if ordered is None else f", {ordered.kind} *value"
     code(f"static void {name}({parameters})", "{")
-    code.depth = 1
     channels = weight.shape[0]
     places = one.operation.size // channels
     body = Lines()
@@ -69,7 +68,6 @@ def synapse_function(
     variables += _ending(model, name, one, sums, ordered, arrays, body, channels, places)
     code(f"uint32_t {', '.join(dict.fromkeys(variables))};")
     code.lines += body.lines
-    code.depth = 0
     code("}")
     return str(code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["Lines", "array", "comment", "holding", "identifier", "scaled"]
+__all__ = ["Lines", "array", "bytes_of", "comment", "holding", "identifier", "scaled"]
 
 _WIDTH = 96
 
@@ -24,6 +24,11 @@ def holding(low: int, high: int) -> str:
         if -(1 << (bits - 1)) <= low and high < 1 << (bits - 1):
             return f"int{bits}_t"
     raise ValueError(f"no type of C holds numbers from {low} to {high}")
+
+
+def bytes_of(kind: str) -> int:
+    """The bytes of a type: of ``uint16_t`` 2."""
+    return int(kind.removeprefix("u").removeprefix("int").removesuffix("_t")) // 8
 
 
 def scaled(expression: str, up: int, kind: str = "int32_t") -> str:
@@ -79,7 +84,7 @@ class Lines:
                 self.depth += 1
 
     def loop(self, name: str, count: int) -> None:
-        """Opens a loop; with one turn only the variable is left."""
+        """Opens a loop."""
         self(f"for ({name} = 0; {name} < {count}u; {name}++) {{")
 
     def close(self, count: int = 1) -> None:
