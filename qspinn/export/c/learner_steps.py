@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qspinn.export.c.adaptive import adaptive_functions
 from qspinn.export.c.text import array
 from qspinn.export.learning import DeviceLearning, TraceRule
 from qspinn.export.learning_layers import LearningLayers
@@ -15,7 +16,7 @@ from qspinn.export.model import AdaptiveNeuron, DeviceModel
 from qspinn.export.program import Instruction, Program
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps import neurons, plasticity, traces
-from qspinn.steps.lowering import AdaptiveNumbers, rounding_of
+from qspinn.steps.lowering import rounding_of
 from qspinn.steps.targets.c import CFunction, Range, c_function
 from qspinn.steps.words import Rounding, quotient
 
@@ -147,34 +148,11 @@ class LearnerSteps:
         return found
 
     def _neurons(self) -> None:
-        one, what = self.neuron, self.neuron.what
-        n = one.numbers
-        assert isinstance(what, AdaptiveNeuron)
-        assert isinstance(n, AdaptiveNumbers)
-        others = (1 if what.one_winner else self.neurons - 1) * int(n.inhibition)
-        v = Range(what.state.code_min, what.state.code_max)
         most = self.inputs * self.weight_format.code_max << max(self.current_up)
-        self._add(
-            "charge",
-            neurons.adaptive_charge,
-            {
-                "v": v,
-                "current": Range(0, most),
-                "lowered": Range(min(others, 0), max(others, 0)),
-                "ready": Range(0, 1) if what.refractory else 1,
-                "current_up": int(n.current_up),
-                "n": n,
-            },
+        current = Range(0, most)
+        self.functions |= adaptive_functions(
+            self.neuron, current, self.theta_format, lambda role: f"{self.prefix}_{role}"
         )
-        thetas = self._range(self.theta_format)
-        total = self._add("threshold", neurons.adaptive_threshold, {"theta": thetas, "n": n})
-        reached = {"v": v, "total": Range(total.low, total.high), "n": n}
-        self._add("reaches", neurons.reaches, reached)
-        if what.refractory:
-            steps = {"refractory": Range(0, what.refractory), "steps": what.refractory}
-            self._add("counted_down", neurons.counted_down, {**steps, "fired": Range(0, 1)})
-        if what.one_winner:
-            self._add("drawn_rank", neurons.drawn_rank, {"count": Range(0, self.neurons)})
 
     @property
     def current_up(self) -> tuple[int, ...]:

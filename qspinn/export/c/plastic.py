@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from qspinn.export.c.adaptive import adaptive_functions
 from qspinn.export.c.codes import PackedArrays
 from qspinn.export.c.neurons import StateArray
 from qspinn.export.c.planning import Place
 from qspinn.export.c.spikes import random_spikes
-from qspinn.export.c.text import Lines, scaled
+from qspinn.export.c.text import Lines, holding, scaled
 from qspinn.export.model import (
     AdaptiveNeuron,
     Compare,
@@ -20,8 +21,8 @@ from qspinn.export.model import (
 )
 from qspinn.export.program import Instruction
 from qspinn.fixed_point import FixedPointFormat
-from qspinn.steps import neurons
-from qspinn.steps.targets.c import Range, c_function
+from qspinn.steps.lowering import AdaptiveNumbers
+from qspinn.steps.targets.c import CFunction, Range, c_function
 from qspinn.steps.traces import following
 from qspinn.steps.words import STOCHASTIC
 
@@ -40,8 +41,7 @@ def plastic_members(number: int, one: Instruction) -> list[Member]:
         return []
     found = [(f"pending{number}", "uint8_t", size * what.delay)]
     if what.refractory:
-        kind = "uint8_t" if what.refractory < 1 << 8 else "uint32_t"
-        found.append((f"refractory{number}", kind, size))
+        found.append((f"refractory{number}", holding(0, what.refractory), size))
     return found
 
 
@@ -169,50 +169,31 @@ def _adaptive(
     arrays: PackedArrays,
     code: Lines,
 ) -> list[str]:
-    what, n, size = one.what, one.numbers, one.operation.size
-    theta, fmt = model.tensors[what.theta], what.state
-    assert isinstance(theta.format, FixedPointFormat)
-    arrays.add(f"theta_{name}", theta.codes, theta.format.word_length, theta.format.signed)
+    what = one.what
+    theta = model.tensors[what.theta]
+    fmt = theta.format
+    assert isinstance(fmt, FixedPointFormat)
+    arrays.add(f"theta_{name}", theta.codes, fmt.word_length, fmt.signed)
+    get = arrays.getter(fmt.word_length, fmt.signed)
     constants = {what.threshold, what.reset, what.leak, what.inhibition}
     arrays.payload_bits += sum(model.tensors[tensor].bits for tensor in constants)
-    others = (1 if what.one_winner else size - 1) * int(n.inhibition)  # type: ignore[union-attr]
-    v = Range(fmt.code_min, fmt.code_max)
-    charge = c_function(
-        neurons.adaptive_charge,
-        f"charge_{name}",
-        {
-            "v": v,
-            "current": Range(source.low, source.high),
-            "lowered": Range(min(others, 0), max(others, 0)),
-            "ready": Range(0, 1) if what.refractory else 1,
-            "current_up": int(n.current_up),  # type: ignore[union-attr]
-            "n": n,
-        },
-    )
-    thetas = Range(theta.format.code_min, theta.format.code_max)
-    total = c_function(neurons.adaptive_threshold, f"total_{name}", {"theta": thetas, "n": n})
-    fires = c_function(
-        neurons.reaches,
-        f"reaches_{name}",
-        {"v": v, "total": Range(total.low, total.high), "n": n},
-    )
-    _adaptive_body(name, number, one, made, state, arrays, code, theta, (charge, total, fires))
-    return [charge.text, total.text, fires.text]
+    current = Range(source.low, source.high)
+    steps = adaptive_functions(one, current, fmt, lambda role: f"{role}_{name}")
+    _adaptive_body(number, one, made, state, code, f"{get}(theta_{name}, i)", steps)
+    return [step.text for step in steps.values()]
 
 
 def _adaptive_body(
-    name: str,
     number: int,
     one: Instruction,
     made: Place,
     state: StateArray,
-    arrays: PackedArrays,
     code: Lines,
-    theta: object,
-    steps: tuple[object, ...],
+    theta: str,
+    steps: Mapping[str, CFunction],
 ) -> None:
     what, n, size = one.what, one.numbers, one.operation.size
-    charge, total, fires = steps
+    assert isinstance(n, AdaptiveNumbers)
     assert one.to is not None
     shown = one.operation.operands[1].source if len(one.operation.operands) > 1 else None
     ring = f"s->pending{number}"
@@ -224,37 +205,34 @@ def _adaptive_body(
     code("arrived += arriving[i];")
     code.close()
     code.loop("i", size)
-    get = arrays.getter(theta.format.word_length, theta.format.signed)  # type: ignore[attr-defined]
+    charge, refractory = steps["charge"], f"s->refractory{number}[i]"
     given = {
         "v": state.get,
         "current": "x[i]",
         "lowered": "lowered",
-        "ready": f"s->refractory{number}[i] == 0",
+        "ready": f"{refractory} == 0",
         "random": "spread(key, s->step, i)",
     }
-    if "lowered" in charge.parameters:  # type: ignore[attr-defined]
-        code(
-            f"const {charge.kind} lowered = ({charge.kind})(arrived - arriving[i]) * "  # type: ignore[attr-defined]
-            f"{int(n.inhibition)};"  # type: ignore[union-attr]
-        )
+    if "lowered" in charge.parameters:
+        lowered = f"({charge.kind})(arrived - arriving[i]) * {int(n.inhibition)}"
+        code(f"const {charge.kind} lowered = {lowered};")
     else:  # a single neuron is not inhibited
         code("(void)arrived;")
-    code(f"{charge.kind} v = {charge.call(given)};")  # type: ignore[attr-defined]
-    reached = total.call({"theta": f"{get}(theta_{name}, i)"})  # type: ignore[attr-defined]
-    code(f"const uint32_t spikes = {fires.call({'v': 'v', 'total': reached})};")  # type: ignore[attr-defined]
+    code(f"{charge.kind} v = {charge.call(given)};")
+    total = steps["threshold"].call({"theta": theta})
+    code(f"const uint32_t spikes = {steps['reaches'].call({'v': 'v', 'total': total})};")
     code("crossed += spikes;", f"value[i] = ({made.kind})spikes;")
-    code("if (spikes != 0) {", f"v = {one.reset};")
+    code("if (spikes != 0) {", f"v = {one.reset};", "}")
     if what.refractory:
-        code(f"s->refractory{number}[i] = {what.refractory};")
-        code(f"}} else if (s->refractory{number}[i] != 0) {{", f"s->refractory{number}[i]--;")
-    code("}", state.put)
+        kind = holding(0, what.refractory)
+        left = steps["counted_down"].call({"refractory": refractory, "fired": "spikes"})
+        code(f"{refractory} = ({kind}){left};")
+    code(state.put)
     code.close()
     if what.one_winner:
-        code("if (crossed > 1) {")
-        code(
-            f"const uint64_t drawn = draw(stream(s->shown{shown}[0], {what.draws[1]}u), s->step);",
-            "uint32_t rank = (uint32_t)(((drawn >> 32) * crossed) >> 32);",
-        )
+        random = f"draw(stream(s->shown{shown}[0], {what.draws[1]}u), s->step)"
+        rank = steps["drawn_rank"].call({"random": random, "count": "crossed"})
+        code("if (crossed > 1) {", f"uint32_t rank = (uint32_t){rank};")
         code.loop("i", size)
         code("if (value[i] != 0 && rank-- != 0) {", "value[i] = 0;", "}")
         code.close()
