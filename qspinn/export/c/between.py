@@ -4,73 +4,59 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from qspinn.export.c.planning import Place
+from qspinn.export.c.site import Site
 from qspinn.export.c.text import Lines, array, holding, scaled
-from qspinn.export.model import Arithmetic, DeviceModel, Gather, Pooling, Round
-from qspinn.export.program import Instruction, word_length_of
+from qspinn.export.model import Arithmetic, Gather, Pooling, Round
+from qspinn.export.program import word_length_of
 from qspinn.steps.roundings import kept
 from qspinn.steps.targets.c import Range, c_function
-from qspinn.steps.words import STOCHASTIC
 
 __all__ = ["between_function", "table_text"]
 
 
-def between_function(
-    model: DeviceModel,
-    prefix: str,
-    name: str,
-    number: int,
-    one: Instruction,
-    sources: Sequence[Instruction],
-    taken: Sequence[Place],
-    made: Place,
-    texts: list[str],
-) -> str:
-    """The definition of ``name(s, x0, x1, ..., value)``; tables are added to `texts`."""
-    code = Lines()
-    parameters = "".join(f", const {place.kind} *x{n}" for n, place in enumerate(taken))
-    takes_state = isinstance(one.what, Round) and one.to is not None and one.to.mode == STOCHASTIC
-    state = f"{prefix}_state *s" if takes_state else ""
-    listed = f"{state}{parameters}, {made.kind} *value".removeprefix(", ")
+def between_function(site: Site) -> str:
+    """The definition of ``name(s, x0, x1, ..., value)``."""
+    code, what = Lines(), site.one.what
+    parameters = "".join(f", const {place.kind} *x{n}" for n, place in enumerate(site.taken))
+    state = f"{site.prefix}_state *s" if site.draws else ""
+    listed = f"{state}{parameters}, {site.made.kind} *value".removeprefix(", ")
     before: list[str] = []
-    code(f"static void {name}({listed})", "{")
-    if isinstance(one.what, Round):
-        before.append(_round(name, number, one, sources[0], made, code))
-    elif isinstance(one.what, Arithmetic):
-        _arithmetic(one, sources, made, code)
-    elif isinstance(one.what, Pooling) and one.what.window is not None:
-        _window(one, made, code)
-    elif isinstance(one.what, Pooling):
-        _rows(model, name, one, made, code, texts)
+    code(f"static void {site.name}({listed})", "{")
+    if isinstance(what, Round):
+        before.append(_round(site, code))
+    elif isinstance(what, Arithmetic):
+        _arithmetic(site, code)
+    elif isinstance(what, Pooling) and what.window is not None:
+        _window(site, code)
+    elif isinstance(what, Pooling):
+        _rows(site, code)
     else:
-        assert isinstance(one.what, Gather)
-        _gather(model, name, one, sources, made, code, texts)
-    code.unused(*(["s"] if takes_state else []), *(f"x{n}" for n in range(len(taken))))
+        assert isinstance(what, Gather)
+        _gather(site, code)
+    code.unused(*(["s"] if site.draws else []), *(f"x{n}" for n in range(len(site.taken))))
     code("}")
     return "\n\n".join([*before, str(code)])
 
 
-def _round(
-    name: str, number: int, one: Instruction, source: Instruction, made: Place, code: Lines
-) -> str:
+def _round(site: Site, code: Lines) -> str:
+    one, (source,) = site.one, site.sources
     up = max(-one.down, 0)
     exact = Range(source.low << up, source.high << up)
     arguments = {"exact": exact, "bits": max(one.down, 0), "to": one.to}
-    function = c_function(kept, f"round_{name}", arguments)
-    random = f"draw(s->key{number}, s->drawn{number}++)"
-    call = function.call({"exact": scaled("x0[i]", up, function.kind), "random": random})
+    function = c_function(kept, f"round_{site.name}", arguments)
+    call = function.call({"exact": scaled("x0[i]", up, function.kind), "random": site.random})
     code("uint32_t i;")
     code.loop("i", one.operation.size)
-    code(f"value[i] = ({made.kind}){call};")
+    code(f"value[i] = ({site.made.kind}){call};")
     code.close()
     return function.text
 
 
-def _arithmetic(one: Instruction, sources: Sequence[Instruction], made: Place, code: Lines) -> None:
+def _arithmetic(site: Site, code: Lines) -> None:
+    one, sources = site.one, site.sources
     what = one.what
     pairs = zip(sources, one.ups or (0,) * len(sources), strict=True)
     ends = [end << up for source, up in pairs for end in (source.low, source.high)]
@@ -89,12 +75,13 @@ def _arithmetic(one: Instruction, sources: Sequence[Instruction], made: Place, c
         text = text.removeprefix(" + ").removeprefix(" ")
     code("uint32_t i;")
     code.loop("i", one.operation.size)
-    code(f"value[i] = ({made.kind})({text});")
+    code(f"value[i] = ({site.made.kind})({text});")
     code.close()
 
 
-def _window(one: Instruction, made: Place, code: Lines) -> None:
+def _window(site: Site, code: Lines) -> None:
     """A pooling over one to three axes, each of which becomes the last three."""
+    one = site.one
     window = one.what.window
     missing = 3 - len(window.size)
     size, kernel, stride, padding, output = (
@@ -129,47 +116,34 @@ def _window(one: Instruction, made: Place, code: Lines) -> None:
     code(f"const {wide} one = x0[{at}];")
     code("total += one;" if one.what.kind == "sum" else "total = one > total ? one : total;")
     code.close(3)
-    code(f"value[o++] = ({made.kind})total;")
+    code(f"value[o++] = ({site.made.kind})total;")
     code.close(4)
 
 
-def _rows(
-    model: DeviceModel,
-    name: str,
-    one: Instruction,
-    made: Place,
-    code: Lines,
-    texts: list[str],
-) -> None:
-    table = model.table(one.what.table)
+def _rows(site: Site, code: Lines) -> None:
+    one = site.one
+    table = site.model.table(one.what.table)
     wide = "int64_t" if one.word_length > 32 else "int32_t"
-    texts.append(table_text(f"table_{name}", table))
+    site.tables.append(table_text(f"table_{site.name}", table))
     code("uint32_t o, k;")
     code.loop("o", len(table))
     code(f"{wide} total = {0 if one.what.kind == 'sum' else one.low};")
     code.loop("k", table.shape[1])
-    read = f"table_{name}[o * {table.shape[1]}u + k]"
+    read = f"table_{site.name}[o * {table.shape[1]}u + k]"
     if (table < 0).any():
         code(f"if ({read} == 0) {{", "continue;", "}")
         read = f"{read} - 1u"
     code(f"const {wide} one = x0[{read}];")
     code("total += one;" if one.what.kind == "sum" else "total = one > total ? one : total;")
     code.close()
-    code(f"value[o] = ({made.kind})total;")
+    code(f"value[o] = ({site.made.kind})total;")
     code.close()
 
 
-def _gather(
-    model: DeviceModel,
-    name: str,
-    one: Instruction,
-    sources: Sequence[Instruction],
-    made: Place,
-    code: Lines,
-    texts: list[str],
-) -> None:
+def _gather(site: Site, code: Lines) -> None:
     """Runs of numbers that follow each other are copied in loops, others by a table."""
-    table = model.table(one.what.table)
+    one, sources, made = site.one, site.sources, site.made
+    table = site.model.table(one.what.table)
     begins = np.cumsum([0, *(source.operation.size for source in sources)])
     owners = np.searchsorted(begins, table, side="right") - 1
     breaks = np.flatnonzero((np.diff(table) != 1) | (np.diff(owners) != 0)) + 1
@@ -185,10 +159,10 @@ def _gather(
             code(f"value[{int(run[0])}u + i] = ({made.kind})({read});")
             code.close()
         return
-    texts.append(table_text(f"table_{name}", table))
+    site.tables.append(table_text(f"table_{site.name}", table))
     shift = 1 if (table < 0).any() else 0
     code.loop("i", len(table))
-    code(f"const uint32_t place = table_{name}[i];")
+    code(f"const uint32_t place = table_{site.name}[i];")
     if shift:
         code("if (place == 0) {", "value[i] = 0;", "continue;", "}")
     for owner, (begin, end) in enumerate(itertools.pairwise(begins)):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from qspinn.export.c.adaptive import adaptive_functions
-from qspinn.export.c.codes import PackedArrays
-from qspinn.export.c.neurons import StateArray
-from qspinn.export.c.planning import Place
+from qspinn.export.c.site import Site
 from qspinn.export.c.spikes import random_spikes
 from qspinn.export.c.text import Lines, holding, scaled
 from qspinn.export.model import (
     AdaptiveNeuron,
     Compare,
-    DeviceModel,
     LabelSums,
     RandomSpikes,
     Total,
@@ -24,7 +21,6 @@ from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps.lowering import AdaptiveNumbers
 from qspinn.steps.targets.c import CFunction, Range, c_function
 from qspinn.steps.traces import following
-from qspinn.steps.words import STOCHASTIC
 
 __all__ = ["PLASTIC", "plastic_function", "plastic_members"]
 
@@ -45,167 +41,109 @@ def plastic_members(number: int, one: Instruction) -> list[Member]:
     return found
 
 
-def plastic_function(
-    model: DeviceModel,
-    prefix: str,
-    name: str,
-    number: int,
-    one: Instruction,
-    sources: Sequence[Instruction],
-    taken: Sequence[Place],
-    made: Place,
-    state: StateArray | None,
-    arrays: PackedArrays,
-) -> str:
+def plastic_function(site: Site) -> str:
     """The definition of ``name(s, x, value)``, and of the functions that it calls."""
-    code = Lines()
-    listed = f"{prefix}_state *s, const {taken[0].kind} *x, {made.kind} *value"
-    code(f"static void {name}({listed})", "{")
+    code, what = Lines(), site.one.what
+    kind, made = site.taken[0].kind, site.made.kind
+    code(f"static void {site.name}({site.prefix}_state *s, const {kind} *x, {made} *value)", "{")
     before: list[str] = []
-    what = one.what
     if isinstance(what, RandomSpikes):
-        before = random_spikes(name, number, one, taken[0].kind, made.kind, code)
+        before = random_spikes(site.name, site.number, site.one, kind, made, code)
     elif isinstance(what, AdaptiveNeuron):
-        assert state is not None
-        before = _adaptive(model, name, number, one, sources[0], made, state, arrays, code)
+        before = _adaptive(site, code)
     elif isinstance(what, Trace):
-        assert state is not None
-        before = _trace(model, name, number, one, sources[0], made, state, arrays, code)
+        before = _trace(site, code)
     elif isinstance(what, LabelSums):
-        _label_sums(model, name, one, made, arrays, code)
+        _label_sums(site, code)
     else:
-        _each(model, one, made, arrays, code)
+        _each(site, code)
     code("}")
     return "\n\n".join([*before, str(code)])
 
 
-def _each(
-    model: DeviceModel, one: Instruction, made: Place, arrays: PackedArrays, code: Lines
-) -> None:
+def _each(site: Site, code: Lines) -> None:
     """Totals and comparisons, number by number."""
-    what = one.what
+    what, kind = site.one.what, site.made.kind
     code("uint32_t i;")
     if isinstance(what, Total):
         if what.first:
             code(f"if (s->step < {what.first}u) {{", "return;", "}")
         else:
             code("(void)s;")
-        code.loop("i", one.operation.size)
-        code(f"value[i] += ({made.kind})x[i];")
+        code.loop("i", site.size)
+        code(f"value[i] += ({kind})x[i];")
     else:
-        arrays.payload_bits += model.tensors[what.threshold].bits  # a literal
+        site.arrays.payload_bits += site.model.tensors[what.threshold].bits  # a literal
         code("(void)s;")
-        code.loop("i", one.operation.size)
-        code(f"value[i] = ({made.kind})({scaled('x[i]', one.ups[0])} >= {one.threshold});")
+        code.loop("i", site.size)
+        code(f"value[i] = ({kind})({scaled('x[i]', site.one.ups[0])} >= {site.one.threshold});")
     code.close()
 
 
-def _label_sums(
-    model: DeviceModel,
-    name: str,
-    one: Instruction,
-    made: Place,
-    arrays: PackedArrays,
-    code: Lines,
-) -> None:
-    labels = model.tensors[one.what.labels]
-    fmt, classes = labels.format, one.operation.size
-    arrays.add(f"labels_{name}", labels.codes, fmt.word_length, fmt.signed)
+def _label_sums(site: Site, code: Lines) -> None:
+    labels, arrays, classes = site.model.tensors[site.one.what.labels], site.arrays, site.size
+    fmt = labels.format
+    arrays.add(f"labels_{site.name}", labels.codes, fmt.word_length, fmt.signed)
     get = arrays.getter(fmt.word_length, fmt.signed)
     code("uint32_t i;", "(void)s;")
     code.loop("i", classes)
     code("value[i] = 0;")
     code.close()
     code.loop("i", labels.codes.size)
-    code(f"const uint32_t label = (uint32_t){get}(labels_{name}, i);")
-    code(f"if (label < {classes}u) {{", f"value[label] += ({made.kind})x[i];", "}")
+    code(f"const uint32_t label = (uint32_t){get}(labels_{site.name}, i);")
+    code(f"if (label < {classes}u) {{", f"value[label] += ({site.made.kind})x[i];", "}")
     code.close()
 
 
-def _trace(
-    model: DeviceModel,
-    name: str,
-    number: int,
-    one: Instruction,
-    source: Instruction,
-    made: Place,
-    state: StateArray,
-    arrays: PackedArrays,
-    code: Lines,
-) -> list[str]:
-    what = one.what
-    fmt = what.state
-    arrays.payload_bits += sum(
-        model.tensors[tensor].bits for tensor in {what.leak, what.gain} - {None}
-    )
-    step = c_function(
-        following,
-        f"follow_{name}",
-        {
-            "x": Range(fmt.code_min, fmt.code_max),
-            "target": Range(source.low, source.high),
-            "n": one.numbers,
-        },
-    )
+def _trace(site: Site, code: Lines) -> list[str]:
+    one, (source,), state = site.one, site.sources, site.state
+    what, fmt = one.what, one.what.state
+    held = {what.leak, what.gain} - {None}
+    site.arrays.payload_bits += sum(site.model.tensors[tensor].bits for tensor in held)
+    x, target = Range(fmt.code_min, fmt.code_max), Range(source.low, source.high)
+    arguments = {"x": x, "target": target, "n": one.numbers}
+    step = c_function(following, f"follow_{site.name}", arguments)
     given = {"x": state.get, "target": "x[i]"}
-    assert one.to is not None
-    if one.to.mode == STOCHASTIC:
-        given["random"] = f"draw(s->key{number}, s->drawn{number}++)"
+    if site.draws:
+        given["random"] = site.random
     code("uint32_t i;")
-    code.loop("i", one.operation.size)
-    code(f"const {step.kind} v = {step.call(given)};", state.put, f"value[i] = ({made.kind})v;")
+    code.loop("i", site.size)
+    code(f"const {step.kind} v = {step.call(given)};", state.put)
+    code(f"value[i] = ({site.made.kind})v;")
     code.close()
     return [step.text]
 
 
-def _adaptive(
-    model: DeviceModel,
-    name: str,
-    number: int,
-    one: Instruction,
-    source: Instruction,
-    made: Place,
-    state: StateArray,
-    arrays: PackedArrays,
-    code: Lines,
-) -> list[str]:
-    what = one.what
-    theta = model.tensors[what.theta]
+def _adaptive(site: Site, code: Lines) -> list[str]:
+    what, name, arrays = site.one.what, site.name, site.arrays
+    theta = site.model.tensors[what.theta]
     fmt = theta.format
     assert isinstance(fmt, FixedPointFormat)
     arrays.add(f"theta_{name}", theta.codes, fmt.word_length, fmt.signed)
     get = arrays.getter(fmt.word_length, fmt.signed)
     constants = {what.threshold, what.reset, what.leak, what.inhibition}
-    arrays.payload_bits += sum(model.tensors[tensor].bits for tensor in constants)
-    current = Range(source.low, source.high)
-    steps = adaptive_functions(one, current, fmt, lambda role: f"{role}_{name}")
-    _adaptive_body(number, one, made, state, code, f"{get}(theta_{name}, i)", steps)
+    arrays.payload_bits += sum(site.model.tensors[tensor].bits for tensor in constants)
+    current = Range(site.sources[0].low, site.sources[0].high)
+    steps = adaptive_functions(site.one, current, fmt, lambda role: f"{role}_{name}")
+    _adaptive_body(site, code, f"{get}(theta_{name}, i)", steps)
     return [step.text for step in steps.values()]
 
 
-def _adaptive_body(
-    number: int,
-    one: Instruction,
-    made: Place,
-    state: StateArray,
-    code: Lines,
-    theta: str,
-    steps: Mapping[str, CFunction],
-) -> None:
-    what, n, size = one.what, one.numbers, one.operation.size
+def _adaptive_body(site: Site, code: Lines, theta: str, steps: Mapping[str, CFunction]) -> None:
+    one, state, size = site.one, site.state, site.size
+    what, n = one.what, one.numbers
     assert isinstance(n, AdaptiveNumbers)
-    assert one.to is not None
     shown = one.operation.operands[1].source if len(one.operation.operands) > 1 else None
-    ring = f"s->pending{number}"
+    ring = f"s->pending{site.number}"
     at = f"{ring} + s->step % {what.delay}u * {size}u" if what.delay > 1 else ring
     code(f"uint8_t *const arriving = {at};", "uint32_t i, arrived = 0, crossed = 0;")
-    if one.to.mode == STOCHASTIC:
+    if site.draws:
         code(f"const uint64_t key = stream(s->shown{shown}[0], {what.draws[0]}u);")
     code.loop("i", size)
     code("arrived += arriving[i];")
     code.close()
     code.loop("i", size)
-    charge, refractory = steps["charge"], f"s->refractory{number}[i]"
+    charge, refractory = steps["charge"], f"s->refractory{site.number}[i]"
     given = {
         "v": state.get,
         "current": "x[i]",
@@ -221,7 +159,7 @@ def _adaptive_body(
     code(f"{charge.kind} v = {charge.call(given)};")
     total = steps["threshold"].call({"theta": theta})
     code(f"const uint32_t spikes = {steps['reaches'].call({'v': 'v', 'total': total})};")
-    code("crossed += spikes;", f"value[i] = ({made.kind})spikes;")
+    code("crossed += spikes;", f"value[i] = ({site.made.kind})spikes;")
     code("if (spikes != 0) {", f"v = {one.reset};", "}")
     if what.refractory:
         kind = holding(0, what.refractory)

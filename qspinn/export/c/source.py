@@ -8,9 +8,10 @@ import numpy as np
 
 from qspinn.export.c.between import between_function, table_text
 from qspinn.export.c.codes import PackedArrays
-from qspinn.export.c.neurons import StateArray, neuron_function
+from qspinn.export.c.neurons import neuron_function
 from qspinn.export.c.planning import Plan, plan_of
 from qspinn.export.c.plastic import PLASTIC, plastic_function, plastic_members
+from qspinn.export.c.site import Site, StateArray
 from qspinn.export.c.synapses import synapse_function
 from qspinn.export.c.text import Lines, bytes_of, comment, holding, identifier
 from qspinn.export.model import (
@@ -121,62 +122,42 @@ class Source:
     def _operation(self, number: int, one: Instruction) -> None:
         if isinstance(one.what, Input):
             return
-        name, made = self.names[number], self.plan.places[number]
         operands = one.operation.operands
-        sources = [self.program.instructions[o.source] for o in operands]
-        taken = [
-            self.plan.before[o.source] if o.delay else self.plan.places[o.source] for o in operands
-        ]
-        given = ", ".join(place.expression for place in taken)
-        if isinstance(one.what, Synapse):
-            scratch = self.plan.scratch.get(number)
-            sums, ordered = (made, None) if scratch is None else (scratch, made)
-            text = synapse_function(
-                self.model, name, one, sources[0], taken[0], sums, ordered, self.arrays
-            )
-            rest = "" if ordered is None else f", {ordered.expression}"
-            call = f"{name}({given}, {sums.expression}{rest});"
-        elif isinstance(one.what, Neuron):
-            text = neuron_function(
-                self.model,
-                self.prefix,
-                name,
-                number,
-                one,
-                sources[0],
-                taken[0],
-                made,
-                self.states[number],
-                self.arrays,
-            )
-            call = f"{name}(s, {given}, {made.expression});"
-        elif isinstance(one.what, PLASTIC):
-            text = plastic_function(
-                self.model,
-                self.prefix,
-                name,
-                number,
-                one,
-                sources,
-                taken,
-                made,
-                self.states.get(number),
-                self.arrays,
-            )
-            call = f"{name}(s, {taken[0].expression}, {made.expression});"
-        elif isinstance(one.what, State):
-            text, call = (
-                self._state(name, operands[0].source, made.kind),
-                f"{name}(s, {made.expression});",
-            )
-        else:
-            text = between_function(
-                self.model, self.prefix, name, number, one, sources, taken, made, self.tables
-            )
-            state = "s, " if number in self.draws else ""
-            call = f"{name}({state}{given}, {made.expression});"
+        site = Site(
+            model=self.model,
+            prefix=self.prefix,
+            name=self.names[number],
+            number=number,
+            one=one,
+            sources=tuple(self.program.instructions[o.source] for o in operands),
+            taken=tuple(
+                self.plan.before[o.source] if o.delay else self.plan.places[o.source]
+                for o in operands
+            ),
+            made=self.plan.places[number],
+            arrays=self.arrays,
+            tables=self.tables,
+            states=self.states.get(number),
+            scratch=self.plan.scratch.get(number),
+        )
+        text, given = self._function(site)
         self.functions.append(f"{comment(self._about(number, one))}\n{text}")
-        self.calls[number] = call
+        self.calls[number] = f"{site.name}({', '.join(given)});"
+
+    def _function(self, site: Site) -> tuple[str, list[str]]:
+        """The definition of a function, and what it is given in a time step."""
+        what, made = site.one.what, site.made.expression
+        taken = [place.expression for place in site.taken]
+        if isinstance(what, Synapse):
+            sums = [] if site.scratch is None else [site.scratch.expression]
+            return synapse_function(site), [*taken, *sums, made]
+        if isinstance(what, Neuron):
+            return neuron_function(site), ["s", *taken, made]
+        if isinstance(what, PLASTIC):
+            return plastic_function(site), ["s", taken[0], made]
+        if isinstance(what, State):
+            return self._state(site), ["s", made]
+        return between_function(site), [*(["s"] if site.draws else []), *taken, made]
 
     def _about(self, number: int, one: Instruction) -> str:
         kind = type(one.what).__name__.lower()
@@ -187,12 +168,12 @@ class Source:
             f"[{one.low}, {one.high}], {grid}."
         )
 
-    def _state(self, name: str, neuron: int, kind: str) -> str:
-        code, state = Lines(), self.states[neuron]
-        code(f"static void {name}(const {self.prefix}_state *s, {kind} *value)", "{")
+    def _state(self, site: Site) -> str:
+        code, state = Lines(), self.states[site.one.operation.operands[0].source]
+        code(f"static void {site.name}(const {self.prefix}_state *s, {site.made.kind} *value)", "{")
         code("uint32_t i;")
-        code.loop("i", self.model.operations[neuron].size)
-        code(f"value[i] = ({kind}){state.get};")
+        code.loop("i", site.size)
+        code(f"value[i] = ({site.made.kind}){state.get};")
         code.close()
         code("}")
         return str(code)

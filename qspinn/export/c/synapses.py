@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qspinn.export.c.codes import PackedArrays
 from qspinn.export.c.planning import Place
+from qspinn.export.c.site import Site
 from qspinn.export.c.text import Lines, array, scaled
-from qspinn.export.model import Codes, DeviceModel, Synapse
+from qspinn.export.model import Codes, Synapse
 from qspinn.export.program import Instruction
 
 __all__ = ["synapse_function"]
@@ -21,55 +21,46 @@ _AXES = "dhw"
 """Depth, height and width."""
 
 
-def synapse_function(
-    model: DeviceModel,
-    name: str,
-    one: Instruction,
-    source: Instruction,
-    taken: Place,
-    sums: Place,
-    ordered: Place | None,
-    arrays: PackedArrays,
-) -> str:
-    """The definition of ``name(x, sum)``, or of ``name(x, sum, value)``.
-
-    Args:
-        model: The model.
-        name: Of the function.
-        one: The layer.
-        source: What it takes.
-        taken: Where that lies.
-        sums: Where it adds up, the channels of one place after each other.
-        ordered: Where the values of each channel follow each other then, if they must.
-        arrays: Takes the weights.
-    """
-    what = one.what
+def synapse_function(site: Site) -> str:
+    """The definition of ``name(x, sum)``, or of ``name(x, sum, value)`` where it has a scratch."""
+    (source,), (taken,), sums = site.sources, site.taken, _sums(site)
+    what = site.one.what
     assert isinstance(what, Synapse)
-    weight = model.tensors[what.weight]
+    weight = site.model.tensors[what.weight]
     fmt = weight.format
     layout = _order(weight.codes, what.groups)
-    arrays.add(f"weight_{name}", layout, fmt.word_length, fmt.signed)
+    site.arrays.add(f"weight_{site.name}", layout, fmt.word_length, fmt.signed)
     is_binary = source.low >= 0 and source.high <= 1
     factor = None if is_binary else "int64_t" if taken.kind == "int64_t" else "int32_t"
-    add = arrays.adder(fmt.word_length, fmt.signed, sums.kind, factor)
+    add = site.arrays.adder(fmt.word_length, fmt.signed, sums.kind, factor)
     code = Lines()
     parameters = f"const {taken.kind} *x, {sums.kind} *sum"
-    parameters += "" if ordered is None else f", {ordered.kind} *value"
-    code(f"static void {name}({parameters})", "{")
-    channels = weight.shape[0]
-    places = one.operation.size // channels
+    parameters += "" if site.scratch is None else f", {site.made.kind} *value"
+    code(f"static void {site.name}({parameters})", "{")
     body = Lines()
     body.depth = 1
-    variables = _beginning(model, name, one, sums, arrays, body, channels, places)
+    variables = _beginning(site, body)
     if what.stride:
-        variables += _convolution(one, name, add, is_binary, body)
+        variables += _convolution(site, add, is_binary, body)
     else:
-        variables += _linear(one, name, add, is_binary, body)
-    variables += _ending(model, name, one, sums, ordered, arrays, body, channels, places)
+        variables += _linear(site, add, is_binary, body)
+    variables += _ending(site, body)
     code(f"uint32_t {', '.join(dict.fromkeys(variables))};")
     code.lines += body.lines
     code("}")
     return str(code)
+
+
+def _sums(site: Site) -> Place:
+    """Where the layer adds up, the channels of one place after each other."""
+    return site.made if site.scratch is None else site.scratch
+
+
+def _channels(site: Site) -> tuple[int, int]:
+    """How many channels there are, and how many places in each."""
+    assert site.one.weight is not None
+    channels = len(site.one.weight)
+    return channels, site.size // channels
 
 
 def _order(weight: Codes, groups: int) -> Codes:
@@ -80,13 +71,12 @@ def _order(weight: Codes, groups: int) -> Codes:
     return np.ascontiguousarray(moved.reshape(-1, outputs))
 
 
-def _bias(
-    model: DeviceModel, name: str, one: Instruction, sums: Place, arrays: PackedArrays
-) -> str | None:
+def _bias(site: Site) -> str | None:
     """An expression of the bias of channel ``o``, on the grid of the sums."""
+    one, name, arrays = site.one, site.name, site.arrays
     if one.what.bias is None:
         return None
-    bias = model.tensors[one.what.bias]
+    bias = site.model.tensors[one.what.bias]
     assert one.bias is not None
     if not one.bias.any():
         arrays.payload_bits += bias.bits  # zeros, which need no array
@@ -97,7 +87,7 @@ def _bias(
     ups = {int(b // c).bit_length() - 1 for b, c in zip(one.bias, codes, strict=True) if c}
     read = f"{get}(bias_{name}, o)"
     if len(ups) == 1:
-        return scaled(read, ups.pop(), sums.kind)
+        return scaled(read, ups.pop(), _sums(site).kind)
     shifts = [
         int(b // c).bit_length() - 1 if c else 0 for b, c in zip(one.bias, codes, strict=True)
     ]
@@ -111,25 +101,17 @@ def _is_even(one: Instruction) -> bool:
     return not one.weight_up.any()
 
 
-def _beginning(
-    model: DeviceModel,
-    name: str,
-    one: Instruction,
-    sums: Place,
-    arrays: PackedArrays,
-    code: Lines,
-    channels: int,
-    places: int,
-) -> list[str]:
+def _beginning(site: Site, code: Lines) -> list[str]:
     """Sums begin at the biases, or at 0 where they are shifted at the end."""
-    bias = _bias(model, name, one, sums, arrays) if _is_even(one) else None
+    channels, places = _channels(site)
+    bias = _bias(site) if _is_even(site.one) else None
     if bias is None:
         code.loop("o", channels * places)
         code("sum[o] = 0;")
         code.close()
         return ["o"]
     code.loop("o", channels)
-    code(f"sum[o] = ({sums.kind})({bias});")
+    code(f"sum[o] = ({_sums(site).kind})({bias});")
     code.close()
     if places > 1:
         code(f"for (o = {channels}u; o < {channels * places}u; o++) {{")
@@ -138,7 +120,8 @@ def _beginning(
     return ["o"]
 
 
-def _linear(one: Instruction, name: str, add: str, is_binary: bool, code: Lines) -> list[str]:
+def _linear(site: Site, add: str, is_binary: bool, code: Lines) -> list[str]:
+    one, name = site.one, site.name
     assert one.weight is not None
     outputs, inputs = one.weight.shape
     rows = one.operation.rows
@@ -156,7 +139,8 @@ def _linear(one: Instruction, name: str, add: str, is_binary: bool, code: Lines)
     return ["i", "r"] if rows > 1 else ["i"]
 
 
-def _convolution(one: Instruction, name: str, add: str, is_binary: bool, code: Lines) -> list[str]:
+def _convolution(site: Site, add: str, is_binary: bool, code: Lines) -> list[str]:
+    one, name = site.one, site.name
     what, operation = one.what, one.operation
     assert one.weight is not None
     outputs = len(one.weight) // what.groups
@@ -203,31 +187,23 @@ def _convolution(one: Instruction, name: str, add: str, is_binary: bool, code: L
     return variables
 
 
-def _ending(
-    model: DeviceModel,
-    name: str,
-    one: Instruction,
-    sums: Place,
-    ordered: Place | None,
-    arrays: PackedArrays,
-    code: Lines,
-    channels: int,
-    places: int,
-) -> list[str]:
+def _ending(site: Site, code: Lines) -> list[str]:
     """Shifts the sums of each channel to the common grid, and puts them in order."""
+    one, name, kind = site.one, site.name, _sums(site).kind
+    channels, places = _channels(site)
     if not _is_even(one):
         assert one.weight_up is not None
-        arrays.texts.append(array("uint8_t", f"up_{name}", one.weight_up))
-        bias = _bias(model, name, one, sums, arrays)
-        added = "" if bias is None else f" + ({sums.kind})({bias})"
+        site.arrays.texts.append(array("uint8_t", f"up_{name}", one.weight_up))
+        bias = _bias(site)
+        added = "" if bias is None else f" + ({kind})({bias})"
         code.loop("o", channels)
         code.loop("p", places)
         at = f"sum[p * {channels}u + o]"
-        code(f"{at} = {at} * (({sums.kind})1 << up_{name}[o]){added};")
+        code(f"{at} = {at} * (({kind})1 << up_{name}[o]){added};")
         code.close(2)
-    if ordered is not None:
+    if site.scratch is not None:
         code.loop("o", channels)
         code.loop("p", places)
         code(f"value[o * {places}u + p] = sum[p * {channels}u + o];")
         code.close(2)
-    return [] if _is_even(one) and ordered is None else ["p"]
+    return [] if _is_even(one) and site.scratch is None else ["p"]
