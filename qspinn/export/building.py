@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -30,18 +29,21 @@ from qspinn.export.model import (
     What,
 )
 from qspinn.export.packed_tensor import PackedTensor
-from qspinn.export.planned import check_plan, listed
-from qspinn.fixed_point import FixedPointFormat, PerChannelFormat
+from qspinn.export.planned import MOST_SHOWN, check_plan
+from qspinn.fixed_point import FixedPointFormat
 from qspinn.plan import ResolvedPlan
 from qspinn.plan.declared_operations import declares_operations
 from qspinn.plan.float_class import float_class
 from qspinn.plan.graph import Graph, Operand, Operation, UnknownGraphError, graph_of
 from qspinn.plan.neuron_constants import reset_of
 from qspinn.plan.neurons import most_spikes
+from qspinn.plan.roles import CONSTANT_ROLES
+from qspinn.plan.summary import listed
 from qspinn.plan.synapses import TRANSPOSED
 from qspinn.quantizers import plan_of
 from qspinn.quantizers.integer_codes import IntegerCodes, integer_codes
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
+from qspinn.steps.lowering import code_of
 
 __all__ = ["device_model"]
 
@@ -150,9 +152,7 @@ class _Builder:
 
     def table(self, name: str, table: Codes) -> str:
         """Keeps a table, once, and gives its name."""
-        signed = bool((table < 0).any())
-        largest = int(max(table.max(initial=0), -1 - table.min(initial=0)))
-        packed = PackedTensor(table, max(1, largest.bit_length() + signed), signed)
+        packed = PackedTensor.shortest(table)
         for known, held in self.tables.items():
             if held == packed:
                 return known
@@ -205,8 +205,8 @@ class _Builder:
                 )
         if len(takers) != 1:
             raise NotExportableError(
-                f"the input enters {listed(list(takers.values()))} in different formats; write "
-                "one format for the inputs of these layers"
+                f"the input enters {listed(takers.values(), MOST_SHOWN)} in different formats; "
+                "write one format for the inputs of these layers"
             )
         return next(iter(takers))
 
@@ -240,24 +240,22 @@ class _Builder:
     def _layer(self, one: Operation) -> Any:
         return self.module.get_submodule(one.path)
 
-    def _stored(self, path: str, codes: Codes, fmt: Any) -> str:
+    def _stored(self, path: str) -> str:
+        """Keeps the codes of a tensor, once where layers share it, and gives its name."""
         info = next(tensor.info for tensor in self.plan.tensors if tensor.path == path)
-        name = info.tied_to or path
-        lengths = {f.word_length for f in fmt.formats} if isinstance(fmt, PerChannelFormat) else {0}
-        assert len(lengths) == 1
-        self.tensors.setdefault(name, StoredTensor.of(codes, fmt))
+        name, held = info.tied_to or path, self.codes[path]
+        codes = held.codes.cpu().numpy().astype(np.int64)
+        if info.role in CONSTANT_ROLES and codes.ndim > 1 and codes.shape[0] == 1:
+            codes = codes[0]  # stands for the batch
+        self.tensors.setdefault(name, StoredTensor.of(codes, held.format))
         return name
-
-    def _parameter(self, path: str) -> str:
-        held = self.codes[path]
-        return self._stored(path, held.codes.cpu().numpy().astype(np.int64), held.format)
 
     def _synapse(self, one: Operation) -> Synapse:
         child = self._layer(one)
         if isinstance(child, TRANSPOSED):
             raise NotExportableError(f"{one.path}: is a transposed convolution; use another layer")
-        bias = self._parameter(f"{one.path}.bias") if f"{one.path}.bias" in self.codes else None
-        weight = self._parameter(f"{one.path}.weight")
+        bias = self._stored(f"{one.path}.bias") if f"{one.path}.bias" in self.codes else None
+        weight = self._stored(f"{one.path}.weight")
         if isinstance(child, nn.Linear):
             return Synapse(weight, bias)
         if child.padding_mode != "zeros":
@@ -284,11 +282,12 @@ class _Builder:
         with torch.no_grad():
             decay = threshold = None
             if quantizer.model.leaks:
-                decay = self._constant(f"{one.path}.decay")
+                decay = self._stored(f"{one.path}.decay")
             fires = not quantizer.model.reads_out and quantizer.threshold is not None
             if fires:
-                threshold = self._constant(f"{one.path}.v_threshold")
+                threshold = self._stored(f"{one.path}.v_threshold")
             reset = None if quantizer.model.reads_out else quantizer.reset_of(child)
+        initial = quantizer.on_grid(name, _initial(child, name))
         return Neuron(
             quantizer.charge,
             state.format,
@@ -297,17 +296,10 @@ class _Builder:
             threshold,
             decay,
             bool(getattr(child, "decay_input", True)),
-            None if reset is None else _code(reset, state.format),
-            _code(quantizer.on_grid(name, _initial(child, name)), state.format),
+            None if reset is None else code_of(reset, state.format.fraction_bits),
+            code_of(initial, state.format.fraction_bits),
             most_spikes(child),
         )
-
-    def _constant(self, path: str) -> str:
-        held = self.codes[path]
-        codes = held.codes.cpu().numpy().astype(np.int64)
-        if codes.ndim > 1 and codes.shape[0] == 1:
-            codes = codes[0]  # stands for the batch
-        return self._stored(path, codes, held.format)
 
 
 def _initial(node: Any, name: str) -> float:
@@ -319,9 +311,3 @@ def _initial(node: Any, name: str) -> float:
             raise NotExportableError(f"{type(node).__name__}: begins with a tensor as its state")
         return float(value)
     return 0.0 if value is None else float(value)
-
-
-def _code(value: float, fmt: FixedPointFormat) -> int:
-    code = Fraction(value) * Fraction(2) ** fmt.fraction_bits
-    assert code.denominator == 1
-    return int(code)

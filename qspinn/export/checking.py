@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from qspinn.export.checking_plastic import PLASTIC_CHECKS
+from qspinn.export.checks import check_rounding, require, tensor_of
 from qspinn.export.errors import FindingError
 from qspinn.export.learning_layers import learning_layers
 from qspinn.export.model import (
@@ -27,7 +27,7 @@ from qspinn.export.model import (
     Synapse,
 )
 from qspinn.export.packed_tensor import PackedTensor
-from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, FixedPointFormat, PerChannelFormat
+from qspinn.fixed_point import FixedPointFormat, PerChannelFormat
 from qspinn.steps.models import MODELS
 
 __all__ = ["check_model"]
@@ -64,25 +64,20 @@ def check_model(model: DeviceModel) -> None:
             raise FindingError(f"learning: {error}", advice="export the model again") from None
 
 
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise FindingError(what)
-
-
 def _check_operation(model: DeviceModel, number: int, one: DeviceOperation) -> None:
-    _require(all(size >= 1 for size in (*one.shape, *one.taken)), f"a shape of {one.shape}")
-    _require(one.size <= MOST_VALUES and one.rows >= 1, f"an output of {one.size} values")
+    require(all(size >= 1 for size in (*one.shape, *one.taken)), f"a shape of {one.shape}")
+    require(one.size <= MOST_VALUES and one.rows >= 1, f"an output of {one.size} values")
     for operand in one.operands:
-        _require(0 <= operand.source < len(model.operations), f"takes operation {operand.source}")
+        require(0 <= operand.source < len(model.operations), f"takes operation {operand.source}")
         source = model.operations[operand.source]
         before = operand.source < number if operand.delay == 0 else not source.is_static
-        _require(operand.delay in (0, 1) and before, f"takes operation {operand.source} too early")
+        require(operand.delay in (0, 1) and before, f"takes operation {operand.source} too early")
         fits = not one.is_static or (source.is_static and operand.delay == 0)
-        _require(fits, "is computed once, from what changes with time")
+        require(fits, "is computed once, from what changes with time")
         late = model.operations[operand.source].is_final and not one.is_final
-        _require(not late, "takes in each step what is computed after the last one")
-    _require(isinstance(one.what, Input) == (number == 0), "the input comes first, and only there")
-    _require(not (one.is_final and (one.is_static or number == 0)), "is computed first and last")
+        require(not late, "takes in each step what is computed after the last one")
+    require(isinstance(one.what, Input) == (number == 0), "the input comes first, and only there")
+    require(not (one.is_final and (one.is_static or number == 0)), "is computed first and last")
 
 
 def _sources(model: DeviceModel, one: DeviceOperation) -> list[DeviceOperation]:
@@ -91,133 +86,125 @@ def _sources(model: DeviceModel, one: DeviceOperation) -> list[DeviceOperation]:
 
 def _only(model: DeviceModel, one: DeviceOperation) -> DeviceOperation:
     sources = _sources(model, one)
-    _require(len(sources) == 1, f"takes {len(sources)} operands, not one")
+    require(len(sources) == 1, f"takes {len(sources)} operands, not one")
     return sources[0]
 
 
-def _check_rounding(what: Any) -> None:
-    _require(what.rounding in ROUNDINGS, f"the rounding {what.rounding!r}")
-    _require(what.overflow in OVERFLOWS, f"the overflow {what.overflow!r}")
-
-
 def _check_input(model: DeviceModel, one: DeviceOperation) -> None:
-    _require(not one.operands, "an input with operands")
-    _require(one.is_static == (model.frame_stride == 0), "a stride that is not that of the input")
-    _check_rounding(one.what)
+    require(not one.operands, "an input with operands")
+    require(one.is_static == (model.frame_stride == 0), "a stride that is not that of the input")
+    check_rounding(one.what)
     if model.frame is not None:
         table = _table(model, model.frame, (one.size,))
-        _require(table.extremes[0] >= 0, "a place below 0")
-
-
-def _tensor(model: DeviceModel, name: str) -> Any:
-    _require(name in model.tensors, f"the tensor {name!r} is missing")
-    return model.tensors[name]
+        require(table.extremes[0] >= 0, "a place below 0")
 
 
 def _table(model: DeviceModel, name: str, shape: tuple[int, ...]) -> PackedTensor:
-    _require(name in model.tables, f"the table {name!r} is missing")
+    require(name in model.tables, f"the table {name!r} is missing")
     table = model.tables[name]
     fits = len(table.shape) == len(shape) and all(
         wanted in (-1, size) for size, wanted in zip(table.shape, shape, strict=True)
     )
-    _require(fits and math.prod(table.shape) > 0, f"the table {name!r} has the shape {table.shape}")
+    require(fits and math.prod(table.shape) > 0, f"the table {name!r} has the shape {table.shape}")
     return table
 
 
 def _check_places(table: PackedTensor, lowest: int, size: int) -> None:
     low, high = table.extremes
-    _require(lowest <= low and high < size, f"places from {low} to {high} of {size} values")
+    require(lowest <= low and high < size, f"places from {low} to {high} of {size} values")
 
 
 def _check_synapse(model: DeviceModel, one: DeviceOperation) -> None:
     what, source = one.what, _only(model, one)
     assert isinstance(what, Synapse)
-    weight = _tensor(model, what.weight).shape
-    _require(len(weight) >= 2 and math.prod(weight) > 0, f"weights of the shape {weight}")
+    weight = tensor_of(model, what.weight).shape
+    require(len(weight) >= 2 and math.prod(weight) > 0, f"weights of the shape {weight}")
     if what.bias is not None:
-        _require(_tensor(model, what.bias).shape == weight[:1], "biases of another number")
+        require(tensor_of(model, what.bias).shape == weight[:1], "biases of another number")
     axes = len(weight) - 2
     lengths = {len(what.stride), len(what.padding), len(what.dilation)}
-    _require(lengths == {axes} and axes <= 3, f"weights of {len(weight)} axes")
+    require(lengths == {axes} and axes <= 3, f"weights of {len(weight)} axes")
     if not axes:
-        _require(what.groups == 1 and source.size == one.rows * weight[1], "takes other rows")
-        _require(one.size == one.rows * weight[0], "puts out another number of values")
+        require(what.groups == 1 and source.size == one.rows * weight[1], "takes other rows")
+        require(one.size == one.rows * weight[0], "puts out another number of values")
         return
-    _require(one.rows == 1 and len(one.taken) == axes + 1, f"takes a shape of {one.taken}")
-    _require(math.prod(one.taken) == source.size, "takes another number of values")
+    require(one.rows == 1 and len(one.taken) == axes + 1, f"takes a shape of {one.taken}")
+    require(math.prod(one.taken) == source.size, "takes another number of values")
     fits = what.groups >= 1 and weight[0] % what.groups == 0
-    _require(fits and one.taken[0] == weight[1] * what.groups, "takes other channels")
+    require(fits and one.taken[0] == weight[1] * what.groups, "takes other channels")
     sizes = [weight[0]]
     for axis in range(axes):
         step, spread, edges = what.stride[axis], what.dilation[axis], what.padding[axis]
-        _require(step >= 1 and spread >= 1 and min(edges) >= 0, "a stride, dilation or padding")
+        require(step >= 1 and spread >= 1 and min(edges) >= 0, "a stride, dilation or padding")
         reach = spread * (weight[2 + axis] - 1) + 1
         left = one.taken[1 + axis] + sum(edges) - reach
-        _require(left >= 0, "a kernel larger than its input")
+        require(left >= 0, "a kernel larger than its input")
         sizes.append(left // step + 1)
     padded = (size + sum(edges) for size, edges in zip(one.taken[1:], what.padding, strict=True))
-    _require(one.taken[0] * math.prod(padded) <= MOST_VALUES, "more zeros around it than it can")
-    _require(one.shape == tuple(sizes), f"puts out {one.shape}, not {tuple(sizes)}")
+    require(one.taken[0] * math.prod(padded) <= MOST_VALUES, "more zeros around it than it can")
+    require(one.shape == tuple(sizes), f"puts out {one.shape}, not {tuple(sizes)}")
 
 
 def _check_neuron(model: DeviceModel, one: DeviceOperation) -> None:
     what, source = one.what, _only(model, one)
     assert isinstance(what, Neuron)
     known = what.model in MODELS and MODELS[what.model].is_exact
-    _require(known, f"the neuron {what.model!r}")
+    require(known, f"the neuron {what.model!r}")
     kind = MODELS[what.model]
-    _check_rounding(what)
-    _require(source.size == one.size and not one.is_static, "has other neurons than currents")
-    _require((what.decay is not None) == kind.leaks, "a leak where there is none, or none")
-    _require(not kind.reads_out or what.threshold is None, "a filter with a threshold")
-    _require(kind.charge_alone is None or kind.charge is not None or not what.decay_input, "decays")
+    check_rounding(what)
+    require(source.size == one.size and not one.is_static, "has other neurons than currents")
+    require((what.decay is not None) == kind.leaks, "a leak where there is none, or none")
+    require(not kind.reads_out or what.threshold is None, "a filter with a threshold")
+    require(kind.charge_alone is None or kind.charge is not None or not what.decay_input, "decays")
     low, high = what.state.code_min, what.state.code_max
     codes = (what.initial, low if what.reset is None else what.reset)
-    _require(all(low <= code <= high for code in codes), f"codes {codes} beyond {what.state}")
-    _require(1 <= what.most <= MOST_VALUES, f"{what.most} spikes in a step")
+    require(all(low <= code <= high for code in codes), f"codes {codes} beyond {what.state}")
+    require(1 <= what.most <= MOST_VALUES, f"{what.most} spikes in a step")
     for name in (what.threshold, what.decay):
         if name is None:
             continue
-        tensor = _tensor(model, name)
-        _require(isinstance(tensor.format, FixedPointFormat), f"{name} has several formats")
+        tensor = tensor_of(model, name)
+        require(isinstance(tensor.format, FixedPointFormat), f"{name} has several formats")
         _check_spread(tensor.shape, one.shape)
     if what.threshold is not None:
-        finer = _tensor(model, what.threshold).format.fraction_bits > what.state.fraction_bits
-        _require(not finer, "a threshold that is finer than the membrane")
-        lowest = _tensor(model, what.threshold).packed.extremes[0]
-        _require(not kind.counts or lowest > 0, "a threshold of a counting neuron below 1")
+        threshold = tensor_of(model, what.threshold)
+        assert isinstance(threshold.format, FixedPointFormat)
+        finer = threshold.format.fraction_bits > what.state.fraction_bits
+        require(not finer, "a threshold that is finer than the membrane")
+        lowest = threshold.packed.extremes[0]
+        require(not kind.counts or lowest > 0, "a threshold of a counting neuron below 1")
 
 
 def _check_spread(shape: tuple[int, ...], over: tuple[int, ...]) -> None:
     fits = len(shape) <= len(over) and all(
         size in (1, wanted) for size, wanted in zip(shape[::-1], over[::-1], strict=False)
     )
-    _require(fits, f"constants of the shape {shape} for {over}")
+    require(fits, f"constants of the shape {shape} for {over}")
 
 
 def _check_round(model: DeviceModel, one: DeviceOperation) -> None:
-    _require(_only(model, one).size == one.size, "rounds another number of values")
-    _check_rounding(one.what)
+    require(_only(model, one).size == one.size, "rounds another number of values")
+    check_rounding(one.what)
 
 
 def _check_arithmetic(model: DeviceModel, one: DeviceOperation) -> None:
     what, sources = one.what, _sources(model, one)
     assert isinstance(what, Arithmetic)
-    _require(what.kind in (*_BINARY, "scale", "offset"), f"the arithmetic {what.kind!r}")
-    _require(len(sources) == (2 if what.kind in _BINARY else 1), "another number of operands")
-    _require(all(source.size == one.size for source in sources), "operands of other sizes")
+    require(what.kind in (*_BINARY, "scale", "offset"), f"the arithmetic {what.kind!r}")
+    require(len(sources) == (2 if what.kind in _BINARY else 1), "another number of operands")
+    require(all(source.size == one.size for source in sources), "operands of other sizes")
     signs = (len(sources) if what.kind == "add" else 0, set(what.signs) <= {1, -1})
-    _require(signs == (len(what.signs), True), f"the signs {what.signs}")
+    require(signs == (len(what.signs), True), f"the signs {what.signs}")
     denominator = what.factor.denominator
     dyadic = denominator & (denominator - 1) == 0 and denominator.bit_length() <= 32
-    _require(dyadic and abs(what.factor) < 1 << 32, f"the factor {what.factor}")
+    require(dyadic and abs(what.factor) < 1 << 32, f"the factor {what.factor}")
 
 
 def _check_pooling(model: DeviceModel, one: DeviceOperation) -> None:
     what, source = one.what, _only(model, one)
     assert isinstance(what, Pooling)
-    _require(what.kind in ("sum", "max"), f"the pooling {what.kind!r}")
-    _require((what.window is None) != (what.table is None), "a window and a table, or neither")
+    require(what.kind in ("sum", "max"), f"the pooling {what.kind!r}")
+    require((what.window is None) != (what.table is None), "a window and a table, or neither")
     if what.table is not None:
         table = _table(model, what.table, (one.size, -1))
         _check_places(table, -1 if what.kind == "sum" else 0, source.size)
@@ -225,15 +212,15 @@ def _check_pooling(model: DeviceModel, one: DeviceOperation) -> None:
     window = what.window
     assert window is not None
     axes = (len(window.size), len(window.kernel), len(window.stride), len(window.padding))
-    _require(len(set(axes)) == 1 and 1 <= axes[0] <= 3, "a window of different axes")
+    require(len(set(axes)) == 1 and 1 <= axes[0] <= 3, "a window of different axes")
     entries = zip(window.size, window.kernel, window.stride, window.padding, strict=True)
     for size, kernel, stride, padding in entries:
         fits = 1 <= kernel <= size + 2 * padding and stride >= 1 and 0 <= padding < kernel
-        _require(fits and size >= 1, "a window that does not fit its input")
+        require(fits and size >= 1, "a window that does not fit its input")
     channels, rest = divmod(source.size, math.prod(window.size))
-    _require(rest == 0, "a window of another size than its input")
-    _require(one.size == channels * math.prod(window.output), "another number of outputs")
-    _require(one.size * math.prod(window.kernel) <= MOST_VALUES, "windows that are too large")
+    require(rest == 0, "a window of another size than its input")
+    require(one.size == channels * math.prod(window.output), "another number of outputs")
+    require(one.size * math.prod(window.kernel) <= MOST_VALUES, "windows that are too large")
 
 
 def _check_gather(model: DeviceModel, one: DeviceOperation) -> None:
@@ -244,9 +231,9 @@ def _check_gather(model: DeviceModel, one: DeviceOperation) -> None:
 
 def _check_state(model: DeviceModel, one: DeviceOperation) -> None:
     source = _only(model, one)
-    _require(isinstance(source.what, Neuron | AdaptiveNeuron), "the state of what has none")
-    _require(source.size == one.size and not one.is_static, "a state of another size")
-    _require(one.operands[0].delay == 0, "the state of an earlier step")
+    require(isinstance(source.what, Neuron | AdaptiveNeuron), "the state of what has none")
+    require(source.size == one.size and not one.is_static, "a state of another size")
+    require(one.operands[0].delay == 0, "the state of an earlier step")
 
 
 def _check_tensors(model: DeviceModel) -> None:
@@ -257,29 +244,29 @@ def _check_tensors(model: DeviceModel) -> None:
         if isinstance(name, str) and name in model.tensors
     }
     unused = sorted(set(model.tensors) - used)
-    _require(not unused, f"no operation uses the tensor {unused[:1]}")
+    require(not unused, f"no operation uses the tensor {unused[:1]}")
     for name, tensor in model.tensors.items():
         packed, fmt = tensor.packed, tensor.format
         same = (packed.word_length, packed.signed) == (fmt.word_length, fmt.signed)
-        _require(same, f"{name}: stored with {packed.word_length} bits, its format is {fmt}")
+        require(same, f"{name}: stored with {packed.word_length} bits, its format is {fmt}")
         if isinstance(fmt, PerChannelFormat):
             channels = packed.shape[:1] == (len(fmt.formats),) and fmt.axis == 0
-            _require(channels, f"{name}: has other channels than its format")
+            require(channels, f"{name}: has other channels than its format")
 
 
 def _check_output(model: DeviceModel) -> None:
     output = model.output
-    _require(0 <= output.operation < len(model.operations), f"reads {output.operation}")
-    _require(output.over in _OVER, f"the readout over {output.over!r}")
+    require(0 <= output.operation < len(model.operations), f"reads {output.operation}")
+    require(output.over in _OVER, f"the readout over {output.over!r}")
     table = _table(model, output.table, (-1, -1))
     _check_places(table, 0, model.operations[output.operation].size)
     named = len(model.classes)
-    _require(named in (0, table.shape[0]), f"{named} names for {table.shape[0]} answers")
-    _require(output.scale != 0, "answers that are all 0")
+    require(named in (0, table.shape[0]), f"{named} names for {table.shape[0]} answers")
+    require(output.scale != 0, "answers that are all 0")
     divisors = not output.divisors or len(output.divisors) == table.shape[0]
-    _require(divisors and all(1 <= one < 1 << 31 for one in output.divisors), "the divisors")
+    require(divisors and all(1 <= one < 1 << 31 for one in output.divisors), "the divisors")
     final = model.operations[output.operation].is_final
-    _require(not final or output.over == "last", "answers of each step, computed after the last")
+    require(not final or output.over == "last", "answers of each step, computed after the last")
 
 
 _CHECKS: dict[type, Callable[[DeviceModel, DeviceOperation], None]] = {

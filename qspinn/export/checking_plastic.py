@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qspinn.export.errors import FindingError
+from qspinn.export.checks import check_rounding, require, tensor_of
 from qspinn.export.model import (
     AdaptiveNeuron,
     Compare,
@@ -16,24 +16,17 @@ from qspinn.export.model import (
     Total,
     Trace,
 )
-from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, FixedPointFormat
+from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps.random_spikes import PROBABILITY_BITS
 
-__all__ = ["PLASTIC_CHECKS", "require"]
+__all__ = ["PLASTIC_CHECKS"]
 
 LONGEST_DELAY = 1 << 10
 
 
-def require(holds: bool, what: str) -> None:
-    """Raises `FindingError` where something does not hold."""
-    if not holds:
-        raise FindingError(what)
-
-
 def _constant(model: DeviceModel, name: str) -> StoredTensor:
     """A single number."""
-    require(name in model.tensors, f"the tensor {name!r} is missing")
-    tensor = model.tensors[name]
+    tensor = tensor_of(model, name)
     is_one = tensor.shape == () and isinstance(tensor.format, FixedPointFormat)
     require(is_one, f"{name!r} is not a single number")
     return tensor
@@ -41,8 +34,7 @@ def _constant(model: DeviceModel, name: str) -> StoredTensor:
 
 def _list(model: DeviceModel, name: str, size: int) -> StoredTensor:
     """One number for each of several."""
-    require(name in model.tensors, f"the tensor {name!r} is missing")
-    tensor = model.tensors[name]
+    tensor = tensor_of(model, name)
     fits = tensor.shape == (size,) and isinstance(tensor.format, FixedPointFormat)
     require(fits, f"{name!r} has the shape {tensor.shape}, not {(size,)}")
     return tensor
@@ -55,16 +47,11 @@ def _same_size(model: DeviceModel, one: DeviceOperation, operands: int = 1) -> N
     require(not one.is_static, "has a state, and is computed once")
 
 
-def _rounds(rounding: str, overflow: str) -> None:
-    require(rounding in ROUNDINGS, f"the rounding {rounding!r}")
-    require(overflow in OVERFLOWS, f"the overflow {overflow!r}")
-
-
 def _check_trace(model: DeviceModel, one: DeviceOperation) -> None:
     what = one.what
     assert isinstance(what, Trace)
     _same_size(model, one)
-    _rounds(what.rounding, what.overflow)
+    check_rounding(what)
     leak = _constant(model, what.leak)
     assert isinstance(leak.format, FixedPointFormat)
     low, high = leak.packed.extremes
@@ -94,7 +81,7 @@ def _check_adaptive(model: DeviceModel, one: DeviceOperation) -> None:
         require(drawn, "draws from what is no random spikes")
     needs = what.one_winner or what.rounding == "stochastic"
     require(bool(chances) or not needs, "draws, and takes no random spikes to draw from")
-    _rounds(what.rounding, what.overflow)
+    check_rounding(what)
     _list(model, what.theta, one.size)
     for name in (what.threshold, what.reset, what.leak, what.inhibition):
         _constant(model, name)

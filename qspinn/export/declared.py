@@ -12,33 +12,25 @@ from torch import Tensor
 
 from qspinn.export.learning import DeviceLearning, check_learning, declared_learning
 from qspinn.export.model import (
-    Arithmetic,
-    Compare,
+    KINDS,
     DeviceModel,
     DeviceOperation,
+    Gather,
     Input,
+    Neuron,
     NotExportableError,
     Output,
-    Pooling,
-    Round,
+    State,
     StoredTensor,
-    Synapse,
     What,
 )
 from qspinn.export.packed_tensor import PackedTensor
-from qspinn.export.plastic import AdaptiveNeuron, LabelSums, RandomSpikes, Total, Trace
 from qspinn.plan.declared_operations import DeclaresLearning, DeclaresOperations
 from qspinn.plan.graph import Operand, Window
 
 __all__ = ["declared_model", "learning_of"]
 
-_KINDS = {
-    kind.__name__.lower(): kind
-    for kind in (
-        *(Input, Synapse, Round, Arithmetic, Pooling, Trace, Compare),
-        *(AdaptiveNeuron, RandomSpikes, Total, LabelSums),
-    )
-}
+_KINDS = {name: kind for name, kind in KINDS.items() if kind not in (Neuron, Gather, State)}
 _PLACES = ("name", "what", "takes", "shape", "path", "taken", "is_final")
 """What a mapping says beside the attributes of its kind."""
 
@@ -65,8 +57,6 @@ def declared_model(
     static = not said["frame_stride"]
     operations = tuple(_operation(name, one, numbers, static) for one in said["operations"])
     answers = numbers[said["answers"]]
-    places = np.arange(operations[answers].size)[:, None]
-    word_length = max(1, int(places.max()).bit_length())
     return DeviceModel(
         operations,
         Output(
@@ -80,7 +70,7 @@ def declared_model(
             path: StoredTensor.of(codes.cpu().numpy().astype(np.int64), fmt)
             for path, (codes, fmt) in said["tensors"].items()
         },
-        {"output": PackedTensor(places, word_length, False)},
+        {"output": PackedTensor.shortest(np.arange(operations[answers].size)[:, None])},
         None,
         said["frame_stride"],
         said["steps"],

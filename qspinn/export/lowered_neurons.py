@@ -19,12 +19,13 @@ from qspinn.steps.lowering import (
 )
 from qspinn.steps.models import MODELS
 
-__all__ = ["lowered_neuron"]
+__all__ = ["constant_of", "lowered_neuron"]
 
 
-def _leak(decay: StoredTensor) -> Constant:
-    assert isinstance(decay.format, FixedPointFormat)
-    return Constant(_shifted(decay, 0), decay.format.fraction_bits)
+def constant_of(tensor: StoredTensor) -> Constant:
+    """One stored number, or one for each part of a layer."""
+    assert isinstance(tensor.format, FixedPointFormat)
+    return Constant(_shifted(tensor, 0), tensor.format.fraction_bits)
 
 
 def _shifted(tensor: StoredTensor, up: int) -> Any:
@@ -50,7 +51,7 @@ def lowered_neuron(
     what, x = operation.what, given[0]
     assert isinstance(what, Neuron)
     kind, to = MODELS[what.model], rounding_of(what.state, what.rounding, what.overflow)
-    leak = None if what.decay is None else _leak(model.tensors[what.decay])
+    leak = None if what.decay is None else constant_of(model.tensors[what.decay])
     numbers: LeakyNumbers | FilterNumbers
     if kind.reads_out:
         assert leak is not None

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from qspinn.export.lowered_neurons import constant_of
 from qspinn.export.model import DeviceModel, DeviceOperation
 from qspinn.export.plastic import (
     AdaptiveNeuron,
@@ -20,7 +21,6 @@ from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps import neurons
 from qspinn.steps.lowering import (
     AdaptiveNumbers,
-    Constant,
     FollowingNumbers,
     adaptive_numbers,
     following_numbers,
@@ -31,20 +31,14 @@ from qspinn.steps.random_spikes import PROBABILITY_BITS, WORD, SpikeNumbers
 __all__ = ["PLASTIC_LOWERINGS", "lowered_trace"]
 
 
-def _constant(model: DeviceModel, name: str) -> Constant:
-    tensor = model.tensors[name]
-    assert isinstance(tensor.format, FixedPointFormat)
-    return Constant(int(tensor.codes), tensor.format.fraction_bits)
-
-
 def lowered_trace(
     model: DeviceModel, operation: DeviceOperation, given: list[Instruction]
 ) -> Instruction:
     """A trace, given what is known of what it follows."""
     what, x = operation.what, given[0]
     assert isinstance(what, Trace)
-    leak = _constant(model, what.leak)
-    gain = leak if what.gain is None else _constant(model, what.gain)
+    leak = constant_of(model.tensors[what.leak])
+    gain = leak if what.gain is None else constant_of(model.tensors[what.gain])
     to = rounding_of(what.state, what.rounding, what.overflow)
     numbers = following_numbers(what.state, to, x.fraction_bits, leak, gain)
     return Instruction(
@@ -69,7 +63,7 @@ def _lowered_compare(
 ) -> Instruction:
     what, x = operation.what, given[0]
     assert isinstance(what, Compare)
-    threshold = _constant(model, what.threshold)
+    threshold = constant_of(model.tensors[what.threshold])
     grid = max(x.fraction_bits, threshold.bits)
     up, code = grid - x.fraction_bits, threshold.code << grid - threshold.bits
     return Instruction(
@@ -91,7 +85,7 @@ def _lowered_adaptive(
     theta = model.tensors[what.theta]
     assert isinstance(theta.format, FixedPointFormat)
     names = ("leak", "inhibition", "threshold", "reset")
-    constants = {name: _constant(model, getattr(what, name)) for name in names}
+    constants = {name: constant_of(model.tensors[getattr(what, name)]) for name in names}
     to = rounding_of(what.state, what.rounding, what.overflow)
     bits = x.fraction_bits
     n = adaptive_numbers(what.state, to, bits, theta.format.fraction_bits, constants)

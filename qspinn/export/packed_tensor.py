@@ -63,6 +63,13 @@ class PackedTensor:
         self._set(data, codes.shape, word_length, signed)
 
     @classmethod
+    def shortest(cls, codes: npt.NDArray[np.integer[Any]]) -> PackedTensor:
+        """The tensor of codes in the shortest words that hold all of them."""
+        signed = bool((codes < 0).any())
+        largest = int(max(codes.max(initial=0), -1 - codes.min(initial=0)))
+        return cls(codes, max(1, largest.bit_length() + signed), signed)
+
+    @classmethod
     def from_packed(
         cls, data: bytes, shape: tuple[int, ...], word_length: int, signed: bool
     ) -> PackedTensor:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from qspinn.export.model import NotExportableError
 from qspinn.plan import ResolvedPlan
+from qspinn.plan.summary import listed
 from qspinn.quantizers.precision import rounded_sums
 
-__all__ = ["check_plan", "listed"]
+__all__ = ["MOST_SHOWN", "check_plan"]
+
+MOST_SHOWN = 3
+"""Paths that an error names."""
 
 
 def check_plan(plan: ResolvedPlan) -> None:
@@ -24,14 +28,8 @@ def check_plan(plan: ResolvedPlan) -> None:
     ]
     if missing:
         raise NotExportableError(
-            f"{listed(missing)} stay in 32-bit floating point, which a device model does not "
-            "hold; write a plan that quantises them, such as QuantizationPlan.uniform(8)"
+            f"{listed(missing, MOST_SHOWN)} stay in 32-bit floating point, which a device model "
+            "does not hold; write a plan that quantises them, such as QuantizationPlan.uniform(8)"
         )
     for path, reason in rounded_sums(plan).items():
         raise NotExportableError(f"{path}: {reason}, so they are not exact; shorten the words")
-
-
-def listed(paths: list[str]) -> str:
-    """The first of some paths, and how many more there are."""
-    shown = ", ".join(paths[:3])
-    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"

@@ -84,7 +84,7 @@ class Growing:
         tables = dict(self.tables)
         if output is None:
             last = len(self.operations) - 1
-            tables["output"] = places(np.arange(self.operations[last].size)[:, None])
+            tables["output"] = PackedTensor.shortest(np.arange(self.operations[last].size)[:, None])
             output = Output(last, "output")
         operations, tensors = tuple(self.operations), dict(self.tensors)
         stride, steps = self.stride, self.steps
@@ -108,7 +108,7 @@ class Growing:
 
     def table(self, table: Codes) -> str:
         name = f"w{len(self.tables)}"
-        self.tables[name] = places(table)
+        self.tables[name] = PackedTensor.shortest(table)
         return name
 
     def operand(self) -> Operand:
@@ -148,11 +148,6 @@ class Growing:
     @property
     def mark(self) -> tuple[int, int, int]:
         return len(self.operations), len(self.tensors), len(self.tables)
-
-
-def places(table: Codes) -> PackedTensor:
-    signed = bool((table < 0).any())
-    return PackedTensor(table, max(1, int(table.max(initial=0)).bit_length() + signed), signed)
 
 
 def add_linear(g: Growing) -> None:

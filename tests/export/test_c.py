@@ -26,6 +26,7 @@ from qspinn.export.model import (
     StoredTensor,
     Synapse,
 )
+from qspinn.export.packed_tensor import PackedTensor
 from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, FixedPointFormat
 from qspinn.plan import QuantizationPlan
 from qspinn.plan.graph import Operand
@@ -39,7 +40,7 @@ from tests.export.c_programs import (
     compiled,
     needs_compiler,
 )
-from tests.export.random_models import places, random_codes, random_model
+from tests.export.random_models import random_codes, random_model
 from tests.quantizers.zoo import ZOO
 from tests.quantizers.zoo_kinds import KINDS
 
@@ -185,7 +186,7 @@ def chain(*, weight=WEIGHT, state=STATE, name="chain", **neuron):
         DeviceOperation(Synapse("w"), (Operand(0),), (2,), "layer", taken=(3,)),
         DeviceOperation(Neuron("if", state, **neuron), (Operand(1),), (2,), "layer.n"),
     )
-    tables = {"o": places(np.array([[0], [1]]))}
+    tables = {"o": PackedTensor.shortest(np.array([[0], [1]]))}
     return DeviceModel(operations, Output(2, "o"), tensors, tables, None, 3, 4, name)
 
 
@@ -202,7 +203,7 @@ def fan(layers):
         layer = Synapse(f"w{number}")
         operations.append(DeviceOperation(layer, (Operand(0),), (size,), taken=(3,)))
         operations.append(DeviceOperation(what, (Operand(number),), (size,)))
-    tables = {"o": places(np.arange(operations[-1].size)[:, None])}
+    tables = {"o": PackedTensor.shortest(np.arange(operations[-1].size)[:, None])}
     output = Output(len(operations) - 1, "o")
     return DeviceModel(tuple(operations), output, tensors, tables, None, 3, 4, "fan")
 
@@ -344,7 +345,7 @@ def test_input_that_ends_within_a_sample_is_reported(tmp_path):
 
 def test_answers_that_no_type_of_c_holds_are_refused(tmp_path):
     model = chain(weight=FixedPointFormat(31, 0), state=FixedPointFormat(31, 0))
-    table = {"o": places(np.zeros((2, 1 << 17), np.int64))}
+    table = {"o": PackedTensor.shortest(np.zeros((2, 1 << 17), np.int64))}
     model = replace(model, tables=table)
     with pytest.raises(ValueError, match=r"sums of answers, .* need \d+ bits"):
         write_c(model, tmp_path)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qspinn.export import IntegerEngine, checking
+from qspinn.export import IntegerEngine, checking, checks
 from qspinn.export.checking import check_model
 from qspinn.export.container import DamagedModelError, read_container, write_container
 from qspinn.export.errors import FindingError
@@ -31,10 +31,11 @@ from qspinn.export.model import (
     StoredTensor,
     Synapse,
 )
+from qspinn.export.packed_tensor import PackedTensor
 from qspinn.export.saving import load_model, save_model
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat
 from qspinn.plan.graph import Operand, Window
-from tests.export.random_models import places, random_codes, random_model
+from tests.export.random_models import random_codes, random_model
 from tests.mutations import mutations
 from tests.reference import model_file
 
@@ -81,10 +82,10 @@ def whole_model() -> DeviceModel:
         "weight": tensor((4, 12), BYTE, 2),
     }
     tables = {
-        "order": places(np.array([7, 0, -1, 3, 2, 6])),
-        "rows": places(np.array([[0, 1, 2], [3, 4, 5]])),
-        "output": places(np.array([[0], [1]])),
-        "frame": places(np.arange(32)[::-1]),
+        "order": PackedTensor.shortest(np.array([7, 0, -1, 3, 2, 6])),
+        "rows": PackedTensor.shortest(np.array([[0, 1, 2], [3, 4, 5]])),
+        "output": PackedTensor.shortest(np.array([[0], [1]])),
+        "frame": PackedTensor.shortest(np.arange(32)[::-1]),
     }
     output = Output(11, "output", "each", Fraction(1, 5))
     return DeviceModel(
@@ -162,7 +163,7 @@ def with_tensor(name, held):
 
 
 def with_table(name, table):
-    table = None if table is None else places(np.array(table))
+    table = None if table is None else PackedTensor.shortest(np.array(table))
     return lambda model: dataclasses.replace(model, tables={**model.tables, name: table})
 
 
@@ -358,18 +359,20 @@ def test_every_check_is_reached(monkeypatch):
 
     def require(holds, what):
         if not holds:
-            failed.add(inspect.currentframe().f_back.f_lineno)
+            caller = inspect.currentframe().f_back
+            failed.add((caller.f_globals["__name__"], caller.f_lineno))
             raise FindingError(what)
 
-    monkeypatch.setattr(checking, "_require", require)
+    for module in (checking, checks):
+        monkeypatch.setattr(module, "require", require)
     for change, _ in FAULTS.values():
         with pytest.raises(FindingError):
             check_model(change(MODEL))
-    tree = ast.parse(inspect.getsource(checking))
     wanted = {
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_require"
+        (module.__name__, node.lineno)
+        for module in (checking, checks)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require"
     }
     assert len(wanted) > 50
     assert wanted <= failed, sorted(wanted - failed)
