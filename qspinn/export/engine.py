@@ -29,7 +29,7 @@ from qspinn.export.model import (
     Synapse,
 )
 from qspinn.export.plastic_engine import PLASTIC_COMPUTE
-from qspinn.export.program import Instruction, Program
+from qspinn.export.program import Instruction, Program, places_of
 from qspinn.fixed_point.random_bits import draw
 from qspinn.steps import neurons
 from qspinn.steps.models import MODELS
@@ -57,6 +57,12 @@ class IntegerEngine:
         self.model = model
         self.program: Program = program_of(model)
         self.accumulators = accumulators
+        self._places = {
+            number: places_of(model, one)
+            for number, one in enumerate(model.operations)
+            if isinstance(one.what, Pooling | Gather)
+        }
+        self._answer_places = model.table(model.output.table)
 
     def run(
         self,
@@ -84,7 +90,8 @@ class IntegerEngine:
         if steps is None:
             steps = len(codes) if self.model.frame_stride else self.model.steps
         held = keys_of(self.model, keys, seed)
-        run = _Run(self.program, codes, held, self.accumulators, watch, steps)
+        looked_up = (self._places, self._answer_places)
+        run = _Run(self.program, codes, held, self.accumulators, watch, steps, *looked_up)
         for step in range(steps):
             run.step(step)
         divisors = self.model.output.divisors
@@ -101,6 +108,8 @@ class _Run:
     accumulators: int | None
     watch: Watch | None
     steps: int
+    places: Mapping[int, Codes]
+    answer_places: Codes
     overflows: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -110,7 +119,6 @@ class _Run:
         self.held: dict[int, Any] = {}
         self.drawn: dict[int, int] = {}
         self.collected: list[Codes] = []
-        self.tables = {name: one.codes for name, one in self.program.model.tables.items()}
         for number, one in enumerate(self.program.instructions):
             if isinstance(one.what, Neuron):
                 shape = (self.batch, *one.operation.shape)
@@ -157,8 +165,7 @@ class _Run:
         if output.operation not in self.values:
             return
         read = self.values[output.operation].reshape(self.batch, -1)
-        table = self.tables[output.table]
-        sums = read[:, table].sum(-1)
+        sums = read[:, self.answer_places].sum(-1)
         if output.over == "sum" and self.collected:
             self.collected[0] = self.collected[0] + sums
         elif output.over == "each" or not self.collected:
@@ -249,19 +256,14 @@ class _Run:
     def pooling(self, number: int, one: Instruction, given: list[Codes], step: int) -> Codes:
         x, what = given[0].reshape(self.batch, -1), one.what
         fill = 0 if what.kind == "sum" else NOTHING
-        if what.window is None:
-            table = self.tables[what.table]
-        else:
-            places = one.operation.size // int(np.prod(what.window.output))
-            table = what.window.table(places)
         padded = np.concatenate([x, np.full((self.batch, 1), fill, np.int64)], axis=1)
-        rows = padded[:, table]
+        rows = padded[:, self.places[number]]
         return rows.sum(-1) if what.kind == "sum" else rows.max(-1)
 
     def gather(self, number: int, one: Instruction, given: list[Codes], step: int) -> Codes:
         parts = [x.reshape(self.batch, -1) << up for x, up in zip(given, one.ups, strict=True)]
         together = np.concatenate([*parts, np.zeros((self.batch, 1), np.int64)], axis=1)
-        return together[:, self.tables[one.what.table]]
+        return together[:, self.places[number]]
 
     def state(self, number: int, one: Instruction, given: list[Codes], step: int) -> Codes:
         return self.states[one.operation.operands[0].source]

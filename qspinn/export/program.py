@@ -5,10 +5,11 @@ The value of a code is ``code * 2^-fraction_bits`` of its operation.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from qspinn.export.model import Codes, DeviceModel, DeviceOperation, Synapse
+from qspinn.export.model import Codes, DeviceModel, DeviceOperation, Gather, Pooling, Synapse
 from qspinn.steps.lowering import (
     AdaptiveNumbers,
     FilterNumbers,
@@ -18,7 +19,7 @@ from qspinn.steps.lowering import (
 from qspinn.steps.random_spikes import SpikeNumbers
 from qspinn.steps.words import Rounding
 
-__all__ = ["LONGEST", "Instruction", "Program", "word_length_of"]
+__all__ = ["LONGEST", "Instruction", "Program", "places_of", "word_length_of"]
 
 LONGEST = 62
 """Bits, sign excluded, that no sum may need: what an int64 holds with room for a rounding."""
@@ -92,6 +93,19 @@ class Program:
             for one in self.instructions
             if isinstance(one.what, Synapse)
         }
+
+
+def places_of(model: DeviceModel, operation: DeviceOperation) -> Codes:
+    """What each output of a pooling ``[outputs, terms]`` or a gather ``[outputs]`` looks at.
+
+    Places in the operands, one operand after the other; -1: none.
+    """
+    what = operation.what
+    assert isinstance(what, Pooling | Gather)
+    if isinstance(what, Pooling) and what.window is not None:
+        return what.window.table(operation.size // math.prod(what.window.output))
+    assert what.table is not None
+    return model.table(what.table)
 
 
 def word_length_of(*bounds: int) -> int:

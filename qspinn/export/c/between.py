@@ -10,7 +10,7 @@ import numpy as np
 from qspinn.export.c.site import Site
 from qspinn.export.c.text import Lines, array, holding, scaled
 from qspinn.export.model import Arithmetic, Gather, Pooling, Round
-from qspinn.export.program import word_length_of
+from qspinn.export.program import places_of, word_length_of
 from qspinn.steps.roundings import kept
 from qspinn.steps.targets.c import Range, c_function
 
@@ -122,7 +122,7 @@ def _window(site: Site, code: Lines) -> None:
 
 def _rows(site: Site, code: Lines) -> None:
     one = site.one
-    table = site.model.table(one.what.table)
+    table = places_of(site.model, one.operation)
     wide = "int64_t" if one.word_length > 32 else "int32_t"
     site.tables.append(table_text(f"table_{site.name}", table))
     code("uint32_t o, k;")
@@ -143,7 +143,7 @@ def _rows(site: Site, code: Lines) -> None:
 def _gather(site: Site, code: Lines) -> None:
     """Runs of numbers that follow each other are copied in loops, others by a table."""
     one, sources, made = site.one, site.sources, site.made
-    table = site.model.table(one.what.table)
+    table = places_of(site.model, one.operation)
     begins = np.cumsum([0, *(source.operation.size for source in sources)])
     owners = np.searchsorted(begins, table, side="right") - 1
     breaks = np.flatnonzero((np.diff(table) != 1) | (np.diff(owners) != 0)) + 1

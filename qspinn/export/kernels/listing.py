@@ -32,7 +32,7 @@ from qspinn.export.model import (
     State,
     Synapse,
 )
-from qspinn.export.program import Instruction, Program
+from qspinn.export.program import Instruction, Program, places_of
 from qspinn.plan.graph import Operand
 
 __all__ = ["Listing", "listing_of"]
@@ -258,10 +258,7 @@ class _Lister:
 
     def pooling(self, number: int, one: Instruction) -> None:
         what, operand = one.what, one.operation.operands[0]
-        if what.window is None:
-            table = self.program.model.table(what.table)
-        else:
-            table = what.window.table(one.operation.size // int(np.prod(what.window.output)))
+        table = places_of(self.program.model, one.operation)
         if what.kind == "max" and bool((table < 0).all(-1).any()):
             raise NotExportableError(f"{one.operation.path}: a maximum of nothing")
         size = self.program.model.operations[operand.source].size
@@ -279,7 +276,7 @@ class _Lister:
                 self._combine(number, place, 1 << up, out=lifted, size=size)
                 place = lifted
             parts.append(place + element_places(self.orders[operand.source], size))
-        table = self.program.model.table(one.what.table).reshape(-1, 1)
+        table = places_of(self.program.model, one.operation).reshape(-1, 1)
         self._read(number, SUM, _looked_up(np.concatenate(parts), table), self.orders[number])
 
     def state(self, number: int, one: Instruction) -> None:
