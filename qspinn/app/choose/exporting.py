@@ -111,14 +111,18 @@ def export_run(
         OSError: A file cannot be read or written.
     """
     path = model_path(folder, record)
+    _check_same(path, record)
+    model = load_model(path)
+    return export(name, model, output, options, _report(model, path, record))
+
+
+def _check_same(path: Path, record: RunRecord) -> None:
     difference = (record.device_model or {}).get("difference")
     if difference is not None:
         raise ValueError(
             f"{path} does not compute what the network of the run computes, and is not exported: "
             f"{difference}"
         )
-    model = load_model(path)
-    return export(name, model, output, options, _report(model, path, record))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,10 +165,8 @@ def _done(wanted: _Wanted) -> Difference | None:
     if wanted.format is not None:
         output = Path(str(wanted.output))
         if record is not None:
-            files = export_run(folder, record, wanted.format, output, wanted.options)
-        else:
-            files = export(wanted.format, model, output, wanted.options, report)
-        for file in files:
+            _check_same(path, record)
+        for file in export(wanted.format, model, output, wanted.options, report):
             print(f"Written: {file}")
     return None
 

@@ -143,8 +143,12 @@ class _Roller:
         reference = by_step.get(self._middle, [])
         begins = len(self.nodes)
         self.nodes += [self.pieces[number] for number in reference]
+        computed: dict[int, list[int]] = defaultdict(list)
+        for number, piece in enumerate(self.pieces):
+            if not self._is_input(number) and piece.event.kind != "state":
+                computed[piece.step].append(number)
         for step in range(self.steps):
-            same = self._matched(step, reference, set(by_step.get(step, [])))
+            same = self._matched(step, computed[step], reference, set(by_step.get(step, [])))
             self.node_of_piece[same] = np.arange(begins, begins + len(same))
         for states in read.values():
             self.node_of_piece[states] = len(self.nodes)
@@ -158,17 +162,18 @@ class _Roller:
     def _is_input(self, number: int) -> bool:
         return self.pieces[number].event is self.recording.events[0]
 
-    def _matched(self, step: int, reference: list[int], needed: set[int]) -> list[int]:
-        """The pieces of `step` that are the operations of `reference`, one for each.
+    def _matched(
+        self, step: int, computed: list[int], reference: list[int], needed: set[int]
+    ) -> list[int]:
+        """The pieces `computed` in a step that are the operations of `reference`, one for each.
 
         Some are not needed in the last step: what only the next one would take.
         """
         found: list[int] = []
         wanted = iter(reference)
         expected = next(wanted, None)
-        for number, piece in enumerate(self.pieces):
-            if piece.step != step or self._is_input(number) or piece.event.kind == "state":
-                continue
+        for number in computed:
+            piece = self.pieces[number]
             signature = None if expected is None else self.pieces[expected].signature
             if piece.signature == signature:
                 found.append(number)
