@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from qspinn.app.choose.exporting import USAGE, main
+from qspinn.app.run.rebuilding import rebuilt_run
 from qspinn.app.run.train import train
-from qspinn.export import StoredTensor, encode, load_model, save_model
+from qspinn.export import IntegerEngine, StoredTensor, encode, load_model, save_model
 from qspinn.export.container import checksum
 from qspinn.export.formats import FORMATS
 from qspinn.export.tracing import trace
@@ -280,12 +281,22 @@ def test_a_run_without_a_model_says_why(command, run):
     assert (code, "there is no such file" in err) == (1, True)
 
 
-def test_a_network_that_learns_by_itself_is_not_made_anew(command, composed, tmp_path):
-    record = train(composed("experiment=unsupervised_quick"), tmp_path)
+@pytest.mark.parametrize("scheme", ["ptq", "itq"])
+def test_a_network_that_learns_by_itself_is_made_anew_with_its_labels(
+    command, composed, tmp_path, scheme
+):
+    options = (f"quantization.scheme={scheme}", "quantization.word_length=2")
+    record = train(composed("experiment=unsupervised_quick", *options), tmp_path)
     assert record.device_model["difference"] is None
-    code, _, err = command(f"run={tmp_path}", "compare=torch")
-    assert code == 1
-    assert "it learns by itself, and its labels are assigned after the last checkpoint" in err
+    code, out, err = command(f"run={tmp_path}", "compare=torch", "sample=3")
+    assert (code, err) == (0, "")
+    assert out == "sample 3: the integer engine and the torch network are equal\n"
+    rebuilt = rebuilt_run(tmp_path, record)
+    images, _ = next(iter(rebuilt.data.val_dataloader()))
+    codes = encode(load_model(tmp_path / "model.qspinn"), images)
+    found = IntegerEngine(load_model(tmp_path / "model.qspinn")).run(codes).classes
+    assert np.array_equal(found, rebuilt.module(images).argmax(1))
+    assert len(set(found)) > 1
 
 
 def test_other_data_than_the_run_had_are_refused(command, run):

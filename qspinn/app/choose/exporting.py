@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qspinn.app.run.rebuilding import rebuilt_network, run_sample
+from qspinn.app.examples import as_the_module, held_out_sample
+from qspinn.app.run.rebuilding import rebuilt_run, run_data
 from qspinn.app.show.explain import record_of
 from qspinn.export import (
     DeviceModel,
@@ -190,20 +191,20 @@ def _compared(
 ) -> Difference | None:
     _be_quiet()
     against = str(wanted.compare)
+    sample = None if wanted.input is None else _input(wanted.input)
     if against == TORCH:
         assert record is not None  # checked with the command line
-        network, sample = rebuilt_network(folder, record, wanted.sample)
-        if wanted.input is not None:
-            sample = _input(wanted.input)
-        found = first_difference(model, network, sample)
+        rebuilt = rebuilt_run(folder, record)
+        if sample is None:
+            sample = held_out_sample(rebuilt.data, wanted.sample)
+        network = rebuilt.module
+        found = first_difference(model, network, as_the_module(sample, network))
         what = "the torch network"
     else:
         rows = read_trace(against)
-        if wanted.input is not None:
-            sample = _input(wanted.input)
-        else:
+        if sample is None:
             assert record is not None
-            sample = run_sample(folder, record, wanted.sample)
+            sample = held_out_sample(run_data(folder, record), wanted.sample)
         found = first_difference_of_trace(model, encode(model, sample), rows, wanted.sample)
         what = f"the {len(rows.values):,} values of {against}"
     if found is None:

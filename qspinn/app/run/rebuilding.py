@@ -1,4 +1,4 @@
-"""The quantised network of a finished run, made anew from its folder."""
+"""The quantised network of a finished run, and its data, made anew from its folder."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ import lightning
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from qspinn.app.compose.completing import complete, to_plain
-from qspinn.app.examples import as_the_module, example_input, held_out_sample
+from qspinn.app.examples import example_input
 from qspinn.app.folder.files import CHECKPOINTS, LAST_CHECKPOINT
 from qspinn.app.folder.saved_config import read_saved_config
-from qspinn.app.run.building import build_parts, load_data
+from qspinn.app.run.building import Parts, build_parts, load_data
 from qspinn.app.run.data_fingerprint import data_state
 from qspinn.app.run.quantization import plan_from_config
 from qspinn.fixed_point import parse_format
+from qspinn.learning import UnsupervisedLearning
 from qspinn.plan import ResolvedPlan, needs_forward_pass
 from qspinn.quantizers.attach import attach_quietly
 from qspinn.records import RunRecord
 
-__all__ = ["RebuildingError", "rebuilt_network", "run_sample"]
+__all__ = ["RebuildingError", "rebuilt_run", "run_data"]
 
 
 class RebuildingError(ValueError):
     """A run whose network or data cannot be had from its folder."""
 
 
-def run_sample(folder: Path, record: RunRecord, number: int) -> Tensor:
-    """Return a sample of the held-out data of a run, with a batch dimension of size 1.
+def run_data(folder: Path, record: RunRecord) -> lightning.LightningDataModule:
+    """Return the data of a run, set up to fit.
 
     Args:
         folder: Of the run.
         record: Of the run.
-        number: Of the sample in its validation data, or else in its training data.
 
     Raises:
-        RebuildingError: The data have changed, or have no such sample.
+        RebuildingError: The data have changed.
     """
     with isolate_rng():
         settings = _values(folder)["data"]
-        return _sample(record, settings, load_data(settings), number)
+        data = load_data(settings)
+        _check_data(record, settings, data)
+    return data
 
 
-def rebuilt_network(
-    folder: Path, record: RunRecord, number: int
-) -> tuple[lightning.LightningModule, Tensor]:
-    """Return the quantised network of a run, and a sample as :func:`run_sample` does.
+def rebuilt_run(folder: Path, record: RunRecord) -> Parts:
+    """Return the data of a run, and its module with quantizers attached, to be evaluated.
+
+    Readouts of a module that learns by itself are fitted as after its training, to the quantised
+    network and on the same images.
 
     Args:
         folder: Of the run, with its configuration and its checkpoint.
         record: Of the run.
-        number: Of the sample.
 
     Raises:
-        RebuildingError: The run has no checkpoint, is not quantised, or its network learns by
-            itself.
+        RebuildingError: The run has no checkpoint or is not quantised, or the data have changed.
         ConfigurationError: The configuration makes nothing any more.
     """
     path = folder / CHECKPOINTS / LAST_CHECKPOINT
@@ -70,19 +70,15 @@ def rebuilt_network(
     with isolate_rng():
         lightning.seed_everything(record.seed, verbose=False)
         parts = build_parts(values)
-        if not needs_forward_pass(parts.module):
-            raise RebuildingError(
-                f"the network of {folder} cannot be made anew: it learns by itself, and its labels "
-                "are assigned after the last checkpoint; write compare=FILE with a trace, or use "
-                "qspinn.export.first_difference where the network was trained"
-            )
-        sample = _sample(record, values["data"], parts.data, number)
+        _check_data(record, values["data"], parts.data)
+        module = parts.module
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-        parts.module.load_state_dict(loaded["state_dict"])
+        module.on_load_checkpoint(loaded)
+        module.load_state_dict(loaded["state_dict"])
         plan = _restored(loaded)
         if plan is None:
-            example = example_input(parts.data)
-            plan = plan_from_config(values["quantization"]).resolve(parts.module, example)
+            example = example_input(parts.data) if needs_forward_pass(module) else None
+            plan = plan_from_config(values["quantization"]).resolve(module, example)
         known = {name: parse_format(one["format"]) for name, one in record.formats.items()}
         missing = {tensor.path for tensor in plan.tensors} ^ known.keys()
         if missing:
@@ -90,8 +86,11 @@ def rebuilt_network(
                 f"the network of {folder} cannot be made anew: this version of qspinn quantises "
                 f"other tensors, such as {sorted(missing)[0]}"
             )
-        attach_quietly(parts.module, plan.with_formats(known))
-    return parts.module.eval(), as_the_module(sample, parts.module)
+        attach_quietly(module, plan.with_formats(known))
+        module.eval()
+        if isinstance(module, UnsupervisedLearning):
+            module.fit_readouts()
+    return parts
 
 
 def _values(folder: Path) -> dict[str, Any]:
@@ -99,17 +98,13 @@ def _values(folder: Path) -> dict[str, Any]:
     return to_plain(complete(OmegaConf.create(saved)))
 
 
-def _sample(
-    record: RunRecord,
-    settings: Mapping[str, Any],
-    data: lightning.LightningDataModule,
-    number: int,
-) -> Tensor:
+def _check_data(
+    record: RunRecord, settings: Mapping[str, Any], data: lightning.LightningDataModule
+) -> None:
     state = data_state(settings, data)
     known = record.data_fingerprint
     if known and state.fingerprint and known != state.fingerprint:
         raise RebuildingError("the data of the run have changed since")
-    return held_out_sample(data, number)
 
 
 def _restored(checkpoint: Mapping[str, Any]) -> ResolvedPlan | None:
