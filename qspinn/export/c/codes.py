@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qspinn.export.c.text import array
+from qspinn.export.c.text import array, bytes_of
 from qspinn.export.model import Codes
 from qspinn.export.packing import pack
 
@@ -61,7 +61,7 @@ class PackedArrays:
         ``(sums, codes, first, count)``, and the number, of the type `factor`, if there is one.
         """
         name = f"{'add' if factor is None else 'mac'}_{'s' if signed else 'u'}{word_length}"
-        name += "" if sums == "int32_t" else "_64"
+        name += "" if sums == "int32_t" else f"_{8 * bytes_of(sums)}"
         name += "_by64" if factor == "int64_t" else ""
         if name in self.readers:
             return name
@@ -71,8 +71,7 @@ class PackedArrays:
         self._window(word_length)
         wide = _word(word_length) == "uint64_t"
         together = max(1, ((40 if wide else 32) - 7) // word_length)
-        mask, times = _mask(word_length), "" if factor is None else f" * ({sums})by"
-        taken = "" if factor is None else f", {factor} by"
+        mask, (times, taken) = _mask(word_length), _factor(sums, factor)
 
         def one(place: int) -> str:
             shifted = f"window >> {place * word_length}" if place else "window"
@@ -81,8 +80,8 @@ class PackedArrays:
 
         read = f"{_window_of(word_length)}(codes + (bit >> 3)) >> (bit & 7u);"
         lines = [
-            f"static void {name}({sums} *sums, const uint8_t *codes, uint32_t first, "
-            f"uint32_t count{taken})",
+            f"static void {name}({sums} *restrict sums, const uint8_t *restrict codes,",
+            f"    uint32_t first, uint32_t count{taken})",
             "{",
             f"    uint32_t bit = first * {word_length}u;",
         ]
@@ -156,7 +155,7 @@ _LONG_WINDOW = """static uint64_t long_window_of(const uint8_t *bytes)
 def _of_bytes(name: str, signed: bool, sums: str, factor: str | None) -> str:
     """As any other, but codes of 8 bits can be read, and so computed with, side by side."""
     value = _extended("row[k]", 8, signed)
-    times, taken = ("", "") if factor is None else (f" * ({sums})by", f", {factor} by")
+    times, taken = _factor(sums, factor)
     return f"""static void {name}({sums} *restrict sums, const uint8_t *restrict codes,
     uint32_t first, uint32_t count{taken})
 {{
@@ -166,6 +165,13 @@ def _of_bytes(name: str, signed: bool, sums: str, factor: str | None) -> str:
         sums[k] += ({sums})({value}){times};
     }}
 }}"""
+
+
+def _factor(sums: str, factor: str | None) -> tuple[str, str]:
+    """What a code is multiplied by, and the parameter that it is; C widens to 32 bits itself."""
+    if factor is None:
+        return "", ""
+    return f" * ({'int64_t' if sums == 'int64_t' else 'int32_t'})by", f", {factor} by"
 
 
 def _word(word_length: int) -> str:

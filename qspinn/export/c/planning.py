@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qspinn.export.c.text import holding
-from qspinn.export.model import Input, LabelSums, Neuron, Pooling, Synapse, Total
+from qspinn.export.model import Input, LabelSums, Neuron, Synapse, Total
 from qspinn.export.program import Instruction, Program
 
 __all__ = ["Place", "Plan", "plan_of"]
@@ -118,8 +118,12 @@ def _all_neurons(program: Program, number: int) -> bool:
 
 
 def _kind(one: Instruction) -> str:
-    """Sums are added up in 32 or 64 bits; other outputs lie in the smallest type that does."""
-    adds = isinstance(one.what, Synapse | Total | LabelSums)
-    if adds or (isinstance(one.what, Pooling) and one.what.kind == "sum"):
+    """The smallest type for all outputs, and for what sums are on the way to them.
+
+    Sums over time steps get 32 bits: there can be more steps than the model has.
+    """
+    if isinstance(one.what, Total | LabelSums):
         return "int32_t" if one.word_length <= 32 else "int64_t"
+    if isinstance(one.what, Synapse):
+        return holding(-1 << (one.word_length - 1), (1 << (one.word_length - 1)) - 1)
     return holding(one.low, one.high)
