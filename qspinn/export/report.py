@@ -13,7 +13,7 @@ from typing import Any
 
 from qspinn.export.container import ContainerSizes
 from qspinn.export.lowering import program_of
-from qspinn.export.model import DeviceModel
+from qspinn.export.model import DeviceModel, DeviceOperation, Total
 from qspinn.export.program import Instruction, Program, word_length_of
 from qspinn.export.verification import Verification
 
@@ -147,8 +147,9 @@ def buffer_bits(program: Program) -> int:
 
     Results are counted at the word lengths that their ranges need (a spike takes one bit, a sum
     what the largest sum takes), from when they are computed to when they are last taken. What is
-    computed once for all time steps is held throughout, and what is taken in the next time step is
-    held twice. A program that computes a neuron's sum and its spike together needs less.
+    computed once for all time steps is held throughout, and so are sums over time steps that are
+    no states; what is taken in the next time step is held twice. A program that computes a neuron's
+    sum and its spike together needs less.
     """
     operations = program.model.operations
     last = list(range(len(operations)))
@@ -165,10 +166,15 @@ def buffer_bits(program: Program) -> int:
         live = sum(
             sizes[other]
             for other, one in enumerate(operations)
-            if one.is_static or other <= number <= last[other]
+            if _is_kept(one) or other <= number <= last[other]
         )
         most = max(most, live)
     return held + most
+
+
+def _is_kept(one: DeviceOperation) -> bool:
+    is_result = isinstance(one.what, Total) and not one.what.state_word_length
+    return one.is_static or is_result
 
 
 def _word_length(one: Instruction) -> int:

@@ -166,8 +166,7 @@ def test_predictions(readout: str, rounding: str, granularity: str, one_winner: 
     assert np.array_equal(answers.classes, scores.argmax(1).numpy())
     counted = footprint(module, plan_of(module))
     assert model.stored_bits == counted.flash_bits
-    # The network declares no counters of its spikes: 7 bits for 70 steps.
-    assert model.state_bits == counted.ram_bits + 7 * 12
+    assert model.state_bits == counted.ram_bits
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def device_operations(
         },
         {
             **{"name": "counts", "what": "total", "takes": ["neurons"], "shape": (neurons,)},
-            "state_word_length": steps.bit_length(),
+            "state_word_length": 0,  # a result, as a footprint sees it: no state of a neuron
         },
     ]
     return {
