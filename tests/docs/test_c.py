@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qspinn.export.c import CSizes
-from tests.export.c_programs import GCC, STRICT, needs_compiler
+from tests.export.c.c_programs import GCC, STRICT, needs_compiler
 
 
 @needs_compiler

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import functional
 from qspinn.export import IntegerEngine, encode
 from qspinn.export.declared import declared_model
 from qspinn.networks import STDP, DiehlCook
-from tests.export.firmware import TARGETS, answered, built, learned
+from tests.export.c.firmware import TARGETS, answered, built, learned
 from tests.export.random_models import random_codes, random_model
 from tests.export.trained import TRAIN, conv_snn, images
 from tests.stdp.cases import quantizers

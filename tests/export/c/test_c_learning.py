@@ -23,7 +23,7 @@ from qspinn.fixed_point import PerChannelFormat
 from qspinn.learning import UnsupervisedLearning
 from qspinn.networks import STDP, DiehlCook
 from qspinn.networks.readouts import MaximumResponse
-from tests.export.c_programs import FAST, GCC, SANITIZED, STRICT, TYPES, needs_compiler
+from tests.export.c.c_programs import FAST, GCC, SANITIZED, STRICT, TYPES, needs_compiler
 from tests.export.test_plastic_model import CLASSES, SHAPE, learned, pixels
 from tests.stdp.cases import ROUNDINGS, lively, quantizers
 
