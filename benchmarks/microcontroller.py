@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from qspinn.export import DeviceModel, IntegerEngine, encode  # noqa: E402
 from qspinn.export.model import Codes, Neuron, Synapse  # noqa: E402
-from tests.export.firmware import TARGETS, Firmware, Target, answered, built  # noqa: E402
+from tests.export.c.firmware import TARGETS, Firmware, Target, answered, built  # noqa: E402
 from tests.export.trained import TRAIN, conv_snn, images  # noqa: E402
 
 CYCLES = 27_000

@@ -2,9 +2,10 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "qspinn"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+TESTS = ROOT / "tests"
 
 # Package -> what it may import of qspinn, besides itself.
 ALLOWED = {
@@ -193,6 +195,100 @@ def test_private_names_of_libraries_are_used_in_one_place(package):
     for path in sorted((PACKAGE / package).rglob("*.py")):
         if module_name(path) not in INTERNALS:
             assert private_names(path) <= PRIVATE_ELSEWHERE, path
+
+
+# Private names that qspinn has as well, but which tests take from elsewhere.
+NOT_OURS = {
+    "_exit",  # of os
+    "_replace",  # of named tuples
+    "_memories",  # of SpikingJelly's modules
+}
+# Where a test uses a private name of qspinn, and why it has to.
+PRIVATE_IN_TESTS = {
+    # A stranger's module has an attribute of this very name, which has to stay its own.
+    ("quantizers/test_declared.py", "_quantizer"),
+}
+PRIVATE = re.compile(r"_[A-Za-z]\w*(?<!_)")  # _target_ and the like are keys of configurations
+
+
+def bound_names(source: str) -> set[str]:
+    """Return the private names of functions, classes, variables and own attributes in a text."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_own(node):
+            found.add(node.attr)
+    return {name for name in found if PRIVATE.fullmatch(name)}
+
+
+def is_own(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def used_names(source: str) -> Iterator[str]:
+    """Yield the names that a text takes from elsewhere: attributes, imports, and in strings.
+
+    Strings count where they end with a name, as those for monkeypatch, getattr and processes that
+    kill themselves do, and where they hold a program.
+    """
+    own, tree = bound_names(source), ast.parse(source)
+    parts = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not (is_own(node) and node.attr in own):
+            yield node.attr
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            start = r"[.:]" if id(node) in parts else r"(?:^|[.:])"  # not f"{network}_step"
+            yield from re.findall(rf"{start}(_\w+)$", node.value)
+            yield from re.findall(r"\.(_\w+)", node.value) if "\n" in node.value else ()
+
+
+@functools.cache
+def private_to_the_package() -> set[str]:
+    names = (bound_names(path.read_text(encoding="utf-8")) for path in SOURCES)
+    return set().union(*names) - NOT_OURS
+
+
+def test_finds_every_use_of_a_private_name():
+    source = '''
+from qspinn.plan import _a
+thing._b(thing._b2)
+monkeypatch.setattr(thing, "_c", None)
+getattr(thing, "_d")
+where = "qspinn.plan.rules:Rule:_e", "qspinn.plan._f", f"{RULE}:_g", f"{name}_step"
+program = """
+print(thing._h)
+"""
+class Sub(Thing):
+    def of_base(self):
+        self._own = self._i + self._own
+'''
+    found = {name for name in used_names(source) if PRIVATE.fullmatch(name)}
+    assert found == {"_a", "_b", "_b2", "_c", "_d", "_e", "_f", "_g", "_h", "_i"}
+    held = bound_names("_x: int = 1\ndef _y(): ...\nclass _Z:\n  def m(self): self._w = __v")
+    assert held == {"_x", "_y", "_Z", "_w"}
+
+
+def test_tests_use_what_others_can_use():
+    found = {
+        (path.relative_to(TESTS).as_posix(), name)
+        for path in TESTS.rglob("*.py")
+        if path != Path(__file__)  # which names the exceptions
+        for name in used_names(path.read_text(encoding="utf-8"))
+        if name in private_to_the_package()
+    }
+    assert found == PRIVATE_IN_TESTS
+
+
+def test_the_tests_have_the_folders_of_the_package():
+    folders = {path.parent.relative_to(TESTS) for path in TESTS.rglob("test_*.py")}
+    of_package = {folder for folder in folders if (PACKAGE / folder).is_dir()}
+    # Of what lies beside the package.
+    assert {str(folder) for folder in folders - of_package} == {"benchmarks", "conf", "docs"}
 
 
 def test_finds_circles():

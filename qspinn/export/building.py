@@ -41,6 +41,7 @@ from qspinn.plan.roles import CONSTANT_ROLES
 from qspinn.plan.summary import listed
 from qspinn.plan.synapses import TRANSPOSED
 from qspinn.quantizers import plan_of
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.integer_codes import IntegerCodes, integer_codes
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 from qspinn.steps.lowering import code_of
@@ -268,7 +269,7 @@ class _Builder:
 
     def _neuron(self, one: Operation) -> Neuron:
         child = self._layer(one)
-        quantizer = vars(child).get("_quantizer")
+        quantizer = attached_quantizer(child)
         if not isinstance(quantizer, NeuronQuantizer) or not quantizer.model.is_exact:
             raise NotExportableError(
                 f"{one.path}: {float_class(child).__name__} has "

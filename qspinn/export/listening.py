@@ -19,6 +19,7 @@ from qspinn.plan import reset_states
 from qspinn.plan.declared_operations import ReportsKeys
 from qspinn.plan.neurons import evaluation_mode
 from qspinn.plan.operations import tensors_in
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.compiling import step_uncompiled
 from qspinn.quantizers.copying import independent_module
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
@@ -127,7 +128,7 @@ class Listener:
             if isinstance(one.what, Synapse) and one.operands[0].source == 0
         }
         for path, child in self.module.named_modules():
-            quantizer = vars(child).get("_quantizer")
+            quantizer = attached_quantizer(child)
             drawing = []
             if isinstance(quantizer, NeuronQuantizer):
                 drawing = list(quantizer.states.values())

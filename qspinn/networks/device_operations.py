@@ -82,5 +82,5 @@ def _codes(readout: Readout) -> Stored:
     found: Stored = {}
     for name in ("shares",) if isinstance(readout, Proportion) else ("weight", "bias"):
         held = readout._quantizers[name].format
-        found[name] = (to_integers(readout._held(name), held), held)
+        found[name] = (to_integers(readout.held(name), held), held)
     return found

@@ -103,7 +103,7 @@ class Readout(nn.Module):
     def _fit(self, responses: Tensor, labels: Tensor) -> None:
         raise NotImplementedError(f"{type(self).__name__} must implement _fit")
 
-    def _held(self, name: str) -> Tensor:
+    def held(self, name: str) -> Tensor:
         """The tensor as a device holds it, in float64.
 
         Stochastic rounding is seeded by the tensor's path: a device has stored one draw.
@@ -174,7 +174,7 @@ class Proportion(Readout):
     def forward(self, responses: Tensor) -> Tensor:
         """See :meth:`Readout.forward`."""
         self._tell("shares", responses, self.num_classes)
-        return responses.to(torch.float64) @ self._held("shares").T
+        return responses.to(torch.float64) @ self.held("shares").T
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
         """The shares."""
@@ -219,7 +219,7 @@ class Ridge(Readout):
     def forward(self, responses: Tensor) -> Tensor:
         """See :meth:`Readout.forward`."""
         self._tell("weight", responses, self.num_classes)
-        return responses.to(torch.float64) @ self._held("weight").T + self._held("bias")
+        return responses.to(torch.float64) @ self.held("weight").T + self.held("bias")
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
         """Weights and biases."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qspinn.plan import ResolvedPlan, declares_tensors, layers_of, reset_states
 from qspinn.plan.compiled import check_not_compiled
 from qspinn.plan.expected import check_module, check_resolved
-from qspinn.quantizers.class_swap import Narrowed, is_swapped, restore, swap
+from qspinn.quantizers.class_swap import Narrowed, attached_quantizer, is_swapped, restore, swap
 from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
 from qspinn.quantizers.neuron import NeuronQuantizer
@@ -159,7 +159,7 @@ def quantized_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}{name}", value
         if isinstance(child, QuantizedSynapse):
             with torch.no_grad():
-                weight, bias = child._quantizer.parameters(child)  # type: ignore[arg-type]
+                weight, bias = attached_quantizer(child).parameters(child)  # type: ignore[arg-type]
             yield f"{prefix}weight", weight
             if bias is not None:
                 yield f"{prefix}bias", bias

@@ -15,6 +15,7 @@ from qspinn.plan.expected import check_module, check_resolved
 from qspinn.plan.neurons import evaluation_mode, has_threshold
 from qspinn.quantizers.attach import attach_observers, check_detached, detach
 from qspinn.quantizers.choose_format import choose_format
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.folding import held_parameters
 from qspinn.quantizers.looking import has_input
@@ -144,7 +145,7 @@ def _watch_inputs(module: nn.Module, plan: ResolvedPlan) -> dict[str, Glimpse]:
         child = module.get_submodule(layer.path)
         if isinstance(child, QuantizedSynapse) and not has_input(layer):
             watched[layer.path] = Glimpse(watches=True, per_call=1)
-            child._quantizer.observer = watched[layer.path]
+            attached_quantizer(child).observer = watched[layer.path]
     return watched
 
 

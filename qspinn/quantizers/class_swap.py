@@ -78,6 +78,11 @@ def is_swapped(module: nn.Module) -> bool:
     return isinstance(module, Swapped)
 
 
+def attached_quantizer(module: nn.Module) -> Any:
+    """What ``module`` computes with since quantizers were attached; None where it has nothing."""
+    return vars(module).get(module._quantizer_name) if isinstance(module, Swapped) else None
+
+
 @contextmanager
 def substituted(module: nn.Module, **values: object) -> Iterator[None]:
     """Lets ``module`` see other values under these names for a while.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.neuron import NeuronQuantizer, QuantizedNode
 
 
@@ -33,7 +34,7 @@ def compile_swaps(swaps: Iterable[tuple[nn.Module, type, object]]) -> None:
 def step_uncompiled(module: nn.Module) -> None:
     """Lets all quantised neurons step without a compiler from now on: to the same numbers."""
     for child in module.modules():
-        quantizer = getattr(child, "_quantizer", None)
+        quantizer = attached_quantizer(child)
         if isinstance(child, QuantizedNode) and isinstance(quantizer, NeuronQuantizer):
             quantizer.compiled = False
 

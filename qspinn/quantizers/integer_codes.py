@@ -11,6 +11,7 @@ from qspinn.fixed_point import Format, to_integers
 from qspinn.plan import layers_of
 from qspinn.plan.neurons import evaluation_mode
 from qspinn.quantizers.attach import plan_of, quantized_parameters
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 
 
@@ -57,7 +58,7 @@ def _constants(module: nn.Module) -> dict[str, Tensor]:
     """Thresholds and leak factors, on their grids."""
     found: dict[str, Tensor] = {}
     for path, child in layers_of(module):
-        quantizer = vars(child).get("_quantizer")
+        quantizer = attached_quantizer(child)
         if not isinstance(quantizer, NeuronQuantizer):
             continue
         prefix = f"{path}." if path else ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from torch import nn
 
 from qspinn.plan import Inventory, LayerInfo, ResolvedPlan, ResolvedTensor, TensorInfo
 from qspinn.plan.roles import STATE_ROLES
-from qspinn.quantizers.class_swap import is_swapped
+from qspinn.quantizers.class_swap import attached_quantizer, is_swapped
 from qspinn.quantizers.observer import Glimpse
 
 
@@ -42,7 +41,7 @@ def points(
             continue
         if only_binary and (layer.kind != "synapse" or has_input(layer)):
             continue
-        quantizer: Any = child._quantizer
+        quantizer = attached_quantizer(child)
         for name, path in passing(layer, plan):
             yield path, partial(quantizer.watch, name)
 

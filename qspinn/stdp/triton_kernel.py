@@ -37,7 +37,7 @@ def _winner(crossed, key, t):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _run(  # type: ignore[no-untyped-def]
+def presentation(  # type: ignore[no-untyped-def]
     currents, shifts, theta_in, keys, constants, spikes, theta_out, batch, neurons, delay, period,
     MODE: tl.constexpr, WRAP: tl.constexpr,
     THETA_MODE: tl.constexpr, THETA_WRAP: tl.constexpr,
@@ -149,7 +149,7 @@ def triton_steps(network: Plasticity, inputs: Tensor, keys: Tensor) -> Tensor:
     spikes = torch.empty(job.steps, batch, neurons, dtype=torch.uint8, device=keys.device)
     shifts = network.rules.numbers.neuron.current_up
     block = max(16, triton.next_power_of_2(neurons))
-    _run[(batch,)](
+    presentation[(batch,)](
         network.currents(inputs),
         shifts,
         job.theta,

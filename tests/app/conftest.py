@@ -67,12 +67,14 @@ TINY_LOCAL = (
     "progress=lines",
 )
 
-# Runs train.py in a process that kills itself at the n-th call of a method.
+# Runs train.py in a process that kills itself at the n-th call of a method, MODULE:CLASS:METHOD, or
+# of a function, MODULE::FUNCTION.
 KILLED = """
 import importlib, os, runpy, signal, sys
 where, count, *arguments = sys.argv[1:]
 module, owner, name = where.split(":")
-owner = getattr(importlib.import_module(module), owner)
+module = importlib.import_module(module)
+owner = getattr(module, owner) if owner else module
 original, calls = getattr(owner, name), []
 def dying(*args, **kwargs):
     calls.append(1)

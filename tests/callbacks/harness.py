@@ -131,7 +131,7 @@ def traces(stock: lightning.Trainer, fitted: Stranger) -> dict[str, Any]:
         "steps": (stock.global_step, stock.current_epoch, stock.num_val_batches),
         "random": capture_random_states(),
         "training": [child.training for child in fitted.modules()],
-        "trainer": fitted._trainer is stock,
+        "trainer": fitted.trainer is stock,
         "flags": flags(),
     }
 

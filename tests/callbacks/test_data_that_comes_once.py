@@ -1,6 +1,8 @@
 """Training and validation data that can be iterated only once, or not again in the same way."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 from qspinn.callbacks import PostTrainingQuantization, ResetStates
+from qspinn.callbacks.trainer_data import kept_on_cpu
 from qspinn.quantizers import is_attached
 from tests.callbacks.harness import NAME, PLAN, module, ptq, trainer
 from tests.callbacks.strangers import Stranger, dataset, loader, sequential
@@ -60,13 +63,24 @@ def fitted_with(folder: Path, train: Any, validation: Any = None, **arguments: A
 
 
 @pytest.mark.parametrize("name", list(ONCE))
-def test_formats_are_chosen_on_the_batches_that_came(tmp_path: Path, name: str) -> None:
+def test_formats_are_chosen_on_the_batches_that_came(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+
+    def keeping(batch: Any) -> Any:
+        copied = kept_on_cpu(batch)
+        kept.append(weakref.ref(copied[0]))
+        return copied
+
+    monkeypatch.setattr("qspinn.callbacks.post_training.kept_on_cpu", keeping)
     found = fitted_with(tmp_path / "a", ONCE[name]())
     expected = fitted_with(tmp_path / "b", loader(NAME))  # the same batches, in the same order
     assert found.failure is None
     assert found.resolved_plan.formats() == expected.resolved_plan.formats()
     assert found.metrics == expected.metrics
-    assert found._seen == []  # the batches are not held any longer
+    gc.collect()
+    assert [batch() for batch in kept] == [None, None]  # they are not held any longer
 
 
 def test_batches_are_kept_as_they_came(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from qspinn.callbacks.random_state import capture_random_states
 from qspinn.metrics import Drift, LayerDrift
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate, detach
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.compiling import step_uncompiled
 from tests.callbacks.harness import assert_same, logged, logged_rows, traces, trainer
 from tests.callbacks.strangers import AsDictionary, Dictionaries, Stranger, dataset, loader
@@ -426,10 +427,10 @@ def test_a_random_input_coding_gives_both_the_same_spikes() -> None:
 
 def test_copies_step_without_the_compiler_that_the_original_keeps() -> None:
     _, quantized = small_pair()
-    quantized.stack[1]._quantizer.compiled = True
+    attached_quantizer(quantized.stack[1]).compiled = True
     copied = copy.deepcopy(quantized)
 
     step_uncompiled(copied)
 
-    assert not copied.stack[1]._quantizer.compiled
-    assert quantized.stack[1]._quantizer.compiled
+    assert not attached_quantizer(copied.stack[1]).compiled
+    assert attached_quantizer(quantized.stack[1]).compiled

@@ -17,6 +17,7 @@ from qspinn.callbacks import InTrainingQuantization
 from qspinn.fixed_point import FixedPointFormat, to_integers
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import quantized_parameters
+from qspinn.quantizers.class_swap import attached_quantizer
 from tests.callbacks.harness import trainer
 
 QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
@@ -170,7 +171,7 @@ def test_a_first_batch_does_not_decide_that_an_input_is_binary(
     fmt = callback.resolved_plan.of_layer("network.0")["input"].format
     assert isinstance(fmt, FixedPointFormat)
     assert 0.9 < fmt.max < 2.0
-    to_integers(module.network[0]._quantizer.quantized_input(torch.rand(9)), fmt)
+    to_integers(attached_quantizer(module.network[0]).quantized_input(torch.rand(9)), fmt)
     assert accuracy > 0.9
 
 
@@ -184,7 +185,7 @@ def test_an_input_that_only_validation_shows_gets_a_format(tmp_path: Path) -> No
     fmt = callback.resolved_plan.of_layer("network.0")["input"].format
     assert isinstance(fmt, FixedPointFormat)
     assert 0.9 < fmt.max < 2.0
-    assert module.network[0]._quantizer.input.format == fmt
+    assert attached_quantizer(module.network[0]).input.format == fmt
 
 
 def test_dropout_does_not_make_an_input(tmp_path: Path) -> None:

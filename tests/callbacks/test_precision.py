@@ -9,6 +9,7 @@ from spikingjelly.activation_based import functional
 
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.plan import QuantizationPlan
+from qspinn.quantizers.class_swap import attached_quantizer
 from tests.callbacks.harness import NAME, fit, itq, ptq
 from tests.callbacks.strangers import loader
 
@@ -70,7 +71,7 @@ def test_compiled_steps_train_the_same_network(
         callback = itq(compile_steps=flag, freeze_epoch=1)
         _, module = fit(tmp_path / str(flag), NAME, callback, max_epochs=2)
         nodes = [child for child in module.modules() if hasattr(child, "surrogate_function")]
-        assert [node._quantizer.compiled for node in nodes] == [flag] * len(nodes)
+        assert [attached_quantizer(node).compiled for node in nodes] == [flag] * len(nodes)
         modules.append(module)
     for key, value in modules[0].state_dict().items():
         assert torch.equal(value, modules[1].state_dict()[key]), key

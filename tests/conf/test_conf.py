@@ -32,7 +32,7 @@ GROUPS = (
     "launcher",
     "experiment",
 )
-# Settings of packages that need not be installed: tests/app/test_launchers.py.
+# Settings of packages that need not be installed: tests/app/explore/test_launchers.py.
 FOREIGN = {("launcher", name) for name in ("joblib", "ray", "slurm")}
 OPTIONS = [
     (group, path.stem)

@@ -19,7 +19,7 @@ from qspinn.app.run.quantization import build_scheme, plan_from_config
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SWEEPS = sorted((CONF / "sweep").glob("*.yaml"))
 # W&B's own schema of sweeps, from its package `sweeps` 0.3.0 (MIT; its licence lies beside it).
-SCHEMA = json.loads((Path(__file__).parents[1] / "app/wandb_schema/sweep.json").read_text())
+SCHEMA = json.loads((Path(__file__).parent / "wandb_schema/sweep.json").read_text())
 
 
 def loaded(path):

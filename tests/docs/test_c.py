@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from qspinn.export.c import CSizes
-from tests.export.c_programs import GCC, STRICT, needs_compiler
+from qspinn.quantizers import integer_codes
+from tests.export.c.c_programs import GCC, STRICT, needs_compiler
 
 
 @needs_compiler
@@ -64,9 +65,9 @@ def test_the_example_of_learning_runs(
     assert done.returncode == 0, done.stderr
     pixels = (images * 256).numpy().astype(np.uint8).tobytes()
     done = subprocess.run([folder / "learn", "20", "0"], input=pixels, capture_output=True)
-    network = names["quantized"].network
-    network.present(images, learning=True)
-    wanted = "theta " + " ".join(map(str, network._held("theta").tolist()))
+    names["quantized"].network.present(images, learning=True)
+    theta = integer_codes(names["quantized"])["network.theta"].codes
+    wanted = "theta " + " ".join(map(str, theta.tolist()))
     assert wanted in done.stdout.decode().splitlines()
 
 

@@ -23,6 +23,7 @@ from qspinn.export.model import DeviceModel, Neuron, Output, Synapse
 from qspinn.export.packed_tensor import PackedTensor
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer
 from tests.export.random_networks import Case, Net, cases
 from tests.quantizers.zoo import BY_NAME
@@ -34,14 +35,14 @@ def drawn_keys(network: nn.Module) -> dict[str, int]:
     """The keys of the random bits that a network has just taken: layer -> key."""
     keys = {}
     for path, child in network.named_modules():
-        quantizer = vars(child).get("_quantizer")
+        quantizer = attached_quantizer(child)
         if isinstance(quantizer, NeuronQuantizer):
             held = list(quantizer.states.values())
         else:
             held = [getattr(quantizer, "input", None)]
         for one in held:
-            if one is not None and one._draws is not None:
-                keys[path] = one._draws.key
+            if one is not None and one.key is not None:
+                keys[path] = one.key
     return keys
 
 
@@ -55,7 +56,7 @@ def simulated(case: Case) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     hooks = [
         child.register_forward_hook(note(path))
         for path, child in case.network.named_modules()
-        if isinstance(vars(child).get("_quantizer"), NeuronQuantizer)
+        if isinstance(attached_quantizer(child), NeuronQuantizer)
     ]
     functional.reset_net(case.network)
     with torch.no_grad():

@@ -28,7 +28,7 @@ from qspinn.quantizers import plan_of, quantize_module
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
 from qspinn.stdp.encoding import content_keys, poisson_spikes, spike_probabilities
-from tests.stdp.cases import ROUNDINGS, lively, quantizers
+from tests.stdp.cases import ROUNDINGS, codes_of, lively, quantizers
 
 NEURON = 3
 """Number of the operation of the neurons."""
@@ -43,11 +43,12 @@ def pixels(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 def simulated(network: DiehlCook, images: Tensor) -> tuple[Any, Any]:
     """Spikes and potentials after each step, by the steps that define the network."""
-    rules = Arithmetic(network._numbers(), images.device)
+    rules = Arithmetic(network.numbers(), images.device)
     p = spike_probabilities(images.flatten(1), network.settings.max_rate)
     keys = content_keys(int(network.seed), p)
     inputs = poisson_spikes(p, keys, network.time_steps).long()
-    weight, total = network._held("weight"), rules.threshold(network._held("theta"))
+    weight, theta = codes_of(network)
+    total = rules.threshold(theta)
     delay = network.settings.inhibition_delay
     state = NeuronState.fresh(len(p), network.neurons, delay, rules.dtype, p.device)
     spikes, potentials = [], []

@@ -133,8 +133,8 @@ def test_learning_on_the_grid(tmp_path: Path, readout: str) -> None:
     chosen = learning.readout[readout]
     if readout != "maximum":
         name = {"proportion": "shares", "ridge": "weight"}[readout]
-        assert on_grid(chosen._held(name), 8)
-        assert chosen._held(name).abs().max() > 0.4
+        assert on_grid(chosen.held(name), 8)
+        assert chosen.held(name).abs().max() > 0.4
     tested = run.test(learning, datamodule=Bars(), verbose=False)[0]
     assert tested["test/accuracy"] == tested[f"test/accuracy_{readout}"] > 0.8
 

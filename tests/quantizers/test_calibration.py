@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from qspinn.fixed_point import FixedPointFormat, PerChannelFormat, to_integers
 from qspinn.plan import QuantizationPlan, ResolvedPlan
 from qspinn.quantizers import attach, calibrate, choose_channel_format, choose_format
+from qspinn.quantizers.class_swap import attached_quantizer
 from tests.quantizers.networks import made, membrane, pixels, plan, resolved
 from tests.reference.fixed_point import quantized
 
@@ -192,8 +193,8 @@ class TestThreshold:
         v, fmt = membrane(found, "1"), membrane(found, "1", "v_threshold")
         assert fmt.fraction_bits <= v.fraction_bits
         attach(network, found)
-        fires = torch.tensor(network[1]._quantizer.threshold_of(network[1]))
-        rests = network[1]._quantizer.reset_of(network[1]) or 0.0
+        fires = torch.tensor(attached_quantizer(network[1]).threshold_of(network[1]))
+        rests = attached_quantizer(network[1]).reset_of(network[1]) or 0.0
         to_integers(fires, v)
         assert rests < fires.item() <= v.max
 
@@ -244,7 +245,7 @@ class TestDecay:
         )
         fmt = membrane(found, "1", "decay")
         attach(network, found)
-        leak = network[1]._quantizer.decay_of(network[1])
+        leak = attached_quantizer(network[1]).decay_of(network[1])
         assert abs(leak * tau - 1) <= 2.0**-length
         assert (fmt.word_length, fmt.signed) == (length, False)
 
@@ -415,6 +416,7 @@ class TestRefusals:
     def test_a_failing_run_leaves_the_float_network(self) -> None:
         network = made("sequential").train()
         found = plan().resolve(network, pixels())
+        before = [(type(child), {*vars(child)}) for child in network.modules()]
 
         def run() -> None:
             raise RuntimeError("no data")
@@ -422,4 +424,4 @@ class TestRefusals:
         with pytest.raises(RuntimeError, match="no data"):
             calibrate(network, found, run)
         assert network.training
-        assert not any(hasattr(child, "_quantizer") for child in network.modules())
+        assert [(type(child), {*vars(child)}) for child in network.modules()] == before

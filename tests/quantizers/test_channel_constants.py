@@ -15,6 +15,7 @@ from torch import nn
 from qspinn.fixed_point import FixedPointFormat, to_integers
 from qspinn.plan import QuantizationPlan, footprint
 from qspinn.quantizers import attach, calibrate
+from qspinn.quantizers.class_swap import attached_quantizer
 from tests.quantizers.channel_cases import (
     CHANNELS,
     FIRES,
@@ -79,7 +80,7 @@ def test_compiled_steps_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch, "compile", lambda f, **how: original(f, backend="eager", **how))
     net = network(NODES[name](surrogate_function=surrogate.Rect()), nn.Parameter(FIRES.clone()))
     check(net, stated(), twin(net[1], "nearest", "saturate"), "m", compile_steps=True)
-    assert net[1]._quantizer.compiled
+    assert attached_quantizer(net[1]).compiled
     compiled_step.compiled_step.cache_clear()
 
 
@@ -129,7 +130,7 @@ class TestLearning:
         grads = node.v_threshold.grad, node.w.grad
         assert all(bool((one != 0).all()) for one in grads)
         # The same step in float on the grid numbers has the same gradient.
-        quantizer = node._quantizer
+        quantizer = attached_quantizer(node)
         fires = quantizer.threshold_of(node).detach().requires_grad_()
         raw = node.w.detach().clone().requires_grad_()
         leak = raw.sigmoid()
@@ -176,7 +177,8 @@ class TestCalibration:
         highest = float(torch.as_tensor(THRESHOLDS[kind]).detach().max())
         assert fmt.max >= highest
         attach(net, found)
-        assert float(torch.as_tensor(net[1]._quantizer.threshold_of(net[1])).max()) <= fmt.max
+        fires = attached_quantizer(net[1]).threshold_of(net[1])
+        assert float(torch.as_tensor(fires).max()) <= fmt.max
 
     def test_a_leak_that_becomes_zero_is_named(self) -> None:
         node = with_tau(surrogate_function=heaviside)
@@ -240,7 +242,7 @@ def test_stochastic_constants_are_drawn_once_at_inference() -> None:
     net = network(ChannelPLIF(surrogate_function=heaviside), nn.Parameter(FIRES.clone()))
     attach(net, stated("stochastic").resolve(net, inputs()))
     node: Any = net[1]
-    quantizer = node._quantizer
+    quantizer = attached_quantizer(node)
     assert torch.equal(quantizer.threshold_of(node), quantizer.threshold_of(node))
     assert torch.equal(quantizer.decay_of(node), quantizer.decay_of(node))
     net.train()
@@ -257,6 +259,6 @@ def test_the_word_length_of_the_decays_is_what_the_plan_says() -> None:
     assert decay.word_length == 5
     assert decay.info.count == CHANNELS
     attach(net, found)
-    codes = to_integers(net[1]._quantizer.decay_of(net[1]).detach(), decay.format)
+    codes = to_integers(attached_quantizer(net[1]).decay_of(net[1]).detach(), decay.format)
     exact = [1.0 / (1.0 + math.exp(-w)) for w in LEARNED.flatten().tolist()]
     assert codes.flatten().tolist() == [math.floor(value * 32 + 0.5) for value in exact]

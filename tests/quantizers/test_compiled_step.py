@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
+from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.compiled_step import compiled_step
 
 NODES: dict[str, Any] = {
@@ -90,7 +91,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_numbers(name: str, bits: int, overflow: str) -> None:
     """14 bits need float64 in the charge."""
     nets = [attached(name, flag, bits, overflow=overflow) for flag in (True, False)]
-    assert [net[1]._quantizer.compiled for net in nets] == [True, False]
+    assert [attached_quantizer(net[1]).compiled for net in nets] == [True, False]
     assert_same(*nets)
     if name == "plif":
         assert_same(*nets, mode="s")
@@ -128,7 +129,7 @@ def test_random_numbers_are_not_compiled() -> None:
         attached("lif", True, rounding="stochastic")
     # Of weights they are drawn outside of the step.
     settings = {"rounding": "stochastic", "roles": {"membrane": {"rounding": "nearest"}}}
-    assert attached("lif", True, **settings)[1]._quantizer.compiled
+    assert attached_quantizer(attached("lif", True, **settings)[1]).compiled
 
 
 @pytest.mark.parametrize("role", ["membrane", "threshold"])

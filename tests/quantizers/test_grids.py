@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qspinn.fixed_point import FixedPointFormat, quantize, to_integers
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, quantized_parameters
+from qspinn.quantizers.class_swap import attached_quantizer
 from tests.quantizers.networks import (
     NETWORKS,
     everything,
@@ -64,7 +65,7 @@ def test_everything_is_on_its_grid(
         assert len(seen[path]) == 2 * len(pixels())
         for value in seen[path]:
             to_integers(value, membrane(found, path))
-        quantizer = node._quantizer
+        quantizer = attached_quantizer(node)
         threshold = torch.tensor(quantizer.threshold_of(node))
         to_integers(threshold, membrane(found, path, "v_threshold"))
         to_integers(threshold, membrane(found, path))
@@ -103,7 +104,7 @@ def test_the_first_membrane_is_the_reset_potential(rounding: str) -> None:
         [{"role": "membrane", "format": "Q1.3", "rounding": rounding}]
     ).resolve(network, x)
     attach(network, found)(x)
-    assert node.v.unique().tolist() == [node._quantizer.reset_of(node)]
+    assert node.v.unique().tolist() == [attached_quantizer(node).reset_of(node)]
 
 
 @pytest.mark.parametrize("kind", [neuron.IFNode, neuron.SimpleIFNode])
@@ -292,7 +293,7 @@ class TestExactSums:
             network[0].weight[1] *= 2.0**-14
         x = (torch.rand(4, 64) > 0.5).float()
         network, _ = quantized(network, plan(8, granularity="channel"), x)
-        assert network[0]._quantizer.compute_dtype == torch.float32
+        assert attached_quantizer(network[0]).compute_dtype == torch.float32
 
 
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])

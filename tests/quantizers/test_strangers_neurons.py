@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qspinn.fixed_point import FixedPointFormat, to_integers
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate, detach
+from qspinn.quantizers.class_swap import attached_quantizer
 from tests.quantizers.channel_cases import FIRES, heaviside
 from tests.quantizers.channel_cases import inputs as images
 from tests.quantizers.channel_cases import network as channels
@@ -184,7 +185,7 @@ class TestStatesThatOthersSet:
 
     def test_a_state_that_goes_on_is_not_looked_at_again(self) -> None:
         net, _ = quantized(stacked(neuron.LIFNode(), "s"), plan(5), spikes()[0])
-        quantizer = net[1]._quantizer
+        quantizer = attached_quantizer(net[1])
         ran(net, spikes()[0])
         v = net[1].v
         assert quantizer.entered("v", v, v) is v

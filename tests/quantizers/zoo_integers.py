@@ -251,7 +251,7 @@ def _near_ties(twin: Neurons, codes: Any, before: Any, grid: int) -> Any:
     A current that lies on no grid is itself a rounded number, so that float64 cannot tell.
     """
     potential = np.full(codes.shape, twin.initial, dtype=object) if before is None else before
-    exact, places = twin._charge(codes, potential, grid)
+    exact, places = twin.charged(codes, potential, grid)
     places -= twin.membrane.fraction_bits
     middle = 1 << (places - 1)
     rest = (exact - middle) & ((1 << places) - 1)

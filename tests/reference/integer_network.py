@@ -176,7 +176,7 @@ class Neurons:
         """One time step; returns spikes and the codes of the membrane after the reset."""
         if self.potential is None:
             self.potential = np.full(current.shape, self.initial, dtype=object)
-        exact, grid = self._charge(current, self.potential, fraction_bits)
+        exact, grid = self.charged(current, self.potential, fraction_bits)
         h = stored(exact, grid, self.membrane, self.rounding, self.overflow)
         threshold = self.threshold << (self.membrane.fraction_bits - self.threshold_fraction)
         fires = (h >= threshold).astype(bool)
@@ -187,7 +187,7 @@ class Neurons:
         self.potential = np.where(fires, after, h)
         return fires.astype(np.int64), self.potential
 
-    def _charge(self, x: Codes, v: Codes, x_fraction: int) -> tuple[Codes, int]:
+    def charged(self, x: Codes, v: Codes, x_fraction: int) -> tuple[Codes, int]:
         """The exact charge and its grid."""
         leak = 0 if self.decay is None else self.decay_fraction
         common = max(x_fraction, self.membrane.fraction_bits)

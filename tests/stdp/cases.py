@@ -131,7 +131,7 @@ def twin_of(network: DiehlCook, held: Mapping[str, TensorQuantizer] | None) -> P
         return floating
     words: dict[str, Any] = {n: _word(q, q.format) for n, q in held.items() if n != "weight"}
     words["weight"] = [_word(held["weight"], f) for f in _formats(held["weight"].format, network)]
-    weight: Any = network._numbers().weight
+    weight: Any = network.numbers().weight
     twin = PlasticNetwork(*arguments, words, weight.spare, weight.fine, draw, choose)
     if held["weight"].rounding == "stochastic":  # the twin does not know that draw
         network.present(images(0), learning=True)
@@ -140,6 +140,13 @@ def twin_of(network: DiehlCook, held: Mapping[str, TensorQuantizer] | None) -> P
     twin.theta = [_stored(words["theta"], x) for x in network.theta.tolist()]
     twin.turns = network.turns.tolist()
     return twin
+
+
+def codes_of(network: DiehlCook) -> tuple[Tensor, Tensor]:
+    """Weights ``[inputs, neurons]`` and thetas as a device would store them."""
+    black = torch.zeros(1, *network.input_shape)
+    tensors = network.device_operations(black)["tensors"]
+    return tensors["weight"][0].T, tensors["theta"][0]
 
 
 def _formats(fmt: Format, network: DiehlCook) -> tuple[FixedPointFormat, ...]:

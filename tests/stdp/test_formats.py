@@ -23,7 +23,7 @@ from tests.stdp.cases import ROUNDINGS, images, lively, quantizers
 
 
 def numbers(network: DiehlCook) -> Numbers:
-    found = network._numbers()
+    found = network.numbers()
     assert not found.is_float
     return found
 

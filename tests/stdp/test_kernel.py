@@ -14,6 +14,7 @@ from qspinn.fixed_point import PerChannelFormat
 from qspinn.networks import STDP, DiehlCook, DiehlCookSettings, Presentation
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import attach, calibrate
+from qspinn.quantizers.class_swap import attached_quantizer
 from tests.stdp.cases import ROUNDINGS, images, quantizers
 
 INPUTS, NEURONS, STEPS, IMAGES = 50, 12, 70, 4
@@ -154,9 +155,10 @@ def test_a_plan_that_is_calibrated_and_attached(
     one.weight.mul_(torch.linspace(0.1, 1.0, NEURONS))
     plan = QuantizationPlan.uniform(8, rounding, granularity=granularity).resolve(one)
     attach(one, calibrate(one, plan, learning=learning))
-    assert one._quantizers is not None
-    assert {held.rounding for held in one._quantizers.values()} == {rounding}
-    per_neuron = isinstance(one._quantizers["weight"].format, PerChannelFormat)
+    assert not one.numbers().is_float
+    assert {held.rounding for held in attached_quantizer(one).tensors.values()} == {rounding}
+    _, weights = one.device_operations(torch.zeros(1, INPUTS))["tensors"]["weight"]
+    per_neuron = isinstance(weights, PerChannelFormat)
     assert per_neuron == (granularity == "channel" and not learning)
     check(one)
 

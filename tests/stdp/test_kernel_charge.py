@@ -205,6 +205,6 @@ def test_the_usual_plans_are_computed_in_32_bits(bits, rounding):
     roles = {"weight": {"word_length": bits}}
     plan = QuantizationPlan.uniform(16, rounding, roles=roles)
     attach(network, calibrate(network, plan.resolve(network), learning=True))
-    types = types_of(network._numbers(), network.inputs, 1)
+    types = types_of(network.numbers(), network.inputs, 1)
     assert (types.potential, types.trace, types.current) == (np.int32,) * 3
     assert types.weight == (np.uint8 if bits <= 8 else np.uint16)

@@ -32,11 +32,11 @@ def interpret(case: str) -> None:
     """What one process of its own checks."""
     from qspinn.stdp import triton_kernel
 
-    runs = []
-    run_of = triton_kernel._run.run
-    triton_kernel._run.run = lambda *given, **named: (runs.append(1), run_of(*given, **named))
+    runs, kernel = [], triton_kernel.presentation
+    run_of = kernel.run
+    kernel.run = lambda *given, **named: (runs.append(1), run_of(*given, **named))
     for one, learning in networks(case):
-        exact = one._quantizers is not None or not learning
+        exact = not one.numbers().is_float or not learning
         check_same(one, learning, "triton", exact, IMAGES)
     assert bool(runs) == (case != "groups")
 
@@ -85,8 +85,8 @@ def test_compiles_for_a_gpu(fixed: bool, block: int) -> None:
     chosen = {"MODE": 2, "WRAP": False, "THETA_MODE": 1, "THETA_WRAP": True}
     chosen |= {"ONE_WINNER": True, "LEARNING": True, "STEPS": 250, "BLOCK": block}
     types |= dict.fromkeys(chosen, "constexpr")
-    names = triton_kernel._run.arg_names
-    source = ASTSource(triton_kernel._run, {name: types[name] for name in names}, chosen)
+    names = triton_kernel.presentation.arg_names
+    source = ASTSource(triton_kernel.presentation, {name: types[name] for name in names}, chosen)
     options = {"num_warps": triton_kernel.warps(block), "enable_fp_fusion": False}
     kernel = compiled(source, target=GPUTarget("cuda", 80, 32), options=options)
     assert kernel.asm["cubin"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from qspinn.app.errors import ConfigurationError, refused, switch
+from qspinn.app.errors import PACKAGE, ConfigurationError, refused, switch
 from qspinn.app.folder.identity import identity, owner_of
 from qspinn.app.paths import from_start
 from qspinn.app.run.baseline_entry import Baseline, Entry, Train
@@ -155,7 +155,7 @@ def training_key(values: Mapping[str, Any], fingerprint: str) -> str:
         "config": {**recorded, "data": data},
         "data": fingerprint,
         "files": [_named_files(others), [_files_of(name, recorded[name]) for name in WITH_FILES]],
-        "sources": {**_own_sources(), **named_sources(values)},
+        "sources": {**_own_sources(PACKAGE), **named_sources(values)},
         "versions": {name: versions[name] for name in LIBRARIES},
         "device": _device(values["trainer"].get("accelerator")),
     }
@@ -187,8 +187,7 @@ def _named_files(node: Any) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _own_sources() -> dict[str, str]:
-    package = Path(__file__).resolve().parents[2]
+def _own_sources(package: Path) -> dict[str, str]:
     found = {}
     for name in SOURCES:
         digest = hashlib.sha256()

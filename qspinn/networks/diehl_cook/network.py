@@ -158,7 +158,7 @@ class DiehlCook(ReportsPresentations):
             keys = training_keys(seed, int(self.presentations), count, device)
         else:
             keys = content_keys(seed, probabilities)
-        numbers = self._numbers()
+        numbers = self.numbers()
         weight, theta = self._held("weight"), self._held("theta")
         settings, stdp, watcher = self.settings, self.stdp, self.spike_watcher
         if learning:
@@ -181,13 +181,13 @@ class DiehlCook(ReportsPresentations):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """One step: spikes ``[N, inputs]`` to spikes ``[N, neurons]``, 0 or 1."""
-        rules = Arithmetic(self._numbers(), x.device)
+        rules = Arithmetic(self.numbers(), x.device)
         theta = self._held("theta")
         return self._stepped(x, rules, self._held("weight"), rules.threshold(theta))
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         """All steps: spikes ``[T, N, inputs]`` to spikes ``[T, N, neurons]``."""
-        rules = Arithmetic(self._numbers(), x_seq.device)
+        rules = Arithmetic(self.numbers(), x_seq.device)
         weight, total = self._held("weight"), rules.threshold(self._held("theta"))
         return torch.stack([self._stepped(x, rules, weight, total) for x in x_seq])
 
@@ -225,7 +225,7 @@ class DiehlCook(ReportsPresentations):
 
     def device_learning(self) -> Mapping[str, Any]:
         """What a device would need to go on learning, by the protocol of `qspinn.plan`."""
-        held, numbers, shown = self._quantizers or {}, self._numbers(), int(self.presentations)
+        held, numbers, shown = self._quantizers or {}, self.numbers(), int(self.presentations)
         return device_learning(self.stdp, held, numbers, self.turns, shown, int(self.seed))
 
     def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
@@ -248,7 +248,7 @@ class DiehlCook(ReportsPresentations):
             settings, stdp = self.settings, self.stdp
             self._quantizers = {n: quantizers.get(n) or wide(n, settings, stdp) for n in names}
             try:
-                self._numbers()
+                self.numbers()
             except ValueError:
                 self._quantizers = before
                 raise
@@ -257,11 +257,12 @@ class DiehlCook(ReportsPresentations):
 
     def accumulator_word_lengths(self) -> Mapping[str, int]:
         """Bits that exact sums need, sign included."""
-        numbers = self._numbers()
+        numbers = self.numbers()
         return {} if numbers.is_float else accumulator_bits(numbers, self.inputs)
 
-    def _numbers(self) -> Numbers:
-        """What is computed with; kept, since a single step would take less time than to make it."""
+    def numbers(self) -> Numbers:
+        """The constants that every step computes with, in float or as integers."""
+        # Kept, since a single step would take less time than to make them.
         held = self._quantizers or {}
         sizes = self.time_steps, self.neurons, self.inputs
         formats = tuple((q.path, q.format, q.rounding, q.overflow) for q in held.values())

@@ -133,11 +133,7 @@ class Noise:
         self.drawn: Counter[str] = Counter()
 
     def next(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        fixed = self.layer._fixed
-        assert fixed is not None
-        draws = fixed.quantizers[name]._draws
-        assert draws is not None
-        drawn = words(draws.key, self.drawn[name], math.prod(shape))
+        drawn = words(self.layer.draw_keys[name], self.drawn[name], math.prod(shape))
         self.drawn[name] += len(drawn)
         return np.array(drawn, dtype=object).reshape(shape)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qspinn.fixed_point import to_integers
+from qspinn.networks.decolle.fixed_point import FixedPoint
 from tests.networks.decolle.cases import STEPS, Case, cases, codes_of, twin_of
 from tests.reference.decolle_network import readouts
 from tests.reference.integer_network import Codes
@@ -119,8 +120,8 @@ def test_long_words_are_computed_in_float64() -> None:
     }  # fmt: skip
     case = Case("conv", long, "nearest", "wrap", True, True, 2)
     layer = case.layer()
-    assert layer._fixed is not None
-    assert set(layer._fixed.dtypes.values()) == {torch.float64}
-    assert layer._fixed.potential_dtype(layer.weight, layer.bias) == torch.float64
+    fixed = FixedPoint(case.quantizers(), layer.settings, layer.shape, layer.input_max)
+    assert set(fixed.dtypes.values()) == {torch.float64}
+    assert fixed.potential_dtype(layer.weight, layer.bias) == torch.float64
     assert check_steps(case) > 0
     check_sequence(case)

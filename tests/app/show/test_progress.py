@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -116,8 +117,21 @@ def test_a_disabled_bar_is_silent(
         ("text", 1),
     ],
 )
-def test_images_are_counted_in_any_batch(batch: Any, count: int) -> None:
-    assert progress._images_in(batch) == count
+def test_images_are_counted_in_any_batch(
+    batch: Any,
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(progress, "time", Clock)
+    callback = EpochLines()
+    trainer: Any = SimpleNamespace(max_epochs=1, current_epoch=0, callback_metrics={})
+    module: Any = None
+    callback.on_train_epoch_start(trainer, module)
+    Clock.now += 1.0
+    callback.on_train_batch_end(trainer, module, None, batch, 0)
+    callback.on_train_epoch_end(trainer, module)
+    assert capsys.readouterr().out.endswith(f"  {count} images/s\n")
 
 
 def test_styles() -> None:

@@ -10,10 +10,10 @@ from spikingjelly.activation_based import functional
 from qspinn.export import IntegerEngine, encode
 from qspinn.export.declared import declared_model
 from qspinn.networks import STDP, DiehlCook
-from tests.export.firmware import TARGETS, answered, built, learned
+from tests.export.c.firmware import TARGETS, answered, built, learned
 from tests.export.random_models import random_codes, random_model
 from tests.export.trained import TRAIN, conv_snn, images
-from tests.stdp.cases import quantizers
+from tests.stdp.cases import codes_of, quantizers
 
 pytestmark = pytest.mark.slow
 IMAGES = 100
@@ -82,8 +82,8 @@ def test_learning_in_160_kilobytes_is_that_of_the_simulation(tmp_path, name):
     weight, theta, turns, instructions = learned(model, tmp_path, target, encode(model, x))
     before = network.weight.clone()
     network.present(x, learning=True)
-    assert np.array_equal(weight, network._held("weight").numpy())
-    assert np.array_equal(theta, network._held("theta").numpy())
+    assert np.array_equal(weight, codes_of(network)[0].numpy())
+    assert np.array_equal(theta, codes_of(network)[1].numpy())
     assert np.array_equal(turns, network.turns.numpy())
     assert not torch.equal(before, network.weight)
     print(f"{target.name}: {int(instructions[0]):,} instructions for a presentation")

@@ -15,7 +15,7 @@ from qspinn.plan import EnergyModel
 from qspinn.records import baseline_key, comparable, read_record
 from qspinn.records.unread import Unread
 from qspinn.selection import EnergyReward
-from tests.app.test_train import NEURONS
+from tests.app.run.test_train import NEURONS
 
 QUICK = ("trainer.max_epochs=1", "trainer.limit_train_batches=2")
 NUMBERS = {

@@ -31,7 +31,7 @@ from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, FixedPointFormat
 from qspinn.plan import QuantizationPlan
 from qspinn.plan.graph import Operand
 from qspinn.quantizers import attach, calibrate
-from tests.export.c_programs import (
+from tests.export.c.c_programs import (
     FAST,
     GCC,
     SANITIZED,

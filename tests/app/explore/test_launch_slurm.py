@@ -11,8 +11,8 @@ import pytest
 from qspinn.app.explore.launched import Job
 from qspinn.app.explore.slurm_arrays import baseline_of, in_order, max_array_size, parts
 from qspinn.records import comparable, find_records, read_record
-from tests.app import slurm_node
 from tests.app.conftest import TINY
+from tests.app.explore import slurm_node
 
 IS_INSTALLED = importlib.util.find_spec("submitit") is not None
 needs_submitit = pytest.mark.skipif(

@@ -13,7 +13,7 @@ import numpy as np
 from qspinn.export import DeviceModel
 from qspinn.export.c import CSizes, write_c
 from qspinn.export.model import Codes
-from tests.export.c_programs import TYPES
+from tests.export.c.c_programs import TYPES
 
 HARNESS = Path(__file__).with_name("firmware.c")
 LINKER = """\

@@ -81,7 +81,7 @@ def test_resumes_a_schedule_that_steps_per_epoch(composed, launch_killed, tmp_pa
     ("where", "count", "epochs_kept"),
     [
         (f"{LEARNING}:training_step", 2, 0),  # in the first epoch, before any checkpoint
-        ("qspinn.app.run.checkpoints:AtomicCheckpointIO:_seal", 2, 1),  # written, not in its place
+        ("qspinn.app.run.checkpoints::seal", 2, 1),  # written, not in its place
         ("qspinn.app.show.progress:EpochLines:on_train_epoch_end", 2, 1),  # before its checkpoint
         ("lightning.pytorch.callbacks:ModelCheckpoint:on_train_end", 1, 3),  # trained, not tested
         ("qspinn.callbacks:PostTrainingQuantization:on_fit_end", 1, 3),

@@ -14,7 +14,6 @@ from hydra import compose, initialize_config_dir
 from qspinn.app.compose.completing import complete, to_plain
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.explore.exploring import Candidate, evaluate
-from qspinn.app.folder import lock as folder_lock
 from qspinn.app.folder.failures import record_failure
 from qspinn.app.folder.folder import RunFolder
 from qspinn.app.folder.lock import LOCK_NAME, holder_of, locked
@@ -181,9 +180,15 @@ def test_a_folder_whose_file_system_cannot_lock_is_told_so(tmp_path, monkeypatch
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", cannot)
+    before = os.listdir("/dev/fd")
     with pytest.raises(FolderError, match="cannot lock files"), locked(tmp_path, None, _busy):
         pass
-    assert not folder_lock._OPEN
+    assert os.listdir("/dev/fd") == before
+    with open(tmp_path / "other", "w") as file:  # its descriptor has the number of the lock's
+        child = os.fork()
+        if child == 0:  # what forks closes locks, and nothing else
+            os._exit(not os.path.exists(f"/dev/fd/{file.fileno()}"))
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_ten_runs_with_the_default_folder_have_ten(repository, tmp_path, monkeypatch):

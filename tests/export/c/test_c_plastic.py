@@ -8,7 +8,7 @@ import torch
 from qspinn.export import device_model, encode
 from qspinn.plan import QuantizationPlan
 from qspinn.quantizers import quantize_module
-from tests.export.c_programs import FAST, SANITIZED, check_equal, compiled, needs_compiler
+from tests.export.c.c_programs import FAST, SANITIZED, check_equal, compiled, needs_compiler
 from tests.export.test_decolle_model import images, small
 from tests.export.test_plastic_model import SHAPE, learned, pixels
 

@@ -19,7 +19,7 @@ from qspinn.app.tracking.server import Server, uploaded
 from qspinn.app.tracking.source import read_wandb
 from qspinn.app.tracking.summary import RECORD_KEY
 from qspinn.selection import Run
-from tests.app.test_wandb_logger import NO_KEY, entries_of, exit_codes, logged, summary_of
+from tests.app.tracking.test_wandb_logger import NO_KEY, entries_of, exit_codes, logged, summary_of
 from tests.reference.wandb_server import KEY, MODES, serving
 
 TROUBLES = [mode for mode in MODES if mode != "answer"]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from qspinn.records import comparable, read_record
 QUICK = "experiment=unsupervised_quick"
 PICTURES = "callbacks=default"
 KINDS = {"supervised": (PICTURES,), "unsupervised": (QUICK, PICTURES)}
+CACHES = shutil.ignore_patterns("__pycache__")
 STOCHASTIC = "quantization.rounding=stochastic"
 BATCHES = {"supervised": 12, "unsupervised": 8}  # that the tiny trainings of conftest.py have
 
@@ -212,7 +214,7 @@ def test_the_key_is_of_what_the_training_depends_on(composed):
     assert len({key(), key(data="other"), *others}) == 2 + len(OTHER)
 
 
-def test_the_key_knows_versions_and_sources(composed, monkeypatch):
+def test_the_key_knows_versions_and_sources(composed, monkeypatch, tmp_path):
     import qspinn.app.run.baselines as module
 
     values = float_config(values_of(composed()))
@@ -220,9 +222,14 @@ def test_the_key_knows_versions_and_sources(composed, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "library_versions", lambda: dict.fromkeys(module.LIBRARIES, "0"))
         assert training_key(values, "data") != before
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_own_sources", lambda: {"qspinn.networks": "other"})
-        assert training_key(values, "data") != before
+    for name in ("same", "other"):
+        copied = shutil.copytree(module.PACKAGE, tmp_path / name, ignore=CACHES)
+        if name == "other":
+            with open(copied / "networks" / "conv_snn.py", "a") as file:
+                file.write("\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "PACKAGE", copied)
+            assert (training_key(values, "data") == before) == (name == "same")
 
 
 def test_the_key_knows_the_files_of_strangers_and_their_helpers(composed, monkeypatch, tmp_path):

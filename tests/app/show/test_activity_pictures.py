@@ -11,12 +11,12 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from qspinn.app.show import activity_pictures
 from qspinn.app.show.activity_pictures import ActivityPictures, activity_of
 from qspinn.callbacks import InTrainingQuantization, PostTrainingQuantization
 from qspinn.learning import SupervisedLearning
 from qspinn.networks import ConvSNN, NeuronSettings
 from qspinn.plan import QuantizationPlan
+from qspinn.report import activity
 
 STEPS, CLASSES = 3, 3
 LAYERS = ["network.blocks.0.neuron", "network.output.neuron"]
@@ -103,13 +103,13 @@ def trained(folder: Path, *callbacks: Any, data: Any = None, loggers: Any = Fals
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is handed to the drawing of figures."""
     kept: list[Any] = []
-    original = activity_pictures._hand_out_figures
+    original = activity.draw_potentials
 
-    def keep(trainer: Any, runs: Any, samples: int) -> None:
-        kept.append((runs, samples))
-        original(trainer, runs, samples)
+    def keep(runs: Any, title: str) -> Any:
+        kept.append((runs, title))
+        return original(runs, title)
 
-    monkeypatch.setattr(activity_pictures, "_hand_out_figures", keep)
+    monkeypatch.setattr(activity, "draw_potentials", keep)
     return kept
 
 
@@ -125,8 +125,8 @@ def test_the_float_network_alone(tmp_path: Path, drawn: list[Any]) -> None:
         **{k: v for k, v in paths.items() if k != "events"},
         "clip events": paths["events"],
     }
-    ((runs, samples),) = drawn
-    assert samples == 5
+    ((runs, title),) = drawn
+    assert title == "Membrane potentials, 5 test samples"
     assert list(runs) == ["32-bit"]
     assert list(runs["32-bit"]) == LAYERS
     x = next(iter(Flashes().test_dataloader()))[0][:5]

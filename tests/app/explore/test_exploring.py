@@ -136,11 +136,8 @@ def test_bad_numbers_of_workers(workers):
         check_workers(workers)
 
 
-def test_data_are_read_once(composed, monkeypatch):
-    import qspinn.app.run.building as building
-
+def test_data_are_read_once(composed):
     settings = dict(composed().data)
-    monkeypatch.setattr(building, "_READ", {})
     one, two = load_data(settings), load_data(settings)
     assert one is not two
     assert one.train_dataset is two.train_dataset
@@ -154,7 +151,6 @@ def test_data_are_read_once(composed, monkeypatch):
 def test_data_that_draw_numbers_are_read_by_each_run(composed, monkeypatch):
     import torch
 
-    import qspinn.app.run.building as building
     from qspinn.data import MNISTSubset
 
     original = MNISTSubset.load_datasets
@@ -164,6 +160,5 @@ def test_data_that_draw_numbers_are_read_by_each_run(composed, monkeypatch):
         return original(self)
 
     monkeypatch.setattr(MNISTSubset, "load_datasets", drawing)
-    monkeypatch.setattr(building, "_READ", {})
-    settings = dict(composed().data)
+    settings = {**composed().data, "batch_size": 13}  # that nobody has read
     assert load_data(settings).train_dataset is not load_data(settings).train_dataset

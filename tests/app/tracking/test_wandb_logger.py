@@ -215,7 +215,7 @@ def test_a_key_and_a_server_mean_online(monkeypatch, capsys, without_key):
 
 
 def test_pictures_are_logged(tmp_path, monkeypatch, without_key):
-    from tests.app.test_pictures import trained
+    from tests.app.show.test_pictures import trained
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     logger = wandb_logger.start_wandb(str(tmp_path))

@@ -11,7 +11,7 @@ from qspinn.app.run.quantization import build_scheme, plan_from_config
 from qspinn.app.run.train import train
 from qspinn.learning import SupervisedLearning
 from qspinn.records import read_record
-from tests.app.test_train import BIASES, NEURONS, WEIGHTS
+from tests.app.run.test_train import BIASES, NEURONS, WEIGHTS
 
 QUICK = ("trainer.max_epochs=1", "trainer.limit_train_batches=2")
 # A threshold and a leak per layer of neurons.

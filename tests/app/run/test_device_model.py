@@ -10,7 +10,6 @@ import torch
 from qspinn.app.errors import ConfigurationError
 from qspinn.app.run import device_model as saving
 from qspinn.app.run.train import train
-from qspinn.callbacks import PostTrainingQuantization
 from qspinn.export import StoredTensor, load_model
 from qspinn.export.container import checksum
 from qspinn.records import read_record
@@ -165,10 +164,10 @@ def test_the_module_stays_as_it_is(composed, tmp_path, monkeypatch):
 
 
 def test_a_failed_quantisation_is_no_model(composed, tmp_path, monkeypatch):
-    def broken(self, *args):
+    def broken(*args):
         raise RuntimeError("no batch")
 
-    monkeypatch.setattr(PostTrainingQuantization, "_quantize", broken)
+    monkeypatch.setattr("qspinn.callbacks.post_training.calibrated", broken)
     with pytest.raises(RuntimeError, match="no batch"):
         train(composed(), tmp_path)
     assert not (tmp_path / "model.qspinn").exists()

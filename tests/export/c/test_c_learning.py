@@ -23,9 +23,9 @@ from qspinn.fixed_point import PerChannelFormat
 from qspinn.learning import UnsupervisedLearning
 from qspinn.networks import STDP, DiehlCook
 from qspinn.networks.readouts import MaximumResponse
-from tests.export.c_programs import FAST, GCC, SANITIZED, STRICT, TYPES, needs_compiler
+from tests.export.c.c_programs import FAST, GCC, SANITIZED, STRICT, TYPES, needs_compiler
 from tests.export.test_plastic_model import CLASSES, SHAPE, learned, pixels
-from tests.stdp.cases import ROUNDINGS, lively, quantizers
+from tests.stdp.cases import ROUNDINGS, codes_of, lively, quantizers
 
 pytestmark = needs_compiler
 
@@ -112,8 +112,9 @@ def check_equal(found: Learned, network: Any) -> None:
     """Weights, thetas and counters are those of the simulation."""
     assert found.presentations == int(network.presentations)
     assert np.array_equal(found.turns, network.turns.numpy())
-    assert np.array_equal(found.theta, network._held("theta").numpy())
-    assert np.array_equal(found.weight, network._held("weight").numpy())
+    weight, theta = codes_of(network)
+    assert np.array_equal(found.theta, theta.numpy())
+    assert np.array_equal(found.weight, weight.numpy())
 
 
 def check_network(
