@@ -20,7 +20,7 @@ from qspinn.export.compiled import CompiledEngine
 from qspinn.export.difference import answers_differ
 from qspinn.export.model import Codes, NotExportableError
 from qspinn.plan import reset_states
-from tests.export.c_programs import TYPES, CProgram, compiled
+from tests.export.c.c_programs import TYPES, CProgram, compiled
 
 FAST, NATIVE = ("-O2",), ("-O3", "-march=native")
 TOGETHER = 100
@@ -180,7 +180,7 @@ def _equal_to_torch(subject: Subject, sums: Codes, begin: int) -> int:
         reset_states(subject.module)
         output = subject.module(subject.part(begin, TOGETHER))
         reset_states(subject.module)
-    axis = subject.batch_axis if output.ndim == subject.inputs.ndim else 0
+    axis = subject.batch_axis if subject.model.output.over == "each" else 0
     equal = 0
     for number in range(sums.shape[-2]):
         own = output.select(axis, number).double().numpy().reshape(-1)
