@@ -55,11 +55,16 @@ class Program:
     kind: str
     sizes: CSizes | None = None
 
-    def run(self, images: Tensor, labelling: tuple[Tensor, Tensor] | None, test: Tensor) -> Learned:
+    def run(
+        self, images: Tensor | None, labelling: tuple[Tensor, Tensor] | None, test: Tensor
+    ) -> Learned:
         """Learns from images, labels neurons with others, and shows the rest."""
         dtype = TYPES[self.kind]
-        parts = [encode(self.model, images).astype(dtype).tobytes()]
-        count = 0
+        learned = count = 0
+        parts = []
+        if images is not None:
+            learned = len(images)
+            parts.append(encode(self.model, images).astype(dtype).tobytes())
         if labelling is not None:
             shown, labels = labelling
             count = len(labels)
@@ -67,7 +72,7 @@ class Program:
             marked = np.concatenate([codes, labels.numpy()[:, None].astype(dtype)], 1)
             parts.append(marked.tobytes())
         parts.append(encode(self.model, test).astype(dtype).tobytes())
-        command = [str(self.path), str(len(images)), str(count)]
+        command = [str(self.path), str(learned), str(count)]
         done = subprocess.run(command, input=b"".join(parts), capture_output=True)
         assert done.returncode == 0, done.stderr[:2000].decode()
         rows: dict[str, list[list[int]]] = {}
