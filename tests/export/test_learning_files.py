@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import tracemalloc
@@ -30,7 +31,7 @@ from tests.export.test_plastic_model import CLASSES, SHAPE, learned, pixels
 from tests.mutations import mutations
 from tests.reference import model_file
 
-FAST, MANY = 120, 4_000
+FAST, MANY = 120, 1_500
 SLACK = 2 << 20
 SPIKES, CURRENT, NEURONS, COUNTS, LABELS = 1, 2, 3, 4, 5
 """Numbers of operations of the model."""
@@ -141,7 +142,7 @@ OTHERS = (None, True, 1.5, "x", [], {}, [0], [1 << 62], [1 << 62] * 12, 3)
 def new_value(old: Any, random: np.random.Generator) -> Any:
     """Another value, as a rule of the same type."""
     if random.random() < 0.3:
-        return OTHERS[random.integers(len(OTHERS))]
+        return copy.deepcopy(OTHERS[random.integers(len(OTHERS))])  # it may be changed further
     if type(old) is int:
         near = min(max(old + int(random.integers(-3, 4)), -(1 << 63)), (1 << 63) - 1)
         return INTEGERS[random.integers(len(INTEGERS))] if random.random() < 0.5 else near
