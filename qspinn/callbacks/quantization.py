@@ -91,7 +91,8 @@ class Quantization(ResetStates):
         Args:
             example: An input of one sample, with the batch dimension that the network wants;
                 ``None``: what it was given for a sample of the trainer's data.
-            **described: ``name``, ``classes`` and ``origin``, which the model file keeps.
+            **described: ``name``, ``classes`` and ``origin``, which the model file keeps, and
+                ``learning``.
 
         Raises:
             NotExportableError: The network holds something that no device model says.
@@ -106,6 +107,9 @@ class Quantization(ResetStates):
 
     def save(self, path: str | os.PathLike[str], example: Tensor | None = None) -> None:
         """Writes the quantised network.
+
+        A device model also says how a network that learns by itself goes on learning, or keeps the
+        reason why it cannot.
 
         Args:
             path: A name that ends with ``.qspinn``: the device model, for

@@ -58,7 +58,7 @@ def device_model(
     name: str | None = None,
     classes: Sequence[str] = (),
     origin: Mapping[str, str] | None = None,
-    learning: bool = False,
+    learning: bool | None = None,
 ) -> DeviceModel:
     """The device model of a quantised network.
 
@@ -73,11 +73,13 @@ def device_model(
         name: Of the network; None: the name of its class.
         classes: Names of the classes, in order.
         origin: What is to be kept of how it was made.
-        learning: Whether the device is to go on learning, where the network learns by itself.
+        learning: Whether the model says how the network goes on learning on a device. None: where
+            the network says it (:class:`~qspinn.plan.declared_operations.DeclaresLearning`) and it
+            can be done; where it cannot, the model keeps the reason. True: or there is no model.
 
     Raises:
-        NotExportableError: The network holds something that no device model says; the message
-            names the layer and the reason.
+        NotExportableError: The network holds something that no device model says, or cannot go on
+            learning as it must; the message names the layer and the reason.
         ValueError: A module without quantizers.
     """
     plan = plan_of(module)

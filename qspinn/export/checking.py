@@ -58,6 +58,8 @@ def check_model(model: DeviceModel) -> None:
     _check_tensors(model)
     _check_output(model)
     if model.learning is not None:
+        if model.learning_refused is not None:
+            raise FindingError("says how it learns, and why it cannot", "export the model again")
         try:
             learning_layers(model, model.learning)
         except ValueError as error:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from qspinn.export.learning import DeviceLearning, check_learning, declared_learning
+from qspinn.export.learning import declared_learning
+from qspinn.export.learning_layers import learning_layers
 from qspinn.export.model import (
     KINDS,
     DeviceModel,
@@ -28,7 +29,7 @@ from qspinn.export.packed_tensor import PackedTensor
 from qspinn.plan.declared_operations import DeclaresLearning, DeclaresOperations
 from qspinn.plan.graph import Operand, Window
 
-__all__ = ["declared_model", "learning_of"]
+__all__ = ["declared_model"]
 
 _KINDS = {name: kind for name, kind in KINDS.items() if kind not in (Neuron, Gather, State)}
 _PLACES = ("name", "what", "takes", "shape", "path", "taken", "is_final")
@@ -41,9 +42,11 @@ def declared_model(
     name: str,
     classes: Sequence[str],
     origin: Mapping[str, str] | None,
-    learning: bool = False,
+    learning: bool | None = None,
 ) -> DeviceModel:
     """The device model of a module that declares its operations.
+
+    For `learning`, see :func:`qspinn.export.device_model`.
 
     Raises:
         NotExportableError: The module says that it cannot be exported as it is.
@@ -57,7 +60,7 @@ def declared_model(
     static = not said["frame_stride"]
     operations = tuple(_operation(name, one, numbers, static) for one in said["operations"])
     answers = numbers[said["answers"]]
-    return DeviceModel(
+    model = DeviceModel(
         operations,
         Output(
             answers,
@@ -77,27 +80,32 @@ def declared_model(
         name,
         tuple(classes),
         dict(origin or {}),
-        learning_of(module, name) if learning else None,
     )
+    return model if learning is False else _learning(model, module, learning is True)
 
 
-def learning_of(module: object, name: str) -> DeviceLearning:
-    """How a module goes on learning on a device.
+def _learning(model: DeviceModel, module: object, must: bool) -> DeviceModel:
+    """The model with how its module goes on learning, or else with the reason why it cannot.
 
     Raises:
-        NotExportableError: It does not, or says that it cannot be exported so.
+        NotExportableError: It must go on learning, and cannot.
     """
     if not isinstance(module, DeclaresLearning):
-        raise NotExportableError(
-            f"{name}: says nothing of how a device would learn; export it without learning"
-        )
+        if must:
+            raise NotExportableError(
+                f"{model.name}: says nothing of how a device would learn; export it without "
+                "learning"
+            )
+        return model
     try:
-        said = module.device_learning()
-        found = declared_learning(said)
-        check_learning(found, len(found.turns))
+        found = declared_learning(module.device_learning())
+        learning_layers(model, found)
     except ValueError as error:
-        raise NotExportableError(f"{name}: {error}") from error
-    return found
+        reason = f"{model.name}: {error}"
+        if must:
+            raise NotExportableError(reason) from error
+        return dataclasses.replace(model, learning_refused=reason)
+    return dataclasses.replace(model, learning=found)
 
 
 def _operation(

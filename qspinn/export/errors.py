@@ -1,8 +1,8 @@
-"""What goes wrong when a model file is read."""
+"""What goes wrong when a model is built, and when its file is read."""
 
 from __future__ import annotations
 
-__all__ = ["COPY_AGAIN", "DamagedModelError", "FindingError"]
+__all__ = ["COPY_AGAIN", "DamagedModelError", "FindingError", "NotExportableError"]
 
 COPY_AGAIN = "copy the file again from where it was written, or export the model again"
 
@@ -12,6 +12,10 @@ class DamagedModelError(ValueError):
 
     The message names the file, what was found in it, and what to do.
     """
+
+
+class NotExportableError(ValueError):
+    """A network holds something that no device model says."""
 
 
 class FindingError(ValueError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from qspinn.atomic import write_bytes
 from qspinn.export.container import MODEL_NAME
+from qspinn.export.learning_layers import learning_layers
 from qspinn.export.model import DeviceModel
 from qspinn.export.report import DeviceReport
 from qspinn.export.saving import save_model
@@ -52,6 +53,7 @@ def c(
     layout: str = "aligned",
     learning: bool = False,
     report: DeviceReport | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Writes the model as C99, the model itself, and what both take.
 
@@ -62,6 +64,7 @@ def c(
         layout: Of the states, ``aligned`` or ``packed``.
         learning: Whether it goes on learning on the device; the model must say how.
         report: See :func:`packed`.
+        say: Is told what the code takes, line by line.
     """
     from qspinn.export.c import write_c
 
@@ -70,19 +73,33 @@ def c(
         sizes = write_c(model, folder, name, layout, learning)
     except ValueError as error:
         raise OptionError(str(error)) from error
-    lines = summary(model, report)
-    lines.append(
+    said = [
         f"C: {sizes.constant_bytes:,} bytes of constants, {sizes.ram_bytes:,} bytes of RAM "
         f"({sizes.state_bytes:,} for states, layout={layout}, {sizes.buffer_bytes:,} for buffers)"
-    )
+    ]
     if learning:
-        lines.append(
-            f"Learning in C: {sizes.learner_bytes:,} bytes of RAM, which hold what is learned"
+        said.append(
+            f"Learning in C: {sizes.learner_bytes:,} bytes of RAM, which hold what is learned; "
+            f"{_labelling(model, Path(sizes.files[0]).stem)}"
         )
+    if say is not None:
+        for line in said:
+            say(line)
     written = [folder / one for one in sizes.files]
     save_model(model, folder / MODEL_NAME)
-    text = "\n".join(lines) + "\n"
+    text = "\n".join([*summary(model, report), *said]) + "\n"
     return [*written, folder / MODEL_NAME, write_bytes(text.encode(), folder / SUMMARY_NAME)]
+
+
+def _labelling(model: DeviceModel, name: str) -> str:
+    """Whether neurons are labelled on the device."""
+    assert model.learning is not None
+    if learning_layers(model, model.learning).labels is not None:
+        return "it labels neurons on the device"
+    return (
+        f"it labels no neurons, which needs learning.readout=maximum; {name}_show gives the spikes "
+        "of each neuron for an image"
+    )
 
 
 def nir(model: DeviceModel, output: str | os.PathLike[str], *, dt: float = 1.0) -> list[Path]:
@@ -116,8 +133,10 @@ FORMATS: dict[str, Callable[..., list[Path]]] = {
 """Name -> ``function(model, output, **options)``, which returns the files that it wrote.
 
 Options are keyword-only; those of type int, float, bool or str can be given on the command line.
-One that is called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`.
+One called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`, one called
+``say`` a function that shows people a line of text.
 """
+_GIVEN = ("report", "say")
 
 
 def check_format(name: object) -> str:
@@ -135,7 +154,7 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     """Options of a format that can be given as text."""
     parameters = inspect.signature(FORMATS[name]).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
-    return {one.name: one for one in parameters if one.kind is keyword and one.name != "report"}
+    return {one.name: one for one in parameters if one.kind is keyword and one.name not in _GIVEN}
 
 
 def export(
@@ -144,6 +163,7 @@ def export(
     output: str | os.PathLike[str],
     options: Mapping[str, Any] | None = None,
     report: DeviceReport | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Writes a model in a format.
 
@@ -153,6 +173,7 @@ def export(
         output: The folder.
         options: Of the format; texts are converted.
         report: What the model takes.
+        say: Is told what the format says of what it wrote.
 
     Raises:
         OptionError: No such format or option, or a value that it cannot have.
@@ -160,13 +181,13 @@ def export(
     """
     function = FORMATS[check_format(name)]
     given: dict[str, Any] = dict(converted(name, options or {}))
-    if "report" in inspect.signature(function).parameters:
-        given["report"] = report
+    known = inspect.signature(function).parameters
+    given |= {key: one for key, one in (("report", report), ("say", say)) if key in known}
     return function(model, output, **given)
 
 
 def converted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a format, with texts as the types that it takes.
+    """Options of a format, with texts, numbers and switches as the types that it takes.
 
     Raises:
         OptionError: See :func:`export`.
@@ -182,8 +203,14 @@ def converted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _converted(key: str, value: Any, annotation: object) -> Any:
-    if not isinstance(value, str):
+    if value is None:
         return value
+    if isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, int | float):
+        value = str(value)
+    elif not isinstance(value, str):
+        raise OptionError(f"{key}={value!r:.80}: write one text, number or switch")
     kind = str(getattr(annotation, "__name__", annotation))
     if kind.startswith("bool"):
         if value not in _SWITCHES:

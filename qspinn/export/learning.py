@@ -7,7 +7,7 @@ Of what all neurons share there is one number, else one for each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, FixedPointFormat
@@ -17,6 +17,8 @@ __all__ += ["check_learning", "declared_learning"]
 
 NORMALISATIONS = ("none", "presentation", "update")
 _MOST_SHIFT = 62
+MOST_NUMBERS = 100_000
+"""Of all neurons together: the header of a model file has room for them and for its operations."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class TraceRule:
 
     def __post_init__(self) -> None:
         _check_rounding(self.rounding, self.overflow)
+        if not isinstance(self.state, FixedPointFormat):
+            raise ValueError(f"state={self.state}: write one format for all traces, such as Q0.7")
         _check("down", self.down, 0, _MOST_SHIFT)
         _check("keep", self.keep, 0, 1 << self.down)
         _check("one", self.one, self.state.code_min, self.state.code_max)
@@ -107,7 +111,7 @@ class WeightRule:
         _check("target", self.target, 0, 1 << _MOST_SHIFT)
         for name in ("maximum", "total", "rate_pre", "rate_post"):
             for value in getattr(self, name):
-                _check(name, value, 0, 1 << _MOST_SHIFT)
+                _check(name, value, int(name == "maximum"), 1 << _MOST_SHIFT)
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,8 @@ class DeviceLearning:
         if self.normalise not in NORMALISATIONS:
             choices = ", ".join(NORMALISATIONS)
             raise ValueError(f"normalise={self.normalise!r}: write one of {choices}")
+        if type(self.deferred) is not bool:
+            raise ValueError(f"deferred={self.deferred!r:.80}: write True or False")
         for name in ("key", "update_key", "scale_key"):
             _check(name, getattr(self, name), -(1 << 63), (1 << 63) - 1)
         for one in self.draws:
@@ -160,28 +166,41 @@ def declared_learning(said: Mapping[str, Any]) -> DeviceLearning:
     """From what a module says in plain data: a mapping for each rule, and numbers.
 
     Raises:
-        ValueError: Numbers with which nothing can be computed.
+        ValueError: Something is missing or not known, or numbers with which nothing can be
+            computed.
     """
-    weight, theta, pre, post = (
-        said[name] for name in ("weight", "theta", "trace_pre", "trace_post")
-    )
-    rest = {key: said[key] for key in _PLAIN}
-    return DeviceLearning(
-        WeightRule(**weight), ThetaRule(**theta), TraceRule(**pre), TraceRule(**post), **rest
-    )
+    _check_names("device_learning()", DeviceLearning, said)
+    rules = {}
+    for name, kind in _RULES.items():
+        _check_names(f"device_learning(), {name}", kind, said[name])
+        try:
+            rules[name] = kind(**said[name])
+        except ValueError as error:
+            raise ValueError(f"{name}, {error}") from error
+    return DeviceLearning(**{**said, **rules})
 
 
-_PLAIN = (
-    *("normalise", "deferred", "key", "update_key", "scale_key"),
-    *("draws", "presentations", "turns"),
-)
+_RULES: dict[str, Any] = {
+    **{"weight": WeightRule, "theta": ThetaRule},
+    **{"trace_pre": TraceRule, "trace_post": TraceRule},
+}
+
+
+def _check_names(place: str, kind: Any, said: Mapping[str, Any]) -> None:
+    """That a mapping has all attributes of a class that it must have, and no others."""
+    known = {one.name: one.default is MISSING for one in fields(kind)}
+    wrong = [name for name in said if name not in known]
+    wrong += [name for name, is_needed in known.items() if is_needed and name not in said]
+    if wrong:
+        what = "is not known" if wrong[0] in said else "is missing"
+        raise ValueError(f"{place}: {wrong[0]!r} {what}; write {', '.join(known)}")
 
 
 def check_learning(learning: DeviceLearning, neurons: int) -> None:
-    """Checks that there is one number for all neurons, or one for each.
+    """Checks that there is one number for all neurons, or one for each, and that a file holds them.
 
     Raises:
-        ValueError: There are others.
+        ValueError: There are others, or too many.
     """
     for name in ("maximum", "total", "rate_pre", "rate_post"):
         count = len(getattr(learning.weight, name))
@@ -189,6 +208,13 @@ def check_learning(learning: DeviceLearning, neurons: int) -> None:
             raise ValueError(f"{name}: {count} numbers for {neurons} neurons")
     if len(learning.turns) != neurons:
         raise ValueError(f"turns: {len(learning.turns)} numbers for {neurons} neurons")
+    rule = learning.weight
+    held = (learning.turns, rule.maximum, rule.total, rule.rate_pre, rule.rate_post)
+    if sum(map(len, held)) > MOST_NUMBERS:
+        raise ValueError(
+            f"{sum(map(len, held)):,} numbers for {neurons:,} neurons: the header of a model file "
+            f"has room for {MOST_NUMBERS:,}; take fewer neurons, or export without learning"
+        )
 
 
 def _check_rounding(rounding: str, overflow: str) -> None:
@@ -197,5 +223,7 @@ def _check_rounding(rounding: str, overflow: str) -> None:
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
+    if type(value) is not int:
+        raise ValueError(f"{name}={value!r:.80}: write a whole number (int)")
     if not low <= value <= high:
         raise ValueError(f"{name}={value}: lies outside {low} to {high}")

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from qspinn.export.errors import NotExportableError
 from qspinn.export.learning import DeviceLearning
 from qspinn.export.packed_tensor import PackedTensor
 from qspinn.export.plastic import (
@@ -28,10 +29,6 @@ __all__ += ["Gather", "Output", "Pooling", "Round", "State", "StoredTensor", "Sy
 __all__ += ["AdaptiveNeuron", "Compare", "LabelSums", "RandomSpikes", "Total", "Trace"]
 
 Codes = NDArray[np.int64]
-
-
-class NotExportableError(ValueError):
-    """A network holds something that no device model says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,6 +274,8 @@ class DeviceModel:
         classes: Names of the classes, where they are known.
         origin: What made it: versions and settings, as text.
         learning: How it goes on learning on a device; None: it does not.
+        learning_refused: Why a network that learns by itself cannot go on; None: it can, or it does
+            not learn by itself, or nobody asked.
     """
 
     operations: tuple[DeviceOperation, ...]
@@ -290,6 +289,7 @@ class DeviceModel:
     classes: tuple[str, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
     learning: DeviceLearning | None = None
+    learning_refused: str | None = None
 
     @property
     def input(self) -> Input:

@@ -27,6 +27,8 @@ from qspinn.fixed_point import FixedPointFormat, parse_format
 __all__ = ["load_model", "save_model"]
 
 _TENSOR, _TABLE = "tensor:", "table:"
+_LEFT_OUT = {"learning": DeviceLearning, "learning_refused": str}
+"""Members of the header that are left out where the model has none -> their type."""
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
@@ -57,6 +59,8 @@ def save_model(model: DeviceModel, path: str | os.PathLike[str]) -> ContainerSiz
     }
     if model.learning is not None:
         header["learning"] = _written(model.learning)
+    if model.learning_refused is not None:
+        header["learning_refused"] = model.learning_refused
     tensors = {f"{_TENSOR}{name}": tensor.packed for name, tensor in model.tensors.items()}
     tensors |= {f"{_TABLE}{name}": table for name, table in model.tables.items()}
     return write_container(path, header, tensors)
@@ -83,9 +87,8 @@ def load_model(path: str | os.PathLike[str]) -> DeviceModel:
 
 def _model(header: Mapping[str, Any], tensors: Mapping[str, PackedTensor]) -> DeviceModel:
     fields = {field.name for field in dataclasses.fields(DeviceModel)}
-    learning = header.get("learning")
-    wanted = fields - {"tensors", "tables", "learning"} | {"formats"}
-    _check_keys(header, wanted | ({"learning"} & set(header)), "the header")
+    wanted = fields - {"tensors", "tables", *_LEFT_OUT} | {"formats"}
+    _check_keys(header, wanted | ({*_LEFT_OUT} & set(header)), "the header")
     formats = _read(dict[str, str], header["formats"], "formats")
     stored, tables = {}, {}
     for name, packed in tensors.items():
@@ -109,7 +112,7 @@ def _model(header: Mapping[str, Any], tensors: Mapping[str, PackedTensor]) -> De
         _read(str, header["name"], "name"),
         _read(tuple[str, ...], header["classes"], "classes"),
         _read(dict[str, str], header["origin"], "origin"),
-        None if learning is None else _read(DeviceLearning, learning, "learning"),
+        **{key: _read(kind, header[key], key) for key, kind in _LEFT_OUT.items() if key in header},
     )
 
 
@@ -159,15 +162,28 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     if kind is Any:
         return value
     if kind is FixedPointFormat:
-        return FixedPointFormat.parse(_expected(str, value, place))
+        text = _expected(str, value, place)
+        try:
+            return FixedPointFormat.parse(text)
+        except ValueError as error:
+            raise FindingError(f"{place}: {error}") from error
     if kind is Fraction:
         return _fraction(_expected(str, value, place), place)
     if dataclasses.is_dataclass(kind):
-        fields = {field.name for field in dataclasses.fields(kind)}
-        _check_keys(_expected(dict, value, place), fields, place)
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: _read(hints[name], value[name], place) for name in fields})  # type: ignore[operator]
+        return _read_attributes(kind, _expected(dict, value, place), place)
     return _expected(kind, value, place)
+
+
+def _read_attributes(kind: Any, value: dict[str, Any], place: str) -> Any:
+    """An object of a dataclass."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    _check_keys(value, names, place)
+    hints = typing.get_type_hints(kind)
+    given = {name: _read(hints[name], value[name], f"{place}.{name}") for name in names}
+    try:
+        return kind(**given)
+    except ValueError as error:
+        raise FindingError(f"{place}: {error}") from error
 
 
 def _fraction(text: str, place: str) -> Fraction:

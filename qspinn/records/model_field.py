@@ -31,7 +31,8 @@ def check_device_model(name: str, value: object) -> dict[str, Any]:
 
     Either `refused` says why there is none, or `file` and `sha256` name the file; a table of runs
     knows its size only. What else is known is checked, and may be missing: `difference` says
-    where the model differs from the network (null: nowhere on `verified_samples` samples).
+    where the model differs from the network (null: nowhere on `verified_samples` samples), and
+    `learning_refused` why it does not say how a network goes on learning that learns by itself.
     """
     given: dict[str, Any] = plain(name, mapping(name, value))
     if "refused" in given:
@@ -56,6 +57,8 @@ def check_device_model(name: str, value: object) -> dict[str, Any]:
         number(f"{name}.activation_sparsity", given["activation_sparsity"], 0.0, 1.0)
     if given.get("difference") is not None:
         text(f"{name}.difference", given["difference"])
+    if "learning_refused" in given:
+        text(f"{name}.learning_refused", given["learning_refused"])
     lines = given.get("lines", [])
     if not isinstance(lines, list):
         raise fail(f"{name}.lines", lines, "a list of texts")

@@ -86,7 +86,10 @@ def print_footprint(record: RunRecord, console: Console | None = None) -> None:
 
 
 def device_model_lines(record: RunRecord) -> list[str]:
-    """The file of the device model in a sentence, or why there is none; nothing if not known."""
+    """The file of the device model in a sentence, or why there is none; nothing if not known.
+
+    A second sentence says why it cannot go on learning, where a network learns by itself.
+    """
     found = record.device_model
     if found is None or not found.keys() & {"file", "refused"}:
         return []
@@ -97,10 +100,10 @@ def device_model_lines(record: RunRecord) -> list[str]:
         said += f", {found['file_bytes']:,} bytes"
     if found.get("difference") is not None:
         return [f"{said}; DO NOT USE IT, it differs from the network: {found['difference']}"]
-    count = found.get("verified_samples")
-    return [
-        said if count is None else f"{said}, gives the network's exact outputs ({count} samples)"
-    ]
+    if "verified_samples" in found:
+        said += f", gives the network's exact outputs ({found['verified_samples']} samples)"
+    refused = found.get("learning_refused")
+    return [said, *([] if refused is None else [f"it cannot go on learning in C: {refused}"])]
 
 
 def print_summary(record: RunRecord, console: Console) -> None:

@@ -44,4 +44,4 @@ def test_every_format_and_every_field_has_a_row(text: str) -> None:
     counts = ("file_bytes", "header_bytes", "payload_bits", "padding_bits", "tensor_bits")
     counts += ("table_bits", "state_bits", "buffer_bits", "accumulator_bits", "verified_samples")
     whole = check_device_model("device_model", given | dict.fromkeys(counts, 0))
-    assert whole.keys() | {"activation_sparsity", "refused"} <= listed
+    assert whole.keys() | {"activation_sparsity", "refused", "learning_refused"} <= listed

@@ -16,6 +16,7 @@ SIZES = {"file_bytes": 100, "header_bytes": 20, "payload_bits": 630, "padding_bi
         FILE | SIZES | {"difference": "sample 0", "lines": ["a"], "activation_sparsity": 0.5},
         {"refused": "network.1: is a transposed convolution"},
         {"file_bytes": 100},
+        FILE | {"learning_refused": "stdp.parallel=2: write 1"},
         FILE | {"of_a_later_version": [1]},
     ],
 )
@@ -37,6 +38,7 @@ def test_what_is_right_is_kept(value):
         (FILE | SIZES | {"header_bytes": 21}, r"device_model\.header_bytes'.*expected 20"),
         (FILE | {"activation_sparsity": 1.5}, r"device_model\.activation_sparsity"),
         (FILE | {"difference": 3}, r"device_model\.difference"),
+        (FILE | {"learning_refused": None}, r"device_model\.learning_refused"),
         (FILE | {"lines": "a"}, r"device_model\.lines'.*a list of texts"),
         (FILE | {"lines": ["\x1b[0m"]}, r"device_model\.lines\[0\]"),
         (FILE | {"refused": "no"}, r"device_model\.file'.*no file, because there is a refusal"),

@@ -122,6 +122,10 @@ def test_the_lines_of_the_work_are_those_of_the_record(make_record):
             ],
         ),
         (
+            {"file": "model.qspinn", "sha256": "0" * 64, "learning_refused": "a: write b"},
+            ["device model: model.qspinn", "it cannot go on learning in C: a: write b"],
+        ),
+        (
             {"file": "model.qspinn", "sha256": "0" * 64, "difference": "sample 0, layer a"},
             [
                 "device model: model.qspinn; DO NOT USE IT, it differs from the network: sample 0, "

@@ -40,6 +40,7 @@ Export the device model of a run, or say what it takes.
 
   python -m qspinn.export run=outputs/2026-01-31/12-00-00
   python -m qspinn.export run=outputs/2026-01-31/12-00-00 format=packed output=FOLDER
+  python -m qspinn.export run=outputs/2026-01-31/12-00-00 format=c learning=true output=FOLDER
   python -m qspinn.export run=outputs/2026-01-31/12-00-00 compare=torch sample=3
 
 run=      the output folder of a run, or its record.json
@@ -50,7 +51,8 @@ compare=  torch (the network of the run, made anew), or a trace of a device (.cs
           the first value that differs from the integer engine
 sample=   of the run's held-out data, for compare=; 0 if left out
 input=    a file .npy with one sample as the network takes it, in place of sample=
-Any other key is an option of the format. See docs/export.md.
+learning= an option of format=c; true: the network goes on learning on the device
+Any other key is an option of the format, too. See docs/export.md.
 """
 _KEYS = ("run", "model", "format", "output", "compare", "sample", "input")
 TORCH = "torch"
@@ -105,7 +107,7 @@ def export_run(
     output: Path,
     options: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Export the device model of a run, and return the files.
+    """Export the device model of a run, print what the format says of it, and return the files.
 
     Raises:
         ValueError: The run has no device model, or one that differs from its network.
@@ -114,7 +116,7 @@ def export_run(
     path = model_path(folder, record)
     _check_same(path, record)
     model = load_model(path)
-    return export(name, model, output, options, _report(model, path, record))
+    return export(name, model, output, options, _report(model, path, record), say=print)
 
 
 def _check_same(path: Path, record: RunRecord) -> None:
@@ -167,7 +169,7 @@ def _done(wanted: _Wanted) -> Difference | None:
         output = Path(str(wanted.output))
         if record is not None:
             _check_same(path, record)
-        for file in export(wanted.format, model, output, wanted.options, report):
+        for file in export(wanted.format, model, output, wanted.options, report, say=print):
             print(f"Written: {file}")
     return None
 

@@ -37,6 +37,7 @@ _WITHOUT: dict[str, Any] = {
     "show": None,
     "output": None,
     "export": None,
+    "export_options": None,
 }
 
 
@@ -54,7 +55,7 @@ def run_selection(config: DictConfig) -> Selection:
         switch(name, settings[name]) for name in ("allow_mixed", "group_seeds")
     )
     chosen_by, output = _chosen_by(settings["select"]), _output(settings["output"])
-    export = _export(settings["export"], output)
+    export = _export(settings["export"], settings["export_options"], output)
     with _without_collecting():
         found = read_sources([_root_from_start(root) for root in roots])
         for problem in found.skipped:
@@ -80,7 +81,7 @@ def run_selection(config: DictConfig) -> Selection:
         for path in _write(selection, found, output):
             print(f"Written: {printable(str(path))}")
         if export is not None and selection.winner is not None:
-            _export_winner(selection, export, Path(from_start(str(output["dir"]))) / export)
+            _export_winner(selection, *export, Path(from_start(str(output["dir"]))))
     return selection
 
 
@@ -131,20 +132,31 @@ def _output(given: Any) -> dict[str, str | None]:
     return settings
 
 
-def _export(name: Any, output: dict[str, str | None]) -> str | None:
-    """The format to export the winner in; what it needs is imported only then."""
+def _export(
+    name: Any, options: Any, output: dict[str, str | None]
+) -> tuple[str, dict[str, Any]] | None:
+    """The format to export the winner in, and its options; what it needs is imported only then."""
+    if options is not None and not isinstance(options, dict):
+        raise refused("export_options", options, "options of the format, such as {learning: true}")
+    given = {key: value for key, value in (options or {}).items() if value is not None}
     if name is None:
+        if given:
+            key = next(iter(given))
+            raise ValueError(f"export_options.{key}: nothing is exported; write export=c, too")
         return None
-    from qspinn.export.formats import FORMATS
+    from qspinn.export.formats import FORMATS, OptionError, converted
 
     if name not in FORMATS:
         raise refused("export", name, f"{', '.join(FORMATS)}, or null for none")
     if output["dir"] is None:
         raise ValueError(f"export={name} writes into the output folder; write output.dir=FOLDER")
-    return str(name)
+    try:
+        return str(name), converted(name, given)
+    except OptionError as error:
+        raise ValueError(f"export_options.{error}") from error
 
 
-def _export_winner(selection: Selection, name: str, folder: Path) -> None:
+def _export_winner(selection: Selection, name: str, options: dict[str, Any], folder: Path) -> None:
     """Export the best of the winner's runs by what has chosen it, the first seed of equal ones."""
     from qspinn.app.choose.exporting import export_run
 
@@ -154,7 +166,7 @@ def _export_winner(selection: Selection, name: str, folder: Path) -> None:
     record = best.record if best.reported is None else best.reported
     if not os.path.isfile(best.path):
         raise ValueError(f"export={name}: {best.path} is no record file; select among folders")
-    for path in export_run(Path(best.path).parent, record, name, folder):
+    for path in export_run(Path(best.path).parent, record, name, folder / name, options):
         print(f"Written: {printable(str(path))}")
 
 

@@ -71,11 +71,13 @@ def save_device_model(
             "%s does not compute what the network computes, do not use it: %s", MODEL_NAME, checked
         )
     report = device_report(model, sizes=sizes, verification=checked)
+    refused = model.learning_refused
     return {
         "file": MODEL_NAME,
         "sha256": checksum(path),
         "verified_samples": checked.samples,
         "difference": None if checked.difference is None else str(checked.difference),
+        **({} if refused is None else {"learning_refused": refused}),
         **report.to_dict(),
         "lines": [f"{name}: {value}" for name, value in report.rows()],
     }

@@ -53,6 +53,8 @@ def scale(learner: Learner, code: Lines) -> None:
     random = learner.lasting(learner.learning.scale_key, "scaled")
     code(f"const int64_t p = {fine};")
     after = learner.steps.call("scaled", p="p * gain", random=random)
+    if "gain" not in after:  # all weights become 0
+        code("(void)gain;")
     code("if (p > 0) {", learner.stored(learner.steps.call("bounded", w=after)))
     code("} else {", learner.stored("0"), "}")
     code.close()

@@ -135,7 +135,7 @@ class LearnerSteps:
 
     def _constant(self, name: str, values: tuple[int, ...]) -> None:
         """A literal, or an array of which neuron ``j`` has an entry."""
-        if len(values) == 1:
+        if len(set(values)) == 1:
             self._given[name], self.each[name] = values[0], str(values[0])
             return
         self._given[name] = np.array(values, np.int64)

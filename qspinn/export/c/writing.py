@@ -15,7 +15,7 @@ from qspinn.export.c.learner_text import learner_texts
 from qspinn.export.c.source import CSizes, Source
 from qspinn.export.c.text import comment, identifier
 from qspinn.export.lowering import program_of
-from qspinn.export.model import DeviceModel
+from qspinn.export.model import AdaptiveNeuron, DeviceModel
 from qspinn.steps.targets.c import ARITHMETIC_SHIFT, c_random
 
 __all__ = ["LAYOUTS", "CSizes", "write_c"]
@@ -73,10 +73,19 @@ def write_c(
 
 
 def _learner(source: Source, layout: str) -> Learner:
-    if source.model.learning is None:
+    model = source.model
+    if model.learning_refused is not None:
+        raise ValueError(f"learning=true: {model.learning_refused}")
+    if model.learning is None and any(isinstance(o.what, AdaptiveNeuron) for o in model.operations):
         raise ValueError(
-            "learning=true: the model does not say how it learns; build it with "
-            "device_model(..., learning=True), which networks that learn by themselves can"
+            f"learning=true: the model of {model.name} does not say how it learns, as those of "
+            "earlier versions do not; run it again in this version (fresh=true), or build it anew "
+            "with device_model(..., learning=True)"
+        )
+    if model.learning is None:
+        raise ValueError(
+            f"learning=true: {model.name} does not learn by itself; leave learning=true out, or "
+            "export a network that does, such as that of experiment=unsupervised_quick"
         )
     return Learner(source, layout == "packed")
 

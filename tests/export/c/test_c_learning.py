@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-from dataclasses import dataclass, replace
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from qspinn.data.idx import read_idx
-from qspinn.export import DeviceModel, NotExportableError, device_model
-from qspinn.export.c import CSizes, write_c
-from qspinn.export.coding import encode
+from qspinn.export import NotExportableError, device_model
+from qspinn.export.c import write_c
 from qspinn.export.declared import declared_model
 from qspinn.export.formats import OptionError, export
 from qspinn.export.saving import load_model, save_model
@@ -23,98 +21,13 @@ from qspinn.fixed_point import PerChannelFormat
 from qspinn.learning import UnsupervisedLearning
 from qspinn.networks import STDP, DiehlCook
 from qspinn.networks.readouts import MaximumResponse
-from tests.export.c.c_programs import FAST, GCC, SANITIZED, STRICT, TYPES, needs_compiler
+from tests.export.c.c_programs import FAST, SANITIZED, needs_compiler
+from tests.export.c.learners import check_equal, compiled
 from tests.export.test_plastic_model import CLASSES, SHAPE, learned, pixels
-from tests.stdp.cases import ROUNDINGS, codes_of, lively, quantizers
+from tests.export.test_saving import MODEL
+from tests.stdp.cases import ROUNDINGS, lively, quantizers
 
 pytestmark = needs_compiler
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What a program in C wrote.
-
-    Attributes:
-        weight: Codes ``[inputs, neurons]``.
-        theta: Codes ``[neurons]``.
-        turns: ``[neurons]``.
-        presentations: How many.
-        labels: ``[neurons]``, where there are any.
-        bytes: Of the struct.
-        shown: Lines of what was shown in the end.
-    """
-
-    weight: np.ndarray
-    theta: np.ndarray
-    turns: np.ndarray
-    presentations: int
-    labels: np.ndarray
-    bytes: int
-    shown: np.ndarray
-
-
-@dataclass(frozen=True)
-class Program:
-    """A learner that was compiled."""
-
-    model: DeviceModel
-    path: Path
-    kind: str
-    sizes: CSizes
-
-    def run(self, images: Tensor, labelling: tuple[Tensor, Tensor] | None, test: Tensor) -> Learned:
-        """Learns from images, labels neurons with others, and shows the rest."""
-        dtype = TYPES[self.kind]
-        parts = [encode(self.model, images).astype(dtype).tobytes()]
-        count = 0
-        if labelling is not None:
-            shown, labels = labelling
-            count = len(labels)
-            codes = encode(self.model, shown).astype(dtype)
-            marked = np.concatenate([codes, labels.numpy()[:, None].astype(dtype)], 1)
-            parts.append(marked.tobytes())
-        parts.append(encode(self.model, test).astype(dtype).tobytes())
-        command = [str(self.path), str(len(images)), str(count)]
-        done = subprocess.run(command, input=b"".join(parts), capture_output=True)
-        assert done.returncode == 0, done.stderr[:2000].decode()
-        rows: dict[str, list[list[int]]] = {}
-        for line in done.stdout.decode().splitlines():
-            words = line.split()
-            name = words.pop(0) if words[0].isalpha() else "shown"
-            rows.setdefault(name, []).append([int(one) for one in words])
-        arrays = {name: np.array(values) for name, values in rows.items()}
-        return Learned(
-            arrays["weight"],
-            arrays["theta"][0],
-            arrays["turns"][0],
-            int(arrays["presentations"][0, 0]),
-            arrays.get("labels", np.zeros((1, 0), int))[0],
-            int(arrays["bytes"][0, 0]),
-            arrays.get("shown", np.zeros((0, 0), int)),
-        )
-
-
-def compiled(
-    model: DeviceModel, folder: Path, layout: str = "aligned", flags: Any = FAST
-) -> Program:
-    """Writes and compiles a learner; any warning is a failure."""
-    sizes = write_c(model, folder, "net", layout, learning=True)
-    for extra in ("main", "learn_main"):
-        command = [str(GCC), *STRICT, *flags, "-o", extra, "net.c", f"net_{extra}.c"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[:3000]
-    header = (folder / "net.h").read_text(encoding="utf-8")
-    kind = header.split("void net_step(net_state *s, const ")[1].split(" ")[0]
-    return Program(model, folder / "learn_main", kind, sizes)
-
-
-def check_equal(found: Learned, network: Any) -> None:
-    """Weights, thetas and counters are those of the simulation."""
-    assert found.presentations == int(network.presentations)
-    assert np.array_equal(found.turns, network.turns.numpy())
-    weight, theta = codes_of(network)
-    assert np.array_equal(found.theta, theta.numpy())
-    assert np.array_equal(found.weight, weight.numpy())
 
 
 def check_network(
@@ -201,25 +114,39 @@ def test_formats_per_neuron(tmp_path: Path, layout: str) -> None:
     assert np.array_equal(found.shown, network.present(images[8:]).spike_counts.numpy())
 
 
-def test_a_model_keeps_how_it_learns_where_it_was_asked_to(tmp_path: Path) -> None:
+def test_a_model_keeps_how_it_learns_unless_it_is_told_not_to(tmp_path: Path) -> None:
     module = learned("maximum")
     images = pixels(2, SHAPE, 7)
-    for learning in (False, True):
+    sizes = {}
+    for learning in (False, True, None):
         model = device_model(module, images[:1], learning=learning)
-        save_model(model, tmp_path / "model.qspinn")
+        sizes[learning] = save_model(model, tmp_path / "model.qspinn")
         assert load_model(tmp_path / "model.qspinn").learning == model.learning
-        assert (model.learning is not None) == learning
+        assert (model.learning is None) == (learning is False)
+        assert model.learning_refused is None
+    assert sizes[True] == sizes[None]
+    assert sizes[True].payload_bits == sizes[False].payload_bits
+    assert sizes[True].header_bytes > sizes[False].header_bytes
 
 
-def test_the_command_line_option(tmp_path: Path) -> None:
+@pytest.mark.parametrize("readout", ["maximum", "proportion", "ridge"])
+def test_the_command_line_option(tmp_path: Path, readout: str) -> None:
     images = pixels(1, SHAPE, 7)
-    model = device_model(learned("maximum"), images, name="net", learning=True)
-    files = export("c", model, tmp_path, {"learning": "true", "layout": "packed"})
+    model, said = device_model(learned(readout), images, name="net"), []
+    options = {"learning": "true", "layout": "packed"}
+    files = export("c", model, tmp_path, options, say=said.append)
     assert [one.name for one in files][:4] == ["net.h", "net.c", "net_main.c", "net_learn_main.c"]
     assert load_model(tmp_path / "model.qspinn").learning == model.learning
-    assert "Learning in C: " in (tmp_path / "summary.txt").read_text(encoding="utf-8")
-    with pytest.raises(OptionError, match="does not say how it learns"):
-        export("c", device_model(learned("maximum"), images), tmp_path, {"learning": "true"})
+    assert said[1].startswith("Learning in C: ")
+    labels = "it labels neurons on the device"
+    none = "it labels no neurons, which needs learning.readout=maximum; net_show gives the spikes"
+    assert (labels in said[1], none in said[1]) == (readout == "maximum", readout != "maximum")
+    text = (tmp_path / "summary.txt").read_text(encoding="utf-8")
+    assert "\n".join(said) in text
+    header = (tmp_path / "net.h").read_text(encoding="utf-8")
+    assert "void net_learn(" in header
+    assert "void net_show(" in header
+    assert ("net_label" in header) == (readout == "maximum")
 
 
 def test_a_learner_that_is_no_network_is_refused(tmp_path: Path) -> None:
@@ -239,12 +166,85 @@ def test_a_learner_that_is_no_network_is_refused(tmp_path: Path) -> None:
 
 def test_what_does_not_learn_is_refused(tmp_path: Path) -> None:
     module, images = learned("maximum"), pixels(1, SHAPE, 7)
-    with pytest.raises(ValueError, match="does not say how it learns"):
-        write_c(device_model(module, images), tmp_path, learning=True)
+    model = device_model(module, images, learning=False)
+    with pytest.raises(OptionError, match="does not say how it learns, as those of earlier vers"):
+        export("c", model, tmp_path, {"learning": "true"})
+    with pytest.raises(ValueError, match="learning=true: whole does not learn by itself; leave"):
+        write_c(MODEL, tmp_path, learning=True)
     together = lively("numba", parallel=2)
     together.use_fixed_point(quantizers(together, 8))
-    with pytest.raises(NotExportableError, match=r"stdp\.parallel=2: a device is shown one image"):
-        declared_model(together, images.flatten(1)[:, :6], "network", (), None, learning=True)
+    given = (together, images.flatten(1)[:, :6], "network", (), None)
+    reason = r"network: stdp\.parallel=2: a device is shown one image .*train with stdp\.parallel=1"
+    with pytest.raises(NotExportableError, match=reason):
+        declared_model(*given, learning=True)
+    save_model(declared_model(*given), tmp_path / "model.qspinn")
+    loaded = load_model(tmp_path / "model.qspinn")
+    assert loaded.learning is None
+    with pytest.raises(ValueError, match=f"^learning=true: {reason}"):
+        write_c(loaded, tmp_path, learning=True)
+
+
+def said_of(network: Any) -> dict[str, Any]:
+    said = network.device_learning()
+    return {key: dict(one) if isinstance(one, dict) else one for key, one in said.items()}
+
+
+def without_theta(said: dict[str, Any]) -> None:
+    del said["theta"]
+
+
+def without_bits(said: dict[str, Any]) -> None:
+    del said["theta"]["bits"]
+
+
+DECLARATIONS: list[tuple[Any, str]] = [
+    (without_theta, r"device_learning\(\): 'theta' is missing; write weight, theta, "),
+    (without_bits, r"device_learning\(\), theta: 'bits' is missing; write plus, keep, bits"),
+    (lambda said: said.update(more=1), r"device_learning\(\): 'more' is not known; write weight"),
+    (lambda said: said["weight"].update(x=1), r"\(\), weight: 'x' is not known; write spare, fine"),
+    (lambda said: said.update(deferred=1), "deferred=1: write True or False"),
+    (lambda said: said.update(key=np.int64(3)), r"key=.*3.*: write a whole number \(int\)"),
+    (lambda said: said["theta"].update(plus=0.5), "theta, plus=0.5: write a whole number"),
+    (lambda said: said["weight"].update(maximum=(0,)), "weight, maximum=0: lies outside 1 to"),
+    (
+        lambda said: said["trace_pre"].update(state=PerChannelFormat(8, (8, 7), False)),
+        "trace_pre, state=.*: write one format for all traces",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DECLARATIONS)))
+def test_wrong_declarations_cost_the_learning_and_not_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: int
+) -> None:
+    change, reason = DECLARATIONS[case]
+    network = lively("numba")
+    network.use_fixed_point(quantizers(network, 8))
+    said = said_of(network)
+    change(said)
+    monkeypatch.setattr(network, "device_learning", lambda: said)
+    given = (network, pixels(1, network.input_shape, 7), "network", (), None)
+    with pytest.raises(NotExportableError, match=f"^network: .*{reason}"):
+        declared_model(*given, learning=True)
+    model = declared_model(*given)
+    assert re.match(f"network: .*{reason}", str(model.learning_refused))
+    save_model(model, tmp_path / "model.qspinn")
+    assert load_model(tmp_path / "model.qspinn").learning_refused == model.learning_refused
+
+
+def test_more_neurons_than_a_header_has_room_for_cost_the_learning_and_not_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qspinn.export.learning.MOST_NUMBERS", 7)
+    network = lively("numba")  # 4 neurons, with a counter and four numbers shared by all
+    network.use_fixed_point(quantizers(network, 8))
+    model = declared_model(
+        network, pixels(1, network.input_shape, 7), "network", (), None, learning=None
+    )
+    assert "8 numbers for 4 neurons: the header of a model file has room for 7; take fewer" in str(
+        model.learning_refused
+    )
+    save_model(model, tmp_path / "model.qspinn")
 
 
 @pytest.mark.slow
@@ -284,6 +284,7 @@ def test_real_images(tmp_path: Path, shared_data: Path, rounding: str, stdp: STD
     assert int(network.turns.sum()) > 1000
     assert accuracy > 0.3
     assert found.bytes < 160 * 1024
+    assert program.sizes is not None
     assert program.sizes.learner_bytes <= found.bytes < program.sizes.learner_bytes + 16
 
 
