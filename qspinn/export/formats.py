@@ -9,7 +9,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from qspinn.atomic import write_bytes
 from qspinn.export.container import MODEL_NAME
@@ -50,7 +50,7 @@ def c(
     output: str | os.PathLike[str],
     *,
     name: str | None = None,
-    layout: str = "aligned",
+    layout: Literal["aligned", "packed"] = "aligned",
     learning: bool = False,
     report: DeviceReport | None = None,
     say: Callable[[str], None] | None = None,
@@ -132,7 +132,7 @@ FORMATS: dict[str, Callable[..., list[Path]]] = {
 }
 """Name -> ``function(model, output, **options)``, which returns the files that it wrote.
 
-Options are keyword-only; those of type int, float, bool or str can be given on the command line.
+Options are keyword-only; those of type int, float, bool, str or a literal can be given as text.
 One called ``report`` gets the :class:`~qspinn.export.report.DeviceReport`, one called
 ``say`` a function that shows people a line of text.
 """
@@ -152,7 +152,7 @@ def check_format(name: object) -> str:
 
 def options_of(name: str) -> dict[str, inspect.Parameter]:
     """Options of a format that can be given as text."""
-    parameters = inspect.signature(FORMATS[name]).parameters.values()
+    parameters = inspect.signature(FORMATS[name], eval_str=True).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
     return {one.name: one for one in parameters if one.kind is keyword and one.name not in _GIVEN}
 
@@ -211,6 +211,11 @@ def _converted(key: str, value: Any, annotation: object) -> Any:
         value = str(value)
     elif not isinstance(value, str):
         raise OptionError(f"{key}={value!r:.80}: write one text, number or switch")
+    choices = get_args(annotation)
+    if any(isinstance(one, str) for one in choices):
+        if value not in choices:
+            raise OptionError(f"{key}={value}: write {' or '.join(choices)}")
+        return value
     kind = str(getattr(annotation, "__name__", annotation))
     if kind.startswith("bool"):
         if value not in _SWITCHES:

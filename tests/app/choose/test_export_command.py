@@ -211,6 +211,7 @@ def fraction_bits(model):
             ("run={run}", "format=paked", "output=x"),
             "format=paked: is no format; write one of pack",
         ),
+        (("run={run}", "format=c", "output=x", "layout=foo"), "write aligned or packed"),
         (("run={run}", "format=packed"), "belong together; write output=FOLDER, too"),
         (("run={run}", "output=x"), "belong together; write format= (packed"),
         (("run={run}", "formt=packed"), "formt= is no key; the keys are run=, model=, format="),
