@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from qspinn.export import DeviceModel, IntegerEngine, encode, verify
 from qspinn.export.compiled import CompiledEngine
 from qspinn.export.difference import answers_differ
-from qspinn.export.model import Codes, NotExportableError
+from qspinn.export.errors import NotExportableError
+from qspinn.export.model import Codes
 from qspinn.plan import reset_states
 from tests.export.c.c_programs import TYPES, CProgram, compiled
 
