@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import namedtuple
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,21 +119,36 @@ def _trace_fits_int32(n: TraceNumbers) -> bool:
 
 def make_work(job: Job, types: Types) -> Work:
     """Scratch memory, all 0, where nothing has a slot."""
-    (inputs, neurons), steps = job.weight.shape, job.steps
+    (inputs, neurons), stdp, one_winner = job.weight.shape, job.stdp, job.settings.one_winner
+    of = (inputs, neurons, job.steps, stdp.parallel, one_winner, stdp.update == "deferred", types)
+    work: Any = Work(*(np.zeros(shape, kind) for shape, kind in _shapes(*of)))
+    work.slots[:] = -1
+    return work
+
+
+@functools.lru_cache(maxsize=64)
+def _shapes(
+    inputs: int,
+    neurons: int,
+    steps: int,
+    parallel: int,
+    one_winner: bool,
+    is_deferred: bool,
+    types: Types,
+) -> tuple[tuple[tuple[int, ...], Any], ...]:
+    """Shape and type of each array, kept: a presentation is short."""
     axes = {
-        **{"B": job.stdp.parallel, "T": steps, "I": inputs, "N": neurons, "PURPOSES": PURPOSES},
+        **{"B": parallel, "T": steps, "I": inputs, "N": neurons, "PURPOSES": PURPOSES},
         **{"T+1": steps + 1, "T*I": steps * inputs, "T/64": -(-steps // 64), "N+1": neurons + 1},
         "3": 3,
-        "spikes": steps if job.settings.one_winner else steps * neurons,
-        "slots": neurons if job.stdp.update == "deferred" else 1,
+        "spikes": steps if one_winner else steps * neurons,
+        "slots": neurons if is_deferred else 1,
     }
     named = types._asdict()
-    arrays = {
-        name: np.zeros([axes[axis] for axis in shape.split()], named.get(kind, kind))
-        for name, (shape, kind) in _MEMORY.items()
-    }
-    arrays["slots"][:] = -1
-    return Work(**arrays)
+    return tuple(
+        (tuple(axes[axis] for axis in shape.split()), named.get(kind, kind))
+        for shape, kind in _MEMORY.values()
+    )
 
 
 class Task(NamedTuple):

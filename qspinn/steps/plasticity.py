@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from qspinn.steps.roundings import fitted, rounded
-from qspinn.steps.words import down, larger, smaller, up
+from qspinn.steps.words import clamped, down, larger, up
 
 
 def depression(y: Any, rate: Any) -> Any:
@@ -39,4 +39,4 @@ def scaled(p: Any, gain: Any, random: Any, n: Any) -> Any:
 
 def bounded(w: Any, highest: Any, n: Any) -> Any:
     """A weight in ``[0, highest]``, and in the range of its format."""
-    return fitted(smaller(larger(w, 0), highest), n.to)
+    return fitted(clamped(w, 0, highest), n.to)

@@ -74,16 +74,11 @@ def larger(x: Any, bound: Any) -> Any:
     return np.maximum(x, bound) if isinstance(x, np.ndarray) else max(x, bound)
 
 
-def smaller(x: Any, bound: Any) -> Any:
-    """The smaller of two numbers."""
-    if isinstance(x, Tensor):
-        return torch.minimum(x, bound) if isinstance(bound, Tensor) else x.clamp(max=bound)
-    return np.minimum(x, bound) if isinstance(x, np.ndarray) else min(x, bound)
-
-
 def clamped(x: Any, low: Any, high: Any) -> Any:
     """The number in ``[low, high]`` that is nearest to ``x``."""
     if isinstance(x, Tensor):
+        if isinstance(high, Tensor):  # torch takes two numbers, or two tensors
+            return torch.minimum(x.clamp(min=low), high)
         return x.clamp(low, high)
     return np.clip(x, low, high) if isinstance(x, np.ndarray) else min(max(x, low), high)
 

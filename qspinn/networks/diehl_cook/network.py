@@ -113,6 +113,7 @@ class DiehlCook(ReportsPresentations):
         self.register_memory("state", None)
         self._quantizers: dict[str, Quantizer] | None = None
         self._kept_numbers: tuple[tuple[object, ...], Numbers] | None = None
+        self._kept_rules: tuple[Numbers, torch.device, Arithmetic] | None = None
         self._revision = 0
         self.register_load_state_dict_post_hook(_count_loading)
 
@@ -162,7 +163,7 @@ class DiehlCook(ReportsPresentations):
         weight, theta = self._held("weight"), self._held("theta")
         settings, stdp, watcher = self.settings, self.stdp, self.spike_watcher
         if learning:
-            weight = Arithmetic(numbers, device).bounded(weight)
+            weight = self._rules(device).bounded(weight)
         job = Job(
             probabilities, keys, weight, theta, self.turns, seed, settings, stdp, numbers,
             self.time_steps, learning, record or watcher is not None,
@@ -181,13 +182,13 @@ class DiehlCook(ReportsPresentations):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """One step: spikes ``[N, inputs]`` to spikes ``[N, neurons]``, 0 or 1."""
-        rules = Arithmetic(self.numbers(), x.device)
+        rules = self._rules(x.device)
         theta = self._held("theta")
         return self._stepped(x, rules, self._held("weight"), rules.threshold(theta))
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         """All steps: spikes ``[T, N, inputs]`` to spikes ``[T, N, neurons]``."""
-        rules = Arithmetic(self.numbers(), x_seq.device)
+        rules = self._rules(x_seq.device)
         weight, total = self._held("weight"), rules.threshold(self._held("theta"))
         return torch.stack([self._stepped(x, rules, weight, total) for x in x_seq])
 
@@ -275,6 +276,13 @@ class DiehlCook(ReportsPresentations):
             )
             self._kept_numbers = of, numbers
         return self._kept_numbers[1]
+
+    def _rules(self, device: torch.device) -> Arithmetic:
+        """What computes with these constants on a device; kept as they are."""
+        numbers, kept = self.numbers(), self._kept_rules
+        if kept is None or kept[0] is not numbers or kept[1] != device:
+            kept = self._kept_rules = numbers, device, Arithmetic(numbers, device)
+        return kept[2]
 
     def _held(self, name: str) -> Tensor:
         """A copy of weights or theta as backends take them: float32, or codes in int64."""

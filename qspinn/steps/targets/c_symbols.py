@@ -213,14 +213,14 @@ def larger(x: Any, bound: Any) -> Any:
     return _select(x < bound, bound, x, *_corners(max, x, bound))
 
 
-def smaller(x: Any, bound: Any) -> Any:
-    """See `words.smaller`."""
+def _smaller(x: Any, bound: Any) -> Any:
+    """The smaller of two numbers."""
     return _select(x > bound, bound, x, *_corners(min, x, bound))
 
 
 def clamped(x: Any, low: Any, high: Any) -> Any:
     """See `words.clamped`."""
-    inside = smaller(x, high)
+    inside = _smaller(x, high)
     return _select(x < low, low, inside, *_corners(max, inside, low))
 
 
@@ -241,7 +241,7 @@ def _select(condition: Any, a: Any, b: Any, low: int, high: int) -> Any:
     return made("{} ? {} : {}", (condition, a, b), low, high)
 
 
-WORDS = {one.__name__: one for one in (chosen, larger, smaller, clamped, top_bits)}
+WORDS = {one.__name__: one for one in (chosen, larger, clamped, top_bits)}
 """Words of steps that have to know symbols; the others are those of Python numbers."""
 
 

@@ -41,11 +41,10 @@ _word(
     lambda x, bound: max(x, np.float32(bound)),
 )
 _word(
-    words.smaller,
-    lambda x, bound: min(np.int64(x), np.int64(bound)),
-    lambda x, bound: min(x, np.float32(bound)),
+    words.clamped,
+    lambda x, low, high: min(max(x, low), high),
+    lambda x, low, high: min(max(x, np.float32(low)), np.float32(high)),
 )
-_word(words.clamped, lambda x, low, high: min(max(x, low), high))
 _word(words.whole_quotient, lambda a, b: a // b)
 _word(words.quotient, lambda a, b: a // b, lambda a, b: a / b)
 _word(words.top_bits, lambda random, bits: np.int64((random >> U64(1)) >> U64(63 - bits)))
