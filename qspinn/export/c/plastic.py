@@ -18,7 +18,6 @@ from qspinn.export.model import (
 )
 from qspinn.export.program import Instruction
 from qspinn.fixed_point import FixedPointFormat
-from qspinn.steps.lowering import AdaptiveNumbers
 from qspinn.steps.targets.c import CFunction, Range, c_function
 from qspinn.steps.traces import following
 
@@ -131,8 +130,7 @@ def _adaptive(site: Site, code: Lines) -> list[str]:
 
 def _adaptive_body(site: Site, code: Lines, theta: str, steps: Mapping[str, CFunction]) -> None:
     one, state, size = site.one, site.state, site.size
-    what, n = one.what, one.numbers
-    assert isinstance(n, AdaptiveNumbers)
+    what = one.what
     shown = one.operation.operands[1].source if len(one.operation.operands) > 1 else None
     ring = f"s->pending{site.number}"
     at = f"{ring} + s->step % {what.delay}u * {size}u" if what.delay > 1 else ring
@@ -152,8 +150,7 @@ def _adaptive_body(site: Site, code: Lines, theta: str, steps: Mapping[str, CFun
         "random": "spread(key, s->step, i)",
     }
     if "lowered" in charge.parameters:
-        lowered = f"({charge.kind})(arrived - arriving[i]) * {int(n.inhibition)}"
-        code(f"const {charge.kind} lowered = {lowered};")
+        code(f"const {charge.kind} lowered = ({charge.kind})(arrived - arriving[i]);")
     else:  # a single neuron is not inhibited
         code("(void)arrived;")
     code(f"{charge.kind} v = {charge.call(given)};")
