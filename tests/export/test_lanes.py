@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from qspinn.export.c.lanes import EMPTY, LANE, LaneOrder, lane_order
+from qspinn.export.c.lanes import EMPTY, LaneOrder, lane_order, sum_of
 from qspinn.export.c.text import array
 from qspinn.export.packing import code_range, packed_bytes
 from tests.export.c_programs import GCC, SANITIZED, STRICT, needs_compiler
@@ -66,7 +66,7 @@ def test_sums_are_those_of_python(tmp_path, word_length):
         texts += [order.adder(f"add_{n}", False), order.adder(f"mac_{n}", True)]
         calls.append(CALL.format(
             n=n, words=order.outputs // 2, elements=order.elements, blocks=order.blocks,
-            inputs=INPUTS, empty=EMPTY, value=LANE.format(word="sums[i]", lane="lane"),
+            inputs=INPUTS, empty=EMPTY, value=sum_of("sums[i]", "lane"),
         ))  # fmt: skip
         wanted.append((codes.sum(0) + factors @ codes).tolist())
     assert wanted

@@ -51,12 +51,12 @@ def convolution(site: Site, adds: Adds, code: Lines) -> list[str]:
         _axis(site, place, axis, code)
         variables += [f"k{axis}", f"t{axis}"]
         step, size = what.stride[place], operation.shape[1 + place]
-        row = f"({row}) * {kernel[place]}u + k{axis}"
+        row = f"({row}) * {kernel[place]}u + k{axis}" if place else f"c * {kernel[0]}u + k{axis}"
         index = f"t{axis} / {step}u" if step > 1 else f"t{axis}"
         at = f"({at}) * {size}u + {index}" if place else index
     rows = "1u"
     if in_runs:
-        row, rows = f"({row}) * {kernel[-1]}u + column", "rows"
+        row, rows = f"{f'({row})' if at else row} * {kernel[-1]}u + column", "rows"
         at = f"({at}) * {operation.shape[-1]}u + first" if at else "first"
     code(*adds(f"({at})", f"({row})", rows))
     code.close(len(axes) - (1 if in_runs else 0) + (1 if guarded else 0))
@@ -88,20 +88,20 @@ def _run(site: Site, axis: str, code: Lines) -> bool:
     begin = f"{axis} + {before}u" if before else axis
     column = "most - high"
     if step == 1:
-        code(f"const uint32_t far = {begin}, most = {size - 1}u;")
+        code(f"const uint32_t reach = {begin}, most = {size - 1}u;")
     else:
-        code(f"const uint32_t far = ({begin}) / {step}u, rest = ({begin}) % {step}u;")
+        code(f"const uint32_t reach = ({begin}) / {step}u, rest = ({begin}) % {step}u;")
         most = f"rest < {more}u ? {each}u : {each - 1}u" if more else f"{each - 1}u"
         code(f"const uint32_t most = {most}; /* its weights on this grid, less one */")
         shorter = f" + (rest < {more}u ? rest : {more}u)" if more else ""
         column = f"rest * {each}u{shorter} + most - high"
-    code("const uint32_t high = far < most ? far : most;")
-    code(f"const uint32_t low = far < {places}u ? 0 : far - {places - 1}u;")
-    code("const uint32_t first = far - high, rows = high - low + 1u;")
+    code("const uint32_t high = reach < most ? reach : most;")
+    code(f"const uint32_t low = reach < {places}u ? 0 : reach - {places - 1}u;")
+    code("const uint32_t first = reach - high, rows = high - low + 1u;")
     code(f"const uint32_t column = {column};")
     for number in range(operation.taken[-1]):
-        far, rest = divmod(number + before, step)
-        if min(far, each - (rest >= more)) < far - places + 1:  # an input that reaches no place
+        reach, rest = divmod(number + before, step)
+        if min(reach, each - (rest >= more)) < reach - places + 1:  # an input that reaches no place
             code("if (low <= high) {")
             return True
     return False

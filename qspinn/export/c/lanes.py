@@ -14,12 +14,10 @@ import numpy as np
 
 from qspinn.export.model import Codes
 
-__all__ = ["EMPTY", "LANE", "LaneOrder", "lane_order"]
+__all__ = ["EMPTY", "LaneOrder", "lane_order", "sum_of"]
 
 EMPTY = "0x80008000u"
 """Two sums of 0."""
-LANE = "(int32_t)({word} >> {lane} & 0xffffu) - 32768"
-"""The sum in the half of a word that begins at bit ``lane``, 0 or 16."""
 _BOTH = 0x00010001
 _MOST_WORDS = 12
 """Of a block of several elements: longer ones take more code, and no less time."""
@@ -132,6 +130,12 @@ class LaneOrder:
             parts.append(f"(c{place}{'' if begin == done else shift} & {mask}u)")
             done += taken
         return parts[0] if len(parts) == 1 else f"({' | '.join(parts)})"
+
+
+def sum_of(word: str, lane: str) -> str:
+    """An expression of the sum in the half of a word that begins at bit `lane`, 0 or 16."""
+    shifted = word if lane == "0" else f"{word} >> {lane}"
+    return f"(int32_t)({shifted} & 0xffffu) - 32768"
 
 
 def lane_order(word_length: int, signed: bool, outputs: int) -> LaneOrder | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qspinn.export.c.lanes import LANE
+from qspinn.export.c.lanes import sum_of
 from qspinn.export.c.planning import Place
 from qspinn.export.c.text import Lines
 
@@ -73,7 +73,7 @@ class Values:
             code.loop("k", channels)
             code(*constants)
             at = "k"
-        return self.ending.value.format(LANE.format(word=f"x[{at}]", lane="lane"))
+        return self.ending.value.format(sum_of(f"x[{at}]", "lane"))
 
     def close(self, code: Lines) -> None:
         """Closes them."""

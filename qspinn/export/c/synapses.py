@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from qspinn.export.c.convolutions import Adds, convolution, kernel_order
-from qspinn.export.c.lanes import EMPTY, LANE
+from qspinn.export.c.lanes import EMPTY, sum_of
 from qspinn.export.c.planning import Place
 from qspinn.export.c.reading import Ending, Values
 from qspinn.export.c.site import Site
@@ -83,7 +83,7 @@ def _order(weight: Codes, groups: int) -> Codes:
 def _adds(
     site: Site, add: str, at: str, row: str, rows: str, factor: str | None
 ) -> tuple[str, ...]:
-    """A call that adds rows of weights to the sums, from a place on."""
+    """A call that adds rows of weights to the sums, from a place on; "": from the first one."""
     channels, lanes, label = _channels(site)[0], _sums(site).lanes, f"weight_{site.name}"
     what, times = site.one.what, "" if rows == "1u" else f"{rows} * "
     assert isinstance(what, Synapse)
@@ -91,13 +91,14 @@ def _adds(
     if lanes is not None:
         weights = f"{label} + {row} * {lanes.elements}u, {times}{lanes.blocks}u"
         by = "" if factor is None else f", (uint32_t){factor}"
-        return f"{add}(sum + {at} * {channels // 2}u,", f"    {weights}{by});"
+        begin = f"sum + {at} * {channels // 2}u" if at else "sum"
+        return f"{add}({begin},", f"    {weights}{by});"
     outputs = channels // what.groups
-    begin = f"{at} * {channels}u"
+    begin = f"sum + {at} * {channels}u" if at else "sum"
     if what.groups > 1:
         begin += f" + c / {site.one.weight.shape[1]}u * {outputs}u"
     by = "" if factor is None else f", {factor}"
-    return f"{add}(sum + {begin},", f"    {label}, {row} * {outputs}u, {times}{outputs}u{by});"
+    return f"{add}({begin},", f"    {label}, {row} * {outputs}u, {times}{outputs}u{by});"
 
 
 def _bias(site: Site, number: str = "o") -> str | None:
@@ -159,7 +160,7 @@ def _linear(site: Site, adds: Adds, read: str, code: Lines) -> list[str]:
     if rows > 1:
         code.loop("r", rows)
     code.loop("i", inputs)
-    code(f"if ({read} != 0) {{", *adds("r" if rows > 1 else "0u", "i", "1u"))
+    code(f"if ({read} != 0) {{", *adds("r" if rows > 1 else "", "i", "1u"))
     code.close(3 if rows > 1 else 2)
     return ["i", "r"] if rows > 1 else ["i"]
 
@@ -208,9 +209,8 @@ def _ending_lanes(site: Site, code: Lines) -> list[str]:
     if not constants and not site.scratch.interleaved:
         half = channels // 2
         code.loop("o", half)
-        for lane in (0, 1):  # by themselves, which compilers can vectorise
-            at, sum_ = f"{lane * half}u + o", LANE.format(word="sum[o]", lane=16 * lane)
-            code(f"value[{at}] = ({site.made.kind})({sum_});")
+        for at, lane in (("o", "0"), (f"{half}u + o", "16")):  # a loop that can be vectorised
+            code(f"value[{at}] = ({site.made.kind})({sum_of('sum[o]', lane)});")
         code.close()
         return ["o"]
     values = Values(site.scratch, site.size, channels, ending)
