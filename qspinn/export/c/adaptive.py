@@ -9,7 +9,7 @@ from qspinn.export.program import Instruction
 from qspinn.fixed_point import FixedPointFormat
 from qspinn.steps import neurons
 from qspinn.steps.lowering import AdaptiveNumbers
-from qspinn.steps.targets.c import CFunction, Range, c_function
+from qspinn.steps.targets.c import CFunction, Multiple, Range, c_function
 
 __all__ = ["adaptive_functions"]
 
@@ -20,7 +20,8 @@ def adaptive_functions(
     """Role -> function, each translated from :mod:`qspinn.steps.neurons`.
 
     They are ``charge``, ``threshold``, ``reaches``, and where they are needed ``counted_down`` of
-    refractory neurons and ``drawn_rank`` of the one that wins.
+    refractory neurons and ``drawn_rank`` of the one that wins. ``lowered`` of ``charge`` is how
+    many other neurons inhibit.
 
     Args:
         one: The layer.
@@ -37,14 +38,14 @@ def adaptive_functions(
         found[role] = c_function(step, name(role), given)
         return found[role]
 
-    others = (1 if what.one_winner else size - 1) * int(n.inhibition)
+    others = 1 if what.one_winner else size - 1
     v = Range(what.state.code_min, what.state.code_max)
     add(
         neurons.adaptive_charge,
         "charge",
         v=v,
         current=current,
-        lowered=Range(min(others, 0), max(others, 0)),
+        lowered=Multiple(Range(0, others), int(n.inhibition)),
         ready=Range(0, 1) if what.refractory else 1,
         current_up=int(n.current_up),
         n=n,

@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from qspinn.export.c.lanes import LaneOrder
 from qspinn.export.c.text import array, bytes_of
 from qspinn.export.model import Codes
 from qspinn.export.packing import pack
 
-__all__ = ["PackedArrays"]
+__all__ = ["WHOLE", "PackedArrays", "kind_of"]
+
+WHOLE = (8, 16, 32)
+"""Word lengths of types of C, in arrays of which codes lie as they are."""
 
 WINDOW_BYTES = 4
 """What a read beyond the last byte of an array may touch, and so is added to it."""
@@ -24,22 +28,51 @@ class PackedArrays:
         texts: Definitions of arrays, in order.
         readers: Definitions of functions, by name.
         payload_bits: Of all codes.
-        bytes: Of all arrays, with what completes and follows them.
     """
 
     texts: list[str] = field(default_factory=list)
     readers: dict[str, str] = field(default_factory=dict)
     payload_bits: int = 0
-    bytes: int = 0
 
-    def add(self, name: str, codes: Codes, word_length: int, signed: bool) -> None:
-        """An array of codes."""
-        data = pack(codes, word_length, signed) + bytes(WINDOW_BYTES)
+    def add(self, name: str, codes: Codes, word_length: int, signed: bool, number: str = "") -> str:
+        """An array of codes; an expression of the code with a number."""
         self.payload_bits += int(codes.size) * word_length
-        self.bytes += len(data)
-        self.texts.append(array("uint8_t", name, np.frombuffer(data, np.uint8)))
+        if word_length in WHOLE:
+            self.texts.append(array(kind_of(word_length, signed), name, codes.reshape(-1)))
+        else:
+            data = pack(codes, word_length, signed) + bytes(WINDOW_BYTES)
+            self.texts.append(array("uint8_t", name, np.frombuffer(data, np.uint8)))
+        return self.read(name, word_length, signed, number) if number else ""
 
-    def getter(self, word_length: int, signed: bool) -> str:
+    def read(self, name: str, word_length: int, signed: bool, number: str) -> str:
+        """An expression of one code of an array, constant or not."""
+        if word_length in WHOLE:
+            wide = "(int64_t)" if word_length == 32 and not signed else ""
+            return f"{wide}{name}[{number}]"
+        return f"{self._getter(word_length, signed)}({name}, {number})"
+
+    def write(self, name: str, word_length: int, number: str, code: str) -> str:
+        """A statement that stores one code of an array of codes that are not negative."""
+        if word_length in WHOLE:
+            return f"{name}[{number}] = ({kind_of(word_length, False)}){code};"
+        return f"{self.putter(word_length)}({name}, {number}, (int32_t){code});"
+
+    def add_lanes(self, name: str, codes: Codes, order: LaneOrder) -> None:
+        """An array of codes ``[inputs, outputs]``, of which two are added at a time."""
+        self.payload_bits += int(codes.size) * order.word_length
+        self.texts.append(array(order.kind, name, order.array(codes)))
+
+    def lane_adder(self, order: LaneOrder, factor: bool) -> str:
+        """The name of a function that adds codes, or codes times a number, two at a time.
+
+        ``(sums, codes, blocks)``, and the number, of the type ``uint32_t``, if there is one.
+        """
+        name = f"{'mac' if factor else 'add'}_{'s' if order.signed else 'u'}{order.word_length}"
+        name += f"_twice_{order.unit}" + (f"x{order.together}" if order.together > 1 else "")
+        self.readers.setdefault(name, order.adder(name, factor))
+        return name
+
+    def _getter(self, word_length: int, signed: bool) -> str:
         """The name of a function that reads one code: ``(codes, number)``."""
         name = f"get_{'s' if signed else 'u'}{word_length}"
         if name not in self.readers:
@@ -65,8 +98,9 @@ class PackedArrays:
         name += "_by64" if factor == "int64_t" else ""
         if name in self.readers:
             return name
-        if word_length == 8:
-            self.readers[name] = _of_bytes(name, signed, sums, factor)
+        if word_length in WHOLE:
+            kind = kind_of(word_length, signed)
+            self.readers[name] = _of_whole(name, kind, sums, factor)
             return name
         self._window(word_length)
         wide = _word(word_length) == "uint64_t"
@@ -109,9 +143,7 @@ class PackedArrays:
     def putter(self, word_length: int) -> str:
         """The name of a function that stores one code: ``(codes, number, code)``."""
         name = f"put_{word_length}"
-        if name not in self.readers and word_length == 8:
-            self.readers[name] = _PUT_BYTE
-        elif name not in self.readers:
+        if name not in self.readers:
             self.readers[name] = _PUT.format(name=name, bits=word_length, mask=_mask(word_length))
         return name
 
@@ -121,10 +153,6 @@ class PackedArrays:
             self.readers.setdefault("long_window_of", _LONG_WINDOW)
 
 
-_PUT_BYTE = """static void put_8(uint8_t *codes, uint32_t number, int32_t code)
-{
-    codes[number] = (uint8_t)code;
-}"""
 _PUT = """static void {name}(uint8_t *codes, uint32_t number, int32_t code)
 {{
     uint32_t bit = number * {bits}u, left = {bits}u;
@@ -152,19 +180,23 @@ _LONG_WINDOW = """static uint64_t long_window_of(const uint8_t *bytes)
 }"""
 
 
-def _of_bytes(name: str, signed: bool, sums: str, factor: str | None) -> str:
-    """As any other, but codes of 8 bits can be read, and so computed with, side by side."""
-    value = _extended("row[k]", 8, signed)
+def _of_whole(name: str, kind: str, sums: str, factor: str | None) -> str:
+    """As any other, but each code is a number of C."""
     times, taken = _factor(sums, factor)
-    return f"""static void {name}({sums} *restrict sums, const uint8_t *restrict codes,
+    return f"""static void {name}({sums} *restrict sums, const {kind} *restrict codes,
     uint32_t first, uint32_t count{taken})
 {{
-    const uint8_t *const row = codes + first;
+    const {kind} *const row = codes + first;
     uint32_t k;
     for (k = 0; k < count; k++) {{
-        sums[k] += ({sums})({value}){times};
+        sums[k] += ({sums})row[k]{times};
     }}
 }}"""
+
+
+def kind_of(word_length: int, signed: bool) -> str:
+    """The type of C of codes of such a word length."""
+    return f"{'' if signed else 'u'}int{word_length}_t"
 
 
 def _factor(sums: str, factor: str | None) -> tuple[str, str]:

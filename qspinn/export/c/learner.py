@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qspinn.export.c.codes import WHOLE, kind_of
 from qspinn.export.c.learner_steps import LearnerSteps
 from qspinn.export.c.source import Source
 from qspinn.export.c.text import Lines, bytes_of, holding
@@ -54,15 +55,9 @@ class Learner:
                 "up to 512 MiB of them"
             )
         arrays = self.source.arrays
-        self.get = arrays.getter(self.bits, False)
-        self.get_stored = arrays.getter(stored, False)
-        self.put = arrays.putter(self.bits)
         most = self.inputs * self.steps.weight_format.code_max
         self.current = "int32_t" if most < 1 << 31 else "int64_t"
         self.add = arrays.adder(self.bits, False, self.current, None)
-        self.get_theta = arrays.getter(
-            self.steps.theta_format.word_length, self.steps.theta_format.signed
-        )
         self.classes = 0
         if self.layers.labels is not None:
             self.classes = model.operations[self.layers.labels].size
@@ -102,9 +97,10 @@ class Learner:
         found += [("pending", "uint8_t", self.what.delay * neurons), ("fired", "uint8_t", neurons)]
         if self.classes:
             found.append(("labels", holding(0, self.classes), neurons))
+        if self.bits in WHOLE:
+            return [*found, ("weight", kind_of(self.bits, False), size)]
         # A read goes up to four bytes beyond the last code.
-        found.append(("weight", "uint8_t", (size * self.bits + 7) // 8 + 4))
-        return found
+        return [*found, ("weight", "uint8_t", (size * self.bits + 7) // 8 + 4)]
 
     @property
     def bytes(self) -> int:
@@ -122,11 +118,12 @@ class Learner:
 
     def weight(self) -> str:
         """Weight ``i, j``."""
-        return f"{self.get}(l->weight, i * {self.neurons}u + j)"
+        return self.source.arrays.read("l->weight", self.bits, False, f"i * {self.neurons}u + j")
 
     def stored(self, value: str) -> str:
         """A statement that stores weight ``i, j``."""
-        return f"{self.put}(l->weight, i * {self.neurons}u + j, (int32_t){value});"
+        number = f"i * {self.neurons}u + j"
+        return self.source.arrays.write("l->weight", self.bits, number, value)
 
     def lasting(self, key: int, role: str) -> str:
         """The draw of a synapse at its n-th update."""

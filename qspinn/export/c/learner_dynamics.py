@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qspinn.export.c.learner import Learner
 from qspinn.export.c.text import Lines
 from qspinn.steps.random_spikes import WORD
@@ -25,7 +23,6 @@ def rest(learner: Learner, code: Lines) -> None:
 def fire(learner: Learner, code: Lines) -> None:
     """One step of the neurons: those that spike."""
     steps, what, size = learner.steps, learner.what, learner.neurons
-    n: Any = steps.neuron.numbers
     ring = f"l->pending + l->step % {what.delay}u * {size}u" if what.delay > 1 else "l->pending"
     code(f"uint8_t *const spikes = {ring};", "uint32_t i, j, arrived = 0, crossed = 0;")
     if what.one_winner:
@@ -44,8 +41,7 @@ def fire(learner: Learner, code: Lines) -> None:
     code.loop("j", size)
     charge = steps.functions["charge"]
     if "lowered" in charge.parameters:
-        lowered = f"({charge.kind})(arrived - spikes[j]) * {int(n.inhibition)}"
-        code(f"const {charge.kind} lowered = {lowered};")
+        code(f"const {charge.kind} lowered = ({charge.kind})(arrived - spikes[j]);")
     else:  # a single neuron is not inhibited
         code("(void)arrived;")
     given = {

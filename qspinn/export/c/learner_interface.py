@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qspinn.export.c.codes import WHOLE
 from qspinn.export.c.learner import SCALARS, Learner
 from qspinn.export.c.text import Lines, comment
 
@@ -86,7 +87,7 @@ def learner_driver(learner: Learner) -> str:
         kind=learner.input_kind,
         inputs=learner.inputs,
         neurons=learner.neurons,
-        bits=learner.bits,
+        weight=_WHOLE if learner.bits in WHOLE else _PACKED.format(bits=learner.bits),
         label_begin=f"{p}_label_begin(&learner);" if learner.classes else "",
         label=f"{p}_label(&learner, input, (uint32_t)class);" if learner.classes else "",
         label_end=f"{p}_label_end(&learner);" if learner.classes else "",
@@ -97,6 +98,13 @@ def learner_driver(learner: Learner) -> str:
     )
 
 
+_WHOLE = "    return (uint32_t)learner.weight[number];"
+_PACKED = """    uint32_t bit, code = 0;
+    for (bit = 0; bit < {bits}u; bit++) {{
+        const uint32_t place = number * {bits}u + bit;
+        code |= (learner.weight[place >> 3] >> (place & 7u) & 1u) << bit;
+    }}
+    return code;"""
 _LABELS = """    printf("labels");
     for (j = 0; j < {neurons}u; j++) {{
         printf(" %" PRIu32, (uint32_t)learner.labels[j]);
@@ -132,12 +140,7 @@ static int read_input(void)
 
 static uint32_t weight_of(uint32_t number)
 {{
-    uint32_t bit, code = 0;
-    for (bit = 0; bit < {bits}u; bit++) {{
-        const uint32_t place = number * {bits}u + bit;
-        code |= (learner.weight[place >> 3] >> (place & 7u) & 1u) << bit;
-    }}
-    return code;
+{weight}
 }}
 
 static void write_learned(void)

@@ -62,24 +62,25 @@ def _function(learner: Learner, head: str, body: Body) -> str:
 
 def _begin(learner: Learner, code: Lines) -> None:
     """What the model has learned, from its constants."""
-    names = learner.source.names
-    place = f"i * {learner.neurons}u + j"
+    names, arrays, steps = learner.source.names, learner.source.arrays, learner.steps
     code("uint32_t i, j;")
     code.loop("i", learner.inputs)
     code.loop("j", learner.neurons)
-    stored = f"{learner.get_stored}(weight_{names[learner.layers.synapse]}, {place})"
+    weight, place = f"weight_{names[learner.layers.synapse]}", f"i * {learner.neurons}u + j"
+    stored = arrays.read(weight, steps.weight_format.word_length, False, place)
     code(learner.stored(learner.steps.call("bounded", w=stored)))
     code.close(2)
     code.loop("j", learner.neurons)
-    theta = f"{learner.get_theta}(theta_{names[learner.layers.neurons]}, j)"
+    theta, fmt = f"theta_{names[learner.layers.neurons]}", steps.theta_format
+    theta = arrays.read(theta, fmt.word_length, fmt.signed, "j")
     code(f"l->theta[j] = ({learner.kind('theta')}){theta};")
     turns = f"{learner.prefix}_learner_turns[j]" if any(learner.learning.turns) else "0"
     code(f"l->turns[j] = {turns};")
     if learner.layers.labels is not None:
         what: Any = learner.source.model.operations[learner.layers.labels].what
-        fmt = learner.source.model.tensors[what.labels].format
-        get = learner.source.arrays.getter(fmt.word_length, fmt.signed)
-        label = f"{get}(labels_{names[learner.layers.labels]}, j)"
+        fmt_of_labels = learner.source.model.tensors[what.labels].format
+        label = f"labels_{names[learner.layers.labels]}"
+        label = arrays.read(label, fmt_of_labels.word_length, fmt_of_labels.signed, "j")
         code(f"l->labels[j] = ({learner.kind('labels')}){label};")
     code.close()
     code(f"l->presentations = {learner.learning.presentations}u;", "l->step = 0;")

@@ -24,7 +24,7 @@ def neuron_function(site: Site) -> str:
     """The definitions of the steps of a layer, and of ``name(s, x, value)``."""
     one, name, state = site.one, site.name, site.state
     (source,), (taken,), made = site.sources, site.taken, site.made
-    what, size = one.what, site.size
+    what, values = one.what, site.values
     assert isinstance(what, Neuron)
     kind = MODELS[what.model]
     constants = _Constants(site)
@@ -35,17 +35,8 @@ def neuron_function(site: Site) -> str:
     code = Lines()
     listed = f"{site.prefix}_state *s, const {taken.kind} *x, {made.kind} *value"
     code(f"static void {name}({listed})", "{")
-    channels = source.operation.shape[0] if taken.interleaved else 1
-    places = size // channels
-    if taken.interleaved:
-        code("uint32_t c, p, i = 0;")
-        code.loop("c", channels)
-        code.loop("p", places)
-        current = f"x[p * {channels}u + c]"
-    else:
-        code("uint32_t i;")
-        code.loop("i", size)
-        current = "x[i]"
+    code(f"uint32_t {', '.join(values.variables)};")
+    current = values.open(code)
     leak = constants.leak("leak" in charge.parameters)
     given = {"v": state.get, "trace": state.get, "x": current, "leak": leak}
     if site.draws:
@@ -60,9 +51,7 @@ def neuron_function(site: Site) -> str:
         threshold = constants.threshold(True)
         _fire(site, code, f"v >= {threshold}", threshold, wide)
     code(state.put)
-    if taken.interleaved:
-        code("i++;")
-    code.close(2 if taken.interleaved else 1)
+    values.close(code)
     code.unused("x")
     code("}")
     return "\n\n".join([*texts, str(code)])
@@ -138,8 +127,7 @@ class _Constants:
             index = f"i / {each}u" if each > 1 else "i"
         else:
             codes = np.broadcast_to(codes, shape)
-        self.site.arrays.add(label, codes, fmt.word_length, fmt.signed)
-        read = f"{self.site.arrays.getter(fmt.word_length, fmt.signed)}({label}, {index})"
+        read = self.site.arrays.add(label, codes, fmt.word_length, fmt.signed, index)
         flat = tensor.codes.reshape(-1)
         first = int(np.argmax(flat != 0))
         if not flat[first]:

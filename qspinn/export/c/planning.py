@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from qspinn.export.c.lanes import LaneOrder, lane_order
 from qspinn.export.c.text import holding
 from qspinn.export.model import Input, LabelSums, Neuron, Synapse, Total
 from qspinn.export.program import Instruction, Program
@@ -20,11 +21,14 @@ class Place:
         kind: Type of a value.
         interleaved: Whether the values of all channels at one place follow each other, as
             convolutions compute them; else in the order of the model.
+        lanes: Whether they are sums of two channels in each word, see
+            :mod:`qspinn.export.c.lanes`; and how the weights lie that they are made from.
     """
 
     expression: str
     kind: str
     interleaved: bool = False
+    lanes: LaneOrder | None = None
 
 
 @dataclass(eq=False)
@@ -32,13 +36,15 @@ class Plan:
     """The buffers of a model.
 
     Attributes:
+        lanes: Whether sums may lie two in a word.
         places: Operation -> where its output lies.
-        scratch: Operation -> where a convolution adds up, whose output is then put in order.
+        scratch: Operation -> where a layer adds up, whose output is then put in order.
         slots: Buffers that operations share, one after the other: type -> values in each.
         kept: Buffers of their own: name, type, values.
         before: Operation -> where its output of the step before lies.
     """
 
+    lanes: bool
     places: dict[int, Place] = field(default_factory=dict)
     scratch: dict[int, Place] = field(default_factory=dict)
     slots: list[dict[str, int]] = field(default_factory=list)
@@ -46,9 +52,14 @@ class Plan:
     before: dict[int, Place] = field(default_factory=dict)
 
 
-def plan_of(program: Program) -> Plan:
-    """Gives each output a buffer; one that is not read any more is used again."""
-    plan, model = Plan(), program.model
+def plan_of(program: Program, lanes: bool = True) -> Plan:
+    """Gives each output a buffer; one that is not read any more is used again.
+
+    Args:
+        program: The model, lowered.
+        lanes: Whether sums may lie two in a word.
+    """
+    plan, model = Plan(lanes), program.model
     last: dict[int, int] = {}
     for number, one in enumerate(model.operations):
         for operand in one.operands:
@@ -76,19 +87,40 @@ def _place(
         plan.places[number] = Place("input", kind)
         return
     convolves = isinstance(one.what, Synapse) and len(operation.shape) > 1 and bool(one.what.stride)
-    interleaved = convolves and _all_neurons(program, number)
+    in_place = isinstance(one.what, Synapse) and _all_neurons(program, number)
+    interleaved = convolves and in_place
+    sums = plain = Place("", kind)
+    if plan.lanes and isinstance(one.what, Synapse) and kind == "int16_t":
+        sums = _lanes(program, one) or plain
+    made = replace(sums if in_place else plain, interleaved=interleaved)
+    size = operation.size if made.lanes is None else operation.size // 2
     if operation.is_static or isinstance(one.what, Total):
-        plan.kept.append((f"value{number}", kind, operation.size))
-        plan.places[number] = Place(f"s->value{number}", kind, interleaved)
+        plan.kept.append((f"value{number}", made.kind, size))
+        plan.places[number] = replace(made, expression=f"s->value{number}")
     else:
-        plan.places[number] = _slot(plan, busy, end, kind, operation.size, interleaved)
-    if convolves and not interleaved:
-        plan.scratch[number] = _slot(plan, busy, number, kind, operation.size, True)
+        plan.places[number] = _slot(plan, busy, end, made, size)
+    if not in_place and (convolves or sums.lanes is not None):
+        size = operation.size if sums.lanes is None else operation.size // 2
+        scratch = replace(sums, interleaved=convolves)
+        plan.scratch[number] = _slot(plan, busy, number, scratch, size)
 
 
-def _slot(
-    plan: Plan, busy: dict[int, int], end: int, kind: str, size: int, interleaved: bool
-) -> Place:
+def _lanes(program: Program, one: Instruction) -> Place | None:
+    """Sums of a layer, two in a word, where its weights can lie accordingly."""
+    what = one.what
+    assert isinstance(what, Synapse)
+    assert one.weight is not None
+    source = program.instructions[one.operation.operands[0].source]
+    fmt = program.model.tensors[what.weight].format
+    if what.groups > 1 or one.operation.rows > 1 or source.word_length > 32:
+        return None
+    order = lane_order(fmt.word_length, fmt.signed, len(one.weight))
+    return None if order is None else Place("", "uint32_t", lanes=order)
+
+
+def _slot(plan: Plan, busy: dict[int, int], end: int, place: Place, size: int) -> Place:
+    """A free buffer, for so many values of the type of `place`."""
+    kind = place.kind
     free = [slot for slot in range(len(plan.slots)) if slot not in busy]
     if not free:
         plan.slots.append({})
@@ -96,7 +128,7 @@ def _slot(
     slot = free[0]
     busy[slot] = end
     plan.slots[slot][kind] = max(size, plan.slots[slot].get(kind, 0))
-    return Place(f"s->slot{slot}.{member(kind)}", kind, interleaved)
+    return replace(place, expression=f"s->slot{slot}.{member(kind)}")
 
 
 def member(kind: str) -> str:

@@ -18,7 +18,6 @@ from qspinn.export.model import (
 )
 from qspinn.export.program import Instruction
 from qspinn.fixed_point import FixedPointFormat
-from qspinn.steps.lowering import AdaptiveNumbers
 from qspinn.steps.targets.c import CFunction, Range, c_function
 from qspinn.steps.traces import following
 
@@ -45,7 +44,8 @@ def plastic_function(site: Site) -> str:
     """The definition of ``name(s, x, value)``, and of the functions that it calls."""
     code, what = Lines(), site.one.what
     kind, made = site.taken[0].kind, site.made.kind
-    code(f"static void {site.name}({site.prefix}_state *s, const {kind} *x, {made} *value)", "{")
+    listed = f"const {kind} *restrict x, {made} *restrict value"
+    code(f"static void {site.name}({site.prefix}_state *s, {listed})", "{")
     before: list[str] = []
     if isinstance(what, RandomSpikes):
         before = random_spikes(site.name, site.number, site.one, kind, made, code)
@@ -83,14 +83,13 @@ def _each(site: Site, code: Lines) -> None:
 def _label_sums(site: Site, code: Lines) -> None:
     labels, arrays, classes = site.model.tensors[site.one.what.labels], site.arrays, site.size
     fmt = labels.format
-    arrays.add(f"labels_{site.name}", labels.codes, fmt.word_length, fmt.signed)
-    get = arrays.getter(fmt.word_length, fmt.signed)
+    label = arrays.add(f"labels_{site.name}", labels.codes, fmt.word_length, fmt.signed, "i")
     code("uint32_t i;", "(void)s;")
     code.loop("i", classes)
     code("value[i] = 0;")
     code.close()
     code.loop("i", labels.codes.size)
-    code(f"const uint32_t label = (uint32_t){get}(labels_{site.name}, i);")
+    code(f"const uint32_t label = (uint32_t){label};")
     code(f"if (label < {classes}u) {{", f"value[label] += ({site.made.kind})x[i];", "}")
     code.close()
 
@@ -119,41 +118,42 @@ def _adaptive(site: Site, code: Lines) -> list[str]:
     theta = site.model.tensors[what.theta]
     fmt = theta.format
     assert isinstance(fmt, FixedPointFormat)
-    arrays.add(f"theta_{name}", theta.codes, fmt.word_length, fmt.signed)
-    get = arrays.getter(fmt.word_length, fmt.signed)
+    held = arrays.add(f"theta_{name}", theta.codes, fmt.word_length, fmt.signed, "i")
     constants = {what.threshold, what.reset, what.leak, what.inhibition}
     arrays.payload_bits += sum(site.model.tensors[tensor].bits for tensor in constants)
     current = Range(site.sources[0].low, site.sources[0].high)
     steps = adaptive_functions(site.one, current, fmt, lambda role: f"{role}_{name}")
-    _adaptive_body(site, code, f"{get}(theta_{name}, i)", steps)
+    _adaptive_body(site, code, held, steps)
     return [step.text for step in steps.values()]
 
 
 def _adaptive_body(site: Site, code: Lines, theta: str, steps: Mapping[str, CFunction]) -> None:
     one, state, size = site.one, site.state, site.size
-    what, n = one.what, one.numbers
-    assert isinstance(n, AdaptiveNumbers)
+    what = one.what
     shown = one.operation.operands[1].source if len(one.operation.operands) > 1 else None
-    ring = f"s->pending{site.number}"
-    at = f"{ring} + s->step % {what.delay}u * {size}u" if what.delay > 1 else ring
-    code(f"uint8_t *const arriving = {at};", "uint32_t i, arrived = 0, crossed = 0;")
+    values = site.values
+    # A pointer to what arrives could be one to any state, which keeps compilers from vectorising.
+    arriving = f"s->pending{site.number}[i]"
+    if what.delay > 1:
+        arriving = f"s->pending{site.number}[first + i]"
+        code(f"const uint32_t first = s->step % {what.delay}u * {size}u;")
+    code(f"uint32_t {', '.join(values.variables)}, arrived = 0, crossed = 0;")
     if site.draws:
         code(f"const uint64_t key = stream(s->shown{shown}[0], {what.draws[0]}u);")
     code.loop("i", size)
-    code("arrived += arriving[i];")
+    code(f"arrived += {arriving};")
     code.close()
-    code.loop("i", size)
+    current = values.open(code)
     charge, refractory = steps["charge"], f"s->refractory{site.number}[i]"
     given = {
         "v": state.get,
-        "current": "x[i]",
+        "current": current,
         "lowered": "lowered",
         "ready": f"{refractory} == 0",
         "random": "spread(key, s->step, i)",
     }
     if "lowered" in charge.parameters:
-        lowered = f"({charge.kind})(arrived - arriving[i]) * {int(n.inhibition)}"
-        code(f"const {charge.kind} lowered = {lowered};")
+        code(f"const {charge.kind} lowered = ({charge.kind})(arrived - {arriving});")
     else:  # a single neuron is not inhibited
         code("(void)arrived;")
     code(f"{charge.kind} v = {charge.call(given)};")
@@ -166,7 +166,7 @@ def _adaptive_body(site: Site, code: Lines, theta: str, steps: Mapping[str, CFun
         left = steps["counted_down"].call({"refractory": refractory, "fired": "spikes"})
         code(f"{refractory} = ({kind}){left};")
     code(state.put)
-    code.close()
+    values.close(code)
     if what.one_winner:
         random = f"draw(stream(s->shown{shown}[0], {what.draws[1]}u), s->step)"
         rank = steps["drawn_rank"].call({"random": random, "count": "crossed"})
@@ -178,5 +178,5 @@ def _adaptive_body(site: Site, code: Lines, theta: str, steps: Mapping[str, CFun
     else:
         code("(void)crossed;")
     code.loop("i", size)
-    code("arriving[i] = value[i];")
+    code(f"{arriving} = value[i];")
     code.close()

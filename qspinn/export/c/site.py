@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from qspinn.export.c.codes import PackedArrays
+from qspinn.export.c.codes import WHOLE, PackedArrays
 from qspinn.export.c.planning import Place
+from qspinn.export.c.reading import Ending, Values
 from qspinn.export.c.text import holding
 from qspinn.export.model import DeviceModel
 from qspinn.export.program import Instruction
@@ -37,10 +38,10 @@ class StateArray:
         """The states of a layer: packed, or in the smallest type that holds one."""
         name, size, fmt = f"v{number}", one.operation.size, one.what.state
         kind = holding(fmt.code_min, fmt.code_max)
-        if not packed or fmt.word_length in (8, 16, 32):
+        if not packed or fmt.word_length in WHOLE:
             return cls(name, kind, size, f"s->{name}[i]", f"s->{name}[i] = ({kind})v;")
         entries = (size * fmt.word_length + 7) // 8 + 4  # a read goes so far beyond the last one
-        get = f"{arrays.getter(fmt.word_length, fmt.signed)}(s->{name}, i)"
+        get = arrays.read(f"s->{name}", fmt.word_length, fmt.signed, "i")
         put = f"{arrays.putter(fmt.word_length)}(s->{name}, i, (int32_t)v);"
         return cls(name, "uint8_t", entries, get, put)
 
@@ -61,8 +62,9 @@ class Site:
         arrays: Takes constants, and knows the functions that read them.
         tables: Takes the definitions of tables of the wiring.
         states: Where its states lie, where it has any.
-        scratch: Where a convolution adds up, the channels of one place after each other, if its
-            output is then put in order.
+        scratch: Where a layer adds up, the channels of one place after each other, if its output
+            is then put in order.
+        endings: Layer -> what is left to do to its sums, by what takes them.
     """
 
     model: DeviceModel
@@ -77,6 +79,14 @@ class Site:
     tables: list[str]
     states: StateArray | None = None
     scratch: Place | None = None
+    endings: dict[int, Ending] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Values:
+        """What it takes first."""
+        number, source = self.one.operation.operands[0].source, self.sources[0]
+        ending = self.endings.get(number, Ending((), "{}"))
+        return Values(self.taken[0], source.operation.size, source.operation.shape[0], ending)
 
     @property
     def state(self) -> StateArray:

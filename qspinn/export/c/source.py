@@ -11,6 +11,7 @@ from qspinn.export.c.codes import PackedArrays
 from qspinn.export.c.neurons import neuron_function
 from qspinn.export.c.planning import Plan, plan_of
 from qspinn.export.c.plastic import PLASTIC, plastic_function, plastic_members
+from qspinn.export.c.reading import Ending
 from qspinn.export.c.site import Site, StateArray
 from qspinn.export.c.synapses import synapse_function
 from qspinn.export.c.text import Lines, bytes_of, comment, holding, identifier
@@ -69,15 +70,16 @@ class Source:
         tables: Definitions of the tables of the wiring.
         functions: Definitions of one function for each operation.
         calls: Operation -> its call in a time step.
+        endings: Layer -> what is left to do to its sums, by what takes them.
         states: Operation -> its states.
         draws: Operations that draw random numbers.
         answer_kind: Type of an answer.
         reads_in_order: Whether the answers are sums of values that follow each other.
     """
 
-    def __init__(self, program: Program, prefix: str, packed: bool) -> None:
+    def __init__(self, program: Program, prefix: str, packed: bool, learning: bool = False) -> None:
         self.program, self.model, self.prefix = program, program.model, prefix
-        self.plan: Plan = plan_of(program)
+        self.plan: Plan = plan_of(program, not learning)  # a learner reads weights one by one
         self.names = [
             identifier(f"op{number}_{one.path}") if one.path else f"op{number}"
             for number, one in enumerate(self.model.operations)
@@ -86,6 +88,7 @@ class Source:
         self.tables: list[str] = []
         self.functions: list[str] = []
         self.calls: dict[int, str] = {}
+        self.endings: dict[int, Ending] = {}
         self.states = {
             number: StateArray.of(number, one, self.arrays, packed)
             for number, one in enumerate(program.instructions)
@@ -139,6 +142,7 @@ class Source:
             tables=self.tables,
             states=self.states.get(number),
             scratch=self.plan.scratch.get(number),
+            endings=self.endings,
         )
         text, given = self._function(site)
         self.functions.append(f"{comment(self._about(number, one))}\n{text}")

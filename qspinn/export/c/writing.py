@@ -56,7 +56,7 @@ def write_c(
     prefix = identifier(model.name or "network") if name is None else name
     if prefix != identifier(prefix):
         raise ValueError(f"name={name!r}: write a name in C, such as {identifier(prefix)}")
-    source = Source(program_of(model), prefix, layout == "packed")
+    source = Source(program_of(model), prefix, layout == "packed", learning)
     learner = _learner(source, layout) if learning else None
     target = Path(folder)
     more = "" if learner is None else learner_header(learner)

@@ -38,7 +38,7 @@ from qspinn.steps.targets.c_symbols import (
     width_of,
 )
 
-__all__ = ["ARITHMETIC_SHIFT", "CFunction", "Range", "c_function", "c_random"]
+__all__ = ["ARITHMETIC_SHIFT", "CFunction", "Multiple", "Range", "c_function", "c_random"]
 
 ARITHMETIC_SHIFT = "typedef char arithmetic_shift[(-1 >> 1) == -1 ? 1 : -1];"
 """Compiles only where shifts to the right keep the sign, as they do in all code made here."""
@@ -61,6 +61,18 @@ class Range(NamedTuple):
 
     low: int
     high: int
+
+
+class Multiple(NamedTuple):
+    """What a step takes as a parameter times a constant.
+
+    Attributes:
+        factor: What the parameter of the function can be.
+        of: The constant.
+    """
+
+    factor: Range
+    of: int
 
 
 RANDOM = Range(0, WORD_MAX)
@@ -101,10 +113,11 @@ def c_function(step: Callable[..., Any], name: str, arguments: Mapping[str, Any]
     Args:
         step: A function of :mod:`qspinn.steps`.
         name: Of the function in C.
-        arguments: Argument of the step -> what it is. An integer becomes a literal, a `Range` makes
-            a parameter, and an array of integers, of which each channel or neuron has one, makes
-            one with the range of the array. A named tuple holds any of these; parameters are called
-            as its fields. ``random`` may be left out: it is a parameter of 64 bits.
+        arguments: Argument of the step -> what it is. An integer becomes a literal, a `Range` or a
+            `Multiple` makes a parameter, and an array of integers, of which each channel or neuron
+            has one, makes one with the range of the array. A named tuple holds any of these;
+            parameters are called as its fields. ``random`` may be left out: it is a parameter of
+            64 bits.
 
     Raises:
         ValueError: Exact results need more than 64 bits; or what is given is not enough.
@@ -223,6 +236,8 @@ def _either(condition: Any, body: Callable[[], Any], orelse: Callable[[], Any]) 
 
 def _symbolic(value: Any, path: tuple[str, ...], made: dict[str, Symbol]) -> Any:
     """What a step is given; new parameters are added to ``made``."""
+    if isinstance(value, Multiple):
+        return _symbolic(value.factor, path, made) * value.of
     if hasattr(value, "_fields") and not isinstance(value, Range):
         fields = zip(value._fields, value, strict=True)
         return type(value)(*(_symbolic(one, (*path, field), made) for field, one in fields))

@@ -6,6 +6,7 @@ random bits are uint64_t, and wrap around.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -116,6 +117,17 @@ def _left(a: Any, b: Any) -> Any:
 
 
 def _right(a: Any, b: Any) -> Any:
+    found = _shifted(a, b)
+    if isinstance(found, Symbol) and isinstance(b, int) and _widest(found) > 32:
+        whole, rest = _split(a, b)
+        apart = whole + _shifted(rest, b)
+        if isinstance(apart, Symbol) and _widest(apart) <= 32:
+            apart.low, apart.high = max(apart.low, found.low), min(apart.high, found.high)
+            return apart
+    return found
+
+
+def _shifted(a: Any, b: Any) -> Any:
     low, high = _corners(operator.rshift, a, b)
     if _is(b, 0) or low == high:
         return a if _is(b, 0) else low
@@ -123,6 +135,40 @@ def _right(a: Any, b: Any) -> Any:
     if ends(b)[1] > 63:
         raise ValueError(f"numbers are shifted by up to {ends(b)[1]} bits, and have 64")
     return made("{} >> {}", (a, b), low, high, isinstance(a, Symbol) and a.is_word)
+
+
+def _split(x: Any, bits: int) -> tuple[Any, ...]:
+    """``whole`` and ``rest``: x = whole 2^bits + rest, and so x >> bits = whole + (rest >> bits).
+
+    A factor leaves the rest that is nearest to 0: 2^21 - 3 leaves -3, and what is added at least 0.
+    """
+    if isinstance(x, int):
+        return x >> bits, x & ((1 << bits) - 1)
+    inside, factor = _factor_of(x)
+    if factor != 1:
+        times = (factor + (1 << bits >> 1)) >> bits
+        return inside * times, inside * (factor - (times << bits))
+    if x.form in ("{} + {}", "{} - {}", "{} ? {} : {}"):
+        *condition, a, b = x.parts
+        sums = {"{} + {}": operator.add, "{} - {}": operator.sub}
+        combined = sums.get(x.form) or functools.partial(chosen, *condition)
+        return tuple(map(combined, _split(a, bits), _split(b, bits)))
+    return 0, x
+
+
+def _factor_of(x: Symbol) -> tuple[Symbol, int]:
+    """A symbol, and the constant that it is multiplied by."""
+    factor = 1
+    while x.form == "{} * {}" and (numbers := [one for one in x.parts if isinstance(one, int)]):
+        factor *= numbers[0]
+        x = next(one for one in x.parts if isinstance(one, Symbol))
+    return x, factor
+
+
+def _widest(x: Any) -> int:
+    """Bits of the longest number that is computed on the way to this one, its sign included."""
+    is_number = isinstance(x, Symbol) and not x.is_word
+    return max([width_of(x), *map(_widest, x.parts)]) if is_number else 0
 
 
 def _and(a: Any, b: Any) -> Any:

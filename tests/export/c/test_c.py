@@ -349,3 +349,28 @@ def test_answers_that_no_type_of_c_holds_are_refused(tmp_path):
     model = replace(model, tables=table)
     with pytest.raises(ValueError, match=r"sums of answers, .* need \d+ bits"):
         write_c(model, tmp_path)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 5, 6, 7, 8])
+def test_sums_of_16_bits_lie_two_in_a_word(tmp_path, bits):
+    """Read by neurons, and by a pooling, which takes them in the order of the model."""
+    torch.manual_seed(bits)
+    net = nn.Sequential(
+        layer.Conv2d(2, 16, (3, 4), stride=(1, 3), padding=1, bias=bits % 2 == 0, step_mode="m"),
+        neuron.LIFNode(step_mode="m"),
+        layer.Conv2d(16, 16, 3, stride=2, padding=2, step_mode="m"),
+        layer.AvgPool2d(2, step_mode="m"),
+        neuron.IFNode(step_mode="m"),
+        layer.Flatten(step_mode="m"),
+        layer.Linear(96, 32, step_mode="m"),
+        neuron.LIFNode(step_mode="m"),
+        layer.Linear(32, 4, step_mode="m"),
+        neuron.IFNode(step_mode="m"),
+    )
+    x = (torch.rand(4, 3, 2, 9, 14) < 0.4).float()
+    granularity = "channel" if bits > 4 else "tensor"
+    model, codes = quantized(net, x, bits, granularity=granularity)
+    program = compiled(model, tmp_path, layout=LAYOUTS[bits % 2], flags=SANITIZED)
+    text = (tmp_path / "net.c").read_text()
+    assert "_twice_" in text
+    check_equal(program, codes)

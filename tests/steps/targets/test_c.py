@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
@@ -25,8 +26,16 @@ from qspinn.steps.lowering import (
     leaky_numbers,
     rounding_of,
 )
-from qspinn.steps.targets.c import ARITHMETIC_SHIFT, CFunction, Range, c_function, c_random
-from qspinn.steps.words import Rounding
+from qspinn.steps.roundings import shifted
+from qspinn.steps.targets.c import (
+    ARITHMETIC_SHIFT,
+    CFunction,
+    Multiple,
+    Range,
+    c_function,
+    c_random,
+)
+from qspinn.steps.words import Rounding, chosen
 from tests.reference import splitmix
 
 COMPILERS = [one for one in ("gcc", "clang") if shutil.which(one)] or [
@@ -245,9 +254,11 @@ def function_of(case: Case, name: str = "step") -> CFunction:
 
 def known(value: Any, row: Mapping[str, int], *path: str) -> Any:
     """What a step is given, with the numbers of a row in the places of parameters."""
-    if hasattr(value, "_fields") and not isinstance(value, Range):
+    if hasattr(value, "_fields") and not isinstance(value, Range | Multiple):
         fields = zip(value._fields, value, strict=True)
         return type(value)(*(known(one, row, *path, field) for field, one in fields))
+    if isinstance(value, Multiple):
+        return known(value.factor, row, *path) * value.of
     if isinstance(value, Range | np.ndarray):
         least = value.low if isinstance(value, Range) else int(value.min())
         return row.get("_".join(path[1:] or path), least)
@@ -330,11 +341,18 @@ def results(compiler: str, source: str, flags: list[str], calls: Any, folder: Pa
 
 
 def check(compiler: str, flags: list[str], seeds: range, rows: int, folder: Path) -> None:
-    cases = [case_of(seed) for seed in seeds]
+    functions = compared(compiler, flags, [case_of(seed) for seed in seeds], rows, folder)
+    assert {function.kind for function in functions} == {"int32_t", "int64_t"}
+
+
+def compared(
+    compiler: str, flags: list[str], cases: list[Case], rows: int, folder: Path
+) -> list[CFunction]:
+    """The functions of steps, all of which computed what Python does."""
     functions = [function_of(case, f"step_{i}") for i, case in enumerate(cases)]
     calls, wanted = [], []
     for i, (case, function) in enumerate(zip(cases, functions, strict=True)):
-        for row in rows_of(case, function, rows, seeds[i]):
+        for row in rows_of(case, function, rows, i):
             arguments = [row[name] % WORD for name in function.parameters]
             calls.append([i, *arguments, *[0] * (8 - len(arguments))])
             wanted.append((i, row, expected(case, row)))
@@ -342,7 +360,7 @@ def check(compiler: str, flags: list[str], seeds: range, rows: int, folder: Path
     pairs = zip(found, wanted, strict=True)
     wrong = [(functions[i].text, row, want, got) for got, (i, row, want) in pairs if got != want]
     assert not wrong, f"{len(wrong)} wrong, first {wrong[0]}"
-    assert {function.kind for function in functions} == {"int32_t", "int64_t"}
+    return functions
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -357,6 +375,56 @@ def test_every_step_in_c_is_that_of_python(compiler: str, tmp_path: Path) -> Non
 @pytest.mark.campaign
 def test_many_steps_in_c(compiler: str, flags: list[str], tmp_path: Path) -> None:
     check(compiler, flags, range(1000, 2500), 200, tmp_path)
+
+
+def charged(v: Any, x: Any, ready: Any, k: Any, gain: Any, most: Any, bits: Any, n: Any) -> Any:
+    """Terms whose factors need more than 32 bits, and their sum divided by a power of two."""
+    exact = v * k * 3 + chosen(ready, x * gain - most, 7) + n.one
+    return shifted(exact, bits, n.mode, 0) - (-exact >> bits)
+
+
+class Shift(NamedTuple):
+    one: int
+    mode: int
+
+
+def some_shift(random: Random) -> Case:
+    """Factors around multiples of what is shifted away, and numbers at the ends of ranges."""
+    bits = random.randint(16, 24)
+    near = (random.randint(1, 9) << bits) + random.choice([-1, 1]) * random.getrandbits(6)
+    gain = random.choice([near, random.randint(1, 40) << bits, -1 << bits])
+    v, x = Range(-1 << random.randint(1, 8), random.getrandbits(8)), span(random, 12)
+    arguments = {
+        "v": v, "x": x, "ready": Range(0, 1), "k": near, "gain": gain,
+        "most": Multiple(Range(0, random.randint(1, 9)), random.randint(-9, 9) << bits),
+        "bits": bits, "n": Shift(random.getrandbits(bits), random.choice([0, 1, 3, 4, 5])),
+    }  # fmt: skip
+    return Case(charged, arguments)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_sums_split_at_shifts_are_those_of_python(compiler: str, tmp_path: Path) -> None:
+    cases = [some_shift(Random(seed)) for seed in range(200)]
+    found = compared(compiler, SANITIZED, cases, 60, tmp_path)
+    kinds = Counter(one.kind for one in found)
+    assert kinds["int32_t"] > 50
+    assert all(one.bits <= 32 for one in found if one.kind == "int32_t")
+
+
+def test_a_multiple_of_what_is_shifted_away_needs_no_wide_product() -> None:
+    to = rounding_of(FixedPointFormat(3, 12), "nearest")
+    n = NeuronNumbers(
+        keep=2076285, v_up=0, down=21, inhibition=0, reset=0, threshold=0, fire_up=0, theta_up=0,
+        v=to, current_up=0,
+    )  # fmt: skip
+    arguments = {
+        "v": Range(-32768, 32767), "current": Range(0, 631), "ready": 1, "current_up": 25, "n": n,
+        "lowered": Multiple(Range(0, 1), 15360 << 21),
+    }  # fmt: skip
+    function = c_function(neurons.adaptive_charge, "f", arguments)
+    assert (function.kind, function.bits) == ("int32_t", 31)
+    whole = "v + (current * 16 - lowered * 15360) + ((v * -20867 + 1048576) >> 21);"
+    assert f"shifted = {whole}" in function.text
 
 
 @given(st.integers(0, WORD), st.integers(0, WORD))
