@@ -123,28 +123,46 @@ def tiny_arguments() -> tuple[str, ...]:
     return NO_STORE, *TINY
 
 
-@pytest.fixture
-def launch(repository: Path) -> Launch:
-    """Return a function that runs train.py in a process of its own.
-
-    It takes overrides, flags, and environment variables (None unsets one).
-    """
+def launching(repository: Path, python: Launch) -> Launch:
+    """Return a function that runs train.py with Python; it takes what `launch` does."""
 
     def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
         flags = [argument for argument in arguments if argument.startswith("-")]
         overrides = [argument for argument in arguments if argument not in flags]
         variables = {**os.environ, **environment}
-        return subprocess.run(
-            [sys.executable, "train.py", *flags, NO_STORE, *tiny_overrides(overrides), *overrides],
+        return python(
+            ["train.py", *flags, NO_STORE, *tiny_overrides(overrides), *overrides],
             cwd=repository,
             env={name: value for name, value in variables.items() if value is not None},
+        )
+
+    return run
+
+
+@pytest.fixture
+def launch(repository: Path, forked: Launch) -> Launch:
+    """Return a function that runs train.py in a process of its own.
+
+    It takes overrides, flags, and environment variables (None unsets one).
+    """
+    return launching(repository, forked)
+
+
+@pytest.fixture
+def launch_anew(repository: Path) -> Launch:
+    """Return the same, where the process starts with a new interpreter, as people start it."""
+
+    def python(arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            **options,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=300,
         )
 
-    return run
+    return launching(repository, python)
 
 
 @pytest.fixture
@@ -166,21 +184,14 @@ def launch_started(repository: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def launch_killed(repository: Path) -> Launch:
+def launch_killed(repository: Path, forked: Launch) -> Launch:
     """Return a function that runs train.py and kills it at the n-th call of a method."""
 
     def run(where: str, count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         flags = [argument for argument in arguments if argument.startswith("-")]
         given = [argument for argument in arguments if argument not in flags]
         overrides = (*flags, NO_STORE, *tiny_overrides(given), *given)
-        return subprocess.run(
-            [sys.executable, "-c", KILLED, where, str(count), *overrides],
-            cwd=repository,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return forked(["-c", KILLED, where, str(count), *overrides], cwd=repository)
 
     return run
 
