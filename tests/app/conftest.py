@@ -211,3 +211,16 @@ def run_select(repository: Path, tmp_path: Path) -> Callable[..., tuple[int, str
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture
+def run_select_with_torch(
+    repository: Path, tmp_path: Path, forked: Launch
+) -> Callable[..., tuple[int, str, str]]:
+    """Return the same, for what imports torch; nothing else does."""
+
+    def run(*overrides: str) -> tuple[int, str, str]:
+        done = forked([str(repository / "select.py"), *overrides], cwd=tmp_path)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
