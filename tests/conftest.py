@@ -100,7 +100,7 @@ def forked(repository: Path) -> Iterator[Callable[..., subprocess.CompletedProce
 
     It takes what follows ``python``, ``cwd``, and ``env`` where that is not this process's.
     """
-    with ForkServer(repository) as server:
+    with ForkServer(repository, "hydra.main", "matplotlib.pyplot", "qspinn.app.launch") as server:
         yield server.run
 
 

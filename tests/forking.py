@@ -1,9 +1,10 @@
 """Runs programs in processes of their own that need not import torch and Lightning first.
 
 The imports take ten times as long as what a test asks of a tiny run. A server makes them once in a
-test session and forks for each program. The fork gets arguments, environment, folder and outputs of
-its own, runs the file as ``__main__`` and ends as programs end, with an exit code or a traceback.
-What happens before imports, or depends on how Python is started, needs an interpreter of its own.
+test session and forks for each program; a fork takes the longer the more is loaded. It gets
+arguments, environment, folder and outputs of its own, runs the file as ``__main__`` and ends as
+programs end, with an exit code or a traceback. What happens before imports, or depends on how
+Python is started, needs an interpreter of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from tempfile import TemporaryDirectory
 
 # Reads a request per line; answers with a process and its exit code. The fork leaves the loop.
 SERVER = """
-import gc, json, os, runpy, sys
+import gc, importlib, json, os, runpy, sys
 
-import hydra.main, matplotlib.pyplot, qspinn.app.launch
-
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 gc.collect()
 gc.freeze()
 while line := sys.stdin.readline():
@@ -54,10 +55,16 @@ else:
 
 
 class ForkServer:
-    """Runs one program at a time. It starts with the first, and anew after one that hangs."""
+    """Runs one program at a time. It starts with the first, and anew after one that hangs.
 
-    def __init__(self, repository: Path) -> None:
+    Args:
+        repository: Where it runs.
+        imports: The modules that it imports.
+    """
+
+    def __init__(self, repository: Path, *imports: str) -> None:
         self._repository = repository
+        self._imports = imports
         self._server: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> ForkServer:
@@ -85,7 +92,7 @@ class ForkServer:
     def _ask(self, request: str) -> int:
         if self._server is None:
             self._server = subprocess.Popen(
-                [sys.executable, "-c", SERVER],
+                [sys.executable, "-c", SERVER, *self._imports],
                 cwd=self._repository,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

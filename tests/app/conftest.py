@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+
+from tests.forking import ForkServer
 
 # No test takes a training from another one, unless it says where from.
 NO_STORE = "baselines.dir=null"
@@ -87,6 +89,7 @@ runpy.run_path("train.py", run_name="__main__")
 
 Compose = Callable[..., DictConfig]
 Launch = Callable[..., subprocess.CompletedProcess[str]]
+Select = Callable[..., tuple[int, str, str]]
 
 
 def tiny_overrides(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -196,31 +199,30 @@ def launch_killed(repository: Path, forked: Launch) -> Launch:
     return run
 
 
+@pytest.fixture(scope="session")
+def forked_without_torch(repository: Path) -> Iterator[Launch]:
+    """Return what `forked` does, for select.py, which imports little."""
+    with ForkServer(repository, "qspinn.app.choose.select") as server:
+        yield server.run
+
+
+def selecting(repository: Path, folder: Path, python: Launch) -> Select:
+    """Return a function that runs select.py with Python in a folder: (code, out, err)."""
+
+    def run(*overrides: str) -> tuple[int, str, str]:
+        done = python([str(repository / "select.py"), *overrides], cwd=folder)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
 @pytest.fixture
-def run_select(repository: Path, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+def run_select(repository: Path, tmp_path: Path, forked_without_torch: Launch) -> Select:
     """Return a function that runs select.py in a folder of its own: (code, out, err)."""
-
-    def run(*overrides: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, str(repository / "select.py"), *overrides],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return run
+    return selecting(repository, tmp_path, forked_without_torch)
 
 
 @pytest.fixture
-def run_select_with_torch(
-    repository: Path, tmp_path: Path, forked: Launch
-) -> Callable[..., tuple[int, str, str]]:
+def run_select_with_torch(repository: Path, tmp_path: Path, forked: Launch) -> Select:
     """Return the same, for what imports torch; nothing else does."""
-
-    def run(*overrides: str) -> tuple[int, str, str]:
-        done = forked([str(repository / "select.py"), *overrides], cwd=tmp_path)
-        return done.returncode, done.stdout, done.stderr
-
-    return run
+    return selecting(repository, tmp_path, forked)
