@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from hypothesis import settings
 
 from qspinn.records import RunRecord, config_hash
+from tests.forking import ForkServer
 
 # A busy machine is no failure: how long things take is for benchmarks/ to say.
 settings.register_profile("qspinn", deadline=None)
@@ -57,6 +59,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # what tests make is looked through less often, too
 
 
 def global_settings() -> tuple[bool, bool, bool, int]:
@@ -89,6 +92,16 @@ def global_settings_are_put_back() -> Iterator[None]:
 def repository() -> Path:
     """Return the root of the repository."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def forked(repository: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Return a function that runs a program with Python; it need not import torch first.
+
+    It takes what follows ``python``, ``cwd``, and ``env`` where that is not this process's.
+    """
+    with ForkServer(repository, "hydra.main", "matplotlib.pyplot", "qspinn.app.launch") as server:
+        yield server.run
 
 
 @pytest.fixture(scope="session")

@@ -125,7 +125,8 @@ def declares_tensors(module: nn.Module) -> bool:
     Raises:
         ValueError: It has one of the two methods only.
     """
-    if isinstance(module, DeclaresTensors):
+    # As isinstance(module, DeclaresTensors) does, which takes ten times as long in Python 3.11.
+    if all(getattr(module, name, None) is not None for name in _METHODS):
         return True
     held = [name for name in _METHODS if callable(getattr(module, name, None))]
     if held:

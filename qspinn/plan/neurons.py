@@ -67,9 +67,7 @@ def charge_of(module: nn.Module) -> Charge | None:
     sends more than 0 and 1. ``None`` where :func:`why_not` has a reason. A module that
     declares its tensors is none, whatever its memories are called.
     """
-    if not _is_neuron(module) or why_not(module) is not None:
-        return None
-    return _formula(module)
+    return _judged(module)[1] if _is_neuron(module) else None
 
 
 def why_not(module: nn.Module) -> str | None:
@@ -77,19 +75,25 @@ def why_not(module: nn.Module) -> str | None:
 
     ``None`` where it can be quantised, and for what is no neuron of SpikingJelly.
     """
-    if not _is_neuron(module):
-        return None
+    return _judged(module)[0] if _is_neuron(module) else None
+
+
+def _judged(module: nn.Module) -> tuple[str | None, Charge | None]:
+    """Why a neuron stays in float, and where nothing speaks for it, its formula."""
     reason = _bypassed(module)
     if reason is not None:
-        return reason
+        return reason, None
     if not _steps_in_a_known_way(module):
-        return "does not step by itself, or in a way that is not known"
-    exact = _formula(module) != "fallback"
+        return "does not step by itself, or in a way that is not known", None
+    formula = _formula(module)
+    exact = formula != "fallback"
     # The exact step asks the neuron for its threshold; the neuron's own is given another value.
     asks = exact and not isinstance(module, neuron.SimpleBaseNode)
     if not asks and is_property(module, "v_threshold"):
-        return "computes its v_threshold in a property, in whose place no other value can be put"
-    return refused_constant(module) if exact else None
+        reason = "computes its v_threshold in a property, in whose place no other value can be put"
+    elif exact:
+        reason = refused_constant(module)
+    return reason, formula if reason is None else None
 
 
 def is_unknown_neuron(module: nn.Module) -> bool:

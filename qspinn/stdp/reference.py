@@ -40,6 +40,8 @@ class _Group:
         self.job, self.keys = job, keys
         self.arithmetic = Arithmetic(job.numbers, keys.device)
         self.lasting = lasting_keys(job.seed, keys.device)
+        purposes = (TRACE_PRE, TRACE_POST, THETA, PRE)
+        self.streams = {purpose: stream(keys, purpose) for purpose in purposes}
         self.updates = self.underflows = 0
         (inputs, neurons), batch = job.weight.shape, len(keys)
         dtype, device = self.arithmetic.dtype, keys.device
@@ -82,29 +84,30 @@ class _Group:
         return current
 
     def _learn(self, arriving: Tensor, crossed: Tensor, spikes: Tensor, t: int) -> None:
-        theta, stdp, arithmetic, keys = self.job.theta, self.job.stdp, self.arithmetic, self.keys
-        self.pre = arithmetic.trace(self.pre, arriving, stream(keys, TRACE_PRE), t, of_inputs=True)
-        self.post = arithmetic.trace(
-            self.post, spikes, stream(keys, TRACE_POST), t, of_inputs=False
-        )
+        theta, stdp, arithmetic, keys = self.job.theta, self.job.stdp, self.arithmetic, self.streams
+        self.pre = arithmetic.trace(self.pre, arriving, keys[TRACE_PRE], t, of_inputs=True)
+        self.post = arithmetic.trace(self.post, spikes, keys[TRACE_POST], t, of_inputs=False)
         self.has_spiked |= spikes.any(0)
         counter = t * crossed.shape[1] + torch.arange(crossed.shape[1], device=crossed.device)
-        for b, key in enumerate(stream(keys, THETA)):
-            raised = arithmetic.raised(theta, key, counter)
+        # Where no neuron spikes, and before the first one does, nothing changes.
+        for b in crossed.any(1).nonzero()[:, 0].tolist():
+            raised = arithmetic.raised(theta, keys[THETA][b], counter)
             theta.copy_(torch.where(crossed[b], raised, theta))
         deferred = stdp.update == "deferred"
-        for b in range(len(keys)):
-            if stdp.rate_pre > 0:
+        have_spiked, are_spiking = self.post.any(1).tolist(), spikes.any(1).tolist()
+        for b in range(len(spikes)):
+            if stdp.rate_pre > 0 and have_spiked[b]:
                 change = arriving[b].unsqueeze(1) * arithmetic.change_pre(self.post[b])
                 if deferred:
                     self.sums += change
                 else:
-                    self._apply(change, stream(keys[b], PRE), counter, self.inputs)
-            change = spikes[b] * arithmetic.change_post(self.pre[b])
-            if deferred:
-                self.sums += change
-            else:
-                self._update(change, spikes[b])
+                    self._apply(change, keys[PRE][b], counter, self.inputs)
+            if are_spiking[b]:
+                change = spikes[b] * arithmetic.change_post(self.pre[b])
+                if deferred:
+                    self.sums += change
+                else:
+                    self._update(change, spikes[b])
 
     def _update(self, change: Tensor, neurons: Tensor) -> None:
         """Changes ``[I, N]`` of the weights to some neurons (bool ``[N]``), scaled as they are."""

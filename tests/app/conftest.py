@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+
+from tests.forking import ForkServer
 
 # No test takes a training from another one, unless it says where from.
 NO_STORE = "baselines.dir=null"
@@ -89,6 +91,7 @@ runpy.run_path("train.py", run_name="__main__")
 
 Compose = Callable[..., DictConfig]
 Launch = Callable[..., subprocess.CompletedProcess[str]]
+Select = Callable[..., tuple[int, str, str]]
 
 
 def tiny_overrides(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -125,28 +128,46 @@ def tiny_arguments() -> tuple[str, ...]:
     return NO_STORE, *TINY
 
 
-@pytest.fixture
-def launch(repository: Path) -> Launch:
-    """Return a function that runs train.py in a process of its own.
-
-    It takes overrides, flags, and environment variables (None unsets one).
-    """
+def launching(repository: Path, python: Launch) -> Launch:
+    """Return a function that runs train.py with Python; it takes what `launch` does."""
 
     def run(*arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
         flags = [argument for argument in arguments if argument.startswith("-")]
         overrides = [argument for argument in arguments if argument not in flags]
         variables = {**os.environ, **environment}
-        return subprocess.run(
-            [sys.executable, "train.py", *flags, NO_STORE, *tiny_overrides(overrides), *overrides],
+        return python(
+            ["train.py", *flags, NO_STORE, *tiny_overrides(overrides), *overrides],
             cwd=repository,
             env={name: value for name, value in variables.items() if value is not None},
+        )
+
+    return run
+
+
+@pytest.fixture
+def launch(repository: Path, forked: Launch) -> Launch:
+    """Return a function that runs train.py in a process of its own.
+
+    It takes overrides, flags, and environment variables (None unsets one).
+    """
+    return launching(repository, forked)
+
+
+@pytest.fixture
+def launch_anew(repository: Path) -> Launch:
+    """Return the same, where the process starts with a new interpreter, as people start it."""
+
+    def python(arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            **options,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=300,
         )
 
-    return run
+    return launching(repository, python)
 
 
 @pytest.fixture
@@ -168,37 +189,42 @@ def launch_started(repository: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def launch_killed(repository: Path) -> Launch:
+def launch_killed(repository: Path, forked: Launch) -> Launch:
     """Return a function that runs train.py and kills it at the n-th call of a method."""
 
     def run(where: str, count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         flags = [argument for argument in arguments if argument.startswith("-")]
         given = [argument for argument in arguments if argument not in flags]
         overrides = (*flags, NO_STORE, *tiny_overrides(given), *given)
-        return subprocess.run(
-            [sys.executable, "-c", KILLED, where, str(count), *overrides],
-            cwd=repository,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return forked(["-c", KILLED, where, str(count), *overrides], cwd=repository)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def forked_without_torch(repository: Path) -> Iterator[Launch]:
+    """Return what `forked` does, for select.py, which imports little."""
+    with ForkServer(repository, "qspinn.app.choose.select") as server:
+        yield server.run
+
+
+def selecting(repository: Path, folder: Path, python: Launch) -> Select:
+    """Return a function that runs select.py with Python in a folder: (code, out, err)."""
+
+    def run(*overrides: str) -> tuple[int, str, str]:
+        done = python([str(repository / "select.py"), *overrides], cwd=folder)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 
 
 @pytest.fixture
-def run_select(repository: Path, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+def run_select(repository: Path, tmp_path: Path, forked_without_torch: Launch) -> Select:
     """Return a function that runs select.py in a folder of its own: (code, out, err)."""
+    return selecting(repository, tmp_path, forked_without_torch)
 
-    def run(*overrides: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, str(repository / "select.py"), *overrides],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return done.returncode, done.stdout, done.stderr
 
-    return run
+@pytest.fixture
+def run_select_with_torch(repository: Path, tmp_path: Path, forked: Launch) -> Select:
+    """Return the same, for what imports torch; nothing else does."""
+    return selecting(repository, tmp_path, forked)

@@ -1,8 +1,5 @@
 """Paths where Hydra changes into the output folder before a job begins."""
 
-import subprocess
-import sys
-
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
@@ -16,18 +13,13 @@ STORE = ("baselines.dir=store", "baselines.train_for_itq=true")
 
 
 @pytest.fixture
-def start(repository, tmp_path):
+def start(repository, tmp_path, forked):
     """Return a function that runs train.py in a folder of its own, with data in it."""
     write_files(tmp_path / "files" / "here" / "MNIST" / "raw")
 
     def run(*arguments):
-        done = subprocess.run(
-            [sys.executable, str(repository / "train.py"), *arguments, *TINY, *DATA, *STORE],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        program = str(repository / "train.py")
+        done = forked([program, *arguments, *TINY, *DATA, *STORE], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

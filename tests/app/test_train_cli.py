@@ -14,8 +14,8 @@ from qspinn.records import find_records, read_failure, read_record
 ONE_EPOCH = "trainer.max_epochs=1"
 
 
-def test_a_bad_value_is_one_line_and_an_exit_code(launch, tmp_path):
-    done = launch("quantization.word_length=0", f"hydra.run.dir={tmp_path}")
+def test_a_bad_value_is_one_line_and_an_exit_code(launch_anew, tmp_path):
+    done = launch_anew("quantization.word_length=0", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.startswith("error: quantization: ")
     assert len(done.stderr.splitlines()) == 1
@@ -53,9 +53,9 @@ def test_a_sweep_goes_on_after_a_bad_job_and_after_a_restart(launch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pipe_gets_no_escape_codes_and_a_terminal_gets_a_bar(launch, repository, tmp_path):
+def test_a_pipe_gets_no_escape_codes_and_a_terminal_gets_a_bar(launch_anew, repository, tmp_path):
     arguments = ("progress=auto", ONE_EPOCH, f"hydra.run.dir={tmp_path}", "fresh=true")
-    piped = launch(*arguments)
+    piped = launch_anew(*arguments)
     assert piped.returncode == 0, piped.stderr
     assert "\x1b" not in piped.stdout + piped.stderr
     assert "\r" not in piped.stdout + piped.stderr

@@ -97,7 +97,7 @@ def of_spikingjelly(kind: str, inside: bool) -> Callable[[Stranger], list[Any]]:
             make = functools.partial(make, "v", False)
         rates = make(watched.network, neuron.LIFNode)
         if inside:
-            watched.rates = rates
+            setattr(watched, f"rates_of_{kind}", rates)
         kept.append(rates)
         return rates.records
 
@@ -120,33 +120,59 @@ WATCHERS: dict[str, Callable[[Stranger], list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(WATCHERS))
-def test_the_records_of_a_fit_stay_as_they_are(tmp_path: Path, name: str) -> None:
-    found = []
-    for folder, callback in (
-        (tmp_path / "a", PostTrainingQuantization(PLAN)),
-        (tmp_path / "b", ResetStates()),
-    ):
-        watched = module()
-        records = WATCHERS[name](watched)
-        simple_fit(trainer(folder, callback), watched)
-        if isinstance(callback, PostTrainingQuantization):
-            assert callback.failure is None
-            assert "ptq/val_loss" in callback.metrics
-            gc.collect()  # a copied monitor that goes takes no hook of the original with it
-        found.append(records)
-    assert found[0]
-    assert_same(*found)
-
-
-@pytest.mark.parametrize("name", list(WATCHERS))
-def test_a_network_that_learns_quantised_is_watched(tmp_path: Path, name: str) -> None:
+def watched_fit(folder: Path, callback: Any) -> dict[str, list[Any]]:
+    """What each watcher has recorded in a fit that all of them watch."""
     watched = module()
-    records = WATCHERS[name](watched)
-    simple_fit(trainer(tmp_path, InTrainingQuantization(PLAN)), watched)
+    records = {name: watch(watched) for name, watch in WATCHERS.items()}
+    simple_fit(trainer(folder, callback), watched)
+    return records
+
+
+@pytest.fixture(scope="module")
+def with_a_copy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    callback = PostTrainingQuantization(PLAN)
+    records = watched_fit(tmp_path_factory.mktemp("ptq"), callback)
+    assert callback.failure is None
+    assert "ptq/val_loss" in callback.metrics
+    gc.collect()  # a copied monitor that goes takes no hook of the original with it
+    return records
+
+
+@pytest.fixture(scope="module")
+def without_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    return watched_fit(tmp_path_factory.mktemp("float"), ResetStates())
+
+
+@pytest.fixture(scope="module")
+def learned_quantised(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    return watched_fit(tmp_path_factory.mktemp("itq"), InTrainingQuantization(PLAN))
+
+
+@pytest.mark.parametrize("name", list(WATCHERS))
+def test_the_records_of_a_fit_stay_as_they_are(
+    with_a_copy: dict[str, list[Any]], without_one: dict[str, list[Any]], name: str
+) -> None:
+    assert with_a_copy[name]
+    assert_same(with_a_copy[name], without_one[name])
+
+
+@pytest.mark.parametrize("name", list(WATCHERS))
+def test_a_network_that_learns_quantised_is_watched(
+    learned_quantised: dict[str, list[Any]], name: str
+) -> None:
     # Three training batches in each of two epochs; validation on two, and once before.
     backward = "Grad" in name or name == "gradients"
-    assert len(records) == (6 if backward else 6 + 3 * 2)
+    assert len(learned_quantised[name]) == (6 if backward else 6 + 3 * 2)
+
+
+def test_a_module_with_one_watcher_is_copied() -> None:
+    """What is copied for one of them helps no other."""
+    for name, watch in WATCHERS.items():
+        watched = module()
+        watch(watched)
+        copied = independent_module(watched)
+        assert node_of(copied) is not node_of(watched), name
+        assert_same(dict(copied.state_dict()), dict(watched.state_dict()))
 
 
 def test_a_copied_monitor_has_records_of_its_own(tmp_path: Path) -> None:

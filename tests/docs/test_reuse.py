@@ -3,10 +3,12 @@
 import os
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Forked = Callable[..., subprocess.CompletedProcess[str]]
 
 MARKER = "# What qspinn adds to the project\n"
 
@@ -29,12 +31,12 @@ def test_fewer_than_twenty_lines_are_added(snippets: list[str], number: int) -> 
     assert "PostTrainingQuantization(" in added
 
 
-def printed_by(snippet: str, repository: Path, folder: Path) -> str:
+def printed_by(snippet: str, repository: Path, folder: Path, forked: Forked) -> str:
     script = folder / "project.py"
     script.write_text(snippet)
     unreachable = "http://127.0.0.1:9"
-    run = subprocess.run(
-        [sys.executable, str(script)],
+    run = forked(
+        [str(script)],
         cwd=folder,
         env={
             **os.environ,
@@ -42,19 +44,15 @@ def printed_by(snippet: str, repository: Path, folder: Path) -> str:
             "http_proxy": unreachable,
             "https_proxy": unreachable,
         },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
 
 
 def test_the_snippet_runs_and_prints_what_it_promises(
-    snippets: list[str], repository: Path, tmp_path: Path
+    snippets: list[str], repository: Path, tmp_path: Path, forked: Forked
 ) -> None:
-    printed = printed_by(snippets[0], repository, tmp_path)
+    printed = printed_by(snippets[0], repository, tmp_path, forked)
     accuracies = re.findall(r"^(32-bit|PTQ|ITQ): +accuracy (\d\.\d{3})$", printed, re.M)
     assert [name for name, _ in accuracies] == ["32-bit", "PTQ", "ITQ"]
     # Ten classes: far from chance, in 32-bit and quantised.
@@ -67,9 +65,9 @@ def test_the_snippet_runs_and_prints_what_it_promises(
 
 
 def test_a_network_that_learns_by_itself(
-    snippets: list[str], repository: Path, tmp_path: Path
+    snippets: list[str], repository: Path, tmp_path: Path, forked: Forked
 ) -> None:
-    printed = printed_by(snippets[1], repository, tmp_path)
+    printed = printed_by(snippets[1], repository, tmp_path, forked)
     found = re.findall(r"^(32-bit|PTQ|ITQ): +distance (\d\.\d\d)", printed, re.M)
     assert [name for name, _ in found] == ["32-bit", "PTQ", "ITQ"]
     # Random weights are at 2.9; the noise of the images alone at 0.4.
@@ -79,10 +77,10 @@ def test_a_network_that_learns_by_itself(
     assert f"{3 * weights} bits to classify, {3 * weights + 16 * wins} to learn\n" in printed
 
 
-def test_plain_pytorch(repository: Path, tmp_path: Path) -> None:
+def test_plain_pytorch(repository: Path, tmp_path: Path, forked: Forked) -> None:
     text = (repository / "docs" / "reuse.md").read_text()
     (snippet,) = re.findall(r"```py\n(.*?)```", text, re.S)
-    printed = printed_by(snippet, repository, tmp_path)
+    printed = printed_by(snippet, repository, tmp_path, forked)
     accuracies = re.findall(r"(\d\.\d{3}) (?:in 32-bit|quantised|when loaded)", printed)
     assert len(accuracies) == 3
     assert all(float(accuracy) > 0.8 for accuracy in accuracies)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 from dataclasses import replace
 from typing import Any
@@ -125,16 +127,22 @@ SETTINGS = DiehlCookSettings(
 SHAPE, CLASSES = (1, 6, 6), 3
 
 
+@functools.cache
+def taught(**changes: Any) -> DiehlCook:
+    """A network that has seen some images, in 32 bits; not to be changed."""
+    torch.manual_seed(0)
+    settings_, stdp = replace(SETTINGS, **changes), lively(weight_sum=6.0).stdp
+    network = DiehlCook(SHAPE, 12, 70, settings_, stdp, backend="torch")
+    network.present(pixels(80, SHAPE, 1), learning=True)
+    return network
+
+
 def learned(
     readout: str, rounding: str = "nearest", granularity: str = "tensor", **changes: Any
 ) -> Any:
     """A network that has seen some images, with its readout, quantised."""
-    torch.manual_seed(0)
-    settings_, stdp = replace(SETTINGS, **changes), lively(weight_sum=6.0).stdp
-    network = DiehlCook(SHAPE, 12, 70, settings_, stdp, backend="torch")
-    module = UnsupervisedLearning(network, CLASSES, readout, 100)
+    module = UnsupervisedLearning(copy.deepcopy(taught(**changes)), CLASSES, readout, 100)
     images = pixels(80, SHAPE, 1)
-    network.present(images, learning=True)
     module.labelling.add(images, torch.arange(80) % CLASSES)
     rules = [{**rule, "rounding": rounding} for rule in PLAN]
     rules[1]["granularity"] = granularity

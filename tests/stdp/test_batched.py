@@ -15,7 +15,7 @@ from qspinn.stdp import batched
 from qspinn.steps.exactness import spike_product_dtype
 from tests.stdp.cases import ROUNDINGS, images, quantizers
 
-INPUTS, NEURONS, STEPS, IMAGES = 60, 20, 70, 5
+INPUTS, NEURONS, STEPS, IMAGES = 60, 20, 40, 4
 
 
 def network(steps: int = STEPS, **changes: Any) -> DiehlCook:
@@ -149,7 +149,7 @@ def test_memory_bounds_the_presentations_held(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(batched, "ELEMENTS", {"cpu": 2 * STEPS * (INPUTS + NEURONS)})
     monkeypatch.setattr(batched, "torch_steps", steps)
-    shown_by(network(), "torch", learning=False)
+    shown_by(network(), "torch", learning=False, count=5)
     assert held == [2, 2, 1]
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,17 @@ LIVELY: dict[str, Any] = {"max_rate": 300.0, "inhibition": 3.0, "refractory": 3}
 
 
 def interpret(case: str) -> None:
-    """What one process of its own checks."""
+    """What the process of its own checks."""
     from qspinn.stdp import triton_kernel
 
     runs, kernel = [], triton_kernel.presentation
     run_of = kernel.run
-    kernel.run = lambda *given, **named: (runs.append(1), run_of(*given, **named))
-    for one, learning in networks(case):
-        exact = not one.numbers().is_float or not learning
-        check_same(one, learning, "triton", exact, IMAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        counted = lambda *given, **named: (runs.append(1), run_of(*given, **named))  # noqa: E731
+        patch.setattr(kernel, "run", counted)
+        for one, learning in networks(case):
+            exact = not one.numbers().is_float or not learning
+            check_same(one, learning, "triton", exact, IMAGES)
     assert bool(runs) == (case != "groups")
 
 
@@ -59,13 +63,20 @@ def networks(case: str) -> Any:
         yield one, case != "inference"
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_same_as_the_reference(case: str) -> None:
+@pytest.fixture(scope="module")
+def errors() -> dict[str, str]:
+    """What went wrong in each case, in one process for all: its imports cost as much as a case."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    arguments = [sys.executable, "-m", "tests.stdp.test_triton", case]
+    arguments = [sys.executable, "-m", "tests.stdp.test_triton"]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_as_the_reference(errors: dict[str, str], case: str) -> None:
+    assert errors[case] == ""
 
 
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "float"])
@@ -93,5 +104,13 @@ def test_compiles_for_a_gpu(fixed: bool, block: int) -> None:
     assert "fma" not in kernel.asm["ptx"]
 
 
+def error_of(case: str) -> str:
+    try:
+        interpret(case)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
 if __name__ == "__main__":
-    interpret(sys.argv[1])
+    print(json.dumps({case: error_of(case) for case in CASES}))

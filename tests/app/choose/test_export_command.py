@@ -308,10 +308,10 @@ def test_other_data_than_the_run_had_are_refused(command, run):
     assert "the data of the run have changed since" in err
 
 
-def test_select_exports_the_winner(run_select, runs, tmp_path):
+def test_select_exports_the_winner(run_select_with_torch, runs, tmp_path):
     target = "target.max_drop=null"
     options = (f"runs={runs / 'ptq'}", target, "export=packed", f"output.dir={tmp_path / 'out'}")
-    code, out, err = run_select(*options)
+    code, out, err = run_select_with_torch(*options)
     assert (code, err) == (0, "")
     written = tmp_path / "out" / "packed" / "model.qspinn"
     assert f"Written: {written}" in out
@@ -323,22 +323,24 @@ def test_select_exports_the_winner(run_select, runs, tmp_path):
     assert int(row["model_bytes"]) == written.stat().st_size
 
 
-def test_select_refuses_a_format_before_it_reads_anything(run_select, tmp_path):
-    code, out, err = run_select("runs=nowhere", "export=paked", f"output.dir={tmp_path / 'out'}")
+def test_select_refuses_a_format_before_it_reads_anything(run_select_with_torch, tmp_path):
+    code, out, err = run_select_with_torch(
+        "runs=nowhere", "export=paked", f"output.dir={tmp_path / 'out'}"
+    )
     assert (code, out) == (1, "")
     assert err == "select.py: export='paked'; write packed, c, nir, hls4ml, or null for none\n"
-    code, out, err = run_select("runs=nowhere", "export=packed")
+    code, out, err = run_select_with_torch("runs=nowhere", "export=packed")
     assert (code, out) == (1, "")
     assert "write output.dir=FOLDER" in err
     assert not (tmp_path / "out").exists()
 
 
-def test_select_says_why_a_winner_is_not_exported(run_select, run, tmp_path):
+def test_select_says_why_a_winner_is_not_exported(run_select_with_torch, run, tmp_path):
     record = read_record(run / "record.json")
     refused = {"refused": "a: is a transposed convolution"}
     write_record(replace(record, device_model=refused), run / "record.json")
     options = (f"runs={run}", "target.max_drop=null", "export=packed", "output.dir=out")
-    code, out, err = run_select(*options)
+    code, out, err = run_select_with_torch(*options)
     assert code == 1
     assert "has no device model: a: is a transposed convolution" in err
     assert "Written: " in out  # the selection itself

@@ -93,8 +93,8 @@ def without_key(tmp_path, monkeypatch):
     wandb_client.forget()
 
 
-def test_each_job_of_a_sweep_is_a_run_and_one_line_says_offline(launch, tmp_path):
-    done = launch(
+def test_each_job_of_a_sweep_is_a_run_and_one_line_says_offline(launch_anew, tmp_path):
+    done = launch_anew(
         "--multirun",
         "trainer.max_epochs=1",
         "seed=1,2",

@@ -102,24 +102,14 @@ def test_a_server_that_falls_silent_is_not_waited_for():
     ],
 )
 def test_without_a_key_or_a_network_it_ends_at_once(
-    repository, tmp_path, monkeypatch, environment, says
+    repository, forked, tmp_path, monkeypatch, environment, says
 ):
-    import subprocess
-    import sys
-
     for name, value in {"HOME": str(tmp_path), **environment}.items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    done = subprocess.run(
-        [sys.executable, str(repository / "select.py"), "runs=wandb:me/mine"],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = forked([str(repository / "select.py"), "runs=wandb:me/mine"], cwd=tmp_path)
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
