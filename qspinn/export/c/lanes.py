@@ -14,10 +14,11 @@ import numpy as np
 
 from qspinn.export.model import Codes
 
-__all__ = ["EMPTY", "LaneOrder", "lane_order", "sum_of"]
+__all__ = ["EMPTY", "LONGEST_CODE", "LaneOrder", "lane_order", "sum_of"]
 
 EMPTY = "0x80008000u"
 """Two sums of 0."""
+LONGEST_CODE = 15
 _BOTH = 0x00010001
 _MOST_WORDS = 12
 """Of a block of several elements: longer ones take more code, and no less time."""
@@ -139,7 +140,12 @@ def sum_of(word: str, lane: str) -> str:
 
 
 def lane_order(word_length: int, signed: bool, outputs: int) -> LaneOrder | None:
-    """The order with the longest elements that rows fill, where there is one."""
+    """The order with the longest elements that rows fill, where there is one.
+
+    Codes of 16 bits and more fill a half of a word, or do not fit into it.
+    """
+    if word_length > LONGEST_CODE:
+        return None
     for unit in (16, 8):
         order = LaneOrder(word_length, signed, outputs, unit)
         if outputs % (2 * order.words) == 0:

@@ -65,8 +65,9 @@ def of_variant(variant, bits):
     return quantized(variant.network(), variant.inputs(), bits, axis, granularity=granularity)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [*range(6), 2091])
 def test_random_models_compute_the_same_in_c(tmp_path, seed):
+    """2091: small codes in words of 32 bits, whose sums fit into 16."""
     model = random_model(seed)
     program = compiled(model, tmp_path, layout=LAYOUTS[seed % 2])
     check_equal(program, random_codes(model, seed, 3), seed)

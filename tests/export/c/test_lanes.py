@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from qspinn.export.c.lanes import EMPTY, LaneOrder, lane_order, sum_of
+from qspinn.export.c.lanes import EMPTY, LONGEST_CODE, LaneOrder, lane_order, sum_of
 from qspinn.export.c.text import array
 from qspinn.export.packing import code_range, packed_bytes
 from tests.export.c.c_programs import GCC, SANITIZED, STRICT, needs_compiler
@@ -46,7 +46,7 @@ def orders(word_length: int) -> list[LaneOrder]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("word_length", range(1, 16))
+@pytest.mark.parametrize("word_length", range(1, LONGEST_CODE + 1))
 def test_sums_are_those_of_python(tmp_path, word_length):
     """Codes at the ends of their range, and factors of both signs, under sanitizers."""
     generator = np.random.default_rng(word_length)
@@ -85,13 +85,20 @@ def test_sums_are_those_of_python(tmp_path, word_length):
 def test_rows_take_no_more_than_packed_ones(word_length, signed, outputs):
     order = lane_order(word_length, signed, outputs)
     if order is None:
-        assert outputs < 32 or word_length % 2 or outputs % 16
+        assert word_length > LONGEST_CODE or outputs < 32 or word_length % 2 or outputs % 16
         return
     codes = np.array([code_range(word_length, signed)] * (3 * outputs // 2)).reshape(3, outputs)
     stored = order.array(codes)
     assert stored.min() >= 0
     assert stored.max() < 1 << (2 * order.unit)
     assert stored.size * 2 * order.unit // 8 == packed_bytes(3 * outputs, word_length)
+
+
+@pytest.mark.parametrize("word_length", range(LONGEST_CODE + 1, 33))
+@pytest.mark.parametrize("signed", [False, True])
+def test_longer_codes_stay_packed(word_length, signed):
+    """Sums of small codes in long words fit into 16 bits; codes as they are stored do not."""
+    assert lane_order(word_length, signed, 32) is None
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 10, 15, 25])
