@@ -146,7 +146,9 @@ def _all_neurons(program: Program, number: int) -> bool:
     ]
     delayed = any(o.source == number and o.delay for one in model.operations for o in one.operands)
     read = model.output.operation == number
-    return not delayed and not read and all(isinstance(one, Neuron) for one in takers)
+    if not takers or delayed or read:
+        return False
+    return all(isinstance(one, Neuron) for one in takers)
 
 
 def _kind(one: Instruction) -> str:
