@@ -77,7 +77,13 @@ finally:
 """
 
 
+def hear_hang_ups():
+    """Tests that run under nohup ignore them, and their children would inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(what, repository, **options):
+    options.setdefault("preexec_fn", hear_hang_ups)
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, what],
         cwd=repository,
