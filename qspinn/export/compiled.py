@@ -8,6 +8,7 @@ loop, which is kept in numba's cache on disk, runs all models.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from qspinn.export.kernels.listing import listing_of
 from qspinn.export.kernels.plastic_kernels import Shown
 from qspinn.export.kernels.run import EACH, LAST, TOTAL, run
 from qspinn.export.lowering import program_of
-from qspinn.export.model import DeviceModel
+from qspinn.export.model import DeviceModel, Total
 from qspinn.steps.random_spikes import WORD
 
 __all__ = ["CompiledEngine"]
@@ -46,8 +47,7 @@ class CompiledEngine:
         self.model = model
         self.program = program_of(model)
         self.accumulators = accumulators
-        self._listing = listing_of(self.program)
-        self._longer: Listing | None = None
+        self._listings = {model.steps: listing_of(self.program)}
 
     def run(
         self,
@@ -67,7 +67,8 @@ class CompiledEngine:
 
         Raises:
             ValueError: Codes of another shape, or out of the range of the input's format; a number
-                of steps below 1, or above those of a sequence.
+                of steps below 1, or above those of a sequence; totals over so many steps that
+                exact sums need more than 62 bits.
         """
         frames = self._checked(codes)
         if steps is None:
@@ -105,12 +106,14 @@ class CompiledEngine:
         )
 
     def _listing_for(self, steps: int) -> Listing:
-        """What is run; of more steps than the model has, totals may need longer memory."""
-        if steps <= self.model.steps:
-            return self._listing
-        if self._longer is None:
-            self._longer = listing_of(self.program, longer=True)
-        return self._longer
+        """What is run; over more steps than the model has, totals may grow larger."""
+        steps = max(steps, self.model.steps)
+        if not any(isinstance(one.what, Total) for one in self.model.operations):
+            steps = self.model.steps
+        if steps not in self._listings:
+            longer = program_of(replace(self.model, steps=steps))
+            self._listings[steps] = listing_of(longer)
+        return self._listings[steps]
 
     def _checked(self, codes: NDArray[Any]) -> NDArray[np.int64]:
         """``[1 or T, N, values]``."""

@@ -49,17 +49,13 @@ from qspinn.plan.graph import Operand
 __all__ = ["Listing", "listing_of"]
 
 
-def listing_of(program: Program, longer: bool = False) -> Listing:
+def listing_of(program: Program) -> Listing:
     """Lists the calls of a program.
-
-    Args:
-        program: The program.
-        longer: Whether it runs for more steps than its model has.
 
     Raises:
         NotExportableError: An operation for which there is no kernel; the message names it.
     """
-    return _Lister(program).listing(np.int32 if is_narrow(program, longer) else np.int64)
+    return _Lister(program).listing(np.int32 if is_narrow(program) else np.int64)
 
 
 @dataclass(eq=False)

@@ -23,15 +23,8 @@ __all__ = ["is_narrow"]
 INT32 = 32
 
 
-def is_narrow(program: Program, longer: bool = False) -> bool:
-    """Whether all results and states are numbers of 32 bits; steps are computed in 64.
-
-    Args:
-        program: The program.
-        longer: Whether it runs for more steps than its model has, of which totals may grow longer.
-    """
-    if longer and any(isinstance(one.what, Total) for one in program.instructions):
-        return False
+def is_narrow(program: Program) -> bool:
+    """Whether all results and states are numbers of 32 bits; steps are computed in 64."""
     for one in program.instructions:
         if isinstance(one.what, Synapse | Pooling | Arithmetic | Gather | Total | LabelSums):
             if one.word_length > INT32:
