@@ -2,7 +2,8 @@
 
 Samples are run one after the other, so that all that changes stays in the cache of a processor.
 Linear and convolutional layers cost what their inputs that are not 0 cost: the spikes. One compiled
-loop, which is kept in numba's cache on disk, runs all models.
+loop, which is kept in numba's cache on disk, runs all models; it is compiled once more, with the
+kernels of plastic networks, where a model needs them.
 """
 
 from __future__ import annotations

@@ -59,13 +59,14 @@ def add_adaptive(g: Growing) -> None:
     random, operand = g.random, _operand(g)
     drawn = [n for n, one in enumerate(g.operations) if isinstance(one.what, RandomSpikes)]
     chances = (Operand(random.choice(drawn)),) if drawn and random.random() < 0.9 else ()
-    roundings = [one for one in ROUNDINGS if chances or one != "stochastic"]
+    exact = [one for one in ROUNDINGS if one != "stochastic"]
+    drawn_or_exact = random.choice([random.choice(exact), "stochastic"])
     size, theta = g.source(operand).size, some_format(random)
     what = AdaptiveNeuron(
         some_format(random),
         g.tensor(some_codes(random, theta, (size,)), theta),
         *(_one(g), _one(g), _leak(g), _one(g)),
-        random.choice(roundings),
+        drawn_or_exact if chances else random.choice(exact),
         random.choice(OVERFLOWS),
         random.choice([0, 1, 2, 3]),
         random.choice([1, 1, 2, 3]),
