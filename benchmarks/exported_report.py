@@ -91,7 +91,7 @@ The models are trained by `train.py` (the commands are in the script), quantised
 
 ## The same answers
 
-On how many test samples the program in C (states aligned, -O2) gives exactly the answers of the others: not the class alone, but each sum. `torch` is the quantised network in simulation, `NumPy` and `numba` are the integer engines (numba does not run plastic networks), `packed` is the program with packed states.
+On how many test samples the program in C (states aligned, -O2) gives exactly the answers of the others: not the class alone, but each sum. `torch` is the quantised network in simulation, `NumPy` and `numba` are the integer engines, `packed` is the program with packed states.
 
 {equal}
 

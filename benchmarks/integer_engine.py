@@ -245,7 +245,7 @@ Machine: {processor()}, {os.cpu_count()} cores ({platform.machine()}), shared; o
 
 {table(rows)}
 
-The first run of a process also compiles the engine, or reads it from numba's cache on disk: {first[0]:.1f} s ({first[1]:.1f} s of processor time), and {first[2]:.2f} s ({first[3]:.2f} s) from the cache. It is compiled once for all models whose results fit in 32 bits, and once for all others.
+The first run of a process also compiles the engine, or reads it from numba's cache on disk: {first[0]:.1f} s ({first[1]:.1f} s of processor time), and {first[2]:.2f} s ({first[3]:.2f} s) from the cache. It is compiled once for all models whose results fit in 32 bits, and once for all others; both once more for networks with traces or adaptive neurons, which this model has none of.
 """  # noqa: E501
 
 

@@ -2,12 +2,14 @@
 
 Samples are run one after the other, so that all that changes stays in the cache of a processor.
 Linear and convolutional layers cost what their inputs that are not 0 cost: the spikes. One compiled
-loop, which is kept in numba's cache on disk, runs all models.
+loop, which is kept in numba's cache on disk, runs all models; it is compiled once more, with the
+kernels of plastic networks, where a model needs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 
 from qspinn.export.answers import Answers
 from qspinn.export.batches import checked_codes, keys_of
+from qspinn.export.kernels.calls import Listing
 from qspinn.export.kernels.listing import listing_of
+from qspinn.export.kernels.plastic_kernels import Shown
 from qspinn.export.kernels.run import EACH, LAST, TOTAL, run
 from qspinn.export.lowering import program_of
-from qspinn.export.model import DeviceModel
+from qspinn.export.model import DeviceModel, Total
+from qspinn.steps.random_spikes import WORD
 
 __all__ = ["CompiledEngine"]
 
@@ -43,7 +48,7 @@ class CompiledEngine:
         self.model = model
         self.program = program_of(model)
         self.accumulators = accumulators
-        self._listing = listing_of(self.program)
+        self._listings = {model.steps: listing_of(self.program)}
 
     def run(
         self,
@@ -63,14 +68,16 @@ class CompiledEngine:
 
         Raises:
             ValueError: Codes of another shape, or out of the range of the input's format; a number
-                of steps below 1, or above those of a sequence.
+                of steps below 1, or above those of a sequence; totals over so many steps that
+                exact sums need more than 62 bits.
         """
-        frames = self._frames(checked_codes(self.model, codes))
+        frames = self._checked(codes)
         if steps is None:
             steps = len(frames) if self.model.frame_stride else self.model.steps
         if steps < 1 or (self.model.frame_stride and steps > len(frames)):
             raise ValueError(f"steps={steps}: write at least 1, and no more than frames are given")
-        listing, model = self._listing, self.model
+        model = self.model
+        listing = self._listing_for(steps)
         drawn = keys_of(model, keys, seed)
         overflows = np.zeros(len(model.operations), np.int64)
         rows = steps if model.output.over == "each" else 1
@@ -82,12 +89,13 @@ class CompiledEngine:
             listing.tables,
             listing.answers,
             _OVER[model.output.over],
-            frames,
+            np.ascontiguousarray(frames, listing.dtype),
             steps,
             np.array([drawn[i] & _WORD for i in range(len(drawn))], np.uint64),
             -1 if self.accumulators is None else (1 << (self.accumulators - 1)) - 1,
             np.zeros(listing.memory, listing.dtype),
             np.zeros(listing.most_inputs + 1, np.int32),
+            _room_shown(listing, steps),
             overflows,
             found,
         )
@@ -95,15 +103,33 @@ class CompiledEngine:
             found if model.output.over == "each" else found[0],
             self.program.instructions[model.output.operation].fraction_bits,
             {int(number): int(overflows[number]) for number in np.flatnonzero(overflows)},
+            model.output.divisors,
         )
 
-    def _frames(self, codes: NDArray[np.int64]) -> NDArray[Any]:
-        """``[1 or T, N, values]``, of the type of the memory."""
-        first = self.program.instructions[0]
+    def _listing_for(self, steps: int) -> Listing:
+        """What is run; over more steps than the model has, totals may grow larger."""
+        steps = max(steps, self.model.steps)
+        if not any(isinstance(one.what, Total) for one in self.model.operations):
+            steps = self.model.steps
+        if steps not in self._listings:
+            longer = program_of(replace(self.model, steps=steps))
+            self._listings[steps] = listing_of(longer)
+        return self._listings[steps]
+
+    def _checked(self, codes: NDArray[Any]) -> NDArray[np.int64]:
+        """``[1 or T, N, values]``."""
+        first, codes = self.program.instructions[0], checked_codes(self.model, codes)
         if codes.size and (int(codes.min()) < first.low or int(codes.max()) > first.high):
             raise ValueError(
                 f"codes of [{codes.min()}, {codes.max()}]: the input's format holds "
                 f"[{first.low}, {first.high}]; saturate them first, as qspinn.export.encode does"
             )
-        frames = codes if self.model.frame_stride else codes[None]
-        return np.ascontiguousarray(frames, self._listing.dtype)
+        return codes if self.model.frame_stride else codes[None]
+
+
+def _room_shown(listing: Listing, steps: int) -> Shown | None:
+    """Room for what presentations draw; None, which the loop is also compiled for, for none."""
+    if not listing.has_plastic:
+        return None
+    words = np.zeros((-(-steps // WORD), listing.drawn), np.uint64)
+    return Shown(np.zeros(listing.shown, np.uint64), words)

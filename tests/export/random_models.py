@@ -6,6 +6,7 @@ They are made directly, not from networks: what no network of today has is in th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
@@ -16,6 +17,7 @@ import numpy as np
 from qspinn.export.checking import check_model
 from qspinn.export.lowering import program_of
 from qspinn.export.model import (
+    AdaptiveNeuron,
     Arithmetic,
     Codes,
     DeviceModel,
@@ -25,10 +27,13 @@ from qspinn.export.model import (
     Neuron,
     Output,
     Pooling,
+    RandomSpikes,
     Round,
     State,
     StoredTensor,
     Synapse,
+    Total,
+    Trace,
 )
 from qspinn.export.packed_tensor import PackedTensor
 from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, FixedPointFormat, PerChannelFormat
@@ -38,6 +43,10 @@ SPIKES = FixedPointFormat(1, 0, signed=False)
 SHAPES = [(12,), (2, 6), (3, 4, 4), (2, 5, 6), (2, 3, 4, 4), (4, 9), (6, 1, 1), (1, 7)]
 MOST_BITS = 44
 """Of sums that others take, so that these can add up more."""
+CHANGING = Neuron | State | Trace | AdaptiveNeuron | RandomSpikes | Total
+"""What never is static."""
+DELAYED = Neuron | Round | Input | Trace
+"""What others may take a step later."""
 
 
 def some_format(random: Random, signed: bool | None = None) -> FixedPointFormat:
@@ -119,7 +128,7 @@ class Growing:
 
     def add(self, what: Any, operands: tuple[Operand, ...], shape: Any, **more: Any) -> None:
         static = all(self.source(o).is_static and not o.delay for o in operands)
-        static = static and not isinstance(what, Neuron | State)
+        static = static and not isinstance(what, CHANGING)
         number = len(self.operations)
         path = self.random.choice(["", f"layer.{number}", "a*/b", "for"])
         self.operations.append(DeviceOperation(what, operands, tuple(shape), path, static, **more))
@@ -265,7 +274,7 @@ def add_arithmetic(g: Growing) -> None:
         return
     same = [n for n, other in enumerate(g.operations) if other.size == one.size]
     second = Operand(random.choice(same))
-    late = [n for n in same if isinstance(g.operations[n].what, Neuron | Round | Input)]
+    late = [n for n in same if isinstance(g.operations[n].what, DELAYED)]
     late = [n for n in late if not g.operations[n].is_static]
     if late and random.random() < 0.4:
         second = Operand(random.choice(late), 1)
@@ -316,7 +325,7 @@ def add_gather(g: Growing) -> None:
     operands = [g.operand() for _ in range(random.randint(1, 3))]
     late = [
         n for n, one in enumerate(g.operations)
-        if isinstance(one.what, Neuron | Round | Input) and not one.is_static
+        if isinstance(one.what, DELAYED) and not one.is_static
     ]  # fmt: skip
     if late and random.random() < 0.3:
         operands.append(Operand(random.choice(late), 1))
@@ -332,7 +341,8 @@ def add_gather(g: Growing) -> None:
 
 
 def add_state(g: Growing) -> None:
-    known = [n for n, one in enumerate(g.operations) if isinstance(one.what, Neuron)]
+    spiking = Neuron | AdaptiveNeuron
+    known = [n for n, one in enumerate(g.operations) if isinstance(one.what, spiking)]
     if known:
         number = g.random.choice(known)
         g.add(State(), (Operand(number),), g.operations[number].shape)
@@ -344,12 +354,16 @@ KINDS = [
 ]  # fmt: skip
 
 
-def random_model(seed: int, operations: int = 30) -> DeviceModel:
+Kind = Callable[[Growing], None]
+
+
+def random_model(seed: int, operations: int = 30, kinds: Sequence[Kind] = KINDS) -> DeviceModel:
     """A model of about so many operations, all of whose results become answers if they can.
 
     Args:
         seed: The same seed makes the same model.
         operations: How many, but for what could not be made.
+        kinds: What adds one.
     """
     random = Random(seed)
     static = random.random() < 0.4
@@ -360,7 +374,7 @@ def random_model(seed: int, operations: int = 30) -> DeviceModel:
     g.operations.append(DeviceOperation(given, (), shape, is_static=static))
     for _ in range(operations):
         mark = g.mark
-        random.choice(KINDS)(g)
+        random.choice(kinds)(g)
         if (len(g.operations) > mark[0] and not g.fits()) or len(g.operations) == mark[0]:
             g.undo(mark)
     return _read(g)

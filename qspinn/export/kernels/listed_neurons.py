@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from qspinn.export.kernels.calls import (
     SILENT,
 )
 from qspinn.export.kernels.orders import Order
+from qspinn.export.kernels.pools import Pool
 from qspinn.export.model import NotExportableError
 from qspinn.export.program import Instruction
 from qspinn.steps import neurons
@@ -28,12 +29,7 @@ __all__ = ["neuron_call"]
 _STEPS = {neurons.integrate: INTEGRATE, neurons.leak: LEAK, neurons.leak_only: LEAK_ONLY}
 
 
-class _Pool(Protocol):
-    def add(self, numbers: Any) -> int:
-        """Where these numbers begin."""
-
-
-def neuron_call(one: Instruction, order: Order, constants: _Pool) -> dict[str, int]:
+def neuron_call(one: Instruction, order: Order, constants: Pool) -> dict[str, int]:
     """Fields of the call of a layer of neurons; its constants are added to the pool.
 
     Raises:

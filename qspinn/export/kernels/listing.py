@@ -13,58 +13,40 @@ from qspinn.export.kernels.calls import (
     COMBINE,
     INPUT,
     LARGEST,
+    PLASTIC,
     PRODUCT,
     ROUND,
     SUM,
     SYNAPSE,
+    Listing,
 )
 from qspinn.export.kernels.listed_neurons import neuron_call
+from qspinn.export.kernels.listed_plastic import plastic_call, waiting_size
 from qspinn.export.kernels.orders import Order, element_places, neighbours, orders_of, same
+from qspinn.export.kernels.pools import Numbers, Pool
 from qspinn.export.kernels.scatter import scatter_of
+from qspinn.export.kernels.widths import is_narrow
 from qspinn.export.model import (
+    AdaptiveNeuron,
     Arithmetic,
+    Compare,
     Gather,
     Input,
+    LabelSums,
     Neuron,
     NotExportableError,
     Pooling,
+    RandomSpikes,
     Round,
     State,
     Synapse,
+    Total,
+    Trace,
 )
 from qspinn.export.program import Instruction, Program, places_of
 from qspinn.plan.graph import Operand
 
 __all__ = ["Listing", "listing_of"]
-
-INT32 = 32
-Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """A program as calls of kernels.
-
-    Attributes:
-        calls: In order, of dtype `CALL`.
-        start: What the memory of a sample begins with, where it must be set: states, and what was
-            computed in the step before.
-        memory: Values of the memory of a sample.
-        constants: Weights, biases, thresholds, leaks.
-        tables: int32: places.
-        answers: Places in the memory whose sum is an answer: ``[answers, terms]``.
-        most_inputs: Of a synapse layer.
-        dtype: int32 where all results fit, else int64.
-    """
-
-    calls: NDArray[Any]
-    start: NDArray[Any]
-    memory: int
-    constants: NDArray[Any]
-    tables: NDArray[np.int32]
-    answers: Numbers
-    most_inputs: int
-    dtype: type[np.int32] | type[np.int64]
 
 
 def listing_of(program: Program) -> Listing:
@@ -73,26 +55,7 @@ def listing_of(program: Program) -> Listing:
     Raises:
         NotExportableError: An operation for which there is no kernel; the message names it.
     """
-    return _Lister(program).listing()
-
-
-class Pool:
-    """Arrays of whole numbers, one after the other in a single one."""
-
-    def __init__(self) -> None:
-        self.parts: list[Numbers] = []
-        self.size = 0
-
-    def add(self, numbers: Any) -> int:
-        """Where these numbers begin."""
-        flat = np.asarray(numbers, np.int64).ravel()
-        self.parts.append(flat)
-        self.size += flat.size
-        return self.size - flat.size
-
-    def joined(self, dtype: Any) -> NDArray[Any]:
-        """All numbers; int32 sums of weights are right modulo 2^32."""
-        return np.concatenate([np.zeros(0, np.int64), *self.parts]).astype(dtype)
+    return _Lister(program).listing(np.int32 if is_narrow(program) else np.int64)
 
 
 @dataclass(eq=False)
@@ -106,7 +69,10 @@ class _Lister:
     states: dict[int, int] = field(default_factory=dict)
     previous: dict[int, int] = field(default_factory=dict)
     outs: dict[int, int] = field(default_factory=dict)
+    shown: dict[int, int] = field(default_factory=dict)
+    waiting: dict[int, int] = field(default_factory=dict)
     most_inputs: int = 0
+    drawn: int = 0
 
     def __post_init__(self) -> None:
         self.orders = orders_of(self.program)
@@ -114,13 +80,19 @@ class _Lister:
         for number, one in enumerate(operations):
             if isinstance(one.what, Neuron):
                 self.states[number] = self.start.add(np.full(one.size, one.what.initial))
+            elif isinstance(one.what, AdaptiveNeuron):
+                self.states[number] = self.start.add(np.zeros(one.size))
+                self.waiting[number] = self.start.add(np.zeros(waiting_size(one)))
+            elif isinstance(one.what, Trace | Total):  # whose output is the state
+                self.outs[number] = self.start.add(np.zeros(one.size))
         for source in sorted({o.source for one in operations for o in one.operands if o.delay}):
             self.previous[source] = self.start.add(np.zeros(operations[source].size))
         self.size = self.start.size
         for number, one in enumerate(operations):
-            self.outs[number] = self._room(one.size)
+            if number not in self.outs:
+                self.outs[number] = self._room(one.size)
 
-    def listing(self) -> Listing:
+    def listing(self, dtype: type[np.int32] | type[np.int64]) -> Listing:
         for number, one in enumerate(self.program.instructions):
             what = type(one.what)
             if what not in _LISTED:
@@ -133,7 +105,7 @@ class _Lister:
         for source, place in self.previous.items():
             size = self.program.model.operations[source].size
             self._combine(source, self.outs[source], out=place, size=size, once=0)
-        dtype = np.int32 if is_narrow(self.program) else np.int64
+        kinds = {call["kind"] for call in self.calls}
         return Listing(
             self._records(),
             self.start.joined(dtype),
@@ -142,6 +114,9 @@ class _Lister:
             self.tables.joined(np.int32),
             self._answers(),
             self.most_inputs,
+            len(self.shown),
+            self.drawn,
+            not kinds.isdisjoint(PLASTIC),
             dtype,
         )
 
@@ -166,6 +141,7 @@ class _Lister:
         operation = self.program.model.operations[number]
         call = {"kind": kind, "operation": number, "once": int(operation.is_static)}
         call |= {"out": self.outs[number], "size": operation.size, "order": -1}
+        call |= {"final": int(operation.is_final), "shown": -1}
         self.calls.append(call | fields)
 
     def _place(self, operand: Operand) -> int:
@@ -279,6 +255,39 @@ class _Lister:
         table = places_of(self.program.model, one.operation).reshape(-1, 1)
         self._read(number, SUM, _looked_up(np.concatenate(parts), table), self.orders[number])
 
+    def plastic(self, number: int, one: Instruction) -> None:
+        x, call = self._aligned(number, one.operation.operands[0]), plastic_call(one)
+        self._call(number, **call, x=x, order=self._order(number))
+
+    def adaptive(self, number: int, one: Instruction) -> None:
+        self.plastic(number, one)
+        fields = {"state": self.states[number], "waiting": self.waiting[number]}
+        fields["threshold"] = self.constants.add(one.threshold)
+        for chances in one.operation.operands[1:]:
+            fields["shown"] = self.shown[chances.source]
+        self.calls[-1] |= fields
+
+    def random_spikes(self, number: int, one: Instruction) -> None:
+        self.plastic(number, one)
+        self.shown[number] = len(self.shown)
+        self.calls[-1] |= {"shown": self.shown[number], "words": self.drawn}
+        self.drawn += one.operation.size
+
+    def total(self, number: int, one: Instruction) -> None:
+        x = self._aligned(number, one.operation.operands[0])
+        self._combine(number, x, adds=1, begins=one.what.first)
+
+    def label_sums(self, number: int, one: Instruction) -> None:
+        operand, classes = one.operation.operands[0], one.operation.size
+        assert one.weight is not None
+        places = element_places(self.orders[operand.source], len(one.weight))
+        places = self._place(operand) + places
+        table = np.full((classes, np.bincount(one.weight).max()), -1)
+        for label in range(classes):
+            of_label = places[one.weight == label]
+            table[label, : len(of_label)] = of_label
+        self._read(number, SUM, table, self.orders[number])
+
     def state(self, number: int, one: Instruction) -> None:
         source = one.operation.operands[0].source
         if same(self.orders[source], self.orders[number]):
@@ -297,28 +306,15 @@ _LISTED: dict[type, Any] = {
     Pooling: _Lister.pooling,
     Gather: _Lister.gather,
     State: _Lister.state,
+    Trace: _Lister.plastic,
+    Compare: _Lister.plastic,
+    AdaptiveNeuron: _Lister.adaptive,
+    RandomSpikes: _Lister.random_spikes,
+    Total: _Lister.total,
+    LabelSums: _Lister.label_sums,
 }
 
 
 def _looked_up(places: Numbers, table: Numbers) -> Numbers:
     """Places of the elements that a table names; -1 stays."""
     return np.where(table < 0, -1, places[table])
-
-
-def is_narrow(program: Program) -> bool:
-    """Whether all results and states are numbers of 32 bits; steps are computed in 64."""
-    for one in program.instructions:
-        if isinstance(one.what, Synapse | Pooling | Arithmetic | Gather):
-            if one.word_length > INT32:
-                return False
-            continue
-        numbers = [one.low, one.high]
-        if isinstance(one.what, Neuron):
-            numbers += [one.what.state.code_min, one.what.state.code_max, one.what.initial]
-            thresholds = 0 if one.threshold is None else one.threshold
-            leaks: Any = getattr(one.numbers, "leak", 0)
-            for constants in (thresholds, leaks):
-                numbers += [int(np.min(constants)), int(np.max(constants))]
-        if min(numbers) < -(1 << 31) or max(numbers) >= 1 << 31:
-            return False
-    return True

@@ -15,7 +15,7 @@ from qspinn.steps.lowering import FilterNumbers, LeakyNumbers
 from qspinn.steps.roundings import kept
 from qspinn.steps.words import NEAREST, STOCHASTIC, TRUNCATE, Rounding, clamped
 
-__all__ = ["neuron", "rounding"]
+__all__ = ["neuron", "random_of", "rounding"]
 
 _draw = random_bits.draw
 _integrate, _leak, _leak_only = neurons.integrate, neurons.leak, neurons.leak_only
@@ -94,7 +94,8 @@ def neuron(call, memory, constants, tables, key, first):  # type: ignore[no-unty
 
 
 @njit(error_model="numpy")
-def _random(call, tables, key, first, i):  # type: ignore[no-untyped-def]
+def random_of(call, tables, key, first, i):  # type: ignore[no-untyped-def]
+    """What the rounding of an element draws; see `neuron`."""
     if call.mode != STOCHASTIC:
         return U64(0)
     return _draw(key, first + (i if call.order < 0 else tables[call.order + i]))
@@ -106,7 +107,7 @@ def _any_neuron(call, memory, constants, tables, key, first):  # type: ignore[no
     for i in range(call.size):
         x, v = memory[call.x + i], memory[call.state + i]
         leak = constants[call.leak + i]
-        random = _random(call, tables, key, first, i)
+        random = random_of(call, tables, key, first, i)
         if call.step == FILTERED:
             f = FilterNumbers(to, leak, call.one, call.v_up, call.other_up, call.x_up, call.down)
             h = _filtered(v, x, random, f)
@@ -140,5 +141,5 @@ def rounding(call, memory, tables, key, first):  # type: ignore[no-untyped-def]
     to = Rounding(call.mode, call.low, call.high, call.wrap != 0)
     up, down = call.up, call.down
     for i in range(call.size):
-        random = _random(call, tables, key, first, i)
+        random = random_of(call, tables, key, first, i)
         memory[call.out + i] = kept(memory[call.x + i] << up, down, to, random)

@@ -12,13 +12,25 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from qspinn.export.model import Arithmetic, DeviceOperation, Gather, Neuron, Pooling, Round, State
+from qspinn.export.model import (
+    Arithmetic,
+    Compare,
+    DeviceOperation,
+    Gather,
+    Neuron,
+    Pooling,
+    Round,
+    State,
+    Total,
+    Trace,
+)
 from qspinn.export.model import Synapse as SynapseLayer
 from qspinn.export.program import Program
 
 __all__ = ["Order", "element_places", "neighbours", "orders_of", "same"]
 
 Order = NDArray[np.int64] | None
+_ELEMENTWISE = Neuron | Round | Arithmetic | State | Trace | Compare | Total
 
 
 def orders_of(program: Program) -> list[Order]:
@@ -30,7 +42,7 @@ def orders_of(program: Program) -> list[Order]:
         before = found[sources[0]] if sources else None
         if isinstance(one.what, SynapseLayer):
             found.append(_channels_last(operation) if one.what.stride else None)
-        elif isinstance(one.what, Neuron | Round | Arithmetic | State):
+        elif isinstance(one.what, _ELEMENTWISE):
             fits = before is not None and len(before) == operation.size
             found.append(before if fits else None)
         elif isinstance(one.what, Pooling | Gather):

@@ -21,6 +21,7 @@ from qspinn.export.kernels.calls import (
 )
 from qspinn.export.kernels.layer_kernels import combine, fill, largest, multiply, scatter, sums
 from qspinn.export.kernels.neuron_kernels import neuron, rounding
+from qspinn.export.kernels.plastic_kernels import plastic
 from qspinn.fixed_point.rebound import digest_of
 
 __all__ = ["EACH", "LAST", "run"]
@@ -30,7 +31,7 @@ TOTAL, LAST, EACH = range(3)
 
 
 @njit(error_model="numpy")
-def _compute(call, memory, constants, tables, events, codes, key, first):  # type: ignore[no-untyped-def]
+def _compute(call, memory, constants, tables, events, codes, key, first, shown, step):  # type: ignore[no-untyped-def]
     if call.kind == SYNAPSE:
         scatter(call, memory, constants, tables, events)
     elif call.kind == NEURON:
@@ -47,6 +48,15 @@ def _compute(call, memory, constants, tables, events, codes, key, first):  # typ
         multiply(call, memory)
     elif call.kind == INPUT:
         fill(call, memory, codes)
+    elif shown is not None:  # else not compiled
+        plastic(call, memory, constants, tables, key, first, shown, step)
+
+
+@njit(error_model="numpy")
+def _is_computed(call, step, steps):  # type: ignore[no-untyped-def]
+    if step < call.begins or (call.final != 0 and step < steps - 1):
+        return False
+    return call.once == 0 or step == 0
 
 
 @njit(error_model="numpy")
@@ -62,7 +72,7 @@ def _compiled(sources: str) -> Any:
     """The loop; the digest of its sources, as a variable of its closure, is in its cache key."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def run(calls, start, constants, tables, answers, over, codes, steps, keys, largest_result, memory, events, overflows, found):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
+    def run(calls, start, constants, tables, answers, over, codes, steps, keys, largest_result, memory, events, shown, overflows, found):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
         """Runs a batch.
 
         Args:
@@ -78,6 +88,7 @@ def _compiled(sources: str) -> Any:
             largest_result: Of an accumulator; -1: none are looked at.
             memory: Room for a sample.
             events: Room for the inputs of a layer.
+            shown: Room for a `Shown`; None where no call is of a kind of `PLASTIC`.
             overflows: int64, one per operation; added to.
             found: int64 ``[1 or T, N, answers]``, zeros; filled.
         """
@@ -89,11 +100,12 @@ def _compiled(sources: str) -> Any:
                 frame = codes[step if codes.shape[0] > 1 else 0, sample]
                 for c in range(calls.shape[0]):
                     call = calls[c]
-                    if call.once != 0 and step > 0:
+                    if not _is_computed(call, step, steps):
                         continue
-                    first = step * (samples * call.size) + sample * call.size
+                    turn = 0 if call.final != 0 else step
+                    first = turn * (samples * call.size) + sample * call.size
                     key = keys[call.operation]
-                    _compute(call, memory, constants, tables, events, frame, key, first)
+                    _compute(call, memory, constants, tables, events, frame, key, first, shown, step)  # noqa: E501  # fmt: skip
                     if largest_result >= 0 and call.checks != 0:
                         overflows[call.operation] += _outside(call, memory, largest_result)
                 if over == LAST and step < steps - 1:
