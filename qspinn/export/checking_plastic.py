@@ -96,6 +96,7 @@ def _check_random_spikes(model: DeviceModel, one: DeviceOperation) -> None:
     _same_size(model, one)
     source = model.operations[one.operands[0].source]
     require(source.is_static, "random spikes of what changes with time")
+    require(not one.is_final, "random spikes of the last step alone")
     bounded = 0 <= what.multiplier < 1 << 32 and 0 <= what.down <= 3 * PROBABILITY_BITS
     require(bounded, f"a multiplier of {what.multiplier}, shifted by {what.down}")
     require(-(1 << 63) <= what.key < 1 << 63 and 0 <= what.draws < 1 << 31, "a key of 65 bits")

@@ -6,6 +6,7 @@ import copy
 import functools
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qspinn.data import MNISTSubset
-from qspinn.export import DeviceModel, IntegerEngine, NotExportableError, device_model, encode
+from qspinn.export import (
+    DeviceModel,
+    IntegerEngine,
+    NotExportableError,
+    device_model,
+    encode,
+    save_model,
+)
 from qspinn.export.answers import largest
 from qspinn.export.declared import declared_model
-from qspinn.export.model import DeviceOperation, State
+from qspinn.export.errors import FindingError
+from qspinn.export.model import DeviceOperation, RandomSpikes, State
 from qspinn.fixed_point import PerChannelFormat
 from qspinn.learning import UnsupervisedLearning
 from qspinn.networks import DiehlCook, DiehlCookSettings
@@ -243,3 +252,15 @@ def test_images_that_are_no_bytes_are_refused() -> None:
         device_model(module, torch.full((1, *SHAPE), 1 / 255))
     with pytest.raises(NotExportableError, match="write one image"):
         device_model(module, torch.zeros(1, 5))
+
+
+def test_random_spikes_of_the_last_step_alone_are_refused(tmp_path: Path) -> None:
+    """They are drawn from what is shown in the first one."""
+    module = learned("maximum")
+    model = device_model(module, pixels(1, SHAPE))
+    assert isinstance(model.operations[1].what, RandomSpikes)
+    first, *others = model.operations
+    final = tuple(replace(one, is_final=True) for one in others)
+    damaged = replace(model, learning=None, operations=(first, *final))
+    with pytest.raises(FindingError, match="random spikes of the last step alone"):
+        save_model(damaged, tmp_path / "model.qspinn")
