@@ -150,7 +150,7 @@ def measured(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     """What was compared, what the program takes, and how long it takes."""
     with tempfile.TemporaryDirectory() as place:
         built = programs(subject.model, Path(place))
-        found = agreement(subject, built, options.clear or len(subject.labels), options.drawn)
+        found = agreement(subject, built, options.clear or len(subject.labels))
         taken = memory(built)
         times = timed(ways_of(subject, built), options.rounds)
     return {
@@ -237,7 +237,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "exported")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--clear", type=int, help="test samples for NumPy at most; else all")
-    parser.add_argument("--drawn", type=int, default=500, help="see (1) on the page")
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS.with_suffix(".json")

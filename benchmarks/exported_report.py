@@ -95,7 +95,7 @@ On how many test samples the program in C (states aligned, -O2) gives exactly th
 
 {equal}
 
-(1) Roundings are stochastic while it classifies. The program and the engine in NumPy draw from the same seed; a network in torch has keys of its own, which the engine in NumPy is given, sample by sample, for so many samples.
+(1) Roundings are stochastic while it classifies. The program and the integer engines draw from the same seed; a network in torch has keys of its own, which an integer engine was given, sample by sample.
 
 The network of the NIR paper was read from its NIR file by `network_from_nir`; published is 98.5% (sinabs), on another part of the test set.
 
