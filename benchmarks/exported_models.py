@@ -130,6 +130,7 @@ def agreement(subject: Subject, built: dict[str, CProgram], clear: int) -> Agree
     found = Agreement(count)
     fast = _compiled_engine(subject.model)
     engine = IntegerEngine(subject.model)
+    grid = engine.program.instructions[subject.model.output.operation].fraction_bits
     for begin in range(0, count, TOGETHER):
         codes = subject.codes(begin, TOGETHER)
         classes, sums = _lines(built["aligned"], codes)
@@ -140,7 +141,7 @@ def agreement(subject: Subject, built: dict[str, CProgram], clear: int) -> Agree
         if begin < clear:
             found.clear += _equal(sums, engine.run(codes).sums)
         if not subject.is_drawn:
-            found.torch += _equal_to_torch(subject, sums, begin)
+            found.torch += _equal_to_torch(subject, sums, grid, begin)
     if subject.is_drawn:
         found.torch = _equal_with_its_draws(subject, fast or engine)
     return found
@@ -169,12 +170,7 @@ def _equal(first: Codes, second: Codes) -> int:
     return int((same.all((0, 2)) if same.ndim == 3 else same.all(1)).sum())
 
 
-def _equal_to_torch(subject: Subject, sums: Codes, begin: int) -> int:
-    fraction_bits = (
-        IntegerEngine(subject.model)
-        .program.instructions[subject.model.output.operation]
-        .fraction_bits
-    )
+def _equal_to_torch(subject: Subject, sums: Codes, fraction_bits: int, begin: int) -> int:
     with torch.no_grad():
         reset_states(subject.module)
         output = subject.module(subject.part(begin, TOGETHER))
