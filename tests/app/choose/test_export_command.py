@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qspinn.app.choose.exporting import USAGE, main
+from qspinn.app.choose.exporting import USAGE
 from qspinn.app.run.rebuilding import rebuilt_run
 from qspinn.app.run.train import train
 from qspinn.export import IntegerEngine, StoredTensor, encode, load_model, save_model
@@ -34,23 +34,6 @@ def runs(composed, tmp_path_factory):
 def run(runs, tmp_path):
     """A copy of the PTQ run."""
     return shutil.copytree(runs / "ptq", tmp_path / "run")
-
-
-@pytest.fixture
-def command(capsys):
-    """Return a function that runs the command: (code, out, err)."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = 0
-        try:
-            main([str(one) for one in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def test_it_is_a_program(repository, runs, tmp_path):

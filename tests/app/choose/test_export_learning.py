@@ -15,7 +15,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from qspinn.app.choose.exporting import main
 from qspinn.app.run import job
 from qspinn.app.run.train import train
 from qspinn.export import load_model, save_model
@@ -63,23 +62,6 @@ def runs(
         return folder / name, copy.deepcopy(networks[name])
 
     return make
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return a function that runs the command: (code, out, err)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            main([str(one) for one in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def exported(command: Command, run: Path, output: Path, *options: str) -> tuple[Program, str]:
