@@ -50,6 +50,7 @@ class QuantizationPlan:
         *,
         calibration: str = "mse",
         granularity: str = "tensor",
+        scale: str = "power_of_two",
         roles: Mapping[str, Mapping[str, Any] | None] | None = None,
         rules: Iterable[Rule | Mapping[str, Any]] | None = None,
         allow_no_neurons: bool = False,
@@ -63,6 +64,7 @@ class QuantizationPlan:
             calibration: How a word length is split: ``"max"``, ``"percentile"``, ``"mse"``,
                 ``"spikes"``.
             granularity: ``"tensor"`` or ``"channel"``.
+            scale: ``"power_of_two"`` or ``"free"``.
             roles: Role -> settings that differ for it, e.g.
                 ``{"membrane": {"word_length": 10}}``; null settings are no exception.
             rules: Further rules, applied last; None for no more.
@@ -77,6 +79,7 @@ class QuantizationPlan:
             overflow=overflow,
             calibration=calibration,
             granularity=granularity,
+            scale=scale,
         )
         settings.check("QuantizationPlan.uniform")
         built = [Rule(settings=settings)]

@@ -13,6 +13,7 @@ EXCLUDED: Final = "excluded"
 UNQUANTIZED: Final = (FLOAT32, EXCLUDED)
 CALIBRATIONS: Final = ("max", "percentile", "mse", "spikes")
 GRANULARITIES: Final = ("tensor", "channel")
+SCALES: Final = ("power_of_two", "free")
 # Codes of at most 24 bits are exact in the float32 that the simulation computes in.
 MAX_WORD_LENGTH: Final = 24
 
@@ -33,6 +34,9 @@ class TensorSettings:
             that fires ``"spikes"`` (elsewhere that is ``"mse"``).
         granularity: ``"tensor"``, or ``"channel"`` for one split per output
             channel (weights and biases; other roles have one per tensor).
+        scale: ``"power_of_two"``: steps are powers of two; ``"free"``: a layer of neurons
+            counts in a unit of its own, or each channel in one (``granularity``), which its
+            thresholds absorb. See docs/few_bits.md.
     """
 
     word_length: int | None = None
@@ -41,6 +45,7 @@ class TensorSettings:
     overflow: str | None = None
     calibration: str | None = None
     granularity: str | None = None
+    scale: str | None = None
 
     def check(self, place: str) -> None:
         """Raises ``ValueError`` for an invalid value, naming ``place``."""
@@ -49,6 +54,7 @@ class TensorSettings:
         _check_choice(self.overflow, OVERFLOWS, f"{place}: overflow")
         _check_choice(self.calibration, CALIBRATIONS, f"{place}: calibration")
         _check_choice(self.granularity, GRANULARITIES, f"{place}: granularity")
+        _check_choice(self.scale, SCALES, f"{place}: scale")
         if self.format in UNQUANTIZED and self.word_length is not None:
             raise ValueError(
                 f"{place}: word_length={self.word_length} and format={self.format!r} disagree; "
@@ -104,7 +110,11 @@ class TensorSettings:
 
 
 DEFAULT_SETTINGS: Final = TensorSettings(
-    rounding="nearest", overflow="saturate", calibration="mse", granularity="tensor"
+    rounding="nearest",
+    overflow="saturate",
+    calibration="mse",
+    granularity="tensor",
+    scale="power_of_two",
 )
 
 

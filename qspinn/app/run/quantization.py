@@ -52,7 +52,10 @@ def plan_from_config(quantization: Mapping[str, Any]) -> QuantizationPlan:
             f"quantization.scheme={quantization['scheme']!r}; write one of {', '.join(SCHEMES)}"
         )
     with naming("quantization"):
-        return QuantizationPlan.uniform(**{name: quantization[name] for name in _PLAN_KEYS})
+        given = {name: quantization[name] for name in _PLAN_KEYS}
+        # Configurations of earlier runs do not have it.
+        given["scale"] = quantization.get("scale", "power_of_two")
+        return QuantizationPlan.uniform(**given)
 
 
 Quantizer = TypeVar("Quantizer", MeasuresWork, PostTrainingQuantization, InTrainingQuantization)
