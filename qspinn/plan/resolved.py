@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from qspinn.fixed_point import Format, PerChannelFormat, parse_format
@@ -13,6 +14,7 @@ from qspinn.plan.roles import Role
 from qspinn.plan.rules import Rule
 from qspinn.plan.settings import DEFAULT_SETTINGS, EXCLUDED, UNQUANTIZED, TensorSettings
 from qspinn.plan.summary import Summary, summary_of
+from qspinn.plan.units import Scaled, Unit, scaled_layers, units_lines
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,40 @@ class ResolvedPlan:
         tensors: What is quantised of it.
         excluded: Paths of tensors that the device does not hold.
         allow_no_neurons: Whether a network without any spiking neuron is accepted.
+        units: Path of a layer of neurons -> the unit of its own that it counts in; of those
+            of :attr:`scaled`, from calibration on.
     """
 
     inventory: Inventory
     tensors: tuple[ResolvedTensor, ...]
     excluded: frozenset[str] = frozenset()
     allow_no_neurons: bool = False
+    units: Mapping[str, Unit] = field(default_factory=dict)
 
     @property
     def is_calibrated(self) -> bool:
         """Whether every tensor has its format."""
         return all(tensor.format is not None for tensor in self.tensors)
+
+    @property
+    def scaled(self) -> dict[str, Scaled]:
+        """Path of the neurons that have a unit of their own -> what is known of them."""
+        return self._scaled[0]
+
+    @cached_property
+    def _scaled(self) -> tuple[dict[str, Scaled], dict[str, str]]:
+        return scaled_layers(self.inventory, {tensor.path: tensor for tensor in self.tensors})
+
+    def unit_of(self, path: str) -> tuple[Scaled, Unit] | None:
+        """The unit of the layer at ``path``, of neurons or the synapses before them, if any."""
+        for one in self.scaled.values():
+            if path in (one.neuron, one.synapse) and one.neuron in self.units:
+                return one, self.units[one.neuron]
+        return None
+
+    def with_units(self, units: Mapping[str, Unit]) -> ResolvedPlan:
+        """The plan with the units of these layers of neurons set."""
+        return replace(self, units={**self.units, **units})
 
     def of_layer(self, path: str) -> dict[str, ResolvedTensor]:
         """Name -> quantised tensor, of the layer at ``path``."""
@@ -139,6 +164,7 @@ class ResolvedPlan:
             "tensors": tensors,
             "excluded": sorted(self.excluded),
             "allow_no_neurons": self.allow_no_neurons,
+            "units": {path: unit.to_dict() for path, unit in self.units.items()},
         }
 
     @classmethod
@@ -155,7 +181,8 @@ class ResolvedPlan:
             for tensor in data["tensors"]
         )
         excluded = frozenset(data.get("excluded", ()))
-        return cls(inventory, tensors, excluded, data.get("allow_no_neurons", False))
+        units = {path: Unit.from_dict(one) for path, one in data.get("units", {}).items()}
+        return cls(inventory, tensors, excluded, data.get("allow_no_neurons", False), units)
 
     def check_neurons(self) -> None:
         """Refuses a network without neurons, unless the plan allows it.
@@ -173,7 +200,9 @@ class ResolvedPlan:
 
     def summary(self) -> Summary:
         """What is quantised, and what is not and why."""
-        return summary_of(self.inventory, {tensor.path for tensor in self.tensors}, self.excluded)
+        quantized = {tensor.path for tensor in self.tensors}
+        found = summary_of(self.inventory, quantized, self.excluded)
+        return replace(found, units=tuple(units_lines(self._scaled[1])))
 
 
 def apply_rules(
