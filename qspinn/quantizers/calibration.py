@@ -36,12 +36,10 @@ from qspinn.quantizers.swaps import Observers
 from qspinn.quantizers.synapse import QuantizedSynapse
 from qspinn.quantizers.unit_matching import (
     UnitMatcher,
-    middle,
-    unit_matchers_of,
+    unit_matchers,
     watch_units,
     with_choices,
 )
-from qspinn.quantizers.units import unit_choices
 
 
 class NotBinaryError(ValueError):
@@ -99,10 +97,8 @@ def calibrate(
     check_module(module, "calibrate")
     check_resolved(plan, "calibrate")
     check_detached(module, "calibrate", "")
-    units = {
-        path: unit_choices(module, plan, scaled, learning) for path, scaled in plan.scaled.items()
-    }
-    plan = with_choices(plan, {path: middle(choices) for path, choices in units.items()})
+    units = unit_matchers(module, plan)
+    plan = with_choices(plan, {path: one.middle for path, one in units.items()})
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         if layer.kind == "declared":
@@ -111,10 +107,9 @@ def calibrate(
         else:
             plan = plan.with_formats(_parameter_formats(module, layer, tensors))
     matchers = {} if learning else spike_matchers(module, plan)
-    unit_matchers = unit_matchers_of(module, plan, units)
     given = as_run(module, run, "calibrate")
-    observers = _observe(module, plan, given, matchers, unit_matchers)
-    plan = with_choices(plan, {path: one.best() for path, one in unit_matchers.items()})
+    observers = _observe(module, plan, given, matchers, units)
+    plan = with_choices(plan, {path: one.best() for path, one in units.items()})
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         node = module.get_submodule(layer.path)

@@ -105,6 +105,10 @@ class QuantizedSynapse(Swapped):
             y = self._computed(x, weight, bias, dtype, *args, **kwargs)
             return y.to(torch.promote_types(x.dtype, quantizer.output_dtype or x.dtype))
 
+    def computed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What the layer would put out with other parameters; ``x`` is of their type."""
+        return self._computed(x, weight, bias, torch.float32)
+
     def _unscaled(self, x: Tensor, norm: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         layer: nn.Module = self  # type: ignore[assignment]
         # Detached: the scale only says where the grid lies; the norm itself

@@ -3,14 +3,14 @@
 In a unit, a threshold is a whole number T of steps of the membrane, and the smaller word lengths
 are, the fewer there are to choose from: the potential that one step stands for is the distance
 from rest to threshold by T. Each channel takes the T, and with it the scale, with which its
-weights lose least; of the tensor, where all channels share one.
+weights lose least; or the tensor does, where all channels share one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,18 +21,52 @@ from qspinn.plan import ResolvedPlan, ResolvedTensor
 from qspinn.plan.neuron_constants import reset_of, threshold_of
 from qspinn.plan.neurons import most_spikes
 from qspinn.plan.units import Scaled, Unit
-from qspinn.quantizers.choose_format import choose_channel_format, choose_format, squared_errors
+from qspinn.quantizers.choose_format import (
+    NEARLY,
+    WIDEST_SPREAD,
+    choose_channel_format,
+    choose_format,
+    squared_errors,
+)
 from qspinn.quantizers.folding import by_channel, held_parameters
 from qspinn.quantizers.stored_format import SAMPLE_SIZE, check_finite, sampled, stored_format
 
 THRESHOLDS_TRIED = 32
 """For each channel, at most."""
-SHARES_BELOW = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2)
+BEST = 3
+"""Thresholds of a channel among which spikes decide, where a threshold has few codes."""
+FEW_CODES = 16
+SHARES_BELOW = (0.0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
 """Parts of the codes of a membrane that lie below rest, of which one is chosen."""
 ROOM_ABOVE = (1, 2, 4)
 """Thresholds that fit into a membrane whose excess over one counts, of which one is chosen."""
+FACTORS = (0.67, 0.75, 0.83, 0.91, 1.1, 1.2, 1.33, 1.5)
+"""By which thresholds move at most while a network learns."""
 UNBOUNDED = 1 << 12
 """Steps up to a threshold where neither it nor the membrane is quantised."""
+
+
+@dataclass(frozen=True)
+class PotentialGrid:
+    """A grid of potentials, in a unit that is still to be chosen.
+
+    Attributes:
+        rest: The code of the resting potential.
+        top: The largest code that a threshold may have.
+        threshold_step: Thresholds are multiples of it, in codes.
+        step: What a code stands for, in units.
+        formats: Of the membrane and the threshold, where these are open: path -> format.
+        low: Smallest code; None where the membrane stays in float.
+        high: Largest code.
+    """
+
+    rest: int
+    top: int
+    threshold_step: int
+    step: float
+    formats: Mapping[str, Format] = field(compare=False)
+    low: int | None
+    high: int | None
 
 
 @dataclass(frozen=True)
@@ -41,62 +75,161 @@ class UnitChoice:
 
     Attributes:
         unit: The unit.
-        formats: Of the layer's tensors and those of the synapses before it, where they were open:
+        formats: Of the layer's tensors and those of the synapses before it, where these are open:
             path -> format.
-        low: Smallest code of the membrane; None where it stays in float.
-        high: Largest code of it.
-        step: Of the membrane, in units.
+        grid: Of its potentials.
+        distances: Units from rest to threshold, of the layer or each channel: ``[R]``.
     """
 
     unit: Unit
     formats: Mapping[str, Format]
-    low: int | None = None
-    high: int | None = None
-    step: float = 1.0
+    grid: PotentialGrid
+    distances: Tensor
 
 
-def unit_choices(
-    module: nn.Module, plan: ResolvedPlan, scaled: Scaled, learning: bool
-) -> list[UnitChoice]:
-    """The units that a layer of neurons may count in, each with its formats.
+class LayerUnits:
+    """The units that a layer of neurons may count in.
 
     Args:
-        module: The network, no quantizers attached.
+        module: The network.
         plan: Resolved against it.
         scaled: The layer.
-        learning: Whether the network will learn in these formats.
 
     Raises:
         ValueError: Values that are not finite; a threshold that no unit can hold.
     """
-    layer = plan.inventory.layer(scaled.synapse)
-    node: Any = module.get_submodule(scaled.neuron)
-    gaps = threshold_gaps(node, scaled)
-    if not bool((gaps > 0).all()):
-        raise ValueError(
-            f"{scaled.neuron}: scale=free needs thresholds above the potential that a spike "
-            f"resets to, and one is {float(gaps.min()):.6g} above; write scale=power_of_two for "
-            "this layer"
-        )
-    held = held_parameters(module, layer)
-    weight = plan.of_layer(scaled.synapse)["weight"]
-    value, counts = held["weight"]
-    check_finite(weight, bool(torch.isfinite(value).all()))
-    child = module.get_submodule(scaled.synapse)
-    rows = _rows(child, value, counts, scaled.channels)
-    tensors = {**plan.of_layer(scaled.synapse), **plan.of_layer(scaled.neuron)}
-    found = []
-    for grid in _grids(node, scaled, tensors):
-        steps, weights = _steps_to_threshold(rows, gaps, grid, weight)
-        unit = Unit(tuple((gaps / steps).tolist()), grid.rest * grid.step)
-        formats: dict[str, Format] = {weight.path: weights}
-        formats |= grid.formats
-        bias = tensors.get("bias")
+
+    @torch.no_grad()
+    def __init__(self, module: nn.Module, plan: ResolvedPlan, scaled: Scaled) -> None:
+        self._node: Any = module.get_submodule(scaled.neuron)
+        self._scaled = scaled
+        self._tensors = {**plan.of_layer(scaled.synapse), **plan.of_layer(scaled.neuron)}
+        self._weight = self._tensors["weight"]
+        self._gaps = threshold_gaps(self._node, scaled)
+        if not bool((self._gaps > 0).all()):
+            raise ValueError(
+                f"{scaled.neuron}: scale=free needs thresholds above the potential that a spike "
+                f"resets to, and one is {float(self._gaps.min()):.6g} above; write "
+                "scale=power_of_two for this layer"
+            )
+        self._held = held_parameters(module, plan.inventory.layer(scaled.synapse))
+        value, counts = self._held["weight"]
+        check_finite(self._weight, bool(torch.isfinite(value).all()))
+        child = module.get_submodule(scaled.synapse)
+        self._rows = _rows(child, value, counts, scaled.channels)
+
+    def choices(self) -> list[UnitChoice]:
+        """Some for each grid of potentials, the one with which weights lose least first."""
+        found = []
+        for grid in self._grids():
+            tried = _distances(grid, len(self._rows))
+            order = self._errors(tried).argsort(dim=0, stable=True)
+            few = grid.top - grid.rest <= FEW_CODES
+            for rank in order[: BEST if few else 1]:
+                found.append(self.choice(grid, tried.gather(0, rank[None])[0]))
+        return found
+
+    def choice(self, grid: PotentialGrid, distances: Tensor) -> UnitChoice:
+        """The unit with so many steps from rest to threshold, and the formats in it.
+
+        Args:
+            grid: Of the potentials.
+            distances: Units from rest to threshold; ``[R]``.
+        """
+        unit = Unit(tuple((self._gaps / distances).tolist()), grid.rest * grid.step)
+        formats = {self._weight.path: self._weight_format(distances), **grid.formats}
+        bias = self._tensors.get("bias")
         if bias is not None and bias.format is None:
-            scale = torch.tensor(unit.scale, dtype=torch.float64)
-            formats[bias.path] = stored_format(bias, held["bias"][0].double().cpu() / scale)
-        found.append(UnitChoice(unit, formats, grid.low, grid.high, grid.step))
-    return found
+            value = self._held["bias"][0].double().cpu()
+            formats[bias.path] = stored_format(bias, value / unit.tensor)
+        return UnitChoice(unit, formats, grid, distances)
+
+    def followed(self, unit: Unit) -> tuple[Unit, Format]:
+        """The unit, and the format of weights in it, that suit weights which have moved.
+
+        What lies at rest and the formats of potentials and thresholds stay; thresholds move by a
+        factor of 1.5 at most, and only where weights lose clearly less then.
+
+        Args:
+            unit: The one in use, with the formats of the plan.
+        """
+        grid, held = next(self._grids()), self._gaps / unit.tensor
+        step = grid.step * grid.threshold_step
+        tried = torch.stack([held, *(held * one for one in FACTORS)])
+        lowest = max(math.floor(unit.rest / step) + 1, 0)
+        codes = ((tried + unit.rest) / step).round().clamp(lowest, grid.top // grid.threshold_step)
+        distances = codes * step - unit.rest
+        errors = self._errors(distances)
+        least = errors.min(0)
+        chosen = torch.where(errors[0] <= NEARLY * least.values, 0, least.indices)
+        distances = distances.gather(0, chosen[None])[0]
+        scale = tuple((self._gaps / distances).tolist())
+        return Unit(scale, unit.rest), self._weight_format(distances)
+
+    def _grids(self) -> Iterator[PotentialGrid]:
+        """The grids of potentials that are tried."""
+        membrane, threshold = self._tensors.get("v"), self._tensors.get("v_threshold")
+        formats: dict[str, Format] = {}
+        low = high = None
+        step, top = 1.0, UNBOUNDED
+        if membrane is not None:
+            fmt = membrane.format
+            if fmt is None:
+                fmt = formats[membrane.path] = FixedPointFormat(membrane.word_length - 1, 0)
+            assert isinstance(fmt, FixedPointFormat)  # resolve() refuses one per channel
+            low, high, step, top = fmt.code_min, fmt.code_max, fmt.step, fmt.code_max
+        coarse = 1
+        if threshold is not None and threshold.format is None:
+            length = threshold.word_length
+            coarse = 1 << max(0, top.bit_length() - length)
+            fraction = round(-math.log2(step * coarse))
+            formats[threshold.path] = FixedPointFormat(length - fraction, fraction, signed=False)
+        elif threshold is not None:
+            assert isinstance(threshold.format, FixedPointFormat)
+            coarse = max(1, round(threshold.format.step / step))
+            top = min(top, int(threshold.format.max / step))
+        if self._scaled.below:
+            assert low is not None
+            codes = top - low + 1
+            for rest in sorted({low + min(round(one * codes), codes - 2) for one in SHARES_BELOW}):
+                yield PotentialGrid(rest, top, coarse, step, formats, low, high)
+            return
+        if top < 1:
+            raise ValueError(
+                f"{self._scaled.neuron}: a membrane of 1 bit holds no threshold above rest; write "
+                "a word of at least 2 bits, or, for neurons with a hard reset, scale=free for the "
+                "membrane, too"
+            )
+        counts = most_spikes(self._node)
+        rooms = ROOM_ABOVE if reset_of(self._node) is None else (1,)
+        for room in sorted({min(one * counts, max(top // coarse, 1)) for one in rooms}):
+            yield PotentialGrid(0, top // room, coarse, step, formats, low, high)
+
+    def _errors(self, distances: Tensor) -> Tensor:
+        """The squared errors of weights with so many units from rest to threshold.
+
+        Args:
+            distances: ``[tried, R]``.
+
+        Returns:
+            In the network's own potentials; ``[tried, R]``.
+        """
+        errors = []
+        for tried in distances:
+            scale = self._gaps / tried
+            values = self._rows / scale[:, None]
+            fmt = _format(values, self._weight)
+            errors.append(squared_errors(values, fmt, self._weight.rounding) * scale**2)
+        return torch.stack(errors)
+
+    def _weight_format(self, distances: Tensor) -> Format:
+        values = self._rows / (self._gaps / distances)[:, None]
+        bits, length = _format(values, self._weight).fraction_bits, self._weight.word_length
+        axis = self._weight.info.channel_axis
+        if self._weight.settings.granularity == "channel" and axis is not None:
+            finest = min(bits) + WIDEST_SPREAD
+            return PerChannelFormat(length, tuple(min(one, finest) for one in bits), axis=axis)
+        return FixedPointFormat(length - 1 - bits[0], bits[0])
 
 
 def threshold_gaps(node: Any, scaled: Scaled) -> Tensor:
@@ -121,112 +254,20 @@ def threshold_gaps(node: Any, scaled: Scaled) -> Tensor:
     return each.expand(scaled.channels)
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """A grid of potentials, in steps of the threshold.
-
-    Attributes:
-        rest: The code of the resting potential.
-        top: The largest code that a threshold may have.
-        threshold_step: Thresholds are multiples of it.
-        step: What a code stands for, in units.
-        formats: Of the membrane and the threshold, where these were open.
-        low: Smallest code.
-        high: Largest code.
-    """
-
-    rest: int
-    top: int
-    threshold_step: int
-    step: float
-    formats: Mapping[str, Format]
-    low: int | None
-    high: int | None
-
-
-def _grids(node: Any, scaled: Scaled, tensors: Mapping[str, ResolvedTensor]) -> Iterator[_Grid]:
-    """The grids of potentials that are tried."""
-    membrane, threshold = tensors.get("v"), tensors.get("v_threshold")
-    formats: dict[str, Format] = {}
-    low = high = None
-    step, top = 1.0, UNBOUNDED
-    if membrane is not None:
-        fmt = membrane.format
-        if fmt is None:
-            fmt = FixedPointFormat(membrane.word_length - 1, 0)
-            formats[membrane.path] = fmt
-        assert isinstance(fmt, FixedPointFormat)  # resolve() refuses one per channel
-        low, high, step, top = fmt.code_min, fmt.code_max, fmt.step, fmt.code_max
-    coarse = 1
-    if threshold is not None and threshold.format is None:
-        length = threshold.word_length
-        coarse = 1 << max(0, top.bit_length() - length)
-        fraction = -(coarse.bit_length() - 1) + round(-math.log2(step))
-        formats[threshold.path] = FixedPointFormat(length - fraction, fraction, signed=False)
-    elif threshold is not None:
-        assert isinstance(threshold.format, FixedPointFormat)
-        coarse = max(1, round(threshold.format.step / step))
-        top = min(top, int(threshold.format.max / step))
-    if scaled.below:
-        assert low is not None
-        codes = top - low + 1
-        rests = {low + min(round(share * codes), codes - 2) for share in SHARES_BELOW}
-        for rest in sorted(rests):
-            yield _Grid(rest, top, coarse, step, formats, low, high)
-        return
-    if top < 1:
-        raise ValueError(
-            f"{scaled.neuron}: {fmt} holds no threshold above rest; write a word of at least 2 "
-            "bits for the membrane, or scale=free for it too (a neuron with a hard reset)"
-        )
-    counts = most_spikes(node)
-    rooms = ROOM_ABOVE if reset_of(node) is None else (1,)
-    for room in sorted({min(one * counts, max(top // coarse, 1)) for one in rooms}):
-        yield _Grid(0, top // room, coarse, step, formats, low, high)
-
-
-def _steps_to_threshold(
-    rows: Tensor, gaps: Tensor, grid: _Grid, weight: ResolvedTensor
-) -> tuple[Tensor, Format]:
-    """The number of units from rest to threshold, ``[R]``, and the format of weights in units.
-
-    Args:
-        rows: Weights of the tensor, or of each channel; ``[R, n]``, float64.
-        gaps: The distance from rest to threshold; ``[R]``.
-        grid: Of the potentials.
-        weight: Settings of the weights.
-    """
+def _distances(grid: PotentialGrid, rows: int) -> Tensor:
+    """The numbers of units from rest to threshold that are tried first; ``[tried, R]``."""
     last = grid.top // grid.threshold_step * grid.threshold_step
     first = grid.rest + (last - grid.rest) // 2 + 1
     tried = [one for one in range(last, first - 1, -1) if one % grid.threshold_step == 0]
     tried = tried[:: -(-len(tried) // THRESHOLDS_TRIED)] or [last]
-    axis = weight.info.channel_axis if weight.settings.granularity == "channel" else None
-    method = weight.settings.calibration or "mse"
-    best = torch.full((len(rows),), math.inf, dtype=torch.float64)
-    steps = torch.zeros(len(rows), dtype=torch.float64)
-    fractions = [0] * len(rows)
-    for code in tried:
-        distance = (code - grid.rest) * grid.step
-        scale = gaps / distance
-        values = rows / scale[:, None]
-        fmt = _format(values, weight, method)
-        errors = squared_errors(values, fmt, weight.rounding) * scale**2
-        better = errors < best
-        best = torch.where(better, errors, best)
-        steps = torch.where(better, torch.full_like(steps, distance), steps)
-        fractions = [
-            new if taken else old
-            for new, old, taken in zip(fmt.fraction_bits, fractions, better.tolist(), strict=True)
-        ]
-    length = weight.word_length
-    if axis is None:
-        return steps, FixedPointFormat(length - 1 - fractions[0], fractions[0])
-    return steps, PerChannelFormat(length, tuple(fractions), axis=axis)
+    distances = torch.tensor(tried, dtype=torch.float64) - grid.rest
+    return (distances * grid.step)[:, None].repeat(1, rows)
 
 
-def _format(rows: Tensor, weight: ResolvedTensor, method: str) -> PerChannelFormat:
+def _format(rows: Tensor, weight: ResolvedTensor) -> PerChannelFormat:
     """The format of each row."""
     length, rounding = weight.word_length, weight.rounding
+    method = weight.settings.calibration or "mse"
     if len(rows) == 1:
         one = choose_format(rows, length, method, rounding)
         return PerChannelFormat(length, (one.fraction_bits,))
