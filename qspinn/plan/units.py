@@ -123,10 +123,15 @@ def _asks(tensor: ResolvedTensor | None) -> bool:
 
 
 def _why_not(neuron: LayerInfo | None) -> str | None:
-    if neuron is None or neuron.channel_axis is None:
+    if neuron is None:
         return "its sums do not go to one layer of neurons alone, unchanged"
     if not neuron.model.is_exact or not (neuron.model.fires or neuron.model.counts):
         return "its neurons do not fire by a formula that is known"
+    if neuron.channel_axis is None:
+        return (
+            "its sums do not go to one layer of neurons alone, unchanged, that begins at the "
+            "potential that a spike resets to"
+        )
     names = {info.name for info in neuron.tensors}
     return None if "v_threshold" in names else "its neurons never fire"
 

@@ -97,7 +97,7 @@ def calibrate(
     check_module(module, "calibrate")
     check_resolved(plan, "calibrate")
     check_detached(module, "calibrate", "")
-    units = unit_matchers(module, plan)
+    units = unit_matchers(module, plan, learning)
     plan = with_choices(plan, {path: one.middle for path, one in units.items()})
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)

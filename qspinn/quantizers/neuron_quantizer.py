@@ -10,7 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import TensorQuantizer, fake_quantize, stored_constant
+from qspinn.fixed_point import (
+    FixedPointFormat,
+    TensorQuantizer,
+    fake_quantize,
+    stored_constant,
+)
 from qspinn.plan.neuron_constants import leak_of, reset_of, stated_threshold
 from qspinn.plan.neurons import Charge
 from qspinn.quantizers.charge import Firing, exact_step
@@ -158,7 +163,22 @@ class NeuronQuantizer:
         """The membrane potential before firing: exact, then rounded once."""
         step, n = self.charging(node)
         h = exact_step(step, x, v, n, self.compute_dtype)
-        return self.rounded("v", h).to(torch.promote_types(v.dtype, torch.float32))
+        dtype = torch.promote_types(v.dtype, torch.float32)
+        kept = self.rounded("v", h).to(dtype)
+        in_training = kept.requires_grad and "v" in self.states
+        if self.unit is None or not in_training or self.reset_of(node) is None:
+            return kept
+        # In units the upper end is the threshold, or little more. What lies beyond it spikes and is
+        # reset either way, but surrogate gradients want to know how far it is.
+        beyond = h.detach() > self.highest_potential
+        return torch.where(beyond, h.to(dtype), kept)
+
+    @property
+    def highest_potential(self) -> float:
+        """The largest number of the membrane's format."""
+        fmt = self.states["v"].format
+        assert isinstance(fmt, FixedPointFormat)
+        return fmt.max
 
     def rounded(self, name: str, value: Tensor) -> Tensor:
         """A state as its grid has it."""

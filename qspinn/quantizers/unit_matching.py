@@ -57,6 +57,19 @@ class _Constants:
     exact: tuple[Tensor, Tensor | None]
 
 
+@dataclass
+class _Call:
+    """What synapses got and put out, and whether their neurons have taken it."""
+
+    x: Tensor
+    sums: Tensor  # held, so that nothing else is computed in its place
+    taken: bool = False
+
+
+def _place(sums: Tensor) -> int:
+    return sums.untyped_storage().data_ptr()
+
+
 class UnitMatcher:
     """A layer's neurons in float, and once per unit.
 
@@ -64,22 +77,25 @@ class UnitMatcher:
         module: The network, no quantizers attached.
         plan: Resolved against it.
         scaled: The layer.
+        learning: Whether the network will learn in these units.
 
     Attributes:
         choices: The units.
     """
 
-    def __init__(self, module: nn.Module, plan: ResolvedPlan, scaled: Scaled) -> None:
+    def __init__(
+        self, module: nn.Module, plan: ResolvedPlan, scaled: Scaled, learning: bool
+    ) -> None:
         self._node: Any = module.get_submodule(scaled.neuron)
         self._synapse: Any = module.get_submodule(scaled.synapse)
         self.synapse = scaled.synapse
         self._layer, self._scaled = plan.inventory.layer(scaled.neuron), scaled
         self._tensors = plan.of_layer(scaled.neuron)
         self._units = LayerUnits(module, plan, scaled)
-        self.choices = tuple(self._units.choices())
+        self.choices = tuple(self._units.choices(learning))
         self._parameters = list(_parameters(module, plan, scaled, self.choices))
         self._errors = torch.zeros(len(self.choices), scaled.channels, dtype=torch.float64)
-        self._input: Tensor | None = None
+        self._calls: dict[int, _Call] = {}
         self._channels = torch.zeros(0, dtype=torch.int64)
         self._shape: torch.Size | None = None
         self._constants: _Constants | None = None
@@ -103,9 +119,11 @@ class UnitMatcher:
         distances = torch.stack([self.choices[number].distances for number in numbers])
         return self._units.choice(grid, distances.gather(0, chosen[None])[0])
 
-    def see_input(self, x: Tensor) -> None:
-        """Keeps what the synapses get, until their neurons get what becomes of it."""
-        self._input = x.detach()
+    def see_sums(self, x: Tensor, sums: Tensor) -> None:
+        """Takes in a call of the synapses: what they got, and what they put out."""
+        if all(call.taken for call in self._calls.values()):
+            self._calls.clear()
+        self._calls[_place(sums)] = _Call(x.detach(), sums.detach())
 
     def see(self, current: Tensor, step_mode: str) -> None:
         """Takes in a step ``[N, *]``, or a sequence ``[T, N, *]``, of what reaches the neurons."""
@@ -118,18 +136,40 @@ class UnitMatcher:
             self._begin()
         elif not isinstance(self._node.v, Tensor):
             self._begin()
-        sequences = [self._current(one, shape, chosen) for one in self._parameters]
-        for step in range(shape[0]):
-            self._step(sequences[0][step], torch.stack([one[step] for one in sequences[1:]]))
+        call = self._calls.get(_place(current))
+        if call is None:
+            exact, currents = self._same_for_all(current.detach(), shape, chosen)
+        else:
+            call.taken = True
+            exact, *each = (self._made_of(call.x, one, shape, chosen) for one in self._parameters)
+            currents = torch.stack(each, 1)
+        for one, others in zip(exact, currents, strict=True):
+            self._step(one, others)
 
-    def _current(
-        self, parameters: tuple[Tensor, Tensor | None], shape: torch.Size, chosen: Tensor
+    def _same_for_all(
+        self, current: Tensor, shape: torch.Size, chosen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Currents of which is not known what they were made of: as those of the middle choice.
+
+        Returns:
+            In float ``[T, n]``, and in the units of each choice ``[T, choices, n]``.
+        """
+        assert self._constants is not None
+        scale = self._constants.scale
+        exact = current.double().reshape(shape[0], -1)[:, chosen] * scale[len(scale) // 2]
+        return exact, exact[:, None] / scale
+
+    def _made_of(
+        self,
+        x: Tensor,
+        parameters: tuple[Tensor, Tensor | None],
+        shape: torch.Size,
+        chosen: Tensor,
     ) -> Tensor:
-        """What these parameters make of the input, for the chosen neurons: ``[T, n]``."""
-        assert self._input is not None
+        """What these parameters make of an input, for the chosen neurons: ``[T, n]``."""
         weight, bias = parameters
-        with torch.autocast(self._input.device.type, enabled=False):
-            y = self._synapse.computed(self._input.to(weight), weight, bias)
+        with torch.autocast(x.device.type, enabled=False):
+            y = self._synapse.computed(x.to(weight), weight, bias)
         if y.numel() == math.prod(shape[1:]):  # an image that stays, for all steps
             return y.reshape(1, -1)[:, chosen].double().expand(shape[0], -1)
         return y.reshape(shape[0], -1)[:, chosen].double()
@@ -228,9 +268,9 @@ class UnitMatcher:
         return spikes, reset_to(potentials, spikes > 0, rest)
 
 
-def unit_matchers(module: nn.Module, plan: ResolvedPlan) -> dict[str, UnitMatcher]:
+def unit_matchers(module: nn.Module, plan: ResolvedPlan, learning: bool) -> dict[str, UnitMatcher]:
     """One for each layer of neurons that counts in a unit of its own: path -> matcher."""
-    return {path: UnitMatcher(module, plan, one) for path, one in plan.scaled.items()}
+    return {path: UnitMatcher(module, plan, one, learning) for path, one in plan.scaled.items()}
 
 
 def watch_units(matchers: Mapping[str, UnitMatcher], module: nn.Module) -> list[Any]:
@@ -238,15 +278,17 @@ def watch_units(matchers: Mapping[str, UnitMatcher], module: nn.Module) -> list[
     handles = []
     for path, matcher in matchers.items():
 
-        def see_input(layer: Any, args: Any, kwargs: Any, matcher: UnitMatcher = matcher) -> None:
-            matcher.see_input(input_of(args, kwargs)[0])
+        def see_sums(
+            layer: Any, args: Any, kwargs: Any, sums: Tensor, matcher: UnitMatcher = matcher
+        ) -> None:
+            matcher.see_sums(input_of(args, kwargs)[0], sums)
 
         def see(node: Any, args: Any, kwargs: Any, matcher: UnitMatcher = matcher) -> None:
             current = args[0] if args else next(iter(kwargs.values()))
             matcher.see(current, getattr(node, "step_mode", "s"))
 
         synapse, neuron = module.get_submodule(matcher.synapse), module.get_submodule(path)
-        handles.append(synapse.register_forward_pre_hook(see_input, with_kwargs=True))
+        handles.append(synapse.register_forward_hook(see_sums, with_kwargs=True))
         handles.append(neuron.register_forward_pre_hook(see, with_kwargs=True))
     return handles
 

@@ -38,6 +38,8 @@ BEST = 3
 FEW_CODES = 16
 SHARES_BELOW = (0.0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
 """Parts of the codes of a membrane that lie below rest, of which one is chosen."""
+LEAST_BELOW = 1 / 4
+"""Of a network that will learn: where its potentials will go, no data shows."""
 ROOM_ABOVE = (1, 2, 4)
 """Thresholds that fit into a membrane whose excess over one counts, of which one is chosen."""
 FACTORS = (0.67, 0.75, 0.83, 0.91, 1.1, 1.2, 1.33, 1.5)
@@ -118,10 +120,14 @@ class LayerUnits:
         child = module.get_submodule(scaled.synapse)
         self._rows = _rows(child, value, counts, scaled.channels)
 
-    def choices(self) -> list[UnitChoice]:
-        """Some for each grid of potentials, the one with which weights lose least first."""
+    def choices(self, learning: bool = False) -> list[UnitChoice]:
+        """Some for each grid of potentials, the one with which weights lose least first.
+
+        Args:
+            learning: Whether the network will learn in these units.
+        """
         found = []
-        for grid in self._grids():
+        for grid in self._grids(LEAST_BELOW if learning else 0.0):
             tried = _distances(grid, len(self._rows))
             order = self._errors(tried).argsort(dim=0, stable=True)
             few = grid.top - grid.rest <= FEW_CODES
@@ -166,8 +172,8 @@ class LayerUnits:
         scale = tuple((self._gaps / distances).tolist())
         return Unit(scale, unit.rest), self._weight_format(distances)
 
-    def _grids(self) -> Iterator[PotentialGrid]:
-        """The grids of potentials that are tried."""
+    def _grids(self, least_below: float = 0.0) -> Iterator[PotentialGrid]:
+        """The grids of potentials that are tried, with at least this part of the codes below."""
         membrane, threshold = self._tensors.get("v"), self._tensors.get("v_threshold")
         formats: dict[str, Format] = {}
         low = high = None
@@ -190,8 +196,11 @@ class LayerUnits:
             top = min(top, int(threshold.format.max / step))
         if self._scaled.below:
             assert low is not None
-            codes = top - low + 1
-            for rest in sorted({low + min(round(one * codes), codes - 2) for one in SHARES_BELOW}):
+            codes, last = top - low + 1, top // coarse * coarse
+            shares = (one for one in SHARES_BELOW if one >= least_below)
+            rests = {min(low + round(one * codes), last - 1) for one in shares}
+            # Of equals, the one with most room for what calibration data has not shown.
+            for rest in sorted(rests, reverse=True):
                 yield PotentialGrid(rest, top, coarse, step, formats, low, high)
             return
         if top < 1:
@@ -202,7 +211,8 @@ class LayerUnits:
             )
         counts = most_spikes(self._node)
         rooms = ROOM_ABOVE if reset_of(self._node) is None else (1,)
-        for room in sorted({min(one * counts, max(top // coarse, 1)) for one in rooms}):
+        found = {min(one * counts, max(top // coarse, 1)) for one in rooms}
+        for room in sorted(found, reverse=True):
             yield PotentialGrid(0, top // room, coarse, step, formats, low, high)
 
     def _errors(self, distances: Tensor) -> Tensor:
@@ -258,8 +268,8 @@ def _distances(grid: PotentialGrid, rows: int) -> Tensor:
     """The numbers of units from rest to threshold that are tried first; ``[tried, R]``."""
     last = grid.top // grid.threshold_step * grid.threshold_step
     first = grid.rest + (last - grid.rest) // 2 + 1
-    tried = [one for one in range(last, first - 1, -1) if one % grid.threshold_step == 0]
-    tried = tried[:: -(-len(tried) // THRESHOLDS_TRIED)] or [last]
+    tried = [one for one in range(last, first - 1, -1) if one % grid.threshold_step == 0] or [last]
+    tried = tried[:: -(-len(tried) // THRESHOLDS_TRIED)]
     distances = torch.tensor(tried, dtype=torch.float64) - grid.rest
     return (distances * grid.step)[:, None].repeat(1, rows)
 
