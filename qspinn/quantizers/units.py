@@ -243,23 +243,13 @@ class LayerUnits:
 
 
 def threshold_gaps(node: Any, scaled: Scaled) -> Tensor:
-    """How far the threshold lies above rest: the largest of the layer or of each channel; ``[R]``.
-
-    Raises:
-        ValueError: A threshold of another shape than the channels have.
-    """
+    """How far the threshold lies above rest: the largest of the layer or of each channel; ``[R]``."""
     threshold: Any = threshold_of(node)
     values = torch.as_tensor(threshold, dtype=torch.float64).detach().cpu()
     values = values - (reset_of(node) or 0.0)
-    if scaled.channels == 1 or values.numel() == 1:
-        return values.max().expand(scaled.channels)
     axis = values.dim() + scaled.axis
-    if axis < 0 or values.shape[axis] not in (1, scaled.channels):
-        raise ValueError(
-            f"{scaled.neuron}: a threshold of the shape {list(values.shape)} says nothing of "
-            f"{scaled.channels} channels on axis {scaled.axis}; write granularity=tensor, or "
-            "scale=power_of_two"
-        )
+    if scaled.channels == 1 or axis < 0:  # the same for all channels
+        return values.max().expand(scaled.channels)
     each = values.movedim(axis, 0).reshape(values.shape[axis], -1).amax(1)
     return each.expand(scaled.channels)
 

@@ -375,12 +375,6 @@ class TestWhatCannotBe:
         with pytest.raises(ValueError, match="not finite"):
             quantize_module(net, QuantizationPlan.uniform(4, scale="free"), inputs(STEPS, 4, 12))
 
-    def test_thresholds_of_another_shape(self) -> None:
-        net = with_thresholds([[0.5], [0.7], [0.9]])
-        plan = QuantizationPlan.uniform(4, scale="free", granularity="channel")
-        with pytest.raises(ValueError, match="shape"):
-            quantize_module(net, plan, inputs(STEPS, 3, 12))
-
     def test_data_is_needed(self) -> None:
         net = network(neuron.IFNode())
         plan = QuantizationPlan.uniform(4, scale="free").resolve(net, inputs(STEPS, 2, 12))
