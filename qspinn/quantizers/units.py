@@ -243,7 +243,7 @@ class LayerUnits:
 
 
 def threshold_gaps(node: Any, scaled: Scaled) -> Tensor:
-    """How far the threshold lies above rest: the largest of the layer or of each channel; ``[R]``."""
+    """How far the largest threshold, of the layer or of each channel, lies above rest; ``[R]``."""
     threshold: Any = threshold_of(node)
     values = torch.as_tensor(threshold, dtype=torch.float64).detach().cpu()
     values = values - (reset_of(node) or 0.0)
