@@ -89,8 +89,9 @@ class ResolvedPlan:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether every tensor has its format."""
-        return all(tensor.format is not None for tensor in self.tensors)
+        """Whether every tensor has its format, and every layer that is to have one its unit."""
+        has_formats = all(tensor.format is not None for tensor in self.tensors)
+        return has_formats and set(self.scaled) <= set(self.units)
 
     @property
     def scaled(self) -> dict[str, Scaled]:
@@ -138,8 +139,11 @@ class ResolvedPlan:
         return {role: sorted(lengths) for role, lengths in sorted(found.items())}
 
     def formats(self) -> dict[str, dict[str, str]]:
-        """Tensor path -> role, format, rounding and overflow, as text (for a record)."""
-        return {
+        """Tensor path -> role, format, rounding and overflow, as text (for a record).
+
+        And ``unit``, for the weights of a layer whose neurons count in a unit of their own.
+        """
+        found = {
             tensor.path: {
                 "role": tensor.role,
                 "format": str(tensor.format),
@@ -148,6 +152,31 @@ class ResolvedPlan:
             }
             for tensor in self.tensors
         }
+        for path, unit in self.units.items():
+            found[self.of_layer(self.scaled[path].synapse)["weight"].path]["unit"] = str(unit)
+        return found
+
+    def with_recorded(self, formats: Mapping[str, Mapping[str, str]]) -> ResolvedPlan:
+        """The plan with what :meth:`formats` has said of another one of the same tensors.
+
+        Raises:
+            ValueError: Other tensors, or other layers with units of their own.
+        """
+        units = {}
+        for path, scaled in self.scaled.items():
+            unit = formats.get(self.of_layer(scaled.synapse)["weight"].path, {}).get("unit")
+            if unit is None:
+                raise ValueError(
+                    f"it counts {path} in a unit of its own, and the other one did not"
+                )
+            units[path] = Unit.parse(unit)
+        missing = {tensor.path for tensor in self.tensors} ^ formats.keys()
+        if missing:
+            raise ValueError(f"it quantises other tensors, such as {sorted(missing)[0]}")
+        if sum("unit" in one for one in formats.values()) != len(units):
+            raise ValueError("it counts other layers in units of their own")
+        known = {path: parse_format(one["format"]) for path, one in formats.items()}
+        return self.with_formats(known).with_units(units)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types; the inverse of :meth:`from_dict`."""
@@ -164,7 +193,7 @@ class ResolvedPlan:
             "tensors": tensors,
             "excluded": sorted(self.excluded),
             "allow_no_neurons": self.allow_no_neurons,
-            "units": {path: unit.to_dict() for path, unit in self.units.items()},
+            "units": {path: str(unit) for path, unit in self.units.items()},
         }
 
     @classmethod
@@ -181,7 +210,7 @@ class ResolvedPlan:
             for tensor in data["tensors"]
         )
         excluded = frozenset(data.get("excluded", ()))
-        units = {path: Unit.from_dict(one) for path, one in data.get("units", {}).items()}
+        units = {path: Unit.parse(one) for path, one in data.get("units", {}).items()}
         return cls(inventory, tensors, excluded, data.get("allow_no_neurons", False), units)
 
     def check_neurons(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -46,14 +46,24 @@ class Unit:
         """The scale as a tensor, ``[1]`` or ``[C]``, float64."""
         return torch.tensor(self.scale, dtype=torch.float64)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types; the inverse of :meth:`from_dict`."""
-        return {"scale": list(self.scale), "rest": self.rest}
+    def __str__(self) -> str:
+        """E.g. ``0.125|0.1 rest -4.0``; the numbers are exact."""
+        return f"{'|'.join(repr(one) for one in self.scale)} rest {self.rest!r}"
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Unit:
-        """The inverse of :meth:`to_dict`."""
-        return cls(tuple(data["scale"]), data["rest"])
+    def parse(cls, text: str) -> Unit:
+        """The inverse of ``str``.
+
+        Raises:
+            ValueError: Something else.
+        """
+        scale, separator, rest = text.partition(" rest ")
+        try:
+            if separator:
+                return cls(tuple(float(one) for one in scale.split("|")), float(rest))
+        except ValueError:
+            pass
+        raise ValueError(f"unit {text!r:.80}; write such as '0.125|0.1 rest -4.0'")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
+from qspinn.fixed_point import FixedPointFormat
 from qspinn.networks import ConvSNN
 from qspinn.plan import QuantizationPlan, ResolvedPlan, footprint_of
 from qspinn.plan.units import Unit
@@ -173,7 +174,8 @@ def test_thresholds_and_rest_are_counted(granularity: str, v_reset: float | None
 
 
 def test_units_in_plain_types() -> None:
-    plan = resolved(Plain()).with_units({"one": Unit((0.1, 0.3), -4.0), "other": Unit((0.7,))})
+    units = {"one": Unit((0.1, 0.3), -4.0), "other": Unit((1e-9 / 3,))}
+    plan = resolved(Plain()).with_units(units)
     again = ResolvedPlan.from_dict(plan.to_dict())
     assert again.units == plan.units
     found = again.unit_of("a")
@@ -191,3 +193,40 @@ def test_scales_that_are_no_sizes(scale: tuple[float, ...]) -> None:
 def test_an_unknown_scale() -> None:
     with pytest.raises(ValueError, match="scale='fine'; write one of power_of_two, free"):
         QuantizationPlan.uniform(4, scale="fine")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0.1", "0.1 rest", "a rest 0.0", "0.1| rest 0.0", "-1.0 rest 0"]
+)
+def test_text_that_is_no_unit(text: str) -> None:
+    with pytest.raises(ValueError, match="write such as"):
+        Unit.parse(text)
+
+
+def test_what_a_record_says() -> None:
+    plan = resolved(Plain(), granularity="channel")
+    units = {"one": Unit((0.1, 0.3, 0.7, 1.0), -4.0), "other": Unit((0.2,) * 4)}
+    formats = {one.path: FixedPointFormat(2, 1) for one in plan.tensors}
+    said = plan.with_formats(formats).with_units(units).formats()
+    assert said["a.weight"]["unit"] == "0.1|0.3|0.7|1.0 rest -4.0"
+    assert "unit" not in said["one.v"]
+    again = plan.with_recorded(said)
+    assert again.is_calibrated
+    assert again.units == units
+    assert not plan.with_formats(formats).is_calibrated
+
+
+def test_what_another_version_has_recorded() -> None:
+    plan = resolved(Plain())
+    formats = {one.path: FixedPointFormat(2, 1) for one in plan.tensors}
+    said = plan.with_formats(formats).formats()
+    with pytest.raises(ValueError, match="counts one in a unit of its own"):
+        plan.with_recorded(said)
+    plain = QuantizationPlan.uniform(4).resolve(Plain(), X)
+    assert plain.with_recorded(said).is_calibrated
+    said["a.weight"]["unit"] = "0.1 rest 0.0"
+    with pytest.raises(ValueError, match="other layers in units"):
+        plain.with_recorded(said)
+    del said["a.bias"]
+    with pytest.raises(ValueError, match=r"other tensors, such as a\.bias"):
+        plain.with_recorded(said)
