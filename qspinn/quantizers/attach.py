@@ -184,8 +184,8 @@ def _attach(
     without = sorted(set(plan.scaled) - set(plan.units))
     if without:
         raise ValueError(
-            f"attach: {without[0]} is to count in a unit of its own (scale=free), and has none yet; "
-            "call qspinn.quantizers.calibrate"
+            f"attach: {without[0]} is to count in a unit of its own (scale=free), and has none "
+            "yet; call qspinn.quantizers.calibrate"
         )
     swaps: list[Swap] = []
     for layer in plan.inventory.layers:
