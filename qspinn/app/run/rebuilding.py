@@ -22,6 +22,7 @@ from qspinn.fixed_point import parse_format
 from qspinn.learning import UnsupervisedLearning
 from qspinn.plan import ResolvedPlan, needs_forward_pass
 from qspinn.quantizers.attach import attach_quietly
+from qspinn.quantizers.repair import as_repairs
 from qspinn.records import RunRecord
 
 __all__ = ["RebuildingError", "rebuilt_run", "run_data"]
@@ -86,11 +87,22 @@ def rebuilt_run(folder: Path, record: RunRecord) -> Parts:
                 f"the network of {folder} cannot be made anew: this version of qspinn quantises "
                 f"other tensors, such as {sorted(missing)[0]}"
             )
+        _check_not_repaired(folder, values["quantization"])
         attach_quietly(module, plan.with_formats(known))
         module.eval()
         if isinstance(module, UnsupervisedLearning):
             module.fit_readouts()
     return parts
+
+
+def _check_not_repaired(folder: Path, quantization: Mapping[str, Any]) -> None:
+    """What was repaired is in the device model, and nowhere else in the folder of a run."""
+    repair = quantization.get("repair", "none")
+    if as_repairs(repair, f"{folder}: quantization.repair"):
+        raise RebuildingError(
+            f"the network of {folder} cannot be made anew: it was repaired after training "
+            f"(quantization.repair={repair}), on batches that are not kept"
+        )
 
 
 def _values(folder: Path) -> dict[str, Any]:
