@@ -118,16 +118,17 @@ class TensorQuantizer:
         """
         if self.repaired is None:
             return stored(self, value, training)
-        if training and value.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                f"{self.path}: was repaired after training, so that it cannot learn; evaluate the "
-                "module (module.eval()), or detach its quantizers to train it"
-            )
+        self._check_does_not_learn(value, training)
         return self.repaired.to(value)
 
     def stored_with_gradient(self, value: Tensor, training: bool = True) -> Tensor:
-        """As :meth:`stored`, with the gradient everywhere, where the value saturates too."""
-        return stored(self, value.detach(), training) + straight_through(value)
+        """As :meth:`stored`, with the gradient everywhere, where the value saturates too.
+
+        Raises:
+            RuntimeError: As :meth:`stored`.
+        """
+        self._check_does_not_learn(value, training)
+        return self.stored(value.detach(), training) + straight_through(value)
 
     def constant(self, value: float) -> float:
         """A single stored number, such as a threshold, in exact arithmetic, or as repaired."""
@@ -137,6 +138,15 @@ class TensorQuantizer:
             kept = stored_constant(value, self.format, self.rounding, self.overflow)
             self._constants[value] = kept
         return self._constants[value]
+
+    def _check_does_not_learn(self, value: Tensor, training: bool) -> None:
+        if self.repaired is None or not training:
+            return
+        if value.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{self.path}: was repaired after training, so that it cannot learn; evaluate the "
+                "module (module.eval()), or detach its quantizers to train it"
+            )
 
 
 def straight_through(value: Tensor) -> Tensor:
