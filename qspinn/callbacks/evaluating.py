@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from qspinn.callbacks.formats import calibrated, log_summary
+from qspinn.callbacks.formats import calibrated_and_repaired, log_summary
 from qspinn.callbacks.isolation import (
     check_runnable,
     check_single_device,
@@ -24,6 +25,7 @@ from qspinn.callbacks.trainer_data import converted_batches, training_data
 from qspinn.plan import ResolvedPlan, declares_tensors, needs_forward_pass
 from qspinn.quantizers import detach, is_attached
 from qspinn.quantizers.attach import attach_quietly
+from qspinn.quantizers.repair import Repaired
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,12 @@ class QuantizesEvaluations(Quantization):
 
     calibration_batches: int
     calibration_data: Iterable[Any] | None
-    # Formats of the checkpoint that is being read.
-    _restored: ResolvedPlan | None = None
+    # What is repaired after the formats are chosen.
+    repairs: tuple[str, ...] = ()
+    # What belongs to the formats in use.
+    _repaired: Mapping[str, Tensor] = MappingProxyType({})
+    # Formats of the checkpoint that is being read, and what was repaired.
+    _restored: Repaired | None = None
     # The module of the last fit; it is the 32-bit network that a copy was made of.
     _fitted: weakref.ref[LightningModule] | None = None
     # The module that has quantizers for this evaluation, and its values where attaching has changed
@@ -53,7 +59,7 @@ class QuantizesEvaluations(Quantization):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the plan and the formats that were chosen, as plain types.
+        """Adds the plan, the formats that were chosen, as plain types, and what was repaired.
 
         Not by ``state_dict``: a trainer refuses two callbacks with one key that have
         that, before this callback can report what is wrong with them.
@@ -62,13 +68,18 @@ class QuantizesEvaluations(Quantization):
         checkpoint.setdefault("callbacks", {})[self.state_key] = {
             "plan": self.plan.to_dict(),
             "resolved_plan": None if resolved is None else resolved.to_dict(),
+            "repairs": list(self.repairs),
+            "repaired": {} if resolved is None else dict(self._repaired),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the formats of a checkpoint, if they belong to the same plan."""
+        """Takes the formats of a checkpoint, if they belong to the same plan and repairs."""
         data = state_dict["resolved_plan"]
-        if data is not None and state_dict["plan"] == self.plan.to_dict():
-            self._restored = ResolvedPlan.from_dict(data)
+        # Checkpoints of earlier versions have nothing repaired.
+        same = tuple(state_dict.get("repairs", ())) == self.repairs
+        if data is not None and same and state_dict["plan"] == self.plan.to_dict():
+            values = state_dict.get("repaired", {})
+            self._restored = Repaired(ResolvedPlan.from_dict(data), values)
 
     def on_validation_end(self, *args: Any, **kwargs: Any) -> None:
         """Restores the float network."""
@@ -112,25 +123,23 @@ class QuantizesEvaluations(Quantization):
         check_runnable(pl_module, self.forward, owner)
         # Lightning evaluates in inference mode, in which no tensor that outlives it may be made.
         with torch.inference_mode(False), torch.no_grad(), preserved_globals(), quiet_lightning():
-            resolved, source = self._formats(trainer, pl_module)
-            if resolved is None:
+            found, source = self._formats(trainer, pl_module)
+            if found is None:
                 _say("%s: this evaluates the 32-bit %s: %s", owner, name, source)
                 return
             values = _values_to_put_back(pl_module)
-            attach_quietly(pl_module, resolved, self.compile_steps)
+            attach_quietly(pl_module, found.plan, self.compile_steps, found.values)
         self._quantized_for_now = (pl_module, values)
-        self._note_formats(resolved)
-        log_summary(resolved, owner)
+        self._note_formats(found)
+        log_summary(found.plan, owner)
         _say("%s: this evaluates the quantised %s, with formats %s", owner, name, source)
 
     on_test_start = on_predict_start = on_validation_start
 
-    def _note_formats(self, resolved: ResolvedPlan) -> None:
-        self.resolved_plan = resolved
+    def _note_formats(self, found: Repaired) -> None:
+        self.resolved_plan, self._repaired = found.plan, found.values
 
-    def _formats(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> tuple[ResolvedPlan | None, str]:
+    def _formats(self, trainer: Trainer, pl_module: LightningModule) -> tuple[Repaired | None, str]:
         """The formats and where they come from, or ``None`` and why there are none."""
         if self._restored is not None:
             return self._restored, f"from {trainer.ckpt_path}"
@@ -139,7 +148,8 @@ class QuantizesEvaluations(Quantization):
             if trainer.ckpt_path is not None:
                 raise ValueError(f"{type(self).__name__}: {source}")
             return None, source
-        return calibrated(self.plan, pl_module, trainer, batches, self.forward), source
+        of = (self.plan, pl_module, trainer, batches, self.forward, self.repairs)
+        return calibrated_and_repaired(*of), source
 
     def _batches(self, trainer: Trainer, pl_module: LightningModule) -> tuple[list[Any], str]:
         count = self.calibration_batches

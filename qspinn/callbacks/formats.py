@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from qspinn.quantizers.declared import declared_formats
 from qspinn.quantizers.following import Following
 from qspinn.quantizers.looking import with_inputs
 from qspinn.quantizers.over_batches import calibrated_on
+from qspinn.quantizers.repair import Repaired, repaired_on
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,39 @@ def calibrated(
     Raises:
         ValueError: A rule that matches nothing, or invalid formats.
     """
+    copied, runs = _runs(module, trainer, batches, forward)
+    return calibrated_on(copied, plan, runs, learning)
+
+
+def calibrated_and_repaired(
+    plan: QuantizationPlan,
+    module: LightningModule,
+    trainer: Trainer,
+    batches: Sequence[Any],
+    forward: Forward | None,
+    repairs: Sequence[str],
+) -> Repaired:
+    """As :func:`calibrated` for a network that has learned, with what its repair found.
+
+    Raises:
+        ValueError: As :func:`calibrated`; a network in which nothing can be repaired.
+    """
+    copied, runs = _runs(module, trainer, batches, forward)
+    resolved = calibrated_on(copied, plan, runs)
+    return repaired_on(copied, resolved, runs, repairs, "PostTrainingQuantization")
+
+
+def _runs(
+    module: LightningModule, trainer: Trainer, batches: Sequence[Any], forward: Forward | None
+) -> tuple[LightningModule, list[Callable[[], None]]]:
+    """A copy, and what runs it on each batch."""
     copied = copy_for(trainer, module)
 
     def run_one(batch: Any) -> None:
         with trainer.precision_plugin.forward_context():
             forward_once(copied, batch, forward)
 
-    return calibrated_on(copied, plan, [partial(run_one, batch) for batch in batches], learning)
+    return copied, [partial(run_one, batch) for batch in batches]
 
 
 def log_summary(plan: ResolvedPlan, owner: str) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from qspinn.callbacks.arguments import check_arguments
 from qspinn.callbacks.evaluating import QuantizesEvaluations
 from qspinn.callbacks.fidelity import fidelity_of, log_fidelity
-from qspinn.callbacks.formats import calibrated, log_summary
+from qspinn.callbacks.formats import calibrated_and_repaired, log_summary
 from qspinn.callbacks.in_training import InTrainingQuantization
 from qspinn.callbacks.isolation import (
     Forward,
@@ -42,9 +42,10 @@ from qspinn.callbacks.trainer_data import (
     validation_loader,
 )
 from qspinn.callbacks.trial import tried
-from qspinn.plan import QuantizationPlan, ResolvedPlan, needs_forward_pass
+from qspinn.plan import QuantizationPlan, needs_forward_pass
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
+from qspinn.quantizers.repair import Repaired, as_repairs
 from qspinn.records import work_metrics
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ log = logging.getLogger(__name__)
 class PostTrainingQuantization(QuantizesEvaluations):
     """Quantises a copy of the trained network when the fit ends, and evaluates it.
 
-    Formats that the plan leaves open are calibrated on training data. The
+    Formats that the plan leaves open are calibrated on training data, and so is what
+    ``repair`` asks for. The
     quantised copy is then evaluated by a trainer of its own on the data that the
     module's trainer has, and its metrics go to the same loggers under
     ``ptq/``. The trained module, the trainer's state and its metrics stay as they
@@ -95,6 +97,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         after_stage: AfterStage | None = None,
         samples: int | None = None,
         fidelity_samples: int = 64,
+        repair: str | Sequence[str] = "none",
     ) -> None:
         """Prepares for the end of the fit.
 
@@ -119,6 +122,9 @@ class PostTrainingQuantization(QuantizesEvaluations):
             fidelity_samples: Validation samples (or training samples, where there are
                 none) on which the quantised copy is compared with the trained module,
                 layer by layer; 0: it is not.
+            repair: What is repaired of the copy, on the batches that formats are chosen on:
+                ``"none"``, or any of ``"bias"``, ``"threshold"`` and ``"learned"``, joined by
+                ``"+"`` or in a list; see :func:`qspinn.quantizers.repair.repair`.
 
         Raises:
             TypeError: ``calibration_data`` or a plan that is something else.
@@ -126,6 +132,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         """
         check_arguments(calibration_batches, stages, calibration_data)
         super().__init__(plan, forward, compile_steps, fidelity_samples)
+        self.repairs = as_repairs(repair, "PostTrainingQuantization: repair")
         self.calibration_batches = calibration_batches
         self.calibration_data = calibration_data
         self.stages = tuple(stages)
@@ -152,6 +159,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         self._check_data(trainer, pl_module)
         self.plan.resolve(pl_module)
         self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
+        self._repaired = {}
         self.failure, self.work, self.fidelity, self._last = None, None, None, None
         self._was_tried, self._seen = False, []
 
@@ -205,9 +213,8 @@ class PostTrainingQuantization(QuantizesEvaluations):
             and (train is None or not is_repeatable(train))
         )
         with preserved_globals(), quiet_lightning(), preserved_generators(validation):
-            quantized = tried(
-                self.plan, pl_module, trainer, batch, self.forward, self.compile_steps
-            )
+            of = (self.plan, pl_module, trainer, batch, self.forward, self.compile_steps)
+            quantized = tried(*of, repairs=self.repairs)
             # A module that learns by itself may have nothing to validate before it has learned.
             validates = "validate" in self.stages and needs_forward_pass(pl_module)
             if validates and validation is not None:
@@ -217,12 +224,15 @@ class PostTrainingQuantization(QuantizesEvaluations):
         train, validation = training_loader(trainer), validation_loader(trainer)
         with preserved_globals(), quiet_lightning(), preserved_generators(train, validation):
             batches = self._training_batches(trainer, pl_module, train)
-            resolved = calibrated(self.plan, pl_module, trainer, batches, self.forward)
+            chosen = (self.plan, pl_module, trainer, batches, self.forward, self.repairs)
+            found = calibrated_and_repaired(*chosen)
+            resolved = found.plan
             log_summary(resolved, "PostTrainingQuantization")
             quantized = independent_copy(pl_module)
-            attach_quietly(quantized, resolved, self.compile_steps)
+            attach_quietly(quantized, resolved, self.compile_steps, found.values)
             quantized.eval()
             self.quantized_module, self.resolved_plan = quantized, resolved
+            self._repaired = found.values
             of = (trainer, pl_module, quantized, resolved, self.fidelity_samples, self.forward)
             self.fidelity = fidelity_of("PostTrainingQuantization", *of)
             looks = (self.after_stage, self.fidelity, self.fidelity_samples, self.samples)
@@ -300,10 +310,10 @@ class PostTrainingQuantization(QuantizesEvaluations):
                 "the 32-bit network"
             )
 
-    def _note_formats(self, resolved: ResolvedPlan) -> None:
+    def _note_formats(self, found: Repaired) -> None:
         # After a fit, resolved_plan keeps the formats of quantized_module.
         if self.quantized_module is None:
-            self.resolved_plan = resolved
+            self.resolved_plan, self._repaired = found.plan, found.values
 
     def _log(self, trainer: Trainer) -> None:
         footprint = self.footprint

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from qspinn.callbacks.formats import calibrated
+from qspinn.callbacks.formats import calibrated, calibrated_and_repaired
 from qspinn.callbacks.isolation import (
     LEAVE_IN_FLOAT,
     Forward,
@@ -23,6 +24,7 @@ from qspinn.plan import QuantizationPlan, needs_forward_pass, reset_states
 from qspinn.plan.neurons import evaluation_mode
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
+from qspinn.quantizers.repair import Repaired
 
 
 def tried(
@@ -33,6 +35,7 @@ def tried(
     forward: Forward | None,
     compile_steps: bool,
     learning: bool = False,
+    repairs: Sequence[str] = (),
 ) -> LightningModule:
     """A quantised copy of ``module`` that has run on ``batch``; nothing else is changed.
 
@@ -44,6 +47,7 @@ def tried(
         forward: How to run the module on it; ``None``: its own step.
         compile_steps: See :func:`qspinn.quantizers.attach`.
         learning: Whether the module will learn in these formats.
+        repairs: What will be repaired, of one that has learned.
 
     Raises:
         TypeError: A module that cannot be copied.
@@ -54,10 +58,13 @@ def tried(
     if not is_attached(module):
         if runs:
             _run(copy_for(trainer, module), trainer, batch, forward)
-        resolved = calibrated(plan, module, trainer, [batch], forward, learning)
+        if learning:
+            found = Repaired(calibrated(plan, module, trainer, [batch], forward, learning))
+        else:
+            found = calibrated_and_repaired(plan, module, trainer, [batch], forward, repairs)
     copied = copy_for(trainer, module)
     if not is_attached(copied):
-        attach_quietly(copied, resolved, compile_steps)
+        attach_quietly(copied, found.plan, compile_steps, found.values)
     if runs:
         _run(copied, trainer, batch, forward)
     reset_states(copied)

@@ -78,12 +78,15 @@ class TensorQuantizer:
         format: Its format.
         rounding: Its rounding.
         overflow: Its overflow.
+        repaired: Numbers of the format that a device holds in place of the rounded ones; None:
+            it holds the rounded ones.
     """
 
     path: str
     format: Format
     rounding: str = "nearest"
     overflow: str = "saturate"
+    repaired: Tensor | None = field(default=None, repr=False, compare=False)
     _draws: Draws | None = field(default=None, init=False, repr=False, compare=False)
     _constants: dict[float, float] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -108,19 +111,42 @@ class TensorQuantizer:
         return fake_quantize(value, self.format, self.rounding, self.overflow, self._draws)
 
     def stored(self, value: Tensor, training: bool) -> Tensor:
-        """As :func:`stored`."""
-        return stored(self, value, training)
+        """As :func:`stored`, or what was repaired.
+
+        Raises:
+            RuntimeError: A value that learns, where what was repaired would not follow it.
+        """
+        if self.repaired is None:
+            return stored(self, value, training)
+        self._check_does_not_learn(value, training)
+        return self.repaired.to(value)
 
     def stored_with_gradient(self, value: Tensor, training: bool = True) -> Tensor:
-        """As :meth:`stored`, with the gradient everywhere, where the value saturates too."""
-        return stored(self, value.detach(), training) + straight_through(value)
+        """As :meth:`stored`, with the gradient everywhere, where the value saturates too.
+
+        Raises:
+            RuntimeError: As :meth:`stored`.
+        """
+        self._check_does_not_learn(value, training)
+        return self.stored(value.detach(), training) + straight_through(value)
 
     def constant(self, value: float) -> float:
-        """A single stored number, such as a threshold, in exact arithmetic."""
+        """A single stored number, such as a threshold, in exact arithmetic, or as repaired."""
+        if self.repaired is not None:
+            return float(self.repaired)
         if value not in self._constants:
             kept = stored_constant(value, self.format, self.rounding, self.overflow)
             self._constants[value] = kept
         return self._constants[value]
+
+    def _check_does_not_learn(self, value: Tensor, training: bool) -> None:
+        if self.repaired is None or not training:
+            return
+        if value.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{self.path}: was repaired after training, so that it cannot learn; evaluate the "
+                "module (module.eval()), or detach its quantizers to train it"
+            )
 
 
 def straight_through(value: Tensor) -> Tensor:

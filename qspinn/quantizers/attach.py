@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from qspinn.quantizers.compiling import compile_swaps
 from qspinn.quantizers.declared import QuantizedDeclared, declared_quantizers, stored_values
 from qspinn.quantizers.neuron import NeuronQuantizer
 from qspinn.quantizers.precision import warn_of_floats
+from qspinn.quantizers.repaired import give_repaired
 from qspinn.quantizers.swaps import (
     Observers,
     Swap,
@@ -28,7 +29,12 @@ from qspinn.quantizers.synapse import QuantizedSynapse
 _PLAN = "_qspinn_plan"
 
 
-def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
+def attach(
+    module: nn.Module,
+    plan: ResolvedPlan,
+    compile_steps: bool = False,
+    repaired: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
     """Makes ``module`` compute as the plan says, from its next forward pass on.
 
     Parameters stay in float underneath (so that an optimizer can train them) and
@@ -42,6 +48,9 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
         compile_steps: Whether the time step of IF, LIF and PLIF neurons is compiled by
             ``torch.compile``: the same numbers in fewer kernels, after a wait of some
             seconds per layer, batch size and format at its first use.
+        repaired: Tensor path -> what a device holds of it in place of the rounded parameter,
+            as :func:`qspinn.quantizers.repair.repair` found it. The parameters underneath stay
+            as they are, and must not be changed while it is attached.
 
     Returns:
         ``module`` itself.
@@ -51,23 +60,33 @@ def attach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -
 
     Raises:
         ValueError: Quantizers are attached already, a tensor has no format yet, a
-            module that declares its tensors refuses its formats, or steps that
-            cannot be compiled.
+            module that declares its tensors refuses its formats, steps that
+            cannot be compiled, or repaired values that do not fit.
     """
-    attach_quietly(module, plan, compile_steps)
+    attach_quietly(module, plan, compile_steps, repaired)
     warn_of_floats(plan)
     return module
 
 
-def attach_quietly(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
+def attach_quietly(
+    module: nn.Module,
+    plan: ResolvedPlan,
+    compile_steps: bool = False,
+    repaired: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
     """As :func:`attach`, for callers that say themselves what stays in float."""
     check_module(module, "attach")
     check_not_compiled(module, "attach")
     check_resolved(plan, "attach")
-    return _attach(module, plan, None, compile_steps)
+    return _attach(module, plan, None, compile_steps, repaired=repaired)
 
 
-def reattach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False) -> nn.Module:
+def reattach(
+    module: nn.Module,
+    plan: ResolvedPlan,
+    compile_steps: bool = False,
+    repaired: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
     """Gives an attached module the formats of ``plan``, between two batches.
 
     Modules that declare their tensors keep what they have: some could not forget a grid.
@@ -80,7 +99,7 @@ def reattach(module: nn.Module, plan: ResolvedPlan, compile_steps: bool = False)
     for child in module.modules():
         if is_swapped(child) and not isinstance(child, QuantizedDeclared):
             restore(child)
-    return _attach(module, plan, None, compile_steps, declared=False)
+    return _attach(module, plan, None, compile_steps, declared=False, repaired=repaired)
 
 
 def attach_observers(module: nn.Module, plan: ResolvedPlan) -> Observers:
@@ -172,6 +191,7 @@ def _attach(
     observers: Observers | None,
     compile_steps: bool = False,
     declared: bool = True,
+    repaired: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     if declared:
         check_detached(module, "attach")
@@ -204,6 +224,7 @@ def _attach(
     narrowed = (module.get_submodule(path) for path in plan.inventory.narrowed)
     swaps += [(child, Narrowed, None) for child in narrowed]
     set_clocks(swaps)
+    give_repaired(plan, swaps, repaired or {})
     own = (p.dtype for _, p in _watched_parameters(module) if p.is_floating_point())
     spike_dtype = next(own, torch.get_default_dtype())
     for _, _, quantizer in swaps:

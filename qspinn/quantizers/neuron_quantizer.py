@@ -111,9 +111,11 @@ class NeuronQuantizer:
         value = self.unit.of(value.double() if isinstance(value, Tensor) else value, rest)
         if self.threshold is None:
             return value
-        fmt = self.threshold.format
+        fmt, repaired = self.threshold.format, self.threshold.repaired
         if not isinstance(value, Tensor):
-            return stored_constant(value, fmt, "nearest")
+            return stored_constant(value, fmt, "nearest") if repaired is None else float(repaired)
+        if repaired is not None:
+            return repaired.to(value)
         value = fake_quantize(value, fmt, "nearest", returning=training)
         return value if self.highest is None else value.clamp(max=self.highest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from qspinn.quantizers.attach import attach_quietly, check_detached
 from qspinn.quantizers.copying import independent_module
 from qspinn.quantizers.over_batches import calibrated_on
 from qspinn.quantizers.precision import warn_of_floats
+from qspinn.quantizers.repair import as_repairs, repaired_on
 
 RunBatch = Callable[[Any, Any], object]
 
@@ -33,6 +34,7 @@ def quantize_module(
     run: RunBatch | None = None,
     calibration_batches: int = 8,
     compile_steps: bool = False,
+    repair: str | Sequence[str] = "none",
 ) -> nn.Module:
     """A quantised copy of a trained module.
 
@@ -47,6 +49,9 @@ def quantize_module(
         run: Runs a module on a batch, as ``run(module, batch)``; ``None`` calls the module.
         calibration_batches: At most so many of ``batches`` are used.
         compile_steps: See :func:`qspinn.quantizers.attach`.
+        repair: What is repaired on the same batches: ``"none"``, or any of ``"bias"``,
+            ``"threshold"`` and ``"learned"``, joined by ``"+"`` or in a list; see
+            :func:`qspinn.quantizers.repair.repair`. What is left as it was is logged.
 
     Returns:
         The copy, in evaluation mode. ``plan_of(copy)`` says what it was quantised with;
@@ -58,9 +63,10 @@ def quantize_module(
 
     Raises:
         TypeError: An argument of another type; the error says what to give.
-        ValueError: A plan that does not fit the module, or no batches.
+        ValueError: A plan that does not fit the module, no batches, or an unknown repair.
     """
     plan = _checked(module, plan, run)
+    repairs = as_repairs(repair, f"{OWNER}: repair")
     used = _list_of(batches, calibration_batches)
     copied = independent_module(module).eval()
 
@@ -77,9 +83,10 @@ def quantize_module(
         else:
             call(copied, batch)
 
-    resolved = calibrated_on(copied, plan, [partial(run_one, batch) for batch in used])
-    attach_quietly(copied, resolved, compile_steps)
-    warn_of_floats(resolved)
+    runs = [partial(run_one, batch) for batch in used]
+    found = repaired_on(copied, calibrated_on(copied, plan, runs), runs, repairs, OWNER)
+    attach_quietly(copied, found.plan, compile_steps, found.values)
+    warn_of_floats(found.plan)
     return copied
 
 

@@ -15,9 +15,11 @@ from qspinn.plan import ResolvedPlan
 from qspinn.plan.expected import check_module
 from qspinn.plan.float_class import float_class, shown
 from qspinn.quantizers.attach import attach, check_detached, plan_of
+from qspinn.quantizers.repaired import repaired_values
 
 KIND = "qspinn quantised module"
-VERSION = 1
+# Version 2 holds what was repaired; a file without anything repaired is of version 1.
+VERSION = 2
 
 # Of a layer, what does not change what it computes.
 _IRRELEVANT = ("training", "backend", "detach_reset", "store_v_seq", "inplace")
@@ -27,8 +29,8 @@ def save_quantized(module: nn.Module, path: str | Path) -> None:
     """Writes a quantised module into one file, for :func:`load_quantized`.
 
     The file holds the parameters in float, as they are underneath the quantizers, and
-    the plan with its formats; both as plain types and tensors. It is replaced as a
-    whole or not at all.
+    the plan with its formats, and what was repaired; as plain types and tensors. It is
+    replaced as a whole or not at all.
 
     Args:
         module: With quantizers attached.
@@ -38,12 +40,14 @@ def save_quantized(module: nn.Module, path: str | Path) -> None:
         TypeError: Not a module.
         ValueError: A module without quantizers.
     """
+    plan, repaired = plan_of(module), repaired_values(module)
     content = {
         "kind": KIND,
-        "version": VERSION,
-        "plan": plan_of(module).to_dict(),
+        "version": VERSION if repaired else 1,
+        "plan": plan.to_dict(),
         "constants": _constants_of(module),
         "state": dict(module.state_dict()),
+        **({"repaired": repaired} if repaired else {}),
     }
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
         torch.save(content, file)
@@ -79,7 +83,7 @@ def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
     before = {name: value.clone() for name, value in module.state_dict().items()}
     module.load_state_dict(content["state"])
     try:
-        return attach(module, plan)
+        return attach(module, plan, repaired=content.get("repaired"))
     except Exception:
         module.load_state_dict(before)
         raise
@@ -103,10 +107,10 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: is no file of save_quantized (a checkpoint of Lightning?); load those with "
             "load_from_checkpoint or ckpt_path="
         )
-    if content["version"] != VERSION:
+    if content["version"] not in range(1, VERSION + 1):
         raise ValueError(
-            f"{path}: has version {content['version']}, but this qspinn reads version {VERSION}; "
-            "save it anew"
+            f"{path}: has version {content['version']}, but this qspinn reads versions 1 to "
+            f"{VERSION}; save it anew"
         )
     return content
 

@@ -109,6 +109,16 @@ class QuantizedSynapse(Swapped):
         """What the layer would put out with other parameters; ``x`` is of their type."""
         return self._computed(x, weight, bias, torch.float32)
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        quantizer = self._quantizer
+        for one in (quantizer.weight, quantizer.bias):
+            if one is not None and one.repaired is not None:
+                raise RuntimeError(
+                    f"{one.path}: was repaired after training, so that other parameters do not "
+                    "belong to what is held of it; detach the quantizers before loading any"
+                )
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
+
     def _unscaled(self, x: Tensor, norm: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         layer: nn.Module = self  # type: ignore[assignment]
         # Detached: the scale only says where the grid lies; the norm itself

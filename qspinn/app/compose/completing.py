@@ -46,6 +46,7 @@ _WITHOUT_IN_GROUP: dict[str, dict[str, Any]] = {
         "rules": [],
         "allow_no_neurons": False,
         "calibration_batches": 8,
+        "repair": "none",
         "start_epoch": 0,
         "freeze_epoch": None,
         "compile_steps": False,

@@ -19,6 +19,7 @@ from qspinn.callbacks.measuring import MeasuresWork
 from qspinn.metrics import Drift
 from qspinn.plan import EnergyModel, QuantizationPlan, Work, footprint_of, inspect, summary_of
 from qspinn.quantizers import accumulator_word_lengths
+from qspinn.quantizers.repair import as_repairs
 from qspinn.records import SCHEMES
 
 _PLAN_KEYS = (
@@ -36,7 +37,9 @@ EXACT_PRECISIONS = (
 )
 
 _CALLBACK_KEYS = {
-    PostTrainingQuantization: ("calibration_batches", "compile_steps", "fidelity_samples"),
+    PostTrainingQuantization: (
+        *("calibration_batches", "compile_steps", "fidelity_samples", "repair"),
+    ),
     InTrainingQuantization: ("start_epoch", "freeze_epoch", "compile_steps", "fidelity_samples"),
 }
 
@@ -217,6 +220,22 @@ def check_precision(precision: object, quantization: Mapping[str, Any]) -> None:
         )
 
 
+def check_repair(quantization: Mapping[str, Any]) -> None:
+    """Refuse to repair a network that was not quantised after training.
+
+    Raises:
+        ConfigurationError: An unknown repair, or another scheme than post-training quantisation.
+    """
+    with naming("quantization"):
+        repairs = as_repairs(quantization.get("repair"), "repair")
+    if repairs and quantization["scheme"] != "ptq":
+        raise ConfigurationError(
+            f"quantization.repair={quantization['repair']!r} repairs a network that is quantised "
+            f"after training, and scheme={quantization['scheme']} does not; write repair=none, or "
+            "scheme=ptq"
+        )
+
+
 def build_scheme(
     config: Mapping[str, Any], plan: QuantizationPlan | None, has_validation: bool = True
 ) -> Scheme[Any]:
@@ -228,6 +247,7 @@ def build_scheme(
         target = f"qspinn.callbacks.{kind.__name__}"
         check_targets({"_target_": target, **settings[kind]}, "quantization")
     check_precision(config["trainer"].get("precision"), quantization)
+    check_repair(quantization)
     energy = energy_from_config(config.get("energy"))
     switch("quantization.save_model", quantization.get("save_model", True))
     if quantization["scheme"] == "none" or plan is None:

@@ -21,6 +21,7 @@ from qspinn.app.run.quantization import plan_from_config
 from qspinn.learning import UnsupervisedLearning
 from qspinn.plan import ResolvedPlan, needs_forward_pass
 from qspinn.quantizers.attach import attach_quietly
+from qspinn.quantizers.repair import as_repairs
 from qspinn.records import RunRecord
 
 __all__ = ["RebuildingError", "rebuilt_run", "run_data"]
@@ -84,11 +85,22 @@ def rebuilt_run(folder: Path, record: RunRecord) -> Parts:
             raise RebuildingError(
                 f"the network of {folder} cannot be made anew by this version of qspinn: {error}"
             ) from error
+        _check_not_repaired(folder, values["quantization"])
         attach_quietly(module, plan)
         module.eval()
         if isinstance(module, UnsupervisedLearning):
             module.fit_readouts()
     return parts
+
+
+def _check_not_repaired(folder: Path, quantization: Mapping[str, Any]) -> None:
+    """What was repaired is in the device model, and nowhere else in the folder of a run."""
+    repair = quantization.get("repair", "none")
+    if as_repairs(repair, f"{folder}: quantization.repair"):
+        raise RebuildingError(
+            f"the network of {folder} cannot be made anew: it was repaired after training "
+            f"(quantization.repair={repair}), on batches that are not kept"
+        )
 
 
 def _values(folder: Path) -> dict[str, Any]:
