@@ -93,6 +93,7 @@ def with_new_inputs(
     )
     formats = {tensor.path: tensor.format for tensor in resolved.tensors if tensor.format}
     extended = resolve(plan, with_inputs(resolved.inventory, layers)).with_formats(formats)
+    extended = extended.with_units(resolved.units)
     return following.with_input_formats(extended)
 
 

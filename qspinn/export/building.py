@@ -290,7 +290,7 @@ class _Builder:
             if fires:
                 threshold = self._stored(f"{one.path}.v_threshold")
             reset = None if quantizer.model.reads_out else quantizer.reset_of(child)
-        initial = quantizer.on_grid(name, _initial(child, name))
+        initial = quantizer.first_of(name, _initial(child, name))
         return Neuron(
             quantizer.charge,
             state.format,

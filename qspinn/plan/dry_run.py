@@ -17,6 +17,7 @@ from qspinn.plan.float_class import float_class, shown
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
 from qspinn.plan.kind_check import check_module
 from qspinn.plan.neuron_info import (
+    begins_at_rest,
     direct_tensors,
     is_recurrent,
     neuron_info,
@@ -75,6 +76,9 @@ def inspect(
         if path in folded.values():
             continue
         found = _layer_info(path, child, trace, folded)
+        if found is not None and found.current_from is not None and trace is not None:
+            axis = trace.channels_behind(module, path, folded) if begins_at_rest(child) else None
+            found = replace(found, channel_axis=axis)
         if found is not None:
             layers.append(_with_possible_bias(found) if may_fold else found)
     return _inventory(module, _with_ties(module, layers), trace, folded)

@@ -35,6 +35,7 @@ class FootprintItem:
             where it is no fixed-point number.
         is_state: Changes from time step to time step.
         is_constant: Not even learning changes it.
+        baseline_count: Number of values in the baseline; ``None`` for as many.
     """
 
     path: str
@@ -45,6 +46,7 @@ class FootprintItem:
     baseline_word_length: int = FLOAT_BITS
     is_state: bool = False
     is_constant: bool = False
+    baseline_count: int | None = None
 
     @property
     def bits(self) -> int:
@@ -54,7 +56,8 @@ class FootprintItem:
     @property
     def baseline_bits(self) -> int:
         """Bits of the same tensor in the baseline."""
-        return self.count * self.baseline_word_length
+        count = self.count if self.baseline_count is None else self.baseline_count
+        return count * self.baseline_word_length
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
         plan.check_neurons()
     quantized = {} if plan is None else {tensor.path: tensor for tensor in plan.tensors}
     excluded = frozenset[str]() if plan is None else plan.excluded
+    scaled = {} if plan is None else plan.scaled
     items = []
     for layer in inventory.layers:
         for info in layer.tensors:
@@ -193,26 +197,37 @@ def footprint_of(inventory: Inventory, plan: ResolvedPlan | None) -> Footprint:
                 baseline = 0
                 if _same_codes(tensor, quantized.get(info.tied_to)):
                     length = 0
+            count = info.count
+            if info.name == "v_threshold" and layer.path in scaled:
+                count = max(count, scaled[layer.path].channels)
             items.append(
                 FootprintItem(
                     info.path,
                     info.role or UNCOVERED,
-                    info.count,
+                    count,
                     length,
                     info.for_training,
                     baseline,
                     info.for_state,
                     info.never_changes,
+                    info.count,
                 )
             )
-        if layer.reset_word:
+        unit = scaled.get(layer.path)
+        if layer.reset_word or (unit is not None and unit.below):
             state = next(info for info in layer.tensors if info.role == "membrane")
             path = f"{layer.path}.v_reset" if layer.path else "v_reset"
             if state.path not in excluded:
                 held = quantized.get(state.path)
                 length = FLOAT_BITS if held is None else held.word_length
-                items.append(FootprintItem(path, "membrane", 1, length, is_constant=True))
-    return Footprint(tuple(items), summary_of(inventory, quantized, excluded))
+                before = int(layer.reset_word)
+                items.append(
+                    FootprintItem(
+                        path, "membrane", 1, length, is_constant=True, baseline_count=before
+                    )
+                )
+    summary = summary_of(inventory, quantized, excluded) if plan is None else plan.summary()
+    return Footprint(tuple(items), summary)
 
 
 def _same_codes(one: ResolvedTensor | None, other: ResolvedTensor | None) -> bool:

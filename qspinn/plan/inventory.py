@@ -102,10 +102,15 @@ class LayerInfo:
         norm: A synapse layer's batch norm that a device folds into its weights.
         current_from: The synapse layer whose output is this neuron's input,
             unchanged; ``None`` where something else may lie between.
+        channel_axis: The axis of its state, counted from the end, along which the output
+            channels of ``current_from`` lie; ``None`` where it cannot be told, or where
+            something else gets that current, too.
         sources: The synapse layers whose sums reach this layer's input, through
             whatever lies between; known for neurons and other layers.
         fan_in: Synapses per output of a synapse layer.
         reset_word: Whether a neuron layer resets to a value that must be stored.
+        hard_reset: Whether a spike sets the potential of a neuron layer to a value, at which it
+            also begins.
         reason: Why tensors of it have no role, in words; ``None`` where all have one.
         in_float32: By which operation sums of a synapse layer go on that takes only the
             network's own floating-point type; ``None`` where they may leave in float64.
@@ -118,9 +123,11 @@ class LayerInfo:
     charge: Charge | None = None
     norm: str | None = None
     current_from: str | None = None
+    channel_axis: int | None = None
     sources: tuple[str, ...] = ()
     fan_in: int | None = None
     reset_word: bool = False
+    hard_reset: bool = False
     reason: str | None = None
     in_float32: str | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from spikingjelly.activation_based import layer
+from spikingjelly.activation_based import base, layer
 from torch import Tensor, nn
 
 from qspinn.plan.float_class import float_class
@@ -20,7 +20,7 @@ from qspinn.plan.neuron_constants import (
 from qspinn.plan.neurons import charge_of, fires_binary, state_names
 from qspinn.plan.overrides import is_overridden, is_patched
 from qspinn.plan.roles import Role
-from qspinn.plan.spikingjelly_internals import FUNCTIONAL, STEP
+from qspinn.plan.spikingjelly_internals import FUNCTIONAL, STEP, reset_values
 from qspinn.steps.models import MODELS
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def neuron_info(
         current_from=source,
         sources=sources_of(path, trace),
         reset_word=_holds_reset_word(module),
+        hard_reset=reset_of(module) is not None,
     )
 
 
@@ -134,6 +135,15 @@ def _constants(path: str, module: nn.Module) -> list[tuple[TensorInfo, float | T
 
 def _shape(value: float | Tensor) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def begins_at_rest(module: nn.Module) -> bool:
+    """Whether the first potential is the one that a spike resets to (soft reset: 0)."""
+    rest = reset_of(module) or 0.0
+    held = reset_values(module) if isinstance(module, base.MemoryModule) else {}
+    first = held.get("v", rest)
+    plain = isinstance(first, int | float) and float(first) == rest
+    return plain and not is_overridden(module, "materialize_states")
 
 
 def _holds_reset_word(module: nn.Module) -> bool:

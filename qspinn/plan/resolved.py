@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from qspinn.fixed_point import Format, PerChannelFormat, parse_format
@@ -13,6 +14,7 @@ from qspinn.plan.roles import Role
 from qspinn.plan.rules import Rule
 from qspinn.plan.settings import DEFAULT_SETTINGS, EXCLUDED, UNQUANTIZED, TensorSettings
 from qspinn.plan.summary import Summary, summary_of
+from qspinn.plan.units import Scaled, Unit, scaled_layers, units_lines
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,41 @@ class ResolvedPlan:
         tensors: What is quantised of it.
         excluded: Paths of tensors that the device does not hold.
         allow_no_neurons: Whether a network without any spiking neuron is accepted.
+        units: Path of a layer of neurons -> the unit of its own that it counts in; of those
+            of :attr:`scaled`, from calibration on.
     """
 
     inventory: Inventory
     tensors: tuple[ResolvedTensor, ...]
     excluded: frozenset[str] = frozenset()
     allow_no_neurons: bool = False
+    units: Mapping[str, Unit] = field(default_factory=dict)
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether every tensor has its format."""
-        return all(tensor.format is not None for tensor in self.tensors)
+        """Whether every tensor has its format, and every layer that is to have one its unit."""
+        has_formats = all(tensor.format is not None for tensor in self.tensors)
+        return has_formats and set(self.scaled) <= set(self.units)
+
+    @property
+    def scaled(self) -> dict[str, Scaled]:
+        """Path of the neurons that have a unit of their own -> what is known of them."""
+        return self._scaled[0]
+
+    @cached_property
+    def _scaled(self) -> tuple[dict[str, Scaled], dict[str, str]]:
+        return scaled_layers(self.inventory, {tensor.path: tensor for tensor in self.tensors})
+
+    def unit_of(self, path: str) -> tuple[Scaled, Unit] | None:
+        """The unit of the layer at ``path``, of neurons or the synapses before them, if any."""
+        for one in self.scaled.values():
+            if path in (one.neuron, one.synapse) and one.neuron in self.units:
+                return one, self.units[one.neuron]
+        return None
+
+    def with_units(self, units: Mapping[str, Unit]) -> ResolvedPlan:
+        """The plan with the units of these layers of neurons set."""
+        return replace(self, units={**self.units, **units})
 
     def of_layer(self, path: str) -> dict[str, ResolvedTensor]:
         """Name -> quantised tensor, of the layer at ``path``."""
@@ -113,8 +139,11 @@ class ResolvedPlan:
         return {role: sorted(lengths) for role, lengths in sorted(found.items())}
 
     def formats(self) -> dict[str, dict[str, str]]:
-        """Tensor path -> role, format, rounding and overflow, as text (for a record)."""
-        return {
+        """Tensor path -> role, format, rounding and overflow, as text (for a record).
+
+        And ``unit``, for the weights of a layer whose neurons count in a unit of their own.
+        """
+        found = {
             tensor.path: {
                 "role": tensor.role,
                 "format": str(tensor.format),
@@ -123,6 +152,31 @@ class ResolvedPlan:
             }
             for tensor in self.tensors
         }
+        for path, unit in self.units.items():
+            found[self.of_layer(self.scaled[path].synapse)["weight"].path]["unit"] = str(unit)
+        return found
+
+    def with_recorded(self, formats: Mapping[str, Mapping[str, str]]) -> ResolvedPlan:
+        """The plan with what :meth:`formats` has said of another one of the same tensors.
+
+        Raises:
+            ValueError: Other tensors, or other layers with units of their own.
+        """
+        units = {}
+        for path, scaled in self.scaled.items():
+            unit = formats.get(self.of_layer(scaled.synapse)["weight"].path, {}).get("unit")
+            if unit is None:
+                raise ValueError(
+                    f"it counts {path} in a unit of its own, and the other one did not"
+                )
+            units[path] = Unit.parse(unit)
+        missing = {tensor.path for tensor in self.tensors} ^ formats.keys()
+        if missing:
+            raise ValueError(f"it quantises other tensors, such as {sorted(missing)[0]}")
+        if sum("unit" in one for one in formats.values()) != len(units):
+            raise ValueError("it counts other layers in units of their own")
+        known = {path: parse_format(one["format"]) for path, one in formats.items()}
+        return self.with_formats(known).with_units(units)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types; the inverse of :meth:`from_dict`."""
@@ -139,6 +193,7 @@ class ResolvedPlan:
             "tensors": tensors,
             "excluded": sorted(self.excluded),
             "allow_no_neurons": self.allow_no_neurons,
+            "units": {path: str(unit) for path, unit in self.units.items()},
         }
 
     @classmethod
@@ -155,7 +210,8 @@ class ResolvedPlan:
             for tensor in data["tensors"]
         )
         excluded = frozenset(data.get("excluded", ()))
-        return cls(inventory, tensors, excluded, data.get("allow_no_neurons", False))
+        units = {path: Unit.parse(one) for path, one in data.get("units", {}).items()}
+        return cls(inventory, tensors, excluded, data.get("allow_no_neurons", False), units)
 
     def check_neurons(self) -> None:
         """Refuses a network without neurons, unless the plan allows it.
@@ -173,7 +229,9 @@ class ResolvedPlan:
 
     def summary(self) -> Summary:
         """What is quantised, and what is not and why."""
-        return summary_of(self.inventory, {tensor.path for tensor in self.tensors}, self.excluded)
+        quantized = {tensor.path for tensor in self.tensors}
+        found = summary_of(self.inventory, quantized, self.excluded)
+        return replace(found, units=tuple(units_lines(self._scaled[1])))
 
 
 def apply_rules(

@@ -72,7 +72,7 @@ class Sightings:
         binary_inputs: Synapse layer -> whether its input was 0 or 1 throughout.
         fed_by: Layer -> the layers whose output, unchanged, was its input; ``None`` among them
             for anything else.
-        consumed: Batch norm -> the calls whose outputs were its inputs, and their layout.
+        consumed: Batch norm or neuron -> the calls whose outputs were its inputs, and their layout.
         used_by: Layer -> the layers that computed with its raw output; ``None`` for operations
             outside of any layer.
         sources: Layer -> the synapse layers whose sums reach it.

@@ -78,6 +78,7 @@ class Summary:
         left: What stays in 32-bit, most values first.
         off_grid: Values between layers that lie on no grid.
         notes: Further notes for the user.
+        units: Where steps are powers of two though the plan says ``scale=free``, and why.
     """
 
     parameters: Share
@@ -85,6 +86,7 @@ class Summary:
     left: tuple[Left, ...] = ()
     off_grid: tuple[OffGrid, ...] = ()
     notes: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     @property
     def is_as_planned(self) -> bool:
@@ -98,7 +100,7 @@ class Summary:
             lines.append(f"32-bit: {one.values:,} values, {one.reason}: {listed(one.layers)}")
         for passing in self.off_grid:
             lines.append(f"on no grid: {passing.what}: {listed(passing.layers)}")
-        lines += self.notes
+        lines += [*self.notes, *self.units]
         if len(lines) > most:
             lines[most - 1 :] = [f"and {len(lines) - most + 1} more"]
         return lines

@@ -72,6 +72,35 @@ class Trace:
                 found[source] = path
         return found
 
+    def channels_behind(self, module: nn.Module, path: str, folded: dict[str, str]) -> int | None:
+        """The axis of a neuron's state along which the channels of its current lie, from the end.
+
+        Args:
+            module: The network.
+            path: Of the neuron, whose input is the output of one synapse layer.
+            folded: Synapse layer -> the batch norm that is folded into it.
+
+        Returns:
+            -1 behind a linear layer, -3 behind a convolution of images. None where it cannot be
+            told, or where anything else gets the current, too.
+        """
+        source = self.only_source(path)
+        consumed = self.seen.consumed.get(path, [])
+        behind = {norm: synapse for synapse, norm in folded.items()}
+        synapse = behind.get(source, source) if source is not None else None
+        if source is None or synapse is None or {source, synapse} & self.kept:
+            return None
+        # An image that stays is computed with once, for all time steps.
+        calls = {produced.call for produced, _ in consumed}
+        if calls != set(range(self.seen.called[synapse])) or source in self.strange:
+            return None
+        users = (self.seen.used_by.get(source, set()), self.seen.used_by.get(synapse, set()))
+        if users[0] - {path} or users[1] - {path, source}:
+            return None
+        layer = module.get_submodule(synapse)
+        axes = {_channels_at(layer, produced, taken) for produced, taken in consumed}
+        return next(iter(axes)) if len(axes) == 1 else None
+
     def _meets(self, path: str, layer: nn.Module, norm: nn.Module) -> bool:
         consumed = self.seen.consumed.get(path, [])
         calls = sorted(produced.call for produced, _ in consumed)
@@ -216,6 +245,15 @@ def _same_channels(layer: nn.Module, norm: nn.Module, produced: Produced, taken:
     if taken.shape[axis] != channels or output.shape[own] != channels:
         return False
     return channels == 1 or taken.strides[axis] == output.strides[own]
+
+
+def _channels_at(layer: nn.Module, produced: Produced, taken: Layout) -> int | None:
+    """Where the output channels of a layer lie in what a neuron takes, from the end."""
+    output = Layout.of(produced.output)
+    own = channel_axis(layer, len(output.shape)) - len(output.shape)
+    same = taken.shape[own:] == output.shape[own:] and taken.strides[own:] == output.strides[own:]
+    whole = math.prod(taken.shape) % math.prod(output.shape) == 0
+    return own if same and whole and output.shape[own] == channels_of(layer) else None
 
 
 def _kept(outputs: list[Produced]) -> frozenset[str]:

@@ -179,7 +179,7 @@ class Watch(TorchDispatchMode):
         value = self.values.get(address(main))
         produced = None if value is None else value.produced
         seen.fed_by.setdefault(path, set()).add(None if produced is None else produced.path)
-        if produced is not None and kind == "norm":
+        if produced is not None and kind in ("norm", "neuron"):
             seen.consumed.setdefault(path, []).append((produced, Layout.of(main)))
         seen.sources.setdefault(path, set())
         for tensor in given:

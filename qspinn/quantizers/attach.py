@@ -201,6 +201,12 @@ def _attach(
             "attach: the plan was resolved without a forward pass, so it does not know which batch "
             "norms to fold; write plan.resolve(module, example_input)"
         )
+    without = sorted(set(plan.scaled) - set(plan.units))
+    if without:
+        raise ValueError(
+            f"attach: {without[0]} is to count in a unit of its own (scale=free), and has none "
+            "yet; call qspinn.quantizers.calibrate"
+        )
     swaps: list[Swap] = []
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)

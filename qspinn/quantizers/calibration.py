@@ -34,6 +34,12 @@ from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.stored_format import check_finite, stored_format
 from qspinn.quantizers.swaps import Observers
 from qspinn.quantizers.synapse import QuantizedSynapse
+from qspinn.quantizers.unit_matching import (
+    UnitMatcher,
+    unit_matchers,
+    watch_units,
+    with_choices,
+)
 
 
 class NotBinaryError(ValueError):
@@ -91,6 +97,8 @@ def calibrate(
     check_module(module, "calibrate")
     check_resolved(plan, "calibrate")
     check_detached(module, "calibrate", "")
+    units = unit_matchers(module, plan, learning)
+    plan = with_choices(plan, {path: one.middle for path, one in units.items()})
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         if layer.kind == "declared":
@@ -99,12 +107,14 @@ def calibrate(
         else:
             plan = plan.with_formats(_parameter_formats(module, layer, tensors))
     matchers = {} if learning else spike_matchers(module, plan)
-    observers = _observe(module, plan, as_run(module, run, "calibrate"), matchers)
+    given = as_run(module, run, "calibrate")
+    observers = _observe(module, plan, given, matchers, units)
+    plan = with_choices(plan, {path: one.best() for path, one in units.items()})
     for layer in plan.inventory.layers:
         tensors = plan.of_layer(layer.path)
         node = module.get_submodule(layer.path)
         plan = plan.with_formats(_observed_formats(node, tensors, observers, matchers))
-        if layer.kind == "neuron":
+        if layer.kind == "neuron" and layer.path not in units:
             plan = plan.with_formats(threshold_format(node, plan.of_layer(layer.path)))
             check_neuron(node, layer, plan.of_layer(layer.path))
     return plan
@@ -115,18 +125,20 @@ def _observe(
     plan: ResolvedPlan,
     run: Run | None,
     matchers: dict[str, SpikeMatcher],
+    units: dict[str, UnitMatcher],
 ) -> Observers:
     observers = attach_observers(module, plan)
     watched = _watch_inputs(module, plan)
-    handles = watch(matchers, module)
+    handles = [*watch(matchers, module), *watch_units(units, module)]
+    wanting = [*observers, *units]
     try:
-        if observers and run is None:
+        if wanting and run is None:
             raise ValueError(
-                f"calibrate: {next(iter(observers))} is calibrated on data; give an input batch, "
+                f"calibrate: {wanting[0]} is calibrated on data; give an input batch, "
                 "or a function that runs the module"
             )
         with evaluation_mode(module):
-            if observers and run is not None:
+            if wanting and run is not None:
                 run()
     finally:
         for handle in handles:

@@ -43,6 +43,8 @@ class Firing(NamedTuple):
     detach_reset: bool  # whether the reset is left out of the gradient
     snaps: bool = False  # whether the surrogate misses 0 and 1 by some last bits
     counts: bool = False  # whether it spikes as often as thresholds fit
+    # What 1 stands for: surrogate gradients are as wide as in the network that learns.
+    gain: float | Tensor = 1.0
 
 
 def fire_and_reset(
@@ -51,7 +53,12 @@ def fire_and_reset(
     """Spikes where ``h >= threshold``, and the potential after them, both ``[N, *]``."""
     threshold = _like(n.threshold, h)
     # In float64 a quotient of two codes rounds to the right whole number, ties included.
-    spike = surrogate(h.double() / threshold).to(h.dtype) if n.counts else surrogate(h - threshold)
+    if n.counts:
+        spike = surrogate(h.double() / threshold).to(h.dtype)
+    else:
+        above = h - threshold
+        is_one = not isinstance(n.gain, Tensor) and n.gain == 1.0
+        spike = surrogate(above if is_one else above * _like(n.gain, h))
     if n.snaps:
         spike = snapped(spike)
     fired = spike.detach() if n.detach_reset else spike
@@ -68,7 +75,7 @@ def snapped(spike: Tensor) -> Tensor:
 
 def _like(constant: Any, value: Tensor) -> Any:
     """A constant in the type of ``value``, which holds every number of its grid."""
-    return constant.to(value.dtype) if isinstance(constant, Tensor) else constant
+    return constant.to(value) if isinstance(constant, Tensor) else constant
 
 
 def widened(values: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:

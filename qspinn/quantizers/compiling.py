@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor, nn
 
 from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.neuron import NeuronQuantizer, QuantizedNode
@@ -43,6 +43,8 @@ def _is_compilable(node: nn.Module, quantizer: NeuronQuantizer) -> bool:
     state = quantizer.states.get("v")
     if state is None or quantizer.threshold is None or quantizer.model.counts:
         return False
+    if quantizer.unit is not None and isinstance(quantizer.unit.scale, Tensor):
+        return False  # a unit for each channel
     if state.rounding == "stochastic":
         raise ValueError(
             f"{state.path}: rounding=stochastic draws from a generator of its own, which "

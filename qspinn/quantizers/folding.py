@@ -62,7 +62,7 @@ def heard(layer: Any, norm: Any) -> Tensor:
         rest = (1.0 - norm.momentum) ** norm.num_batches_tracked.to(variance.dtype)
         known = (variance - rest).clamp(min=0.0) / (1.0 - rest)
         variance = torch.where(rest < 1.0, known, variance)
-    squares = _by_channel(layer).square().sum(1)
+    squares = by_channel(layer, layer.weight.detach()).square().sum(1)
     met = torch.where(squares > 0, variance / squares, torch.zeros_like(squares))
     return over_weights(layer, met > SILENT * met.max())
 
@@ -75,12 +75,25 @@ def folded_bias(layer: Any, norm: Any, scale: Tensor) -> Tensor:
     return folded if beta is None else folded + beta
 
 
-def folded_parameters(layer: Any, norm: Any | None) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias that a device would hold, before quantisation."""
-    if norm is None:
-        return layer.weight, layer.bias
-    scale = fold_scale(norm)
-    return folded_weight(layer, scale), folded_bias(layer, norm, scale)
+def folded_parameters(
+    layer: Any, norm: Any | None, unit: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias that a device would hold, before quantisation.
+
+    Args:
+        layer: A synapse layer.
+        norm: The batch norm that is folded into it.
+        unit: What 1 stands for where its neurons have a unit of their own: ``[1]`` or ``[C]``.
+    """
+    weight, bias = layer.weight, layer.bias
+    if norm is not None:
+        scale = fold_scale(norm)
+        weight, bias = folded_weight(layer, scale), folded_bias(layer, norm, scale)
+    if unit is None:
+        return weight, bias
+    unit = unit.to(weight)
+    divisor = unit if unit.numel() == 1 else over_weights(layer, unit)
+    return weight / divisor, None if bias is None else bias / unit
 
 
 def norm_of(module: nn.Module, layer: LayerInfo) -> nn.Module | None:
@@ -88,23 +101,35 @@ def norm_of(module: nn.Module, layer: LayerInfo) -> nn.Module | None:
     return None if layer.norm is None else module.get_submodule(layer.norm)
 
 
-def held_parameters(module: nn.Module, layer: LayerInfo) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """Name -> what a device would hold of a layer, and which of it counts (``None``: all)."""
+def held_parameters(
+    module: nn.Module, layer: LayerInfo, unit: Tensor | None = None
+) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """Name -> what a device would hold of a layer, and which of it counts (``None``: all).
+
+    Args:
+        module: The network.
+        layer: A synapse layer.
+        unit: See :func:`folded_parameters`.
+    """
     child, norm = module.get_submodule(layer.path), norm_of(module, layer)
     with torch.no_grad():
-        weight, bias = folded_parameters(child, norm)
+        weight, bias = folded_parameters(child, norm, unit)
     found = {"weight": (weight, None if norm is None else heard(child, norm))}
     return found if bias is None else {**found, "bias": (bias, None)}
 
 
 def channel_extents(layer: Any) -> Tensor:
     """The largest magnitude among the weights of each output channel; ``[C]``."""
-    return _by_channel(layer).abs().amax(1)
+    return by_channel(layer, layer.weight.detach()).abs().amax(1)
 
 
-def _by_channel(layer: Any) -> Tensor:
-    """The weights of each output channel in a row; ``[C, n]``."""
-    weight: Tensor = layer.weight.detach()
+def by_channel(layer: Any, weight: Tensor) -> Tensor:
+    """The weights of each output channel in a row; ``[C, n]``.
+
+    Args:
+        layer: The layer.
+        weight: Its weights, or others of their shape.
+    """
     if not isinstance(layer, TRANSPOSED):
         return weight.flatten(1)
     grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])

@@ -34,6 +34,7 @@ from qspinn.quantizers.neuron_formats import (
 from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.running import RunningRange
 from qspinn.quantizers.stored_format import check_finite, stored_format
+from qspinn.quantizers.units import LayerUnits
 
 # The first batches are all looked at, and then every so many.
 SETTLING = 16
@@ -116,11 +117,11 @@ class Following:
             formats: dict[str, Format] = {}
             try:
                 if layer.kind == "synapse":
-                    tensors = plan.of_layer(layer.path)
-                    formats = self._synapse_formats(module, layer, tensors, moved, due)
+                    plan = self._with_followed_unit(module, layer, plan, moved, due)
+                    formats = self._synapse_formats(module, layer, plan, moved, due)
                 elif layer.kind == "neuron":
                     node = module.get_submodule(layer.path)
-                    formats = self._neuron_formats(node, layer, plan.of_layer(layer.path))
+                    formats = self._neuron_formats(node, layer, plan)
             except ValueError as error:
                 self.failures.setdefault(layer.path, str(error))
                 continue
@@ -177,14 +178,17 @@ class Following:
         self,
         module: nn.Module,
         layer: LayerInfo,
-        tensors: Tensors,
+        plan: ResolvedPlan,
         moved: dict[str, list[float]],
         due: bool,
     ) -> dict[str, Format]:
         formats: dict[str, Format] = {}
+        tensors, counted = plan.of_layer(layer.path), plan.unit_of(layer.path)
         names = [n for n in ("weight", "bias") if n in tensors and is_open(tensors[n])]
-        names = [name for name in names if due or tensors[name].path in moved]
-        values = held_parameters(module, layer) if names else {}
+        if counted is None or tensors["weight"].path not in moved:  # else the unit may have moved
+            names = [name for name in names if due or tensors[name].path in moved]
+        unit = None if counted is None else counted[1].tensor
+        values = held_parameters(module, layer, unit) if names else {}
         for name in names:
             tensor, (value, counts) = tensors[name], values[name]
             check_finite(tensor, bool(torch.isfinite(value).all()))
@@ -203,7 +207,29 @@ class Following:
             formats[inputs.path] = self._range_format(inputs)
         return formats
 
-    def _neuron_formats(self, node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:
+    def _with_followed_unit(
+        self,
+        module: nn.Module,
+        layer: LayerInfo,
+        plan: ResolvedPlan,
+        moved: dict[str, list[float]],
+        due: bool,
+    ) -> ResolvedPlan:
+        """The plan with the unit of a layer that suits its weights as they are now."""
+        counted = plan.unit_of(layer.path)
+        if counted is None:
+            return plan
+        scaled, unit = counted
+        weight = plan.of_layer(layer.path)["weight"]
+        value: Any = module.get_submodule(layer.path).weight
+        if not (due or weight.path in moved) or not bool((value != 0).any()):
+            return plan
+        unit, fmt = LayerUnits(module, plan, scaled).followed(unit)
+        return plan.with_units({scaled.neuron: unit}).with_formats({weight.path: fmt})
+
+    def _neuron_formats(self, node: Any, layer: LayerInfo, plan: ResolvedPlan) -> dict[str, Format]:
+        tensors = plan.of_layer(layer.path)
+        in_units = plan.unit_of(layer.path) is not None
         formats: dict[str, Format] = {}
         decay = tensors.get("decay")
         if decay is not None and is_open(decay) and is_learned(leak_of(node)):
@@ -211,6 +237,8 @@ class Following:
             ideal = decay_formats(node, layer, unsettled)[decay.path]
             if not _is_room(ideal, decay.format):
                 formats[decay.path] = ideal
+        if in_units:  # what is compared is chosen with the unit
+            return formats
         if self.news:
             for name, tensor in tensors.items():
                 if tensor.role in STATE_ROLES and is_open(tensor) and tensor.path in self.ranges:

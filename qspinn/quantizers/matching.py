@@ -65,7 +65,7 @@ class SpikeMatcher:
     def see(self, current: Tensor, step_mode: str) -> None:
         """Takes in the current of one step ``[N, *]``, or of a sequence ``[T, N, *]``."""
         sequence = current.detach() if step_mode == "m" else current.detach().unsqueeze(0)
-        chosen = _spread(sequence[0].numel(), sequence.device)
+        chosen = spread_over(sequence[0].numel(), sequence.device)
         fresh = not isinstance(self._node.v, Tensor)
         if fresh or self._potentials is None or self._potentials.shape[1] != len(chosen):
             self._begin(len(chosen), sequence.device)
@@ -203,7 +203,7 @@ def _candidates(node: Any, tensors: Tensors) -> tuple[FixedPointFormat, ...]:
     return tuple(one for one in wider if one.step <= longest)
 
 
-def _spread(count: int, device: torch.device) -> Tensor:
+def spread_over(count: int, device: torch.device) -> Tensor:
     """Indices of at most :data:`MOST_NEURONS` of ``count`` neurons, all over them."""
     # No channel or column is hit or missed throughout.
     return torch.arange(0, count, stride(count, MOST_NEURONS), device=device)

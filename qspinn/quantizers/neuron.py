@@ -196,7 +196,8 @@ def _constants(quantizer: NeuronQuantizer, node: Any) -> dict[str, Any]:
     constants: dict[str, Any] = {}
     if quantizer.threshold is not None:
         constants["v_threshold"] = quantizer.threshold_of(node)
-    if "v" in quantizer.states and isinstance(getattr(node, "v_reset", None), int | float):
+    rests = "v" in quantizer.states or quantizer.unit is not None
+    if rests and isinstance(getattr(node, "v_reset", None), int | float):
         constants["v_reset"] = quantizer.reset_of(node)
     return constants
 

@@ -10,7 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspinn.fixed_point import TensorQuantizer
+from qspinn.fixed_point import (
+    FixedPointFormat,
+    TensorQuantizer,
+    fake_quantize,
+    stored_constant,
+)
 from qspinn.plan.neuron_constants import leak_of, reset_of, stated_threshold
 from qspinn.plan.neurons import Charge
 from qspinn.quantizers.charge import Firing, exact_step
@@ -18,6 +23,26 @@ from qspinn.quantizers.compiled_step import StepConstants
 from qspinn.quantizers.observer import Sees
 from qspinn.steps.lowering import LeakyNumbers
 from qspinn.steps.models import MODELS, NeuronModel, Step
+
+
+@dataclass(frozen=True)
+class NeuronUnit:
+    """The unit that a layer of neurons counts in.
+
+    Attributes:
+        scale: The potential that 1 stands for; a tensor broadcasts over the potentials.
+        rest: The potential that a hard reset sets, in units.
+    """
+
+    scale: float | Tensor
+    rest: float
+
+    def of(self, value: float | Tensor, rest: float) -> float | Tensor:
+        """A potential of the network in units; `rest` is where a hard reset sets it."""
+        scale = self.scale
+        if isinstance(scale, Tensor) and isinstance(value, Tensor):
+            scale = scale.to(value.device)
+        return (value - rest) / scale + self.rest
 
 
 @dataclass
@@ -29,6 +54,7 @@ class NeuronQuantizer:
     states: dict[str, TensorQuantizer] = field(default_factory=dict)
     threshold: TensorQuantizer | None = None  # quantizer of the threshold
     decay: TensorQuantizer | None = None  # quantizer of `1/tau`
+    unit: NeuronUnit | None = None  # the unit of its own that the layer counts in
     # The membrane's largest number, where thresholds that are tensors must not lie above it.
     highest: float | None = None
     compute_dtype: torch.dtype = torch.float32  # float type in which the charge is exact
@@ -67,6 +93,8 @@ class NeuronQuantizer:
         value = stated_threshold(node)
         if value is None:
             return math.inf  # a readout
+        if self.unit is not None:
+            return self._threshold_in_units(value, reset_of(node) or 0.0, node.training)
         if not isinstance(value, Tensor):
             return value if self.threshold is None else self.threshold.constant(value)
         if self.threshold is not None:
@@ -75,10 +103,44 @@ class NeuronQuantizer:
                 value = value.clamp(max=self.highest)
         return value
 
+    def _threshold_in_units(
+        self, value: float | Tensor, rest: float, training: bool
+    ) -> float | Tensor:
+        """As :meth:`threshold_of`: a whole number of steps but for the last bits of a division."""
+        assert self.unit is not None
+        if self.threshold is not None and self.threshold.repaired is not None:
+            return self._repaired_threshold(self.threshold, value)
+        value = self.unit.of(value.double() if isinstance(value, Tensor) else value, rest)
+        if self.threshold is None:
+            return value
+        fmt = self.threshold.format
+        if not isinstance(value, Tensor):
+            return stored_constant(value, fmt, "nearest")
+        value = fake_quantize(value, fmt, "nearest", returning=training)
+        return value if self.highest is None else value.clamp(max=self.highest)
+
+    def _repaired_threshold(
+        self, threshold: TensorQuantizer, value: float | Tensor
+    ) -> float | Tensor:
+        """What was repaired, which is in units: one number, or one for each channel."""
+        held = threshold.repaired
+        assert held is not None
+        if not isinstance(value, Tensor):
+            return float(held) if held.numel() == 1 else held
+        return threshold.stored(value, value.requires_grad).to(torch.float64)
+
     def reset_of(self, node: Any) -> float | None:
         """The potential after a spike, on the membrane's grid."""
         value = reset_of(node)
+        if self.unit is not None:
+            return value if value is None else self.unit.rest
         return value if value is None else self.on_grid("v", value)
+
+    def first_of(self, name: str, value: float) -> float:
+        """The number that a state begins with, on its grid."""
+        if self.unit is not None and name == "v":
+            return self.unit.rest  # else it has no unit of its own
+        return self.on_grid(name, value)
 
     def on_grid(self, name: str, value: float) -> float:
         """A constant on the grid of a state."""
@@ -105,13 +167,30 @@ class NeuronQuantizer:
     def firing(self, node: Any, threshold: float | Tensor) -> Firing:
         """How ``node`` fires at a threshold on its grid, and resets."""
         detached = bool(node.detach_reset)
-        return Firing(threshold, self.reset_of(node), detached, self.snaps, self.model.counts)
+        gain = 1.0 if self.unit is None else self.unit.scale
+        reset = self.reset_of(node)
+        return Firing(threshold, reset, detached, self.snaps, self.model.counts, gain)
 
     def charged(self, node: Any, x: Tensor, v: Tensor) -> Tensor:
         """The membrane potential before firing: exact, then rounded once."""
         step, n = self.charging(node)
         h = exact_step(step, x, v, n, self.compute_dtype)
-        return self.rounded("v", h).to(torch.promote_types(v.dtype, torch.float32))
+        dtype = torch.promote_types(v.dtype, torch.float32)
+        kept = self.rounded("v", h).to(dtype)
+        in_training = kept.requires_grad and "v" in self.states
+        if self.unit is None or not in_training or self.reset_of(node) is None:
+            return kept
+        # In units the upper end is the threshold, or little more. What lies beyond it spikes and is
+        # reset either way, but surrogate gradients want to know how far it is.
+        beyond = h.detach() > self.highest_potential
+        return torch.where(beyond, h.to(dtype), kept)
+
+    @property
+    def highest_potential(self) -> float:
+        """The largest number of the membrane's format."""
+        fmt = self.states["v"].format
+        assert isinstance(fmt, FixedPointFormat)
+        return fmt.max
 
     def rounded(self, name: str, value: Tensor) -> Tensor:
         """A state as its grid has it."""
@@ -141,10 +220,11 @@ class NeuronQuantizer:
 
     def initial(self, name: str, value: object, made: Tensor) -> Tensor:
         """A state before the first step, on its grid: a number, or a tensor that was given."""
-        if name not in self.states or not is_values(made):
+        in_units = self.unit is not None and name == "v"
+        if not (name in self.states or in_units) or not is_values(made):
             return made
         if isinstance(value, int | float) and not self.own_start:
-            return torch.full_like(made, self.on_grid(name, float(value)))
+            return torch.full_like(made, self.first_of(name, float(value)))
         return self.states[name].state(made)
 
     def entered(self, name: str, given: object, made: object) -> object:

@@ -28,6 +28,7 @@ from qspinn.quantizers.neuron_formats import (
     check_still_known,
     highest_threshold,
 )
+from qspinn.quantizers.neuron_quantizer import NeuronUnit
 from qspinn.quantizers.observer import Observer
 from qspinn.quantizers.precision import charge_dtype, output_dtype, sum_dtype
 from qspinn.quantizers.stored_format import quantizer_of
@@ -92,18 +93,21 @@ def synapse_swaps(
     """The quantizer of a synapse layer, and what becomes of the batch norm folded into it."""
     norm = norm_of(module, layer)
     tensors = plan.of_layer(layer.path)
+    counted = plan.unit_of(layer.path)
+    unit = None if counted is None else counted[1].tensor
     quantizer = SynapseQuantizer(
         weight=_quantizer(tensors.get("weight"), observers),
         bias=_quantizer(tensors.get("bias"), observers),
         input=_quantizer(tensors.get("input"), observers),
         norm=norm,
+        unit=unit,
         compute_dtype=sum_dtype(layer, plan),
         output_dtype=output_dtype(layer, plan),
         observer=_observer(tensors.get("input"), observers),
     )
     swaps: list[Swap] = [(child, QuantizedSynapse, quantizer)]
     if norm is not None:
-        swaps.append((norm, FoldedNorm, FoldedBias(child, quantizer.bias)))
+        swaps.append((norm, FoldedNorm, FoldedBias(child, quantizer.bias, unit)))
     return swaps
 
 
@@ -121,6 +125,7 @@ def neuron_swap(
         charge=layer.charge,
         threshold=_quantizer(tensors.get("v_threshold"), observers),
         decay=_quantizer(tensors.get("decay"), observers),
+        unit=_neuron_unit(layer, plan),
     )
     for name, tensor in tensors.items():
         if tensor.role not in STATE_ROLES:
@@ -139,6 +144,17 @@ def neuron_swap(
     if observers is None and quantizer.states:
         quantizer.compute_dtype = charge_dtype(child, layer, quantizer, plan)
     return child, _mixin_of(child, layer), quantizer
+
+
+def _neuron_unit(layer: LayerInfo, plan: ResolvedPlan) -> NeuronUnit | None:
+    """The unit that a layer of neurons counts in, as its step wants it."""
+    found = plan.unit_of(layer.path)
+    if found is None:
+        return None
+    scaled, unit = found
+    if len(unit.scale) == 1:
+        return NeuronUnit(unit.scale[0], unit.rest)
+    return NeuronUnit(unit.tensor.reshape(-1, *[1] * (-scaled.axis - 1)), unit.rest)
 
 
 def _mixin_of(child: nn.Module, layer: LayerInfo) -> type[Swapped]:

@@ -33,6 +33,8 @@ class SynapseQuantizer:
     bias: TensorQuantizer | None = None  # of the bias
     input: TensorQuantizer | None = None  # of the layer's input, where that is not binary
     norm: nn.Module | None = None  # the batch norm folded into weight and bias
+    # What 1 stands for where its neurons have a unit of their own; `[1]` or `[C]`.
+    unit: Tensor | None = None
     compute_dtype: torch.dtype = torch.float32  # float type in which sums are exact
     # Float type that the sums leave in; `None` for the layer's own.
     output_dtype: torch.dtype | None = None
@@ -62,7 +64,7 @@ class SynapseQuantizer:
 
     def parameters(self, layer: nn.Module) -> tuple[Tensor, Tensor | None]:
         """Weight and bias that a device would hold, on their grids."""
-        weight, bias = folded_parameters(layer, self.norm)
+        weight, bias = folded_parameters(layer, self.norm, self.unit)
         if self.weight is not None:
             weight = self.weight.stored(weight, layer.training)
         if self.bias is not None and bias is not None:
@@ -113,11 +115,17 @@ class QuantizedSynapse(Swapped):
                 )
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
 
+    def computed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What the layer would put out with other parameters; ``x`` is of their type."""
+        return self._computed(x, weight, bias, torch.float32)
+
     def _unscaled(self, x: Tensor, norm: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         layer: nn.Module = self  # type: ignore[assignment]
         # Detached: the scale only says where the grid lies; the norm itself
         # carries the gradient of its parameters.
         scale = fold_scale(norm).detach()
+        if self._quantizer.unit is not None:
+            scale = scale / self._quantizer.unit.to(scale)
         quantizer = self._quantizer.weight
         if quantizer is None:
             scale = torch.where(scale == 0, torch.ones_like(scale), scale)
@@ -157,6 +165,8 @@ class FoldedBias:
 
     layer: nn.Module = field(repr=False)  # the synapse layer that the norm is folded into
     bias: TensorQuantizer | None = None  # quantizer of the folded bias; `None` leaves it in float
+    # What 1 stands for where its neurons have a unit of their own; `[1]` or `[C]`.
+    unit: Tensor | None = None
 
     @torch.no_grad()
     def error(self, norm: nn.Module) -> Tensor | None:
@@ -164,6 +174,8 @@ class FoldedBias:
         if self.bias is None:
             return None
         ideal = folded_bias(self.layer, norm, fold_scale(norm))
+        if self.unit is not None:
+            ideal = ideal / self.unit.to(ideal)
         return self.bias.stored_with_gradient(ideal) - ideal
 
 
@@ -184,11 +196,12 @@ class FoldedNorm(Swapped):
         # Of the statistics that the format was chosen for, before this batch moves them.
         error = self._quantizer.error(self)  # type: ignore[arg-type]
         result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
-        if error is None:
-            return result
         # The norm's own axis: what it takes may be turned against what the layer puts out.
         behind = result.dim() - 1 - channel_axis(self, result.dim())  # type: ignore[arg-type]
-        return result + error.to(result.dtype).reshape(-1, *[1] * behind)
+        ones = [1] * behind
+        if self._quantizer.unit is not None:
+            result = result / self._quantizer.unit.to(result).reshape(-1, *ones)
+        return result if error is None else result + error.to(result.dtype).reshape(-1, *ones)
 
 
 def input_of(

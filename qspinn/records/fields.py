@@ -24,6 +24,7 @@ Check = Callable[[str, Any], Any]
 """Takes the name of a field and its value; returns the value as it is kept, or raises."""
 
 _FORMAT_KEYS = ("role", "format", "rounding", "overflow")
+_UNIT = "unit"
 _FORMAT_KEY_SET = set(_FORMAT_KEYS)
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -83,9 +84,14 @@ def _lengths(name: str, value: Any) -> list[int]:
 
 
 def _format(name: str, value: Any) -> dict[str, str]:
-    if set(mapping(name, value)) != _FORMAT_KEY_SET:
-        raise fail(name, value, "exactly the keys " + ", ".join(_FORMAT_KEYS))
-    return {key: text(f"{name}.{key}", value[key]) for key in _FORMAT_KEYS}
+    if set(mapping(name, value)) - {_UNIT} != _FORMAT_KEY_SET:
+        wanted = ", ".join(_FORMAT_KEYS)
+        raise fail(
+            name, value, f"the keys {wanted}, and for weights in a unit of their own {_UNIT}"
+        )
+    return {
+        key: text(f"{name}.{key}", value[key]) for key in (*_FORMAT_KEYS, _UNIT) if key in value
+    }
 
 
 def _summary(name: str, value: Any) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class RunRecord:
         scheme: `none`, `ptq` or `itq`.
         rounding: The plan's rounding; None exactly when the scheme is `none`.
         word_lengths: Role to the word lengths in use, ascending; a single int is accepted.
-        formats: Tensor path to `{role, format, rounding, overflow}`; empty for scheme `none`.
+        formats: Tensor path to `{role, format, rounding, overflow}`, and `unit` for weights of
+            neurons that count in a unit of their own; empty for scheme `none`.
         network: Name of the network.
         data: Name of the data.
         seed: Of every random generator.

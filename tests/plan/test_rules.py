@@ -63,7 +63,7 @@ class TestMeaning:
         ]
         resolved = QuantizationPlan.from_rules(rules).resolve(Named(), spikes(2, 1, 4, 4))
         assert resolved.of_layer("fc")["weight"].settings == TensorSettings(
-            8, None, "stochastic", "wrap", "max", "channel"
+            8, None, "stochastic", "wrap", "max", "channel", "power_of_two"
         )
         assert resolved.of_layer("fc")["bias"].settings.granularity == "tensor"
         assert resolved.of_layer("conv1")["weight"].rounding == "truncate"
@@ -71,7 +71,7 @@ class TestMeaning:
     def test_defaults(self) -> None:
         resolved = QuantizationPlan.from_rules([{"word_length": 8}]).resolve(Named())
         assert resolved.tensors[0].settings == TensorSettings(
-            8, None, "nearest", "saturate", "mse", "tensor"
+            8, None, "nearest", "saturate", "mse", "tensor", "power_of_two"
         )
 
     def test_globs_cross_dots(self) -> None:

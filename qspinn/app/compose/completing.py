@@ -41,6 +41,7 @@ _WITHOUT_IN_GROUP: dict[str, dict[str, Any]] = {
     "baselines": _BASELINES,
     "exploration": _EXPLORATION,
     "quantization": {
+        "scale": "power_of_two",
         "roles": {},
         "rules": [],
         "allow_no_neurons": False,

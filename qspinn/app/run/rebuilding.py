@@ -18,7 +18,6 @@ from qspinn.app.folder.saved_config import read_saved_config
 from qspinn.app.run.building import Parts, build_parts, load_data
 from qspinn.app.run.data_fingerprint import data_state
 from qspinn.app.run.quantization import plan_from_config
-from qspinn.fixed_point import parse_format
 from qspinn.learning import UnsupervisedLearning
 from qspinn.plan import ResolvedPlan, needs_forward_pass
 from qspinn.quantizers.attach import attach_quietly
@@ -80,15 +79,14 @@ def rebuilt_run(folder: Path, record: RunRecord) -> Parts:
         if plan is None:
             example = example_input(parts.data) if needs_forward_pass(module) else None
             plan = plan_from_config(values["quantization"]).resolve(module, example)
-        known = {name: parse_format(one["format"]) for name, one in record.formats.items()}
-        missing = {tensor.path for tensor in plan.tensors} ^ known.keys()
-        if missing:
+        try:
+            plan = plan.with_recorded(record.formats)
+        except ValueError as error:
             raise RebuildingError(
-                f"the network of {folder} cannot be made anew: this version of qspinn quantises "
-                f"other tensors, such as {sorted(missing)[0]}"
-            )
+                f"the network of {folder} cannot be made anew by this version of qspinn: {error}"
+            ) from error
         _check_not_repaired(folder, values["quantization"])
-        attach_quietly(module, plan.with_formats(known))
+        attach_quietly(module, plan)
         module.eval()
         if isinstance(module, UnsupervisedLearning):
             module.fit_readouts()

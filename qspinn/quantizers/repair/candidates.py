@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat
 from qspinn.plan import ResolvedTensor
-from qspinn.plan.neuron_constants import reset_of
 from qspinn.quantizers.choose_format import covering_format
 
 NEAR = 4
@@ -36,7 +34,7 @@ def near_values(held: Tensor, fmt: Format) -> Tensor:
 
 
 def threshold_values(
-    node: Any, held: Tensor, threshold: ResolvedTensor, membrane: Format | None
+    held: Tensor, rest: float, threshold: ResolvedTensor, membrane: Format | None
 ) -> tuple[Tensor, FixedPointFormat]:
     """Thresholds near those that are held, and the format that has them all.
 
@@ -44,8 +42,8 @@ def threshold_values(
     :data:`ROOM` times the largest threshold, as far as its bits allow.
 
     Args:
-        node: The neuron layer.
-        held: Its thresholds, on their grid, float64, any shape.
+        held: Thresholds of a neuron layer, on their grid, float64, any shape.
+        rest: The potential that it resets to: thresholds lie above.
         threshold: As the plan has it.
         membrane: Format of the potential that is compared with it.
 
@@ -64,7 +62,7 @@ def threshold_values(
         if more > 0:
             fmt = replace(fmt, integer_bits=fmt.integer_bits - more, fraction_bits=finest)
     highest = fmt.max if membrane is None else min(fmt.max, _maximum(membrane))
-    least = (reset_of(node) or 0.0) + fmt.step
+    least = rest + fmt.step
     shifted = torch.stack([held + steps * fmt.step for steps in _steps(fmt.word_length)])
     fits = (shifted >= least) & (shifted <= highest)
     return torch.where(fits, shifted, held), fmt

@@ -24,9 +24,11 @@ def repair_threshold(work: Repairing, neuron: LayerInfo) -> None:
     if threshold is None or not has_threshold(node):
         return
     with work.quantised():
-        held = torch.as_tensor(attached_quantizer(node).threshold_of(node)).detach().double()
+        quantizer = attached_quantizer(node)
+        held = torch.as_tensor(quantizer.threshold_of(node)).detach().double()
+        rest = quantizer.reset_of(node) or 0.0
     fmt = None if membrane is None else membrane.format
-    values, finer = threshold_values(node, held, threshold, fmt)
+    values, finer = threshold_values(held, rest, threshold, fmt)
     errors = torch.zeros_like(values)
     for answer in work.answers(neuron.path):
         if answer is None:
