@@ -45,7 +45,7 @@ from qspinn.callbacks.trial import tried
 from qspinn.plan import QuantizationPlan, needs_forward_pass
 from qspinn.quantizers import is_attached
 from qspinn.quantizers.attach import attach_quietly
-from qspinn.quantizers.repair import Repaired, as_repairs
+from qspinn.quantizers.repair import Repaired, as_repairs, check_repairable
 from qspinn.records import work_metrics
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class PostTrainingQuantization(QuantizesEvaluations):
         check_runnable(pl_module, self.forward, "PostTrainingQuantization")
         self.check_alone(trainer, pl_module)
         self._check_data(trainer, pl_module)
-        self.plan.resolve(pl_module)
+        check_repairable(self.plan.resolve(pl_module), self.repairs, "PostTrainingQuantization")
         self.quantized_module, self.resolved_plan, self.metrics = None, None, {}
         self._repaired = {}
         self.failure, self.work, self.fidelity, self._last = None, None, None, None

@@ -108,6 +108,8 @@ class NeuronQuantizer:
     ) -> float | Tensor:
         """As :meth:`threshold_of`: a whole number of steps but for the last bits of a division."""
         assert self.unit is not None
+        if self.threshold is not None and self.threshold.repaired is not None:
+            return self._repaired_threshold(self.threshold, value)
         value = self.unit.of(value.double() if isinstance(value, Tensor) else value, rest)
         if self.threshold is None:
             return value
@@ -118,6 +120,16 @@ class NeuronQuantizer:
             return repaired.to(value)
         value = fake_quantize(value, fmt, "nearest", returning=training)
         return value if self.highest is None else value.clamp(max=self.highest)
+
+    def _repaired_threshold(
+        self, threshold: TensorQuantizer, value: float | Tensor
+    ) -> float | Tensor:
+        """What was repaired, which is in units: one number, or one for each channel."""
+        held = threshold.repaired
+        assert held is not None
+        if not isinstance(value, Tensor):
+            return float(held) if held.numel() == 1 else held
+        return threshold.stored(value, value.requires_grad).to(torch.float64)
 
     def reset_of(self, node: Any) -> float | None:
         """The potential after a spike, on the membrane's grid."""

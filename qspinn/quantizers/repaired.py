@@ -33,17 +33,15 @@ def give_repaired(
     Raises:
         ValueError: A path without a quantizer, or values that are not of its format or shape.
     """
-    shapes = {tensor.path: tensor.info.shape for tensor in plan.tensors}
-    for path in plan.scaled:  # each channel may have a threshold of its own
-        shapes[f"{path}.v_threshold" if path else "v_threshold"] = None
+    shapes = {t.path: t.info.shape for t in plan.tensors if t.role in ("weight", "bias")}
     left = dict(values)
     for _, _, of_layer in swaps:
         for quantizer in _stored(of_layer):
             value = left.pop(quantizer.path, None)
             if value is None:
                 continue
-            shape = shapes[quantizer.path]
-            if shape is not None and value.numel() != 1 and tuple(value.shape) != shape:
+            shape = shapes.get(quantizer.path)
+            if shape is not None and tuple(value.shape) != shape:
                 raise ValueError(
                     f"attach: {quantizer.path}: the repaired value has the shape "
                     f"{tuple(value.shape)}, not {shape}"

@@ -105,10 +105,6 @@ class QuantizedSynapse(Swapped):
             y = self._computed(x, weight, bias, dtype, *args, **kwargs)
             return y.to(torch.promote_types(x.dtype, quantizer.output_dtype or x.dtype))
 
-    def computed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """What the layer would put out with other parameters; ``x`` is of their type."""
-        return self._computed(x, weight, bias, torch.float32)
-
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         quantizer = self._quantizer
         for one in (quantizer.weight, quantizer.bias):
@@ -118,6 +114,10 @@ class QuantizedSynapse(Swapped):
                     "belong to what is held of it; detach the quantizers before loading any"
                 )
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
+
+    def computed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What the layer would put out with other parameters; ``x`` is of their type."""
+        return self._computed(x, weight, bias, torch.float32)
 
     def _unscaled(self, x: Tensor, norm: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         layer: nn.Module = self  # type: ignore[assignment]

@@ -19,7 +19,7 @@ from qspinn.callbacks.measuring import MeasuresWork
 from qspinn.metrics import Drift
 from qspinn.plan import EnergyModel, QuantizationPlan, Work, footprint_of, inspect, summary_of
 from qspinn.quantizers import accumulator_word_lengths
-from qspinn.quantizers.repair import as_repairs
+from qspinn.quantizers.repair import as_repairs, check_repairable
 from qspinn.records import SCHEMES
 
 _PLAN_KEYS = (
@@ -120,6 +120,13 @@ class NoQuantization(Scheme[MeasuresWork]):
 
 class PostTraining(Scheme[PostTrainingQuantization]):
     """The network learns in 32-bit and is quantised when the fit ends."""
+
+    def check(self, module: LightningModule, example: Tensor) -> None:
+        """As of any scheme; and ValueError where there is nothing to repair."""
+        super().check(module, example)
+        assert self.plan is not None  # build_scheme() takes another one without
+        with naming("quantization"):
+            check_repairable(self.plan.resolve(module, example), self.callback.repairs, "ptq")
 
     def watch(self, gate: Gate) -> None:
         """Ask the gate after each stage of the evaluation."""

@@ -4,6 +4,6 @@
 """
 
 from qspinn.quantizers.repair.kinds import REPAIRS, as_repairs
-from qspinn.quantizers.repair.repairing import Repaired, repair, repaired_on
+from qspinn.quantizers.repair.repairing import Repaired, check_repairable, repair, repaired_on
 
-__all__ = ["REPAIRS", "Repaired", "as_repairs", "repair", "repaired_on"]
+__all__ = ["REPAIRS", "Repaired", "as_repairs", "check_repairable", "repair", "repaired_on"]

@@ -34,7 +34,7 @@ def near_values(held: Tensor, fmt: Format) -> Tensor:
 
 
 def threshold_values(
-    rest: float, held: Tensor, threshold: ResolvedTensor, membrane: Format | None
+    held: Tensor, rest: float, threshold: ResolvedTensor, membrane: Format | None
 ) -> tuple[Tensor, FixedPointFormat]:
     """Thresholds near those that are held, and the format that has them all.
 
@@ -42,8 +42,8 @@ def threshold_values(
     :data:`ROOM` times the largest threshold, as far as its bits allow.
 
     Args:
-        rest: The potential that a spike resets to, above which they stay; 0 for a soft reset.
-        held: Its thresholds, on their grid, float64, any shape.
+        held: Thresholds of a neuron layer, on their grid, float64, any shape.
+        rest: The potential that it resets to: thresholds lie above.
         threshold: As the plan has it.
         membrane: Format of the potential that is compared with it.
 

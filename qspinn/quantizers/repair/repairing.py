@@ -70,18 +70,36 @@ def repair(
     if not plan.is_calibrated:
         raise ValueError("repair: the plan has no formats yet; call qspinn.quantizers.calibrate")
     work = Repairing(module, plan, runs)
+    check_repairable(plan, wanted, "repair")
     layers = [one for one in plan.inventory.layers if one.kind in ("synapse", "neuron")]
-    if not layers:
-        raise ValueError(
-            "repair: the network consists of modules that compute by themselves, in which nothing "
-            "can be repaired; write repair=none"
-        )
     if not runs:
         raise ValueError("repair: there is no calibration data; give at least one batch")
     with evaluation_mode(module):
         for path in in_order(module, [one.path for one in layers], runs[0]):
             _repair(work, plan.inventory.layer(path), wanted)
     return Repaired(work.plan, work.values, tuple(work.notes))
+
+
+def check_repairable(plan: ResolvedPlan, repairs: Sequence[str], owner: str) -> None:
+    """Refuses to repair a network in which there is nothing to repair.
+
+    Raises:
+        ValueError: It has neither synapse layers nor neurons of which the plan quantises anything.
+    """
+    of_repair = {"learned": "weight", "bias": "bias", "threshold": "threshold"}
+    roles = {tensor.role for tensor in plan.tensors if _is_repairable(plan, tensor.info.layer)}
+    missing = [name for name in repairs if of_repair[name] not in roles]
+    if missing:
+        role = of_repair[missing[0]]
+        raise ValueError(
+            f"{owner}: repair={'+'.join(repairs)}: the plan quantises no {role} that can be "
+            "repaired (modules that compute by themselves have none); leave out "
+            f"{missing[0]}, or write repair=none"
+        )
+
+
+def _is_repairable(plan: ResolvedPlan, path: str) -> bool:
+    return plan.inventory.layer(path).kind in ("synapse", "neuron")
 
 
 def repaired_on(

@@ -25,8 +25,12 @@ Frantar et al. (arXiv 2210.17323, section 3.3) add 0.01 to be able to invert H. 
 the weights near to the float ones, as few calibration samples need it.
 """
 USUAL_DAMPING = 1.0
-"""Where one batch leaves nothing to choose by."""
+"""Where one batch leaves nothing to choose by, or a layer has very many inputs."""
 SWEEPS = 4
+BLOCK = 64
+"""Inputs whose weights are rounded before what this changes reaches the others."""
+MOST_CHOSEN = 1024
+"""Inputs of a layer up to which the damping is chosen; beyond, that takes long."""
 AT_A_TIME = 1 << 24
 """Values of moments that weights are rounded by at a time."""
 NEARER = 1.0 - 1e-6
@@ -69,12 +73,12 @@ def error_of(rounded: Tensor, weight: Tensor, seen: Moments) -> Tensor:
 
 def chosen_damping(weight: Tensor, batches: Sequence[Moments], grids: Sequence[ToGrid]) -> float:
     """The damping with the least error on batches that weights were not rounded by."""
-    if len(batches) < 2:
+    if len(batches) < 2 or weight.shape[-1] > MOST_CHOSEN:
         return USUAL_DAMPING
     halves = [Moments.mean(list(batches[begin::2])) for begin in (0, 1)]
     errors = []
     tried = [(damping, half) for damping in DAMPINGS for half in (0, 1)]
-    at_a_time = max(1, AT_A_TIME // whole_size(halves[0]))
+    at_a_time = max(1, AT_A_TIME // halves[0].second.numel())
     for begin in range(0, len(tried), at_a_time):
         some = tried[begin : begin + at_a_time]
         pairs = [_damped(weight, halves[half], damping) for damping, half in some]
@@ -85,11 +89,6 @@ def chosen_damping(weight: Tensor, batches: Sequence[Moments], grids: Sequence[T
             errors.append(float(error_of(one, weight, halves[1 - half]).sum()))
     totals = [errors[2 * place] + errors[2 * place + 1] for place in range(len(DAMPINGS))]
     return DAMPINGS[min(range(len(DAMPINGS)), key=lambda place: totals[place])]
-
-
-def whole_size(seen: Moments) -> int:
-    """Values of a second moment."""
-    return seen.second.numel()
 
 
 def _damped(weight: Tensor, seen: Moments, damping: float) -> tuple[Tensor, Tensor]:
@@ -111,12 +110,17 @@ def _with_feedback(best: Tensor, second: Tensor, grids: Sequence[ToGrid]) -> Ten
     ordered = ordered.gather(2, order.unsqueeze(1).expand_as(second))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(ordered))
     factor = torch.linalg.cholesky(inverse, upper=True)
-    for place in range(values.shape[-1]):
-        held = grids[place](values[..., place])
-        error = (values[..., place] - held) / factor[:, place, place].unsqueeze(-1)
-        values[..., place] = held
-        rest = factor[:, place, place + 1 :].unsqueeze(1)
-        values[..., place + 1 :] -= error.unsqueeze(-1) * rest
+    for begin in range(0, values.shape[-1], BLOCK):
+        block = slice(begin, begin + BLOCK)
+        inside, own = values[..., block], factor[:, block, block]  # a view: rounds values
+        errors = torch.empty_like(inside)
+        for place in range(inside.shape[-1]):
+            held = grids[begin + place](inside[..., place])
+            errors[..., place] = (inside[..., place] - held) / own[:, place, place].unsqueeze(-1)
+            inside[..., place] = held
+            rest = own[:, place, place + 1 :].unsqueeze(1)
+            inside[..., place + 1 :] -= errors[..., place].unsqueeze(-1) * rest
+        values[..., begin + BLOCK :] -= errors @ factor[:, block, begin + BLOCK :]
     return torch.empty_like(values).scatter_(-1, order.unsqueeze(1).expand_as(values), values)
 
 
@@ -129,18 +133,21 @@ def descended(rounded: Tensor, linear: Tensor, second: Tensor, grids: Sequence[T
     gradient = values @ second - linear
     curvature = second.diagonal(dim1=-2, dim2=-1)
     for _ in range(SWEEPS):
-        moved = False
-        for place in range(values.shape[-1]):
-            now = values[..., place]
-            wanted = now - gradient[..., place] / curvature[:, place].unsqueeze(-1)
-            held = grids[place](wanted)
-            # Of two numbers that are equally good, the one in use stays.
-            held = torch.where((held - wanted).abs() < NEARER * (now - wanted).abs(), held, now)
-            change = held - now
-            if bool(change.any()):
-                moved = True
-                values[..., place] = held
-                gradient += change.unsqueeze(-1) * second[:, place].unsqueeze(1)
-        if not moved:
+        before = values.clone()
+        for begin in range(0, values.shape[-1], BLOCK):
+            block = slice(begin, begin + BLOCK)
+            inside, own = values[..., block], second[:, block, block]  # a view: changes values
+            slopes, start = gradient[..., block].clone(), inside.clone()
+            for place in range(inside.shape[-1]):
+                now = inside[..., place]
+                wanted = now - slopes[..., place] / curvature[:, begin + place].unsqueeze(-1)
+                held = grids[begin + place](wanted)
+                # Of two numbers that are equally good, the one in use stays.
+                nearer = (held - wanted).abs() < NEARER * (now - wanted).abs()
+                held = torch.where(nearer, held, now)
+                slopes += (held - now).unsqueeze(-1) * own[:, place].unsqueeze(1)
+                inside[..., place] = held
+            gradient += (inside - start) @ second[:, block]
+        if torch.equal(values, before):
             break
     return values

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.quantizers.attach import detach, reattach
 from qspinn.quantizers.class_swap import attached_quantizer
+from qspinn.quantizers.folding import held_parameters
 from qspinn.quantizers.repair.listening import (
     RunBatch,
     in_time,
@@ -56,6 +57,16 @@ class Repairing:
             yield
         finally:
             detach(self.module)
+
+    def in_float(self, layer: LayerInfo) -> dict[str, Tensor]:
+        """Weight and bias of a synapse layer before they are rounded, by name.
+
+        With batch norm folded, and in the unit that its neurons count in.
+        """
+        counted = self.plan.unit_of(layer.path)
+        unit = None if counted is None else counted[1].tensor
+        held = held_parameters(self.module, layer, unit)
+        return {name: value for name, (value, _) in held.items()}
 
     def held(self, path: str) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of a synapse layer as a device holds them so far, in float64."""

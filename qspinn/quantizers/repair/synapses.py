@@ -12,7 +12,6 @@ from torch import Tensor
 from qspinn.fixed_point import quantize
 from qspinn.plan import LayerInfo
 from qspinn.plan.synapses import channel_axis
-from qspinn.quantizers.folding import held_parameters
 from qspinn.quantizers.repair.candidates import near_values
 from qspinn.quantizers.repair.grids import nearest_in
 from qspinn.quantizers.repair.moments import Moments
@@ -61,10 +60,7 @@ def by_currents(work: Repairing, layer: LayerInfo, learned: bool) -> Held:
         learned: Whether the weights may change as well.
     """
     child, tensors = work.layer(layer.path), work.tensors(layer.path)
-    counted = work.plan.unit_of(layer.path)
-    unit = None if counted is None else counted[1].tensor
-    held = held_parameters(work.module, layer, unit)
-    stored = {name: value for name, (value, _) in held.items()}
+    stored = work.in_float(layer)
     floats = Held.of(child, stored["weight"], stored.get("bias"))
     plain = held_now(work, layer)
     batches = [

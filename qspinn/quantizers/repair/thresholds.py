@@ -28,7 +28,7 @@ def repair_threshold(work: Repairing, neuron: LayerInfo) -> None:
         held = torch.as_tensor(quantizer.threshold_of(node)).detach().double()
         rest = quantizer.reset_of(node) or 0.0
     fmt = None if membrane is None else membrane.format
-    values, finer = threshold_values(rest, held, threshold, fmt)
+    values, finer = threshold_values(held, rest, threshold, fmt)
     errors = torch.zeros_like(values)
     for answer in work.answers(neuron.path):
         if answer is None:

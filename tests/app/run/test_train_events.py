@@ -227,6 +227,19 @@ def test_a_network_for_other_images_is_refused_before_training(composed, tmp_pat
             r"compile_steps=true .*write false, or scheme=itq",
         ),
         (("quantization.compile_steps=3",), r"quantization.compile_steps=3; write true or false"),
+        (
+            ("quantization.scheme=itq", "quantization.repair=bias+learned"),
+            r"repair='bias\+learned' repairs a network that is quantised after training, and "
+            r"scheme=itq does not; write repair=none, or scheme=ptq",
+        ),
+        (
+            ("quantization.scheme=none", "quantization.repair=bias"),
+            r"scheme=none does not; write repair=none",
+        ),
+        (
+            ("quantization.repair=biases",),
+            r"quantization: repair='biases': unknown repair 'biases'; write none, one of learned",
+        ),
     ],
 )
 def test_precisions_and_compilers_that_cannot_work(
