@@ -113,11 +113,9 @@ class NeuronQuantizer:
         value = self.unit.of(value.double() if isinstance(value, Tensor) else value, rest)
         if self.threshold is None:
             return value
-        fmt, repaired = self.threshold.format, self.threshold.repaired
+        fmt = self.threshold.format
         if not isinstance(value, Tensor):
-            return stored_constant(value, fmt, "nearest") if repaired is None else float(repaired)
-        if repaired is not None:
-            return repaired.to(value)
+            return stored_constant(value, fmt, "nearest")
         value = fake_quantize(value, fmt, "nearest", returning=training)
         return value if self.highest is None else value.clamp(max=self.highest)
 
