@@ -7,6 +7,7 @@ by side (each unit is one file).
 
     python benchmarks/unsupervised.py --data-root FOLDER --part sizes       # 32-bit, N = 100..6400
     python benchmarks/unsupervised.py --data-root FOLDER --part quantised   # PTQ and ITQ, N = 400
+    python benchmarks/unsupervised.py --data-root FOLDER --part free        # PTQ, free scales
     python benchmarks/unsupervised.py --part report                         # writes the page
 """
 
@@ -39,6 +40,8 @@ from qspinn.plan import QuantizationPlan, footprint  # noqa: E402
 from qspinn.quantizers import attach, calibrate, detach  # noqa: E402
 from qspinn.records import write_json  # noqa: E402
 
+SHORT = {"rest": 8, "shares": 4, "membrane": 10}
+"""Word lengths that suffice for classifying, found on held-out training images."""
 BITS = (8, 7, 6, 5, 4, 3, 2, 1)
 ROUNDINGS = ("truncate", "nearest", "stochastic")
 LABELLING = 20_000
@@ -59,6 +62,10 @@ class Unit:
         normalise: When weights are scaled to their sum, see `qspinn.networks.STDP`.
         rest: Bits of everything but weights and readout.
         shares: Bits of the readout's shares.
+        membrane: Bits of potentials, reset and inhibition; None: as the rest.
+        scale: Of the weights, ``power_of_two`` or ``free`` (a unit for each neuron).
+        learned: Bits of the weights while they were learned in fixed point, where a finished
+            training of such weights is quantised; None: they were learned in float.
     """
 
     neurons: int
@@ -69,6 +76,9 @@ class Unit:
     normalise: str = "presentation"
     rest: int = 16
     shares: int = 8
+    membrane: int | None = None
+    scale: str = "power_of_two"
+    learned: int | None = None
 
     @property
     def name(self) -> str:
@@ -76,7 +86,21 @@ class Unit:
         quantised = f"{self.bits}_{self.rounding}_{self.normalise}"
         if (self.rest, self.shares) != (Unit.rest, Unit.shares):
             quantised += f"_{self.rest}_{self.shares}"
+        if self.membrane is not None:
+            quantised += f"_m{self.membrane}"
+        if self.scale != Unit.scale:
+            quantised += f"_{self.scale}"
+        if self.learned is not None:
+            quantised += f"_learned{self.learned}"
         return f"{self.neurons}_{self.seed}_{self.scheme}_{quantised}"
+
+    @property
+    def learner(self) -> Unit:
+        """The training whose outcome is quantised."""
+        if self.learned is None:
+            return Unit(self.neurons, self.seed)
+        how = "presentation" if self.learned > 4 else "update"
+        return Unit(self.neurons, self.seed, "itq", self.learned, "stochastic", how)
 
 
 @dataclass(frozen=True)
@@ -170,12 +194,16 @@ def evaluate(model: Model, images: Images) -> dict[str, float]:
 
 def plan_of(unit: Unit) -> QuantizationPlan:
     """The word lengths of a unit, and its rounding for everything."""
-    roles = ("membrane", "threshold", "theta", "trace", "decay")
+    lengths = dict.fromkeys(("membrane", "threshold", "theta", "trace", "decay"), unit.rest)
+    lengths["membrane"] = unit.membrane or unit.rest
+    roles: dict[str, Any] = {role: {"word_length": bits} for role, bits in lengths.items()}
+    readout = {"layers": "*readout*", "role": "weight", "word_length": unit.shares}
     return QuantizationPlan.uniform(
         word_length=unit.bits,
         rounding=unit.rounding,
-        roles={role: {"word_length": unit.rest} for role in roles},
-        rules=[{"layers": "*readout*", "role": "weight", "word_length": unit.shares}],
+        scale=unit.scale,
+        roles=roles,
+        rules=[{**readout, "scale": "power_of_two"}],
     )
 
 
@@ -197,27 +225,27 @@ def quantise(model: Model, unit: Unit, learning: bool) -> dict[str, Any]:
 
 def run(unit: Unit, images: Images, runs: Path) -> dict[str, Any]:
     """The result of a unit, from its file where it is finished."""
-    path = runs / f"{unit.name}.json"
-    if path.exists():
+    path, weights = runs / f"{unit.name}.json", runs / f"{unit.name}.pt"
+    if path.exists() and (unit.scheme == "ptq" or weights.exists()):
         return json.loads(path.read_text())
     recipe = RECIPES[unit.neurons]
     model = build(unit, recipe)
     result: dict[str, Any] = {**asdict(unit), "recipe": asdict(recipe)}
     if unit.scheme == "ptq":
-        float_unit = Unit(unit.neurons, unit.seed)
-        run(float_unit, images, runs)
-        model.load_state_dict(torch.load(runs / f"{float_unit.name}.pt", weights_only=True))
-        # Formats are chosen on the 32-bit network; the readouts are then fitted anew.
+        run(unit.learner, images, runs)
+        taught = torch.load(runs / f"{unit.learner.name}.pt", weights_only=True)
+        model.load_state_dict(taught)
+        # Formats are chosen on the network that learned; the readouts are then fitted anew.
         result |= quantise(model, unit, learning=False)
     else:
         if unit.scheme == "itq":
             result |= quantise(model, unit, learning=True)
         result |= learn(model, images.train[0], recipe.epochs, unit.seed)
     result["accuracy"] = evaluate(model, images)
-    if unit.scheme == "none":
-        partial = runs / f"{unit.name}.pt.partial"
+    if unit.scheme != "ptq":
+        partial = weights.with_suffix(".partial")
         torch.save(copy.deepcopy(detach(model)).state_dict(), partial)
-        partial.replace(runs / f"{unit.name}.pt")
+        partial.replace(weights)
     write_json(result, path)
     print(unit.name, {name: round(value, 2) for name, value in result["accuracy"].items()},
           f"underflow {result.get('update_underflow', 0):.3f}", flush=True)  # fmt: skip
@@ -242,6 +270,21 @@ def quantised_units(seeds: int) -> Iterator[Unit]:
         for bits in (3, 4, 2, 1, 5, 6):
             yield Unit(400, seed, "itq", bits, "stochastic", "update")
         yield Unit(400, seed, "itq", 8, "stochastic", rest=14, shares=6)
+
+
+def free_units(seeds: int) -> Iterator[Unit]:
+    """After learning, with weights whose scale is free; the rest long, and as short as it goes."""
+    for seed in range(seeds):
+        for bits in (3, 2, 1):
+            yield Unit(400, seed, "ptq", bits, "nearest", scale="free")
+        for neurons in (400, 1600):
+            for bits in (2, 1):
+                yield Unit(neurons, seed, "ptq", bits, "nearest", scale="free", **SHORT)
+        for learned in (8, 4, 3):
+            for bits in (2, 1):
+                yield Unit(
+                    400, seed, "ptq", bits, "nearest", scale="free", learned=learned, **SHORT
+                )
 
 
 def finished(runs: Path) -> list[dict[str, Any]]:
@@ -275,10 +318,10 @@ def size_table(results: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def quantised_table(results: list[dict[str, Any]], scheme: str) -> list[str]:
-    """Accuracy, loss and reduction by bits, rounding and kind of normalisation."""
-    floats = {r["seed"]: r["accuracy"]["proportion"] for r in results
-              if r["neurons"] == 400 and r["scheme"] == "none"}  # fmt: skip
+def quantised_table(results: list[dict[str, Any]], scheme: str, scale: str) -> list[str]:
+    """Accuracy, loss and reduction by bits, rounding and kind of normalisation, N = 400."""
+    results = [r for r in results if r["neurons"] == 400]
+    floats = {r["seed"]: r["accuracy"]["proportion"] for r in results if r["scheme"] == "none"}
     lines = [
         "| weights | rest, readout | rounding | normalised | seeds | accuracy | loss "
         "| inference bits | smaller | learning device | lost updates |",
@@ -286,7 +329,7 @@ def quantised_table(results: list[dict[str, Any]], scheme: str) -> list[str]:
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
-        if result["scheme"] == scheme:
+        if result["scheme"] == scheme and result.get("scale", Unit.scale) == scale:
             others = result.get("rest", Unit.rest), result.get("shares", Unit.shares)
             key = (-result["bits"], result["rounding"], result["normalise"], others)
             groups.setdefault(key, []).append(result)
@@ -302,6 +345,35 @@ def quantised_table(results: list[dict[str, Any]], scheme: str) -> list[str]:
             f"| per {normalise} | {len(found)} | {spread(accuracy)} | {loss:+.2f} "
             f"| {one['inference_bits']:,} | {smaller:.1f}x | {learning:.1f}x "
             f"| {f'{swallowed:.1%}' if scheme == 'itq' else ''} |"
+        )
+    return lines
+
+
+def free_table(results: list[dict[str, Any]]) -> list[str]:
+    """Accuracy, loss and reduction of weights whose scale is free, by N, bits and word lengths."""
+    floats = {(r["neurons"], r["seed"]): r["accuracy"]["proportion"] for r in results
+              if r["scheme"] == "none"}  # fmt: skip
+    groups: dict[tuple[int, int, int, int], list[dict[str, Any]]] = {}
+    for result in results:
+        if result.get("scale") == "free":
+            learned = result.get("learned") or 32
+            key = result["neurons"], -learned, -result["bits"], -result["rest"]
+            groups.setdefault(key, []).append(result)
+    lines = [
+        "| N | learned with | weights | membrane, rest, readout | seeds | 32-bit | accuracy | loss "
+        "| inference bits | smaller |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for (neurons, learned, _, _), found in sorted(groups.items()):
+        one, seeds = found[0], [(neurons, r["seed"]) for r in found]
+        accuracy = [r["accuracy"]["proportion"] for r in found]
+        lost = [floats[seed] - value for seed, value in zip(seeds, accuracy, strict=True)]
+        before = spread([floats[seed] for seed in seeds])
+        lines.append(
+            f"| {neurons} | {-learned} bits | {one['bits']} | {one['membrane'] or one['rest']}, "
+            f"{one['rest']}, {one['shares']} | {len(found)} | {before} | {spread(accuracy)} "
+            f"| {statistics.mean(lost):+.2f} | {one['inference_bits']:,} "
+            f"| {one['baseline_inference_bits'] / one['inference_bits']:.1f}x |"
         )
     return lines
 
@@ -333,14 +405,23 @@ def report(runs: Path, folder: Path) -> None:
         "",
         "### After learning (PTQ)",
         "",
-        *quantised_table(results, "ptq"),
+        *quantised_table(results, "ptq", "power_of_two"),
+        "",
+        "### After learning, with a unit for each neuron (PTQ, `scale=free`)",
+        "",
+        "The step of a neuron's weights is any number: the neuron counts in a unit of its own, "
+        "which its theta absorbs, so that this costs no memory. Rounding to nearest. Membrane: "
+        "potentials, reset and inhibition. Learned with: bits of the weights while they were "
+        "learned (32: in float; fewer: on their grid, as in the next section).",
+        "",
+        *free_table(results),
         "",
         "### While learning (ITQ)",
         "",
         "Weights and theta are on their grids from the first presentation on; there is no float "
         "copy. *Per update*: an update and the normalisation are rounded together.",
         "",
-        *quantised_table(results, "itq"),
+        *quantised_table(results, "itq", "power_of_two"),
         "",
     ]
     write_text(folder / "unsupervised.md", "\n".join(text))
@@ -357,7 +438,9 @@ def write_text(path: Path, text: str) -> None:
 def main() -> None:
     """Runs what is missing, or writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("sizes", "quantised", "report"), default="report")
+    parser.add_argument(
+        "--part", choices=("sizes", "quantised", "free", "report"), default="report"
+    )
     parser.add_argument("--data-root", default="data", help="holds MNIST/raw")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="run the units whose name holds this text")
@@ -366,7 +449,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    units = {"sizes": size_units, "quantised": quantised_units}
+    units = {"sizes": size_units, "quantised": quantised_units, "free": free_units}
     if arguments.part in units:
         images = load(arguments.data_root)
         for unit in units[arguments.part](arguments.seeds):

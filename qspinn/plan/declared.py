@@ -38,6 +38,11 @@ class DeclaresTensors(Protocol):
     bits its exact sums need, by names of its choice, and ``report_work(report)``,
     which says how much it computes (:class:`~qspinn.plan.activity.ReportsWork`):
     without that, the work and energy of its network are not known.
+
+    A module whose neurons absorb a unit each, so that the scale of its weights may be free, has
+    ``free_format(word_length, rounding, overflow)``, which gives the format of their codes. The
+    quantizer of such weights has the attribute ``scale == "free"``; what the module then declares
+    is in these units.
     """
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from qspinn.plan import (
 from qspinn.plan.float_class import shown
 from qspinn.quantizers.choose_format import constant_format, covering_format
 from qspinn.quantizers.class_swap import Swapped, is_swapped
-from qspinn.quantizers.stored_format import quantizer_of, stored_format
+from qspinn.quantizers.stored_format import check_finite, quantizer_of, stored_format
 
 
 @dataclass
@@ -31,6 +32,12 @@ class DeclaredQuantizers:
     path: str  # its path, for errors
     # Name of a tensor -> its quantizer; what is missing stays in 32-bit.
     tensors: dict[str, TensorQuantizer]
+
+
+class FreeQuantizer(TensorQuantizer):
+    """Of weights whose module counts each channel in a unit of its own: see `free_format`."""
+
+    scale: ClassVar[str] = "free"
 
 
 class QuantizedDeclared(Swapped):
@@ -60,11 +67,11 @@ def declared_quantizers(
     """The quantizers of the module at ``path``.
 
     Raises:
-        ValueError: It no longer declares a tensor that the plan has, or a tensor
-            has no format yet.
+        ValueError: It no longer declares a tensor that the plan has, a tensor has no format
+            yet, or the plan wants a free scale that it cannot have.
     """
     _by_name(module, path, tensors)
-    return DeclaredQuantizers(path, {name: quantizer_of(t) for name, t in tensors.items()})
+    return DeclaredQuantizers(path, {n: _quantizer(module, path, t) for n, t in tensors.items()})
 
 
 def declared_formats(
@@ -80,13 +87,17 @@ def declared_formats(
             declared bounds; else they suit the declared values.
 
     Raises:
-        ValueError: Nothing is known to choose a format on.
+        ValueError: Nothing is known to choose a format on, or the plan wants a free scale that the
+            module cannot have.
     """
-    declared = _by_name(module, path, tensors)
+    free = {n: _free(module, path, t, learning) for n, t in tensors.items() if _is_free(t)}
+    found = {name: replace(t, format=free.get(name, t.format)) for name, t in tensors.items()}
+    with _counting(module, path, {name: found[name] for name in free}):
+        declared = _by_name(module, path, tensors)
     return {
-        tensor.path: _format(tensor, declared[name], learning)
-        for name, tensor in tensors.items()
-        if tensor.format is None
+        tensor.path: tensor.format or _format(tensor, declared[name], learning)
+        for name, tensor in found.items()
+        if tensors[name].format is None
     }
 
 
@@ -109,6 +120,64 @@ def declared_accumulators(module: nn.Module) -> dict[str, int]:
             prefix = f"{path}." if path else ""
             lengths |= {f"{prefix}{name}": int(bits) for name, bits in said().items()}
     return lengths
+
+
+def _is_free(tensor: ResolvedTensor) -> bool:
+    """Whether weights have steps that are no powers of two."""
+    return tensor.role == "weight" and tensor.settings.scale == "free"
+
+
+def _free(module: nn.Module, path: str, tensor: ResolvedTensor, learning: bool) -> Format:
+    """The format of weights whose scale is free, which their module chooses.
+
+    Raises:
+        ValueError: Such weights cannot be had of this module.
+    """
+    settings, place = tensor.settings, f"{tensor.path}: scale='free'"
+    if settings.format is not None:
+        raise ValueError(
+            f"{place} and format={settings.format!r} disagree on the step; write "
+            f"word_length={tensor.word_length} in place of the format, or scale=power_of_two"
+        )
+    choose: Any = getattr(module, "free_format", None)
+    if choose is None:
+        raise ValueError(
+            f"{place}: a {shown(path, module)} counts in powers of two only; add a rule with "
+            f"layers={path!r}, role=weight and scale=power_of_two"
+        )
+    if tensor.format is not None:
+        return tensor.format
+    if learning:
+        raise ValueError(
+            f"{place} is for networks that have learned; write scale=power_of_two, or scheme=ptq"
+        )
+    values = (declared.value for declared in declared_tensors(path, module))
+    check_finite(tensor, all(v is None or bool(torch.isfinite(v).all()) for v in values))
+    chosen: Format = choose(tensor.word_length, tensor.rounding, tensor.overflow)
+    return chosen
+
+
+@contextmanager
+def _counting(module: nn.Module, path: str, free: Mapping[str, ResolvedTensor]) -> Iterator[None]:
+    """Lets a module count in the units that follow from these formats, as what it declares does."""
+    if not free:
+        yield
+        return
+    told: Any = module
+    told.use_fixed_point({name: _quantizer(module, path, t) for name, t in free.items()})
+    try:
+        yield
+    finally:
+        told.use_fixed_point(None)
+
+
+def _quantizer(module: nn.Module, path: str, tensor: ResolvedTensor) -> TensorQuantizer:
+    if not _is_free(tensor):
+        return quantizer_of(tensor)
+    if tensor.format is not None:
+        _free(module, path, tensor, learning=False)
+    one = quantizer_of(tensor)
+    return FreeQuantizer(one.path, one.format, one.rounding, one.overflow)
 
 
 def _by_name(

@@ -147,16 +147,21 @@ def taught(**changes: Any) -> DiehlCook:
 
 
 def learned(
-    readout: str, rounding: str = "nearest", granularity: str = "tensor", **changes: Any
+    readout: str,
+    rounding: str = "nearest",
+    granularity: str = "tensor",
+    scale: str = "power_of_two",
+    **changes: Any,
 ) -> Any:
     """A network that has seen some images, with its readout, quantised."""
     module = UnsupervisedLearning(copy.deepcopy(taught(**changes)), CLASSES, readout, 100)
     images = pixels(80, SHAPE, 1)
     module.labelling.add(images, torch.arange(80) % CLASSES)
     rules = [{**rule, "rounding": rounding} for rule in PLAN]
-    rules[1]["granularity"] = granularity
+    rules[1] |= {"granularity": granularity, "scale": scale}
     if readout != "maximum":
-        rules.append({"layers": "readout", "role": "weight", "word_length": 8})
+        readouts = {"layers": "readout", "role": "weight", "scale": "power_of_two"}
+        rules.append({**readouts, "word_length": 8})
     quantized: Any = quantize_module(module, QuantizationPlan.from_rules(rules), images[:5]).eval()
     quantized.fit_readouts()
     return quantized
@@ -164,12 +169,20 @@ def learned(
 
 @pytest.mark.parametrize("readout", ["maximum", "proportion", "ridge"])
 @pytest.mark.parametrize(
-    ("rounding", "granularity"),
-    [("nearest", "tensor"), ("stochastic", "tensor"), ("truncate", "channel")],
+    ("rounding", "granularity", "scale"),
+    [
+        ("nearest", "tensor", "power_of_two"),
+        ("stochastic", "tensor", "power_of_two"),
+        ("truncate", "channel", "power_of_two"),
+        ("nearest", "tensor", "free"),
+        ("stochastic", "channel", "free"),
+    ],
 )
 @pytest.mark.parametrize("one_winner", [True, False])
-def test_predictions(readout: str, rounding: str, granularity: str, one_winner: bool) -> None:
-    module = learned(readout, rounding, granularity, one_winner=one_winner)
+def test_predictions(
+    readout: str, rounding: str, granularity: str, scale: str, one_winner: bool
+) -> None:
+    module = learned(readout, rounding, granularity, scale, one_winner=one_winner)
     images = pixels(150, SHAPE, 5)
     model = device_model(module, images[:1])
 

@@ -26,6 +26,8 @@ TURN_BITS = 16
 """Of the counter of a neuron's updates, which spreads the draws of stochastic rounding."""
 LEARNING_CONSTANTS = 6
 """rate_pre, rate_post, trace_target, weight_sum, theta_plus and the decay of theta."""
+HEADROOM = 2.0**-6
+"""By how much the largest threshold may grow when it is rounded."""
 CHARGE_ADDITIONS = 2
 """Of a potential in a step: the current, and the comparison with its threshold."""
 
@@ -73,7 +75,7 @@ class ReportsPresentations(ReportsWork):
 
 
 def device_tensors(
-    settings: DiehlCookSettings, stdp: STDP, weight: Tensor, theta: Tensor
+    settings: DiehlCookSettings, stdp: STDP, weight: Tensor, theta: Tensor, in_units: bool = False
 ) -> Sequence[Mapping[str, Any]]:
     """The tensors of a network, by the protocol of `qspinn.plan`.
 
@@ -86,9 +88,12 @@ def device_tensors(
         stdp: Of the plasticity.
         weight: ``[inputs, neurons]``.
         theta: ``[neurons]``.
+        in_units: Whether neurons have units of their own, and have learned.
     """
     inputs, neurons = weight.shape
     ranges = bounds(settings, stdp)
+    if in_units:
+        ranges |= _unit_bounds(settings, theta)
     values = {"weight": weight, "theta": theta}
     shapes = {
         "weight": ("weight", (inputs, neurons)),
@@ -109,6 +114,13 @@ def device_tensors(
         single = {"name": name, "role": ROLES[name], "shape": (), "value": value, "constant": True}
         declared.append({**single, "training_only": name in ("leak_pre", "leak_post")})
     return [*declared, *_counters(settings, neurons)]
+
+
+def _unit_bounds(settings: DiehlCookSettings, theta: Tensor) -> dict[str, tuple[float, float]]:
+    """Bounds in units of the neurons: a potential has to reach what its neuron fires at."""
+    low, high = (float(end) for end in theta.aminmax())
+    total = max(high + settings.threshold - settings.rest, 0.0) * (1.0 + HEADROOM)
+    return {"theta": (min(low, 0.0), high), "v": (-max(settings.inhibition, 1.0), total)}
 
 
 def _counters(settings: DiehlCookSettings, neurons: int) -> list[dict[str, Any]]:

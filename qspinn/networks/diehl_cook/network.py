@@ -10,30 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qspinn.fixed_point import PerChannelFormat, Quantizer, stored
 from qspinn.networks.checks import check, check_at_least, check_choice
 from qspinn.networks.diehl_cook.declaration import (
-    ReportsPresentations,
-    accumulator_bits,
     device_tensors,
 )
+from qspinn.networks.diehl_cook.fixed_point import HoldsNumbers
 from qspinn.networks.diehl_cook.learning_rule import device_learning
 from qspinn.networks.diehl_cook.operations import check_example, device_operations
 from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.backends import BACKENDS, RUNNERS, choose
-from qspinn.stdp.constants import bounds, constants, wide
 from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
 from qspinn.stdp.encoding import content_keys, spike_probabilities, training_keys
 from qspinn.stdp.job import Job, Presentation
-from qspinn.stdp.lowering import fixed_numbers, float_numbers
-from qspinn.stdp.numbers import Numbers
 from qspinn.stdp.settings import STDP, DiehlCookSettings
 
 FIRST_WEIGHTS = 0.3
 """Weights start uniform in [0, FIRST_WEIGHTS), before they are normalised."""
 
 
-class DiehlCook(ReportsPresentations):
+class DiehlCook(HoldsNumbers):
     """Poisson-coded inputs, and neurons that learn by STDP and inhibit each other.
 
     Every neuron is a leaky integrator with an adaptive threshold: it fires at
@@ -48,7 +43,8 @@ class DiehlCook(ReportsPresentations):
 
     In fixed point (see ``use_fixed_point``) all of it is computed in integers, exactly as
     `number_types` says, and ``weight`` and ``theta`` hold numbers of their grids from the first
-    learning on: there is no hidden float copy.
+    learning on: there is no hidden float copy. With weights whose scale is free, each neuron counts
+    in a unit of its own (`qspinn.stdp.free_scale`), and ``weight`` and ``theta`` remain in mV.
 
     Args:
         input_shape: Of an image, such as ``[1, 28, 28]``.
@@ -111,10 +107,6 @@ class DiehlCook(ReportsPresentations):
         self.seed: Tensor
         self.state: NeuronState | None
         self.register_memory("state", None)
-        self._quantizers: dict[str, Quantizer] | None = None
-        self._kept_numbers: tuple[tuple[object, ...], Numbers] | None = None
-        self._kept_rules: tuple[Numbers, torch.device, Arithmetic] | None = None
-        self._revision = 0
         self.register_load_state_dict_post_hook(_count_loading)
 
     @property
@@ -145,13 +137,15 @@ class DiehlCook(ReportsPresentations):
             record: Whether to keep every spike.
 
         Raises:
-            ValueError: Images of another shape or outside [0, 1].
+            ValueError: Images of another shape or outside [0, 1]; learning where scales are free.
         """
         if tuple(images.shape[1:]) != self.input_shape:
             raise ValueError(
                 f"images {list(images.shape)}: DiehlCook has input_shape={list(self.input_shape)}, "
                 f"so it takes {['M', *self.input_shape]}"
             )
+        if learning:
+            self._check_learns()
         device = self.weight.device
         probabilities = spike_probabilities(images.to(device).flatten(1), self.settings.max_rate)
         seed, count = int(self.seed), len(images)
@@ -215,110 +209,24 @@ class DiehlCook(ReportsPresentations):
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
         """What a device would hold, by the protocol of `qspinn.plan`."""
-        return device_tensors(self.settings, self.stdp, self.weight.detach(), self.theta)
+        units = self._in_units()
+        if units is None:
+            return device_tensors(self.settings, self.stdp, self.weight.detach(), self.theta)
+        return device_tensors(units.settings, self.stdp, units.weight, units.theta, in_units=True)
 
     def device_operations(self, example: Tensor) -> Mapping[str, Any]:
         """What a device would compute, by the protocol of `qspinn.plan`."""
         check_example(example, self.input_shape)
         weight, theta, seed = self._held("weight"), self._held("theta"), int(self.seed)
         held, steps = self._quantizers or {}, self.time_steps
-        return device_operations(self.settings, self.stdp, held, weight, theta, steps, seed)
+        settings = self._unit_settings()
+        return device_operations(settings, self.stdp, held, weight, theta, steps, seed)
 
     def device_learning(self) -> Mapping[str, Any]:
         """What a device would need to go on learning, by the protocol of `qspinn.plan`."""
+        self._check_learns()
         held, numbers, shown = self._quantizers or {}, self.numbers(), int(self.presentations)
         return device_learning(self.stdp, held, numbers, self.turns, shown, int(self.seed))
-
-    def use_fixed_point(self, quantizers: Mapping[str, Quantizer] | None) -> None:
-        """Computes in fixed point from now on, or in float again.
-
-        Args:
-            quantizers: Name of a tensor -> how it is held. What is missing is computed with codes
-                of 24 bits, as many as a float32 has for its digits. None: in float again.
-
-        Raises:
-            ValueError: Formats with which the network could not work.
-        """
-        before = self._quantizers
-        if quantizers is None:
-            self._quantizers = None
-        else:
-            names = (*constants(self.settings, self.stdp), *bounds(self.settings, self.stdp))
-            for name in set(quantizers) - set(names):
-                raise ValueError(f"a quantizer of {name!r}: write one of {', '.join(names)}")
-            settings, stdp = self.settings, self.stdp
-            self._quantizers = {n: quantizers.get(n) or wide(n, settings, stdp) for n in names}
-            try:
-                self.numbers()
-            except ValueError:
-                self._quantizers = before
-                raise
-        self._revision += 1
-        self.reset()
-
-    def accumulator_word_lengths(self) -> Mapping[str, int]:
-        """Bits that exact sums need, sign included."""
-        numbers = self.numbers()
-        return {} if numbers.is_float else accumulator_bits(numbers, self.inputs)
-
-    def numbers(self) -> Numbers:
-        """The constants that every step computes with, in float or as integers."""
-        # Kept, since a single step would take less time than to make them.
-        held = self._quantizers or {}
-        sizes = self.time_steps, self.neurons, self.inputs
-        formats = tuple((q.path, q.format, q.rounding, q.overflow) for q in held.values())
-        of = (self.settings, self.stdp, *sizes, *held, *formats)
-        if self._kept_numbers is None or self._kept_numbers[0] != of:
-            numbers = (
-                fixed_numbers(self.settings, self.stdp, *sizes, held)
-                if held
-                else float_numbers(self.settings, self.stdp, self.time_steps, self.neurons)
-            )
-            self._kept_numbers = of, numbers
-        return self._kept_numbers[1]
-
-    def _rules(self, device: torch.device) -> Arithmetic:
-        """What computes with these constants on a device; kept as they are."""
-        numbers, kept = self.numbers(), self._kept_rules
-        if kept is None or kept[0] is not numbers or kept[1] != device:
-            kept = self._kept_rules = numbers, device, Arithmetic(numbers, device)
-        return kept[2]
-
-    def _held(self, name: str) -> Tensor:
-        """A copy of weights or theta as backends take them: float32, or codes in int64."""
-        value: Tensor = getattr(self, name).detach()
-        if self._quantizers is None:
-            return value.clone()
-        quantizer = self._quantizers[name]
-        scale = self._scale(name)
-        scaled = value * scale.to(value.dtype)  # by powers of two, so exact
-        codes = scaled.round()
-        # What learning left lies on the grid. What does not is brought there: what a device has
-        # stored is one draw.
-        fmt = quantizer.format
-        off = (float(end) for end in scaled.sub_(codes).aminmax())  # NaN where there are any
-        lowest, highest = (float(end) for end in codes.aminmax())
-        if all(end == 0 for end in off) and fmt.code_min <= lowest and highest <= fmt.code_max:
-            return codes.to(torch.int32).to(torch.int64)  # in two steps, which takes half the time
-        return (stored(quantizer, value.double()) * scale).round_().to(torch.int64)
-
-    def _hold(self, name: str, value: Tensor) -> None:
-        """Keeps what a backend learned."""
-        kept: Tensor = getattr(self, name)
-        with torch.no_grad():
-            if self._quantizers is not None:
-                scale = self._scale(name).float()
-                value = value.float().div_(scale)  # exact: codes of up to 24 bits
-            kept.copy_(value)
-
-    def _scale(self, name: str) -> Tensor:
-        """Codes per unit."""
-        assert self._quantizers is not None
-        fmt = self._quantizers[name].format
-        bits = fmt.fraction_bits
-        exponents = torch.tensor(bits if isinstance(fmt, PerChannelFormat) else [bits])
-        ones = torch.ones(len(exponents), dtype=torch.float64)
-        return torch.ldexp(ones, exponents).to(self.weight.device)
 
 
 def _count_loading(module: nn.Module, incompatible: object) -> None:

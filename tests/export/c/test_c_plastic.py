@@ -18,6 +18,7 @@ FAST_CASES = [
     ("maximum", "nearest", "aligned", {}),
     ("proportion", "stochastic", "packed", {}),
     ("ridge", "truncate", "aligned", {"one_winner": False, "inhibition_delay": 3}),
+    ("proportion", "nearest", "packed", {"scale": "free"}),
 ]
 SLOW_CASES = [
     (readout, rounding, layout, {"one_winner": one_winner, "refractory": refractory})
