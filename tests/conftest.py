@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-# One thread per test process: more threads than cores slow each other down. Set before torch is
-# imported, which reads it once; processes that tests start inherit it.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import torch
 from hypothesis import settings
 
 from qspinn.records import RunRecord, config_hash
 from tests.forking import ForkServer
+
+# One thread per test process: more threads than cores slow each other down. Set before torch is
+# imported, which reads it once; processes that tests start inherit it. Nothing here imports torch
+# at once: the process that hands out tests does without it, and the others start the sooner.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no failure: how long things take is for benchmarks/ to say.
 settings.register_profile("qspinn", deadline=None)
@@ -31,6 +30,11 @@ if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# They compile most kinds of the kernel of the plastic network, 5 to 10 s each, for the cache on
+# disk. They come first, one after the other in one process, before others need the same kinds:
+# where two processes need one at the same time, both compile it.
+COMPILING = ("tests/stdp/", "tests/networks/diehl_cook/", "tests/learning/", "tests/export/")
 
 MOST_WORKERS = 8  # a test process needs up to 2.5 GB
 FEW_FILES = 3
@@ -51,6 +55,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(cores or 1, MOST_WORKERS)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests first that compile for others."""
+    items.sort(key=lambda item: not item.nodeid.startswith(COMPILING))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Keep what was imported from garbage collection.
@@ -60,17 +70,20 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)  # what tests make is looked through less often, too
+    # Not before a test: fixtures of a whole module may have run something by then.
+    SETTINGS.append(global_settings())
 
 
 def global_settings() -> tuple[bool, bool, bool, int]:
     """What a run sets for the whole process."""
+    import torch
+
     cudnn = torch.backends.cudnn
     deterministic = torch.are_deterministic_algorithms_enabled()
     return deterministic, cudnn.deterministic, cudnn.benchmark, torch.get_num_threads()
 
 
-# At the start, and not before a test: fixtures of a whole module may have run something by then.
-SETTINGS = global_settings()
+SETTINGS: list[tuple[bool, bool, bool, int]] = []
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +91,10 @@ def global_settings_are_put_back() -> Iterator[None]:
     """Other tests expect what is there at the start."""
     environment = dict(os.environ)
     yield
-    deterministic, cudnn_deterministic, benchmark, threads = SETTINGS
-    if global_settings() != SETTINGS:
+    if global_settings() != SETTINGS[0]:
+        import torch
+
+        deterministic, cudnn_deterministic, benchmark, threads = SETTINGS[0]
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.deterministic = cudnn_deterministic
         torch.backends.cudnn.benchmark = benchmark

@@ -83,6 +83,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     is_package = path.name == "__init__.py"
     return imported_modules(path.read_text(encoding="utf-8"), module_name(path), is_package)
@@ -211,10 +212,10 @@ PRIVATE_IN_TESTS = {
 PRIVATE = re.compile(r"_[A-Za-z]\w*(?<!_)")  # _target_ and the like are keys of configurations
 
 
-def bound_names(source: str) -> set[str]:
+def bound_names(tree: ast.Module) -> set[str]:
     """Return the private names of functions, classes, variables and own attributes in a text."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -234,7 +235,8 @@ def used_names(source: str) -> Iterator[str]:
     Strings count where they end with a name, as those for monkeypatch, getattr and processes that
     kill themselves do, and where they hold a program.
     """
-    own, tree = bound_names(source), ast.parse(source)
+    tree = ast.parse(source)
+    own = bound_names(tree)
     parts = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and not (is_own(node) and node.attr in own):
@@ -249,7 +251,7 @@ def used_names(source: str) -> Iterator[str]:
 
 @functools.cache
 def private_to_the_package() -> set[str]:
-    names = (bound_names(path.read_text(encoding="utf-8")) for path in SOURCES)
+    names = (bound_names(ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES)
     return set().union(*names) - NOT_OURS
 
 
@@ -269,7 +271,8 @@ class Sub(Thing):
 '''
     found = {name for name in used_names(source) if PRIVATE.fullmatch(name)}
     assert found == {"_a", "_b", "_b2", "_c", "_d", "_e", "_f", "_g", "_h", "_i"}
-    held = bound_names("_x: int = 1\ndef _y(): ...\nclass _Z:\n  def m(self): self._w = __v")
+    source = "_x: int = 1\ndef _y(): ...\nclass _Z:\n  def m(self): self._w = __v"
+    held = bound_names(ast.parse(source))
     assert held == {"_x", "_y", "_Z", "_w"}
 
 

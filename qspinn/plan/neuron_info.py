@@ -17,10 +17,11 @@ from qspinn.plan.neuron_constants import (
     reset_of,
     threshold_of,
 )
-from qspinn.plan.neurons import charge_of, fires_binary, state_names
+from qspinn.plan.neurons import charge_of, state_names
 from qspinn.plan.overrides import is_overridden, is_patched
 from qspinn.plan.roles import Role
 from qspinn.plan.spikingjelly_internals import FUNCTIONAL, STEP, reset_values
+from qspinn.plan.surrogates import fires_binary
 from qspinn.steps.models import MODELS
 
 if TYPE_CHECKING:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import base, layer, neuron, surrogate
-from torch import Tensor, nn
+from torch import nn
 
 from qspinn.plan.declared import declares_tensors
 from qspinn.plan.float_class import float_class
@@ -17,14 +16,14 @@ from qspinn.plan.inventory import Charge
 from qspinn.plan.neuron_constants import has_threshold, refused_constant
 from qspinn.plan.overrides import is_overridden, is_patched, is_property
 from qspinn.plan.spikingjelly_internals import FUNCTIONAL, REPLACED, memories
+from qspinn.plan.surrogates import fires_binary
 from qspinn.steps.models import MODELS
 
-__all__ = ["Charge", "charge_of", "evaluation_mode", "fires_binary", "fires_exactly"]
+__all__ = ["Charge", "charge_of", "evaluation_mode", "fires_exactly"]
 __all__ += [
     "has_threshold",
     "is_unknown_neuron",
     "most_spikes",
-    "nearly_binary",
     "reset_states",
     "state_names",
     "why_not",
@@ -51,7 +50,6 @@ _UNDEFINED_STEPS = (
 # happen that is not SpikingJelly's: it might go around that method.
 _CALLS = ("__call__", "_call_impl", "_wrapped_call_impl", "forward")
 _ATTRIBUTES = ("__getattribute__", "__getattr__", "__setattr__")
-_NEARLY = 1e-4
 _SIMPLE = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "single_step_forward")
 
 
@@ -101,28 +99,12 @@ def is_unknown_neuron(module: nn.Module) -> bool:
     return why_not(module) is not None
 
 
-def fires_binary(module: nn.Module) -> bool:
-    """Whether a neuron's surrogate function answers 0 or 1, up to a float's rounding.
-
-    ``hard + (soft - soft.detach())`` and its like miss 0 and 1 by some last bits.
-    """
-    answer = _answer(module)
-    return answer is None or nearly_binary(answer)
-
-
 def most_spikes(module: nn.Module) -> int:
     """The largest number of spikes that a neuron sends in a step; 1 of all but those that count."""
     charge = charge_of(module)
     if charge is None or not MODELS[charge].counts:
         return 1
     return int(module.surrogate_function.max_spike_count)  # type: ignore[union-attr,arg-type]
-
-
-def nearly_binary(values: Tensor) -> bool:
-    """Whether all values are 0 or 1, up to a float's rounding."""
-    whole = values.round()
-    near = (values - whole).abs() <= _NEARLY
-    return bool((near & ((whole == 0) | (whole == 1))).all())
 
 
 def fires_exactly(module: nn.Module) -> bool:
@@ -232,26 +214,3 @@ def _bypassed(module: nn.Module) -> str | None:
         if is_property(module, name):
             return f"computes its state {name} in a property"
     return None
-
-
-def _answer(module: nn.Module) -> Tensor | None:
-    """What the surrogate function answers to numbers below, at and above the threshold."""
-    function: Any = getattr(module, "surrogate_function", None)
-    if function is None:
-        return None
-    values = torch.tensor([-9.0, -1.3, -0.25, -1e-6, 0.0, 1e-6, 0.25, 0.3, 1.1, 2.7, 9.0])
-    for shape in ((-1, 1), (-1, 1, 1, 1)):
-        probe = values.reshape(shape).to(_device_of(module))
-        try:
-            # A surrogate may draw random numbers; a look at it must not move the generator.
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                answer: Tensor = function(probe)
-            return answer.float()
-        except Exception:
-            continue
-    return torch.tensor([math.nan])
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    held = (*module.parameters(), *module.buffers())
-    return held[0].device if held else torch.device("cpu")

@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from qspinn.fixed_point import quantize
 from qspinn.plan.fan_out import effective_operations
 from qspinn.plan.inventory import LayerInfo
-from qspinn.plan.neurons import nearly_binary
 from qspinn.plan.resolved import ResolvedTensor
+from qspinn.plan.surrogates import nearly_binary
 
 __all__ = ["Call", "SeesProducts", "first_tensor", "is_code_of"]
 __all__ += ["is_multi_step", "norm_call", "synapse_call"]

@@ -26,6 +26,7 @@ from qspinn.stdp.kernel_words import (
 )
 from qspinn.stdp.numbers import NarrowNeuronNumbers, NeuronNumbers
 from qspinn.steps.neurons import adaptive_charge
+from qspinn.steps.targets.numba import PART
 from qspinn.steps.words import NEAREST, STOCHASTIC
 
 
@@ -59,7 +60,7 @@ def _for_charge_float(n, v):  # type: ignore[no-untyped-def]
     )
 
 
-@overload(for_charge)
+@overload(for_charge, jit_options=PART)
 def _choose_charge(n, v):  # type: ignore[no-untyped-def]
     if v.dtype is types.int32:
         return _for_charge_narrow

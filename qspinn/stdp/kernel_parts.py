@@ -12,11 +12,12 @@ from qspinn.stdp.kernel_words import draw, threshold, winner
 from qspinn.steps.neurons import raised
 from qspinn.steps.plasticity import bounded, changed, potentiation
 from qspinn.steps.random_spikes import PROBABILITY_BITS
+from qspinn.steps.targets.numba import PART
 
 UPDATES, UNDERFLOWS = 1, 2
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def encode(p, key, steps, starts, events, cursor, words, active):  # type: ignore[no-untyped-def]
     """Poisson spikes of one presentation, sorted by step; the number of inputs that may spike."""
     count, per_input = 0, words.shape[0]
@@ -64,7 +65,7 @@ def _lowest_bit(word):  # type: ignore[no-untyped-def]
     return np.int64((x * U64(0x0101010101010101)) >> U64(56))
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def gather(weight, events, current):  # type: ignore[no-untyped-def]
     """Sums the rows of the inputs that spike, in their order; four at a time saves stores."""
     neurons, last, kind = current.shape[0], events.shape[0], current.dtype.type
@@ -90,7 +91,7 @@ def gather(weight, events, current):  # type: ignore[no-untyped-def]
         e += 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def set_inhibition(n, lowered, outputs, first, last):  # type: ignore[no-untyped-def]
     """Lowers all neurons by the spikes of a step but their own."""
     lowered[:] = inhibited(n, last - first)
@@ -98,7 +99,7 @@ def set_inhibition(n, lowered, outputs, first, last):  # type: ignore[no-untyped
         lowered[outputs[e]] = inhibited(n, last - first - 1)
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def fire(reset, v, total, ready, after, crossed):  # type: ignore[no-untyped-def]
     """Lists and resets the neurons at their threshold, until the step ``after``; their number."""
     count = 0
@@ -111,7 +112,7 @@ def fire(reset, v, total, ready, after, crossed):  # type: ignore[no-untyped-def
     return count
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def spike(crossed, count, one_winner, key, t, outputs, end):  # type: ignore[no-untyped-def]
     """Which of the neurons at their threshold spike; where the list of spikes ends then."""
     if count > 0 and one_winner:
@@ -122,7 +123,7 @@ def spike(crossed, count, one_winner, key, t, outputs, end):  # type: ignore[no-
     return end + count
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def raise_theta(numbers, crossed, count, theta, total, key, t):  # type: ignore[no-untyped-def]
     """Theta of the neurons that reached their threshold."""
     for q in range(count):
@@ -131,7 +132,7 @@ def raise_theta(numbers, crossed, count, theta, total, key, t):  # type: ignore[
         total[j] = threshold(numbers.neuron, theta[j])
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def note_spikes(one, outputs, first, last, t, times, values, spiked, known, slots, learners):  # type: ignore[no-untyped-def]
     """Traces of the neurons that spike, and who has spiked so far; the number of those."""
     for e in range(first, last):
@@ -148,7 +149,7 @@ def note_spikes(one, outputs, first, last, t, times, values, spiked, known, slot
     return known
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def sum_up_pre(spiked, changes, events, slots, sums):  # type: ignore[no-untyped-def]
     """Adds changes at the spikes of inputs to sums."""
     for q in range(spiked.shape[0]):
@@ -157,7 +158,7 @@ def sum_up_pre(spiked, changes, events, slots, sums):  # type: ignore[no-untyped
             sums[slot, events[e]] += changes[q]
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def potentiate(n, traced, values, j, key, turn, weight, column, stats):  # type: ignore[no-untyped-def]
     """Changes of the weights to neuron j at its spike, from the traces of the inputs listed.
 
@@ -173,7 +174,7 @@ def potentiate(n, traced, values, j, key, turn, weight, column, stats):  # type:
     stats[UNDERFLOWS] += unchanged
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def sum_up_post(n, traced, values, j, sums):  # type: ignore[no-untyped-def]
     """Adds the changes at a spike of neuron j, from inputs and their traces, to sums."""
     rate = n.rate_post[j]
@@ -181,7 +182,7 @@ def sum_up_post(n, traced, values, j, sums):  # type: ignore[no-untyped-def]
         sums[traced[a]] += potentiation(values[a], rate, n)
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def settle(n, j, key, turn, weight, sums, stats):  # type: ignore[no-untyped-def]
     """Makes the changes of the weights to neuron j that were summed up."""
     updates, underflows = 0, 0
@@ -198,7 +199,7 @@ def settle(n, j, key, turn, weight, sums, stats):  # type: ignore[no-untyped-def
     stats[UNDERFLOWS] += underflows
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(**PART, forceinline=True)
 def normalise(n, j, key, turn, weight, column, sums, stats):  # type: ignore[no-untyped-def]
     """Scales the weights to neuron j to their sum, with the changes that were summed up.
 

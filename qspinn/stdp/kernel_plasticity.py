@@ -9,6 +9,7 @@ from qspinn.fixed_point.compiled_bits import GOLDEN, U64
 from qspinn.stdp.kernel_words import by_type, draw, spread
 from qspinn.steps.plasticity import bounded, changed, fine, potentiation, scaled
 from qspinn.steps.roundings import shifted
+from qspinn.steps.targets.numba import PART
 from qspinn.steps.words import NEAREST, STOCHASTIC, TRUNCATE, quotient
 
 
@@ -137,7 +138,7 @@ def change_column(n, j, key, turn, neurons, traced, values, column):  # type: ig
     return updates, unchanged
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def scale_column(n, j, key, turn, neurons, column, changes):  # type: ignore[no-untyped-def]
     """Scales weights to their sum, with their changes, and bounds them.
 

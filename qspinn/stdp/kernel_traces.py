@@ -13,11 +13,12 @@ from numba.extending import overload
 from qspinn.fixed_point.compiled_bits import GOLDEN, U64
 from qspinn.stdp.kernel_words import I32, add, draw, product, right, sub
 from qspinn.steps.plasticity import depression
+from qspinn.steps.targets.numba import PART
 from qspinn.steps.traces import decaying
 from qspinn.steps.words import STOCHASTIC
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def start_traces(pre, post, traced, places, values, draws, key, post_draws, post_key):  # type: ignore[no-untyped-def]
     """Before a presentation: traces of the inputs listed in ``traced``, and where all traces draw.
 
@@ -90,7 +91,7 @@ def _step_all_narrow(n, values, draws, t):  # type: ignore[no-untyped-def]
         values[a] = add(values[a], lost)
 
 
-@overload(step_all, jit_options={"error_model": "numpy"})
+@overload(step_all, jit_options=PART)
 def _choose_step(n, values, draws, t):  # type: ignore[no-untyped-def]
     return _step_all_narrow if values.dtype is types.int32 else _step_all_defined
 

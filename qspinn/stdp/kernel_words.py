@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-import qspinn.steps.targets.numba  # noqa: F401  (lets compiled functions call steps)
 from qspinn.fixed_point.compiled_bits import U64, random_bits
 from qspinn.stdp.numbers import NarrowNeuronNumbers
 from qspinn.steps.neurons import adaptive_threshold
+from qspinn.steps.targets.numba import PART
 
 draw, spread, stream = random_bits.draw, random_bits.spread, random_bits.stream
 I32 = np.int32
@@ -65,7 +65,7 @@ def by_type(
         return floating if is_float(numbers) else fixed
 
     choose.__signature__ = inspect.signature(stub)  # type: ignore[attr-defined]  # numba compares
-    overload(stub, jit_options={"error_model": "numpy"}, inline=inline)(choose)
+    overload(stub, jit_options=PART, inline=inline)(choose)
 
 
 @njit(inline="always")

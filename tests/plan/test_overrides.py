@@ -252,6 +252,25 @@ class TestSurrogates:
         assert slope in (None, 2 * 32)
         assert found == plain
 
+    @pytest.mark.parametrize("change", ["mode", "method", "method of the class", "hook"])
+    def test_a_function_that_changes_is_asked_anew(
+        self, change: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        function = surrogate.ATan()
+        node = neuron.LIFNode(surrogate_function=function)
+        assert charge_of(node) == "lif"
+        if change == "mode":
+            function.set_spiking_mode(False)
+        elif change == "method":
+            function.spiking_function = lambda x, **constants: x
+        elif change == "method of the class":
+            monkeypatch.setattr(surrogate.ATan, "spiking_function", lambda x, **constants: x)
+            monkeypatch.setattr(surrogate.ATan, "forward", lambda self, x: x)
+        else:
+            function.register_forward_hook(lambda module, given, answer: 2 * answer)
+        assert charge_of(node) == "fallback"
+        assert charge_of(neuron.LIFNode(surrogate_function=surrogate.Sigmoid())) == "lif"
+
     def test_a_layer_inside_a_surrogate_is_no_synapse(self) -> None:
         class Gated(nn.Module):
             def __init__(self) -> None:

@@ -26,7 +26,7 @@ if importlib.util.find_spec("triton") is None:
 
 CASES = ("inference", "learning", "groups", "wrap")
 # The interpreter takes 20 ms for each step of each image: few, and a network that spikes often.
-IMAGES, STEPS = 2, 30
+IMAGES, STEPS = 2, 20
 LIVELY: dict[str, Any] = {"max_rate": 300.0, "inhibition": 3.0, "refractory": 3}
 
 

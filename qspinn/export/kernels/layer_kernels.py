@@ -6,11 +6,12 @@ import numpy as np
 from numba import njit
 
 from qspinn.fixed_point.compiled_bits import U64
+from qspinn.steps.targets.numba import PART
 
 __all__ = ["combine", "fill", "largest", "multiply", "scatter", "sums"]
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def fill(call, memory, codes):  # type: ignore[no-untyped-def]
     """The input."""
     out = memory[call.out : call.out + call.size]
@@ -18,7 +19,7 @@ def fill(call, memory, codes):  # type: ignore[no-untyped-def]
         out[i] = codes[i]
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def scatter(call, memory, constants, tables, events):  # type: ignore[no-untyped-def]
     """Adds the weights of all inputs that are not 0, see :mod:`qspinn.export.kernels.scatter`.
 
@@ -48,7 +49,7 @@ def scatter(call, memory, constants, tables, events):  # type: ignore[no-untyped
         _add_products(call, memory, constants, tables, events[:count])
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _add_events(call, memory, constants, tables, events):  # type: ignore[no-untyped-def]
     """Up to four spikes of one place together: their sums are loaded and stored once."""
     slots, starts, none = U64(call.slots), U64(call.starts), U64(call.none)
@@ -91,7 +92,7 @@ def _add_events(call, memory, constants, tables, events):  # type: ignore[no-unt
                     )
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _add_products(call, memory, constants, tables, events):  # type: ignore[no-untyped-def]
     slots, starts = U64(call.slots), U64(call.starts)
     for e in range(events.shape[0]):
@@ -106,7 +107,7 @@ def _add_products(call, memory, constants, tables, events):  # type: ignore[no-u
                 memory[place + j] += value * constants[weight + j]
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def sums(call, memory, tables):  # type: ignore[no-untyped-def]
     """Sums over the rows of a table, of neighbours together."""
     block = U64(call.block)
@@ -121,7 +122,7 @@ def sums(call, memory, tables):  # type: ignore[no-untyped-def]
                     memory[out + j] += memory[U64(place) + j]
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def largest(call, memory, tables):  # type: ignore[no-untyped-def]
     """Maxima over the rows of a table, of neighbours together."""
     block, least = U64(call.block), np.iinfo(memory.dtype).min
@@ -136,7 +137,7 @@ def largest(call, memory, tables):  # type: ignore[no-untyped-def]
                     memory[out + j] = max(memory[out + j], memory[U64(place) + j])
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def combine(call, memory):  # type: ignore[no-untyped-def]
     """``offset + factor * x``, added to what is there or not."""
     x = memory[call.x : call.x + call.size]
@@ -150,7 +151,7 @@ def combine(call, memory):  # type: ignore[no-untyped-def]
             out[i] = offset + factor * x[i]
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def multiply(call, memory):  # type: ignore[no-untyped-def]
     """Products of two layers, number by number."""
     x, y = memory[call.x : call.x + call.size], memory[call.y : call.y + call.size]

@@ -7,12 +7,12 @@ from typing import Any
 
 from numba import njit
 
-import qspinn.steps.targets.numba  # noqa: F401
 from qspinn.export.kernels.calls import COUNTED, FILTERED, FIRES, INTEGRATE, LEAK, SILENT
 from qspinn.fixed_point.compiled_bits import U64, random_bits
 from qspinn.steps import neurons, traces
 from qspinn.steps.lowering import FilterNumbers, LeakyNumbers
 from qspinn.steps.roundings import kept
+from qspinn.steps.targets.numba import PART
 from qspinn.steps.words import NEAREST, STOCHASTIC, TRUNCATE, Rounding, clamped
 
 __all__ = ["neuron", "random_of", "rounding"]
@@ -26,7 +26,7 @@ _filtered = traces.filtered
 def _spiking(charge: Callable[..., Any], mode: int) -> Any:
     """A layer that fires, in a common rounding: the loop has no branches, and is vectorised."""
 
-    @njit(error_model="numpy")
+    @njit(**PART)
     def layer(call, memory, constants):  # type: ignore[no-untyped-def]
         size = call.size
         x, v = memory[call.x : call.x + size], memory[call.state : call.state + size]
@@ -62,7 +62,7 @@ _leak_nearest, _leak_truncate = _SPIKING[_leak, NEAREST], _SPIKING[_leak, TRUNCA
 _only_nearest, _only_truncate = _SPIKING[_leak_only, NEAREST], _SPIKING[_leak_only, TRUNCATE]
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def neuron(call, memory, constants, tables, key, first):  # type: ignore[no-untyped-def]
     """A step of a layer of neurons.
 
@@ -93,7 +93,7 @@ def neuron(call, memory, constants, tables, key, first):  # type: ignore[no-unty
         _any_neuron(call, memory, constants, tables, key, first)
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def random_of(call, tables, key, first, i):  # type: ignore[no-untyped-def]
     """What the rounding of an element draws; see `neuron`."""
     if call.mode != STOCHASTIC:
@@ -101,7 +101,7 @@ def random_of(call, tables, key, first, i):  # type: ignore[no-untyped-def]
     return _draw(key, first + (i if call.order < 0 else tables[call.order + i]))
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _any_neuron(call, memory, constants, tables, key, first):  # type: ignore[no-untyped-def]
     to = Rounding(call.mode, call.low, call.high, call.wrap != 0)
     for i in range(call.size):
@@ -135,7 +135,7 @@ def _any_neuron(call, memory, constants, tables, key, first):  # type: ignore[no
         memory[call.out + i] = spikes
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def rounding(call, memory, tables, key, first):  # type: ignore[no-untyped-def]
     """Rounds a layer; see `neuron`."""
     to = Rounding(call.mode, call.low, call.high, call.wrap != 0)

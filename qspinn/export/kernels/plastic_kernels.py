@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-import qspinn.steps.targets.numba  # noqa: F401
 from qspinn.export.kernels.calls import ADAPTIVE, COMPARE, DRAWN, TRACE
 from qspinn.export.kernels.neuron_kernels import random_of
 from qspinn.fixed_point.compiled_bits import U64, random_bits
 from qspinn.steps import neurons, traces
 from qspinn.steps.lowering import AdaptiveNumbers, FollowingNumbers
 from qspinn.steps.random_spikes import PROBABILITY_BITS, WORD
+from qspinn.steps.targets.numba import PART
 from qspinn.steps.words import STOCHASTIC, Rounding, up
 
 __all__ = ["Shown", "plastic"]
@@ -46,7 +46,7 @@ class Shown(NamedTuple):
     words: Any
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def plastic(call, memory, constants, tables, key, first, shown, step):  # type: ignore[no-untyped-def]
     """A step of a layer.
 
@@ -70,7 +70,7 @@ def plastic(call, memory, constants, tables, key, first, shown, step):  # type: 
         _random_spikes(call, memory, shown, step)
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _trace(call, memory, tables, key, first):  # type: ignore[no-untyped-def]
     to = Rounding(call.mode, call.low, call.high, call.wrap != 0)
     n = FollowingNumbers(to, call.keep, call.gain, call.v_up, call.x_up, call.down)
@@ -80,7 +80,7 @@ def _trace(call, memory, tables, key, first):  # type: ignore[no-untyped-def]
         trace[i] = _following(trace[i], x[i], random_of(call, tables, key, first, i), n)
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _compare(call, memory):  # type: ignore[no-untyped-def]
     x = memory[call.x : call.x + call.size]
     out = memory[call.out : call.out + call.size]
@@ -89,7 +89,7 @@ def _compare(call, memory):  # type: ignore[no-untyped-def]
         out[i] = up(x[i], shift) >= least
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _adaptive(call, memory, constants, shown, step):  # type: ignore[no-untyped-def]
     size = call.size
     held = call.waiting + size * (1 + step % call.delay)
@@ -106,7 +106,7 @@ def _adaptive(call, memory, constants, shown, step):  # type: ignore[no-untyped-
     pending[:] = out
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _fire(call, memory, constants, pending, out, shown, step):  # type: ignore[no-untyped-def]
     """Charges and resets; the number of neurons that reach their threshold."""
     size = call.size
@@ -135,7 +135,7 @@ def _fire(call, memory, constants, pending, out, shown, step):  # type: ignore[n
     return count
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _random_spikes(call, memory, shown, step):  # type: ignore[no-untyped-def]
     if step == 0:
         _show(call, memory, shown)
@@ -145,7 +145,7 @@ def _random_spikes(call, memory, shown, step):  # type: ignore[no-untyped-def]
         out[i] = (words[i] >> bit) & U64(1)
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _show(call, memory, shown):  # type: ignore[no-untyped-def]
     """Draws the spikes of all steps, see :mod:`qspinn.steps.random_spikes`."""
     total = U64(0)
@@ -166,7 +166,7 @@ def _show(call, memory, shown):  # type: ignore[no-untyped-def]
             shown.words[row, call.words + i] = word
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _probability(call, memory, i):  # type: ignore[no-untyped-def]
     half = (1 << call.down) >> 1
     return min((np.int64(memory[call.x + i]) * call.factor + half) >> call.down, _CERTAIN)

@@ -23,6 +23,7 @@ from qspinn.export.kernels.layer_kernels import combine, fill, largest, multiply
 from qspinn.export.kernels.neuron_kernels import neuron, rounding
 from qspinn.export.kernels.plastic_kernels import plastic
 from qspinn.fixed_point.rebound import digest_of
+from qspinn.steps.targets.numba import PART
 
 __all__ = ["EACH", "LAST", "run"]
 
@@ -30,7 +31,7 @@ TOTAL, LAST, EACH = range(3)
 """What is answered: the sums over all steps, those of the last one, or of each."""
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _compute(call, memory, constants, tables, events, codes, key, first, shown, step):  # type: ignore[no-untyped-def]
     if call.kind == SYNAPSE:
         scatter(call, memory, constants, tables, events)
@@ -52,14 +53,14 @@ def _compute(call, memory, constants, tables, events, codes, key, first, shown, 
         plastic(call, memory, constants, tables, key, first, shown, step)
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _is_computed(call, step, steps):  # type: ignore[no-untyped-def]
     if step < call.begins or (call.final != 0 and step < steps - 1):
         return False
     return call.once == 0 or step == 0
 
 
-@njit(error_model="numpy")
+@njit(**PART)
 def _outside(call, memory, largest_result):  # type: ignore[no-untyped-def]
     """How many results an accumulator could not hold."""
     count = 0
