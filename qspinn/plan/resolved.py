@@ -100,7 +100,9 @@ class ResolvedPlan:
 
     @cached_property
     def _scaled(self) -> tuple[dict[str, Scaled], dict[str, str]]:
-        return scaled_layers(self.inventory, {tensor.path: tensor for tensor in self.tensors})
+        return scaled_layers(
+            self.inventory, {tensor.path: tensor.settings for tensor in self.tensors}
+        )
 
     def unit_of(self, path: str) -> tuple[Scaled, Unit] | None:
         """The unit of the layer at ``path``, of neurons or the synapses before them, if any."""

@@ -11,15 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from qspinn.plan.inventory import Inventory, LayerInfo
-
-if TYPE_CHECKING:
-    from qspinn.plan.resolved import ResolvedTensor
+from qspinn.plan.settings import TensorSettings
 
 FREE = "free"
 
@@ -86,13 +82,13 @@ class Scaled:
 
 
 def scaled_layers(
-    inventory: Inventory, tensors: Mapping[str, ResolvedTensor]
+    inventory: Inventory, settings: Mapping[str, TensorSettings]
 ) -> tuple[dict[str, Scaled], dict[str, str]]:
     """The neurons that have a unit of their own, as the settings of their tensors ask for.
 
     Args:
         inventory: What the network is made of.
-        tensors: What is quantised of it, by path.
+        settings: Path of each tensor that is quantised -> what the plan says of it.
 
     Returns:
         Path of the neurons -> what is known of them; and path of a layer whose settings ask for a
@@ -103,7 +99,7 @@ def scaled_layers(
     takers = {one.current_from: one for one in inventory.layers if one.current_from is not None}
     shared = {info.tied_to for info in inventory.tensors()} - {None}
     for layer in inventory.layers:
-        asks = any(_asks(tensors.get(info.path)) for info in layer.tensors)
+        asks = any(_asks(settings.get(info.path)) for info in layer.tensors)
         if layer.kind != "synapse" or not asks:
             continue
         neuron = takers.get(layer.path)
@@ -111,25 +107,24 @@ def scaled_layers(
         why = _why_not(neuron)
         if weight.tied_to is not None or weight.path in shared:
             why = "it shares its weights with another layer"
-        elif weight.path not in tensors or tensors[weight.path].settings.format is not None:
+        elif weight.path not in settings or settings[weight.path].format is not None:
             why = "the plan writes down no word length for its weights"
         if why is not None or neuron is None or neuron.channel_axis is None:
             refused[layer.path] = why or "no layer of neurons takes its sums"
             continue
-        given = tensors[weight.path]
         channels = 1
-        if given.settings.granularity == "channel" and weight.channel_axis is not None:
+        if settings[weight.path].granularity == "channel" and weight.channel_axis is not None:
             channels = (weight.shape or (1,))[weight.channel_axis]
-        membrane = tensors.get(_path(neuron, "v"))
-        below = membrane is not None and _asks(membrane) and not membrane.settings.format
+        membrane = settings.get(_path(neuron, "v"))
+        below = membrane is not None and _asks(membrane) and membrane.format is None
         found[neuron.path] = Scaled(
             neuron.path, layer.path, channels, neuron.channel_axis, below and neuron.hard_reset
         )
     return found, refused
 
 
-def _asks(tensor: ResolvedTensor | None) -> bool:
-    return tensor is not None and tensor.settings.scale == FREE
+def _asks(settings: TensorSettings | None) -> bool:
+    return settings is not None and settings.scale == FREE
 
 
 def _why_not(neuron: LayerInfo | None) -> str | None:

@@ -93,7 +93,7 @@ class UnitMatcher:
         self._tensors = plan.of_layer(scaled.neuron)
         self._units = LayerUnits(module, plan, scaled)
         self.choices = tuple(self._units.choices(learning))
-        self._parameters = list(_parameters(module, plan, scaled, self.choices))
+        self._parameters = list(_rounded(module, plan, scaled, self.choices))
         self._errors = torch.zeros(len(self.choices), scaled.channels, dtype=torch.float64)
         self._calls: dict[int, _Call] = {}
         self._channels = torch.zeros(0, dtype=torch.int64)
@@ -293,7 +293,7 @@ def watch_units(matchers: Mapping[str, UnitMatcher], module: nn.Module) -> list[
     return handles
 
 
-def _parameters(
+def _rounded(
     module: nn.Module, plan: ResolvedPlan, scaled: Scaled, choices: Sequence[UnitChoice]
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Weight and bias of the synapses: in float, and as each choice has them, in its units."""

@@ -290,6 +290,7 @@ def test_the_plan_of_the_group_is_what_it_says():
             "overflow": "saturate",
             "calibration": "mse",
             "granularity": "tensor",
+            "scale": "power_of_two",
         },
         {"layers": "*", "role": "membrane", "word_length": 10},
         {"layers": "*output*", "role": "weight", "format": "Q0.3"},
