@@ -81,20 +81,19 @@ def repair(
 
 
 def check_repairable(plan: ResolvedPlan, repairs: Sequence[str], owner: str) -> None:
-    """Refuses to repair a network in which there is nothing to repair.
+    """Refuses a repair that would leave everything as it is.
 
     Raises:
-        ValueError: It has neither synapse layers nor neurons of which the plan quantises anything.
+        ValueError: The plan quantises nothing of what is to be repaired.
     """
     of_repair = {"learned": "weight", "bias": "bias", "threshold": "threshold"}
-    roles = {tensor.role for tensor in plan.tensors if _is_repairable(plan, tensor.info.layer)}
-    missing = [name for name in repairs if of_repair[name] not in roles]
-    if missing:
-        role = of_repair[missing[0]]
+    wanted = {of_repair[name] for name in repairs}
+    found = {tensor.role for tensor in plan.tensors if _is_repairable(plan, tensor.info.layer)}
+    if wanted and not wanted & found:
+        named = " and no ".join(sorted(wanted))
         raise ValueError(
-            f"{owner}: repair={'+'.join(repairs)}: the plan quantises no {role} that can be "
-            "repaired (modules that compute by themselves have none); leave out "
-            f"{missing[0]}, or write repair=none"
+            f"{owner}: repair={'+'.join(repairs)}: the plan quantises no {named} that can be "
+            "repaired (modules that compute by themselves have none); write repair=none"
         )
 
 

@@ -240,6 +240,35 @@ def test_the_integer_engine_gives_the_answers_of_the_repaired_network(norm):
     np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
 
 
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_the_integer_engine_where_neurons_count_in_units_of_their_own(granularity, tmp_path):
+    plan = QuantizationPlan.uniform(3, scale="free", granularity=granularity)
+    module = quantize_module(network(), plan, BATCHES, repair=ALL)
+    assert plan_of(module).units
+    x = inputs(9)
+    model = device_model(module, x[:, :1])
+    found = IntegerEngine(model).run(encode(model, x, 1)).sums
+    wanted = answer(module, x).numpy()
+    assert 0 < wanted.sum() < wanted.size
+    np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+    save_quantized(module, tmp_path / "network.pt")
+    loaded = load_quantized(network(seed=7), tmp_path / "network.pt")
+    assert torch.equal(answer(loaded, x), answer(module, x))
+
+
+@pytest.mark.parametrize("repairs", ["learned", "bias", "threshold"])
+def test_in_units_of_its_own_the_first_layer_answers_no_worse(repairs):
+    plan = QuantizationPlan.uniform(2, scale="free", granularity="channel")
+    module = network()
+    wanted = seen(module, "first", of_input=False)
+    found = repaired(module, repairs, plan)
+    plain = attach(copy.deepcopy(module), resolved(module, plan))
+    better = attach(copy.deepcopy(module), found.plan, repaired=found.values)
+    before = drift(seen(plain, "first", of_input=False), wanted)
+    after = drift(seen(better, "first", of_input=False), wanted)
+    assert (after <= before).all()
+
+
 def test_copies_pickles_and_files_hold_what_was_repaired(tmp_path):
     module = network()
     quantised = quantize_module(module, FEW, BATCHES, repair=ALL)
