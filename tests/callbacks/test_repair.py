@@ -108,6 +108,7 @@ def test_evaluating_repairs_for_that_time_only(tmp_path: Path):
 @pytest.mark.parametrize(
     ("repair", "message"),
     [
+        ("equalize", r"repair='equalize': .* write scale=free and granularity=channel"),
         ("all", r"repair='all': unknown repair 'all'; write none, one of learned, threshold, bias"),
         (["bias", "bias"], "names a repair twice"),
         ("none+bias", "none stands alone"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 NONE: Final = "none"
+EQUALIZE: Final = "equalize"
 REPAIRS: Final = ("learned", "threshold", "bias")
 """In the order in which they are made in each layer."""
 
@@ -26,6 +27,11 @@ def as_repairs(given: object, place: str) -> tuple[str, ...]:
     if not isinstance(names, Sequence) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError(f"{place}={given!r}; {wanted}")
     stated = [name.strip() for name in names]
+    if EQUALIZE in stated:
+        raise ValueError(
+            f"{place}={given!r}: moving scale from the weights of a channel into its threshold is "
+            "no repair here; write scale=free and granularity=channel, which choose the scale, too"
+        )
     unknown = [name for name in stated if name not in (NONE, *REPAIRS)]
     if unknown:
         raise ValueError(f"{place}={given!r}: unknown repair {unknown[0]!r}; {wanted}")
