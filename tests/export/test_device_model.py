@@ -11,7 +11,7 @@ from torch import nn
 from qspinn.export import IntegerEngine, NotExportableError, device_model, encode
 from qspinn.plan import QuantizationPlan, Rule
 from qspinn.quantizers import attach, calibrate
-from tests.quantizers.zoo import ZOO
+from tests.quantizers.zoo import BY_NAME, ZOO
 from tests.quantizers.zoo_kinds import KINDS
 
 MULTI = {"step_mode": "m"}
@@ -47,10 +47,10 @@ def check_equal(net, x, axis):
     return model
 
 
-def check_variant(variant, bits):
+def check_variant(variant, bits, scale="power_of_two"):
     net, x = variant.network(), variant.inputs()
-    granularity = "channel" if bits % 2 else "tensor"
-    check_equal(quantized(net, x, bits, granularity=granularity), x, 0 if variant.static else 1)
+    settings = {"granularity": "channel" if bits % 2 else "tensor", "scale": scale}
+    check_equal(quantized(net, x, bits, **settings), x, 0 if variant.static else 1)
 
 
 REFUSED_KINDS = ("averages of nine", "attention", "norm after an addition")
@@ -71,12 +71,33 @@ def test_a_norm_that_cannot_be_folded_is_refused():
         device_model(net, x[:, :1])
 
 
+@pytest.mark.parametrize("bits", [4, 3])
+def test_networks_of_which_some_layers_have_units_of_their_own(bits):
+    """A residual network: its sums of currents share the unit of powers of two."""
+    check_variant(BY_NAME["spiking_resnet18"], bits, "free")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 5, 4])
 @pytest.mark.parametrize("variant", EXPORTED, ids=lambda one: one.name)
 @pytest.mark.campaign
 def test_the_model_zoo(variant, bits):
     check_variant(variant, bits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [5, 4])
+@pytest.mark.parametrize("name", JOINED)
+def test_every_way_of_joining_layers_with_units_of_their_own(name, bits):
+    check_variant(KINDS[name].variant, bits, "free")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [5, 4])
+@pytest.mark.parametrize("variant", EXPORTED, ids=lambda one: one.name)
+@pytest.mark.campaign
+def test_the_model_zoo_with_units_of_their_own(variant, bits):
+    check_variant(variant, bits, "free")
 
 
 class Loop(nn.Module):

@@ -22,11 +22,14 @@ from qspinn.records import read_record, write_record
 
 @pytest.fixture(scope="module")
 def runs(composed, tmp_path_factory):
-    """A PTQ run and an ITQ run; not to be changed."""
+    """PTQ and ITQ runs, also with units of their own; not to be changed."""
     folder = tmp_path_factory.mktemp("runs")
     train(composed(), folder / "ptq")
     options = ("quantization.scheme=itq", "quantization.rounding=stochastic")
     train(composed(*options, "network.batch_norm=true"), folder / "itq")
+    free = ("quantization.scale=free", "quantization.granularity=channel")
+    train(composed(*free, "quantization.word_length=3"), folder / "free")
+    train(composed(*free, *options, "network.batch_norm=true"), folder / "free itq")
     return folder
 
 
@@ -103,7 +106,19 @@ def test_every_format_is_written(command, runs, tmp_path, name, option, files):
     assert all(f"Written: {tmp_path / 'out' / file}\n" in out for file in files)
 
 
-@pytest.mark.parametrize("name", ["ptq", "itq"])
+def test_the_record_of_a_run_keeps_its_units(runs):
+    for name in ("free", "free itq"):
+        record = read_record(runs / name / "record.json")
+        weights = [one for path, one in record.formats.items() if path.endswith(".weight")]
+        assert all("|" in one["unit"] and " rest " in one["unit"] for one in weights)
+        assert record.config["quantization"]["scale"] == "free"
+        assert record.device_model["difference"] is None
+    assert all(
+        "unit" not in one for one in read_record(runs / "ptq" / "record.json").formats.values()
+    )
+
+
+@pytest.mark.parametrize("name", ["ptq", "itq", "free", "free itq"])
 def test_the_network_of_a_run_is_made_anew_and_equal(command, runs, name):
     code, out, err = command(f"run={runs / name}", "compare=torch", "sample=3")
     assert (code, err) == (0, "")
