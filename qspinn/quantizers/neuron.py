@@ -11,16 +11,17 @@ from spikingjelly.activation_based import base
 from spikingjelly.activation_based import neuron as spiking
 from torch import Tensor
 
+from qspinn.plan.neuron_constants import reset_of
 from qspinn.plan.spikingjelly_internals import memories, step_by_step
 from qspinn.quantizers.charge import exact_step, fire_and_reset, snapped
-from qspinn.quantizers.class_swap import Swapped, substituted
+from qspinn.quantizers.class_swap import Swapped, attached_quantizer, substituted
 from qspinn.quantizers.compiled_step import compiled_step
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer, is_values
 from qspinn.steps.lowering import FilterNumbers
 from qspinn.steps.traces import filtered
 
 __all__ = ["FallbackNode", "NeuronQuantizer", "QuantizedFilter", "QuantizedNode"]
-__all__ += ["QuantizedReadout", "QuantizedSimpleNode", "sequence_number"]
+__all__ += ["QuantizedReadout", "QuantizedSimpleNode", "network_potentials", "sequence_number"]
 
 
 # These step one by one by themselves, and record more than the potential.
@@ -227,6 +228,19 @@ def _version(value: object) -> int:
 
 def _like(quantizer: NeuronQuantizer, output: Any, x: Tensor) -> Any:
     return quantizer.spikes_like(output, x) if is_values(output) else output
+
+
+def network_potentials(node: Any, v: Tensor) -> Tensor:
+    """Potentials of a neuron layer as its network counts them.
+
+    Args:
+        node: The layer, with a quantizer or without.
+        v: Its potentials ``[*, N, *]``, in units where it counts in a unit of its own.
+    """
+    quantizer = attached_quantizer(node)
+    if not isinstance(quantizer, NeuronQuantizer) or quantizer.unit is None:
+        return v
+    return quantizer.unit.potential(v, reset_of(node) or 0.0)
 
 
 def sequence_number(node: Any) -> int:

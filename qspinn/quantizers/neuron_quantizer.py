@@ -44,6 +44,11 @@ class NeuronUnit:
             scale = scale.to(value.device)
         return (value - rest) / scale + self.rest
 
+    def potential(self, value: Tensor, rest: float) -> Tensor:
+        """A potential of the network, given in units; the inverse of :meth:`of`."""
+        scale = self.scale.to(value.device) if isinstance(self.scale, Tensor) else self.scale
+        return rest + scale * (value.double() - self.rest)
+
 
 @dataclass
 class NeuronQuantizer:

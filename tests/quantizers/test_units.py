@@ -30,6 +30,7 @@ from qspinn.quantizers import (
     quantize_module,
     save_quantized,
 )
+from qspinn.quantizers.neuron import network_potentials
 
 STEPS = 6
 
@@ -238,6 +239,20 @@ def test_engines_give_what_the_network_gives(
     assert len(plan_of(quantized).units) == 4
     model = device_model(quantized, x[:1])
     assert verify(model, quantized, x).equal
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_potentials_as_the_network_counts_them(granularity: str) -> None:
+    """Above rest by the share of the way to the threshold that they are in units."""
+    net = network(neuron.IFNode(v_threshold=0.9, v_reset=0.3), gain=4.0)
+    plan = QuantizationPlan.uniform(4, scale="free", granularity=granularity)
+    quantized: Any = quantize_module(net, plan, inputs(STEPS, 16, 12))
+    quantized(inputs(STEPS, 3, 12))
+    unit, v = plan_of(quantized).units["1"], quantized[1].v.double()
+    threshold = integer_codes(quantized)["1.v_threshold"].codes.reshape(-1).double()
+    share = (v - unit.rest) / (threshold - unit.rest)
+    assert torch.allclose(network_potentials(quantized[1], v), 0.3 + share * 0.6)
+    assert torch.equal(network_potentials(net[1], v), v)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])

@@ -18,6 +18,7 @@ from qspinn.callbacks.isolation import independent_copy, preserved_globals
 from qspinn.metrics import record_activity
 from qspinn.plan import reset_states
 from qspinn.quantizers import detach, is_attached
+from qspinn.quantizers.neuron import network_potentials
 
 if TYPE_CHECKING:
     from qspinn.report.activity import LayerActivity
@@ -100,10 +101,11 @@ def activity_of(module: LightningModule, x: Tensor) -> dict[str, LayerActivity]:
         reset_states(copied)
         copied(x)
     reset_states(copied)
-    return {
-        path: LayerActivity(_array(one.spikes), _array(one.potentials), one.threshold)
-        for path, one in recorded.items()
-    }
+    found = {}
+    for path, one in recorded.items():
+        potentials = network_potentials(copied.get_submodule(path), one.potentials)
+        found[path] = LayerActivity(_array(one.spikes), _array(potentials), one.threshold)
+    return found
 
 
 def _array(values: Tensor) -> Any:
