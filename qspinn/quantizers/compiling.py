@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import nn
 
 from qspinn.quantizers.class_swap import attached_quantizer
 from qspinn.quantizers.neuron import NeuronQuantizer, QuantizedNode
@@ -27,7 +27,8 @@ def compile_swaps(swaps: Iterable[tuple[nn.Module, type, object]]) -> None:
     if not compiled:
         raise ValueError(
             "compile_steps: there is no IF, LIF or PLIF neuron whose membrane and threshold are "
-            "quantised, so there is no step to compile; write compile_steps=false"
+            "quantised, with scale=power_of_two, so there is no step to compile; write "
+            "compile_steps=false"
         )
 
 
@@ -43,8 +44,8 @@ def _is_compilable(node: nn.Module, quantizer: NeuronQuantizer) -> bool:
     state = quantizer.states.get("v")
     if state is None or quantizer.threshold is None or quantizer.model.counts:
         return False
-    if quantizer.unit is not None and isinstance(quantizer.unit.scale, Tensor):
-        return False  # a unit for each channel
+    if quantizer.unit is not None:
+        return False  # its gradient beyond the upper end is not among what is compiled
     if state.rounding == "stochastic":
         raise ValueError(
             f"{state.path}: rounding=stochastic draws from a generator of its own, which "
