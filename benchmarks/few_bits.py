@@ -130,6 +130,7 @@ CASES = {
     "mnist": Case(
         "Full MNIST, 3 epochs", ("experiment=mnist_full", "trainer.max_epochs=3"), "mnist"
     ),
+    "gestures": Case("Simulated gestures", ("experiment=synthetic_gesture",)),
     "nmnist": Case("N-MNIST (1,100 recordings)", ("experiment=nmnist",), "nmnist", folds=True),
 }
 
