@@ -195,11 +195,8 @@ class Measuring:
 
     def on_test_data(self, chosen: Mapping[str, Way]) -> None:
         """Evaluates the ways that were chosen, and the one that was there before."""
-        pairs = [
-            (length, way)
-            for length in LENGTHS
-            for way in dict.fromkeys((BEFORE, chosen[length.name]))
-        ]
+        pairs = [(length, BEFORE) for length in LENGTHS]
+        pairs += [(one, chosen[one.name]) for one in LENGTHS if chosen[one.name] != BEFORE]
         self._measure("test", pairs)
 
     def _measure(self, data: str, pairs: Sequence[tuple[Length, Way]]) -> None:
