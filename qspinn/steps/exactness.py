@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 
@@ -57,6 +58,7 @@ def accumulator_grid(weight: Format, bias: Format | None, inputs: Format | None)
     return grid if bias is None else max(grid, finest(bias))
 
 
+@lru_cache(maxsize=1024)  # asked for at each change of a format while a network trains
 def accumulator_bits(
     weight: Format, bias: Format | None, inputs: Format | None, fan_in: int
 ) -> int:
