@@ -262,11 +262,11 @@ def accuracy(network: nn.Module, loader: Any) -> float:
 
 
 def measured(folder: Path) -> list[dict[str, Any]]:
-    """What is known of each seed of a case."""
-    return [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("*/few_bits.json"))
-    ]
+    """What is known of each seed of a case whose validation has ended."""
+    files = sorted(folder.glob("*/few_bits.json"))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    needed = {f"validation/{one.name}/{way.name}" for one in LENGTHS for way in WAYS}
+    return [one for one in found if needed <= set(one)]
 
 
 def chosen_ways(folder: Path) -> dict[str, Way]:
