@@ -93,7 +93,7 @@ class UnitMatcher:
         self._tensors = plan.of_layer(scaled.neuron)
         self._units = LayerUnits(module, plan, scaled)
         self.choices = tuple(self._units.choices(learning))
-        self._parameters = list(_rounded(module, plan, scaled, self.choices))
+        self._held_by = list(_rounded(module, plan, scaled, self.choices))
         self._errors = torch.zeros(len(self.choices), scaled.channels, dtype=torch.float64)
         self._calls: dict[int, _Call] = {}
         self._channels = torch.zeros(0, dtype=torch.int64)
@@ -141,7 +141,7 @@ class UnitMatcher:
             exact, currents = self._same_for_all(current.detach(), shape, chosen)
         else:
             call.taken = True
-            exact, *each = (self._made_of(call.x, one, shape, chosen) for one in self._parameters)
+            exact, *each = (self._made_of(call.x, one, shape, chosen) for one in self._held_by)
             currents = torch.stack(each, 1)
         for one, others in zip(exact, currents, strict=True):
             self._step(one, others)

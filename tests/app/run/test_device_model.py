@@ -167,7 +167,7 @@ def test_a_failed_quantisation_is_no_model(composed, tmp_path, monkeypatch):
     def broken(*args):
         raise RuntimeError("no batch")
 
-    monkeypatch.setattr("qspinn.callbacks.post_training.calibrated", broken)
+    monkeypatch.setattr("qspinn.callbacks.post_training.calibrated_and_repaired", broken)
     with pytest.raises(RuntimeError, match="no batch"):
         train(composed(), tmp_path)
     assert not (tmp_path / "model.qspinn").exists()
