@@ -78,8 +78,8 @@ def draw_rasters(runs: Runs, title: str) -> Figure:
 def grid_bins(values: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Edges of bins for potentials of several runs, the last of which may lie on a grid.
 
-    Where the last run's values are multiples of a power of two, and not too many of them, each
-    multiple gets a bin of its own, in the middle of it; else there are 80 bins.
+    Where the last run's values are whole steps apart, and not too many of them, each step gets a
+    bin of its own, in the middle of it; else there are 80 bins.
 
     Args:
         values: Any shape each; all finite.
@@ -91,10 +91,13 @@ def grid_bins(values: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     high = max(float(one.max()) for one in values)
     distinct = np.unique(values[-1].astype(np.float64))
     step = float(np.diff(distinct).min()) if len(distinct) > 1 else 0.0
-    if step > 0.0 and np.frexp(step)[0] == 0.5 and (high - low) / step <= MOST_BINS:
-        first, last = np.floor(low / step + 0.5), np.floor(high / step + 0.5)
-        edges: NDArray[np.float64] = (np.arange(first, last + 2) - 0.5) * step
-        return edges
+    if step > 0.0 and (high - low) / step <= MOST_BINS:
+        origin = distinct[0]
+        steps = (distinct - origin) / step
+        if np.allclose(steps, np.round(steps), rtol=0.0, atol=1e-3):
+            first, last = (np.floor((end - origin) / step + 0.5) for end in (low, high))
+            edges: NDArray[np.float64] = origin + (np.arange(first, last + 2) - 0.5) * step
+            return edges
     if low == high:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, FLOAT_BINS + 1)

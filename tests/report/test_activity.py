@@ -103,3 +103,14 @@ def test_a_network_that_diverged_is_drawn_and_said() -> None:
     first, second = draw_potentials(given, "Potentials").axes
     assert first.get_title() == "blocks.0.neuron: 1 values are not finite"
     assert second.get_title() == "blocks.1.neuron: 180 values are not finite"
+
+
+def test_bins_of_steps_that_are_no_powers_of_two():
+    steps = np.arange(-3, 5)
+    values = np.float32(0.3) + steps * np.float32(0.7)
+    edges = grid_bins([np.linspace(-5.0, 5.0, 999), values])
+    assert np.allclose(np.diff(edges), 0.7, atol=1e-5)
+    middles = (edges[:-1] + edges[1:]) / 2
+    assert all(np.isclose(middles, value, atol=1e-4).sum() == 1 for value in values)
+    assert edges[0] <= -5.0
+    assert edges[-1] >= 5.0
