@@ -9,6 +9,7 @@ side, on the currents that reach the layer.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from qspinn.quantizers.neuron_formats import (
 )
 from qspinn.quantizers.observer import stride
 from qspinn.steps.lowering import LeakyNumbers
+from qspinn.steps.models import NeuronModel
 from qspinn.steps.neurons import counted, reset_by, reset_to
 
 MOST_NEURONS = 4096
@@ -142,19 +144,54 @@ class SpikeMatcher:
         self.errors += self._difference.square().sum(1).to(self.errors.device)
 
     def _charged(self, current: Tensor, potentials: Tensor, leak: Tensor | None) -> Tensor:
-        step = self._model.step(bool(getattr(self._node, "decay_input", True)))
-        n = LeakyNumbers(leak=leak, rest=reset_of(self._node) or 0.0)
-        return exact_step(step, current, potentials, n, torch.float64)
+        rest = reset_of(self._node) or 0.0
+        return charged(self._node, self._model, current, potentials, leak, rest)
 
     def _fired(self, potentials: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
         assert threshold is not None
-        spikes = (potentials >= threshold).double()
-        if self._model.counts:
-            spikes = counted(potentials, threshold, most_spikes(self._node))
-        reset = reset_of(self._node)
-        if reset is None:
-            return spikes, reset_by(potentials, spikes, threshold)
-        return spikes, reset_to(potentials, spikes > 0, reset)
+        return fired(self._node, self._model, potentials, threshold, reset_of(self._node))
+
+
+def charged(
+    node: Any,
+    model: NeuronModel,
+    current: Tensor,
+    potentials: Tensor,
+    leak: Tensor | None,
+    rest: float,
+) -> Tensor:
+    """Potentials after a step of a layer's charge, exact.
+
+    Args:
+        node: The neuron layer.
+        model: Of its kind.
+        current: Broadcasts over the potentials, as the leak does.
+        potentials: Before it, float64.
+        leak: 1 / tau; None for a neuron without a leak.
+        rest: The potential that the leak pulls towards.
+    """
+    step = model.step(bool(getattr(node, "decay_input", True)))
+    return exact_step(step, current, potentials, LeakyNumbers(leak=leak, rest=rest), torch.float64)
+
+
+def fired(
+    node: Any, model: NeuronModel, potentials: Tensor, threshold: Tensor, reset: Any
+) -> tuple[Tensor, Tensor]:
+    """Spikes, and potentials after them.
+
+    Args:
+        node: The neuron layer; it says whether the reset is hard.
+        model: Of its kind.
+        potentials: After the charge, float64.
+        threshold: Broadcasts over them, as the reset does.
+        reset: The potential that a hard reset sets.
+    """
+    spikes = (potentials >= threshold).double()
+    if model.counts:
+        spikes = counted(potentials, threshold, most_spikes(node))
+    if reset_of(node) is None:
+        return spikes, reset_by(potentials, spikes, threshold)
+    return spikes, reset_to(potentials, spikes > 0, reset)
 
 
 def spike_matchers(module: nn.Module, plan: ResolvedPlan) -> dict[str, SpikeMatcher]:
@@ -175,16 +212,19 @@ def spike_matchers(module: nn.Module, plan: ResolvedPlan) -> dict[str, SpikeMatc
 
 def watch(matchers: dict[str, SpikeMatcher], module: nn.Module) -> list[Any]:
     """Lets every matcher see the currents of its layer; returns handles to end that."""
-    handles = []
-    for path, matcher in matchers.items():
-        node = module.get_submodule(path.rpartition(".")[0])
+    return [
+        watch_currents(module.get_submodule(path.rpartition(".")[0]), matcher.see)
+        for path, matcher in matchers.items()
+    ]
 
-        def see(node: Any, args: Any, kwargs: Any, matcher: SpikeMatcher = matcher) -> None:
-            current = args[0] if args else next(iter(kwargs.values()))
-            matcher.see(current, getattr(node, "step_mode", "s"))
 
-        handles.append(node.register_forward_pre_hook(see, with_kwargs=True))
-    return handles
+def watch_currents(node: Any, see: Callable[[Tensor, str], None]) -> Any:
+    """Shows each current of a neuron layer and its step mode; returns a handle to end that."""
+
+    def before(node: Any, args: Any, kwargs: Any) -> None:
+        see(args[0] if args else next(iter(kwargs.values())), getattr(node, "step_mode", "s"))
+
+    return node.register_forward_pre_hook(before, with_kwargs=True)
 
 
 def _candidates(node: Any, tensors: Tensors) -> tuple[FixedPointFormat, ...]:

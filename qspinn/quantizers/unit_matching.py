@@ -18,17 +18,13 @@ from torch import Tensor, nn
 
 from qspinn.plan import ResolvedPlan
 from qspinn.plan.neuron_constants import leak_of, reset_of, threshold_of
-from qspinn.plan.neurons import most_spikes
 from qspinn.plan.units import Scaled, Unit
-from qspinn.quantizers.charge import exact_step
 from qspinn.quantizers.folding import held_parameters
-from qspinn.quantizers.matching import MEMORY, spread_over
+from qspinn.quantizers.matching import MEMORY, charged, fired, spread_over, watch_currents
 from qspinn.quantizers.neuron_formats import on_grid
 from qspinn.quantizers.stored_format import quantizer_of
 from qspinn.quantizers.synapse import input_of
 from qspinn.quantizers.units import LayerUnits, PotentialGrid, UnitChoice
-from qspinn.steps.lowering import LeakyNumbers
-from qspinn.steps.neurons import counted, reset_by, reset_to
 
 
 def with_choices(plan: ResolvedPlan, choices: Mapping[str, UnitChoice]) -> ResolvedPlan:
@@ -236,11 +232,13 @@ class UnitMatcher:
         assert self._constants is not None
         constants = self._constants
         threshold, leak = constants.exact
+        of = self._node, self._layer.model
         # Potentials above rest, so that one formula serves all rests.
-        spikes, self._exact = self._fired(self._charged(exact, self._exact, leak), threshold, 0.0)
-        above = self._potentials - constants.rest
-        charged = self._held(self._charged(currents, above, constants.leak) + constants.rest)
-        others, left = self._fired(charged, constants.threshold, constants.rest)
+        above = charged(*of, exact, self._exact, leak, 0.0)
+        spikes, self._exact = fired(*of, above, threshold, 0.0)
+        above = charged(*of, currents, self._potentials - constants.rest, constants.leak, 0.0)
+        potentials = self._held(above + constants.rest)
+        others, left = fired(*of, potentials, constants.threshold, constants.rest)
         self._potentials = self._held(left)
         self._difference = MEMORY * self._difference + (others - spikes)
         self._errors.index_add_(1, self._channels, self._difference.square().cpu())
@@ -254,18 +252,6 @@ class UnitMatcher:
                 row = (row / grid.step + 0.5).floor().clamp(grid.low, grid.high) * grid.step
             rows.append(row)
         return torch.stack(rows)
-
-    def _charged(self, current: Tensor, above: Tensor, leak: Tensor | None) -> Tensor:
-        step = self._layer.model.step(bool(getattr(self._node, "decay_input", True)))
-        return exact_step(step, current, above, LeakyNumbers(leak=leak), torch.float64)
-
-    def _fired(self, potentials: Tensor, threshold: Tensor, rest: Any) -> tuple[Tensor, Tensor]:
-        spikes = (potentials >= threshold).double()
-        if self._layer.model.counts:
-            spikes = counted(potentials, threshold, most_spikes(self._node))
-        if reset_of(self._node) is None:
-            return spikes, reset_by(potentials, spikes, threshold)
-        return spikes, reset_to(potentials, spikes > 0, rest)
 
 
 def unit_matchers(module: nn.Module, plan: ResolvedPlan, learning: bool) -> dict[str, UnitMatcher]:
@@ -283,13 +269,9 @@ def watch_units(matchers: Mapping[str, UnitMatcher], module: nn.Module) -> list[
         ) -> None:
             matcher.see_sums(input_of(args, kwargs)[0], sums)
 
-        def see(node: Any, args: Any, kwargs: Any, matcher: UnitMatcher = matcher) -> None:
-            current = args[0] if args else next(iter(kwargs.values()))
-            matcher.see(current, getattr(node, "step_mode", "s"))
-
-        synapse, neuron = module.get_submodule(matcher.synapse), module.get_submodule(path)
+        synapse = module.get_submodule(matcher.synapse)
         handles.append(synapse.register_forward_hook(see_sums, with_kwargs=True))
-        handles.append(neuron.register_forward_pre_hook(see, with_kwargs=True))
+        handles.append(watch_currents(module.get_submodule(path), matcher.see))
     return handles
 
 
