@@ -109,8 +109,7 @@ class LayerInfo:
             whatever lies between; known for neurons and other layers.
         fan_in: Synapses per output of a synapse layer.
         reset_word: Whether a neuron layer resets to a value that must be stored.
-        hard_reset: Whether a spike sets the potential of a neuron layer to a value, at which it
-            also begins.
+        hard_reset: Whether a spike sets the potential of a neuron layer to a value.
         reason: Why tensors of it have no role, in words; ``None`` where all have one.
         in_float32: By which operation sums of a synapse layer go on that takes only the
             network's own floating-point type; ``None`` where they may leave in float64.

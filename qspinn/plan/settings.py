@@ -90,6 +90,11 @@ class TensorSettings:
         """Whether the tensor stays in 32-bit floating point, or is left out."""
         return self.format in UNQUANTIZED or (self.format is None and self.word_length is None)
 
+    @property
+    def has_free_scale(self) -> bool:
+        """Whether steps need be no powers of two."""
+        return self.scale == "free"
+
     def overridden_by(self, other: TensorSettings) -> TensorSettings:
         """These settings, with everything that ``other`` states in their place.
 

@@ -18,8 +18,6 @@ from torch import Tensor
 from qspinn.plan.inventory import Inventory, LayerInfo
 from qspinn.plan.settings import TensorSettings
 
-FREE = "free"
-
 
 @dataclass(frozen=True)
 class Unit:
@@ -100,8 +98,8 @@ def scaled_layers(
     takers = {one.current_from: one for one in inventory.layers if one.current_from is not None}
     shared = {info.tied_to for info in inventory.tensors()} - {None}
     for layer in inventory.layers:
-        asks = any(_asks(settings.get(info.path)) for info in layer.tensors)
-        if layer.kind != "synapse" or not asks:
+        known = (settings.get(info.path) for info in layer.tensors)
+        if layer.kind != "synapse" or not any(one and one.has_free_scale for one in known):
             continue
         neuron = takers.get(layer.path)
         weight = next(info for info in layer.tensors if info.name == "weight")
@@ -116,16 +114,13 @@ def scaled_layers(
         channels = 1
         if settings[weight.path].granularity == "channel" and weight.channel_axis is not None:
             channels = (weight.shape or (1,))[weight.channel_axis]
-        membrane = settings.get(_path(neuron, "v"))
-        below = membrane is not None and _asks(membrane) and membrane.format is None
+        potential = next((info.path for info in neuron.tensors if info.name == "v"), "")
+        membrane = settings.get(potential)
+        below = membrane is not None and membrane.has_free_scale and membrane.format is None
         found[neuron.path] = Scaled(
             neuron.path, layer.path, channels, neuron.channel_axis, below and neuron.hard_reset
         )
     return found, refused
-
-
-def _asks(settings: TensorSettings | None) -> bool:
-    return settings is not None and settings.scale == FREE
 
 
 def _why_not(neuron: LayerInfo | None) -> str | None:
@@ -140,10 +135,6 @@ def _why_not(neuron: LayerInfo | None) -> str | None:
         )
     names = {info.name for info in neuron.tensors}
     return None if "v_threshold" in names else "its neurons never fire"
-
-
-def _path(layer: LayerInfo, name: str) -> str:
-    return f"{layer.path}.{name}" if layer.path else name
 
 
 def units_lines(refused: Mapping[str, str]) -> Iterator[str]:

@@ -124,7 +124,7 @@ def declared_accumulators(module: nn.Module) -> dict[str, int]:
 
 def _is_free(tensor: ResolvedTensor) -> bool:
     """Whether weights have steps that are no powers of two."""
-    return tensor.role == "weight" and tensor.settings.scale == "free"
+    return tensor.role == "weight" and tensor.settings.has_free_scale
 
 
 def _free(module: nn.Module, path: str, tensor: ResolvedTensor, learning: bool) -> Format:
