@@ -23,7 +23,7 @@ from qspinn.quantizers.repair import as_repairs, check_repairable
 from qspinn.records import SCHEMES
 
 _PLAN_KEYS = (
-    *("word_length", "rounding", "overflow", "calibration", "granularity"),
+    *("word_length", "rounding", "overflow", "calibration", "granularity", "scale"),
     *("roles", "rules", "allow_no_neurons"),
 )
 
@@ -55,10 +55,7 @@ def plan_from_config(quantization: Mapping[str, Any]) -> QuantizationPlan:
             f"quantization.scheme={quantization['scheme']!r}; write one of {', '.join(SCHEMES)}"
         )
     with naming("quantization"):
-        given = {name: quantization[name] for name in _PLAN_KEYS}
-        # Configurations of earlier runs do not have it.
-        given["scale"] = quantization.get("scale", "power_of_two")
-        return QuantizationPlan.uniform(**given)
+        return QuantizationPlan.uniform(**{name: quantization[name] for name in _PLAN_KEYS})
 
 
 Quantizer = TypeVar("Quantizer", MeasuresWork, PostTrainingQuantization, InTrainingQuantization)
