@@ -291,9 +291,9 @@ def losses(seeds: Sequence[Mapping[str, Any]], data: str, key: str) -> list[floa
     ]
 
 
-def _spread(values: Sequence[float], sign: str = "") -> str:
+def _spread(values: Sequence[float]) -> str:
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.2f}{spread}"
+    return f"{statistics.mean(values):.2f}{spread}"
 
 
 def write_results(runs: Path, results: Path) -> str:
