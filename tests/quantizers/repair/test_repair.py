@@ -229,15 +229,18 @@ def test_integers_are_those_of_the_repaired_values(granularity, rounding):
         assert torch.equal((one.codes * step).reshape(value.shape).to(value), value)
 
 
-@pytest.mark.parametrize("norm", [True, False])
-def test_the_integer_engine_gives_the_answers_of_the_repaired_network(norm):
-    module = quantize_module(network(norm=norm), FEW, BATCHES, repair=ALL)
-    x = inputs(9)
+def check_engine(module, x):
+    """The integer engine gives the answers of a repaired network, and they say something."""
     model = device_model(module, x[:, :1])
     found = IntegerEngine(model).run(encode(model, x, 1)).sums
     wanted = answer(module, x).numpy()
     assert 0 < wanted.sum() < wanted.size
     np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_integer_engine_gives_the_answers_of_the_repaired_network(norm):
+    check_engine(quantize_module(network(norm=norm), FEW, BATCHES, repair=ALL), inputs(9))
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
@@ -246,11 +249,7 @@ def test_the_integer_engine_where_neurons_count_in_units_of_their_own(granularit
     module = quantize_module(network(), plan, BATCHES, repair=ALL)
     assert plan_of(module).units
     x = inputs(9)
-    model = device_model(module, x[:, :1])
-    found = IntegerEngine(model).run(encode(model, x, 1)).sums
-    wanted = answer(module, x).numpy()
-    assert 0 < wanted.sum() < wanted.size
-    np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+    check_engine(module, x)
     save_quantized(module, tmp_path / "network.pt")
     loaded = load_quantized(network(seed=7), tmp_path / "network.pt")
     assert torch.equal(answer(loaded, x), answer(module, x))
