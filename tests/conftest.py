@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,25 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(cores or 1, MOST_WORKERS)
 
 
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests first that compile for others."""
+    """Put tests first that compile for others, and mark most variants of some tests as slow.
+
+    Those of ``@pytest.mark.few(share)`` that stay are the first one and others at distances that
+    fall into step with no product of parameters.
+    """
     items.sort(key=lambda item: not item.nodeid.startswith(COMPILING))
+    numbers = Counter[str]()
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few is not None:
+            name = item.nodeid.partition("[")[0]
+            if numbers[name] * GOLDEN_RATIO % 1 >= few.args[0]:
+                item.add_marker("slow")
+            numbers[name] += 1
 
 
 @pytest.hookimpl(trylast=True)

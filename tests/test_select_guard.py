@@ -116,6 +116,7 @@ def test_worker_processes(python, repository, method):
     assert run([python, "-c", code], repository) == "fine\n"
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_data_loader_workers(repository, method):
     code = (

@@ -19,12 +19,19 @@ __all__ = [
     "joblib_launcher",
     "ray_launcher",
     "result_or_error",
+    "sets_a_value",
 ]
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
     """Set values in a composed configuration, as Hydra does in its last step of composing one."""
     ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
+
+
+def sets_a_value(loader: ConfigLoaderImpl, override: Override) -> bool:
+    """Whether an override only changes the value of an existing key."""
+    is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+    return is_plain and not loader.repository.group_exists(override.key_or_group)
 
 
 def result_or_error(told: JobReturn) -> object:

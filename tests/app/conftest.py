@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
+from qspinn.app.hydra_internals import apply_overrides, sets_a_value
 from tests.forking import ForkServer
 
 # No test takes a training from another one, unless it says where from.
@@ -115,25 +119,32 @@ def tiny_overrides(arguments: Sequence[str]) -> tuple[str, ...]:
 def composed(repository: Path) -> Compose:
     """Return a function from overrides to the configuration of a tiny run.
 
-    Copying takes a twentieth of the time of composing, so each is composed once. Stores lie in
-    folders of single tests.
+    Copying takes a twentieth of the time of composing. So each choice of groups is composed once,
+    and values are set in a copy of it, as Hydra itself does last.
     """
 
     def make(*overrides: str, tiny: bool = True) -> DictConfig:
         import qspinn.app.run.train  # noqa: F401  (registers the resolver that conf/train.yaml uses)
 
-        stores = [text for text in overrides if text.startswith(STORE)]
-        is_folder = bool(stores) and stores[-1].startswith(f"{STORE}/")
-        others = [text for text in overrides if not (is_folder and text in stores)]
-        config = copy.deepcopy(once(NO_STORE, *(tiny_overrides(others) if tiny else ()), *others))
-        if is_folder:
-            config.baselines.dir = stores[-1].removeprefix(STORE)
+        texts = NO_STORE, *(tiny_overrides(overrides) if tiny else ()), *overrides
+        with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+        read = [(text, parsed(text)) for text in texts]
+        values = [override for _, override in read if sets_a_value(loader, override)]
+        groups = [text for text, override in read if override not in values]
+        config = copy.deepcopy(once(*groups))
+        apply_overrides(values, config)
         return config
 
-    @functools.lru_cache(maxsize=200)
-    def once(*overrides: str) -> DictConfig:
+    @functools.cache
+    def parsed(text: str) -> Override:
+        (override,) = OverridesParser.create().parse_overrides([text])
+        return override
+
+    @functools.cache
+    def once(*groups: str) -> DictConfig:
         with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
-            return compose("train", list(overrides))
+            return compose("train", list(groups))
 
     return make
 

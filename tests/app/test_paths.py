@@ -30,6 +30,7 @@ def entries(folder):
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
 
+@pytest.mark.slow
 def test_one_store_and_the_same_record_with_and_without(start, tmp_path):
     start("hydra.run.dir=out/plain")
     written = start("hydra.run.dir=out/changed", "hydra.job.chdir=true")

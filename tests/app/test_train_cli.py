@@ -28,6 +28,7 @@ def test_an_unknown_key_is_an_error(launch, tmp_path):
     assert "time_stepz" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_bad_job_and_after_a_restart(launch, tmp_path):
     sweep = (
         "--multirun",

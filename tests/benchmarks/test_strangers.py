@@ -62,6 +62,7 @@ def test_the_same_spikes(script, root: Path, name: str) -> None:
         np.testing.assert_array_equal(layer.numpy(), other)
 
 
+@pytest.mark.slow
 def test_gestures_are_named(script, root: Path) -> None:
     cases = script("cases")
     case = cases.CASES["gesture"](root)

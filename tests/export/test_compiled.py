@@ -148,6 +148,7 @@ LOOKING = settings(
 )
 
 
+@pytest.mark.slow
 @given(case=cases())
 @settings(LOOKING, max_examples=30)
 def test_random_networks(case: Case) -> None:

@@ -64,6 +64,7 @@ def same_everywhere(model: DeviceModel, codes: Any) -> None:
         assert np.array_equal(sums, outs[-1].reshape(sums.shape)), (number, never_final[number])
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("seed", range(40))
 def test_random_models(seed: int) -> None:
     model = random_model(seed, kinds=PLASTIC_KINDS)
@@ -90,6 +91,7 @@ def test_memory_of_64_bits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     same(model, random_codes(model, seed, 3), 6, seed=seed)
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("seed", range(30))
 def test_images_that_are_shown_for_longer(seed: int) -> None:
     model = random_model(seed, kinds=PLASTIC_KINDS)
@@ -133,6 +135,7 @@ def test_random_models_hold_every_operation_with_every_setting() -> None:
     assert len(adaptive) == len(ROUNDINGS) * len(OVERFLOWS) + 2 + 3 + 2
 
 
+@pytest.mark.few(0.34)
 @pytest.mark.parametrize(
     ("readout", "one_winner", "delay", "refractory"),
     [
@@ -160,6 +163,7 @@ def test_the_unsupervised_network(
     same_everywhere(model, codes[:5])
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("coding", ["direct", "binary", "counts", "bernoulli"])
 def test_decolle(coding: str, rounding: str) -> None:

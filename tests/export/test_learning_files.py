@@ -173,6 +173,7 @@ def learning_changed(path: Path, seed: int, count: int) -> Iterator[bytes]:
         yield path.read_bytes()
 
 
+@pytest.mark.slow
 def test_other_values_are_refused_or_read_as_they_are(path: Path) -> None:
     refused, written = attack(path, learning_changed(path, 1, FAST))
     assert refused > FAST / 3

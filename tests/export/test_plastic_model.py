@@ -87,6 +87,7 @@ def ran(model: DeviceModel, images: Tensor) -> tuple[Any, Any, Any]:
     return answers, *(np.stack(values) for values in seen.values())
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
 @settings(max_examples=8, deadline=None)
@@ -167,6 +168,7 @@ def learned(
     return quantized
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("readout", ["maximum", "proportion", "ridge"])
 @pytest.mark.parametrize(
     ("rounding", "granularity", "scale"),

@@ -551,6 +551,7 @@ def values_changed(path, seed, count):
         yield path.read_bytes()
 
 
+@pytest.mark.slow
 def test_changed_files_with_a_valid_checksum_hold_a_model_or_are_refused(tmp_path):
     path = tmp_path / "model.qspinn"
     save_model(MODEL, path)

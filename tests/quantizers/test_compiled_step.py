@@ -83,6 +83,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled_step.cache_clear()
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(
     ("name", "bits", "overflow"),

@@ -47,6 +47,7 @@ def watched(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> dict[str, li
     return seen
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("name", NETWORKS)

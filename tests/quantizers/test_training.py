@@ -104,6 +104,7 @@ def test_wrapping_passes_the_gradient_everywhere() -> None:
     assert network[0].weight.grad.tolist() == [[1.0, 1.0, 1.0]]
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("name", ["sequential", "step loop", "containers", "residual"])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_a_quantised_network_learns(name: str, rounding: str) -> None:

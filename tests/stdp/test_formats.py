@@ -227,6 +227,7 @@ def test_the_grid_test_can_fail() -> None:
     assert parse_format("UQ0.4") == held["weight"].format
 
 
+@pytest.mark.slow
 def test_a_wide_tensor_keeps_24_bits() -> None:
     """What is missing beside quantised tensors: weights within 2^-24 of the float ones."""
     network = lively("numba")

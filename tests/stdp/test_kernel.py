@@ -71,6 +71,7 @@ def check(one: DiehlCook) -> None:
     assert not torch.equal(result[0].weight, before)
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("rounding", [None, *ROUNDINGS])
 @pytest.mark.parametrize("one_winner", [True, False])
 @pytest.mark.parametrize("rates", [(0.0, 0.0), (1e-2, 0.1)], ids=["post", "pre_and_target"])
@@ -95,6 +96,7 @@ def test_every_way_to_run(
     check(one)
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("rate_pre", [1e-4, 0.05, 0.4], ids=["far below a step", "below", "above"])
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
@@ -126,6 +128,7 @@ def test_learning_brings_all_weights_within_their_bounds(
     assert rest == pytest.approx([0.1] * (INPUTS // 2 * NEURONS), abs=2**-9)
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("word_length", [1, 8, 9, 12, 16, 17, 24])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_codes_of_every_width(word_length: int, rounding: str) -> None:
@@ -135,6 +138,7 @@ def test_codes_of_every_width(word_length: int, rounding: str) -> None:
     check(one)
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("word_length", [3, 8, 24])
 @pytest.mark.parametrize("alone", ["weight", "v", "theta", "trace_pre", "trace_post", "leak"])
 def test_one_tensor_quantised_and_the_rest_at_32_bits(alone: str, word_length: int) -> None:
@@ -163,6 +167,7 @@ def test_a_plan_that_is_calibrated_and_attached(
     check(one)
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("backend", ["reference", "numba"])
 @pytest.mark.parametrize("rounding", [None, "nearest", "stochastic"])
 @pytest.mark.parametrize("update", ["online", "deferred"])

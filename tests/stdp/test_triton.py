@@ -74,6 +74,7 @@ def errors() -> dict[str, str]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_same_as_the_reference(errors: dict[str, str], case: str) -> None:
     assert errors[case] == ""

@@ -56,6 +56,7 @@ def agree(
     return spikes, updates
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("one_winner", [True, False])
 @pytest.mark.parametrize("parallel", [1, 2])
 @pytest.mark.parametrize("update", ["online", "deferred"])
@@ -98,6 +99,7 @@ def test_a_format_per_neuron(rounding: str, update: str, normalise: str) -> None
     assert agree(network, quantizers(network, 12, rounding, weight=fmt))[1] > 20
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("changes", [
     {"rate_pre": 0.0}, {"trace_target": 0.0}, {"weight_sum": None}, {"refractory": 0},
     {"rate_post": 0.0, "rate_pre": 0.0}, {"theta_plus": 0.0}, {"inhibition": 0.0},
@@ -120,6 +122,7 @@ def test_constants_that_lie_between_two_codes(changes: Any) -> None:
     agree(network, quantizers(network, 8, "nearest", trace_pre=13, theta=15))
 
 
+@pytest.mark.slow
 def test_weights_of_few_bits_beside_numbers_of_24() -> None:
     network = lively()
     assert agree(network, quantizers(network, 24, "stochastic", weight=3))[1] > 20

@@ -26,6 +26,7 @@ from qspinn.app.hydra_internals import (
     ConfigLoaderImpl,
     apply_overrides,
     get_overrides_dirname,
+    sets_a_value,
 )
 
 
@@ -130,7 +131,7 @@ class Composer:
     def candidate(self, number: int, job: list[str]) -> Candidate:
         """Return the job with a number in the multirun, with its configuration and its folder."""
         overrides = self.parser.parse_overrides(job)
-        values = [o for o in overrides if _sets_a_value(self.loader, o)]
+        values = [o for o in overrides if sets_a_value(self.loader, o)]
         others = [o for o in overrides if o not in values]
         key = tuple(str(override.input_line) for override in others)
         key += tuple(str(override.key_or_group) for override in values)
@@ -140,12 +141,6 @@ class Composer:
         made = copy.deepcopy(self.composed[key])
         _set(made, values, overrides, number)
         return Candidate(*split(made))
-
-
-def _sets_a_value(loader: ConfigLoaderImpl, override: Override) -> bool:
-    """Whether an override only changes the value of an existing key."""
-    is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
-    return is_plain and not loader.repository.group_exists(override.key_or_group)
 
 
 def _set(

@@ -39,6 +39,7 @@ def run(runs, tmp_path):
     return shutil.copytree(runs / "ptq", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_it_is_a_program(repository, runs, tmp_path):
     done = subprocess.run(
         [

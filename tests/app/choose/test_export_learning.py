@@ -78,6 +78,7 @@ def seen(count: int, seed: int) -> Tensor:
     return pixels(count, (1, 28, 28), seed)
 
 
+@pytest.mark.few(0.34)
 @needs_compiler
 @pytest.mark.parametrize("layout", ["aligned", "packed"])
 @pytest.mark.parametrize("name", ["ptq", "itq", "ridge"])
@@ -203,6 +204,7 @@ def test_a_run_of_an_earlier_version_is_to_be_run_again(
     assert "does not say how it learns, as those of earlier versions do not; run it again" in err
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_select_exports_a_winner_that_goes_on_learning(
     runs: Any, run_select: Any, tmp_path: Path
@@ -219,6 +221,7 @@ def test_select_exports_a_winner_that_goes_on_learning(
     check_equal(found, module.network)
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -22,6 +22,7 @@ def config_of(*overrides):
         return compose("train", list(overrides))
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("argument", ["~logger", "~callbacks", "logger=null", "callbacks=null"])
 def test_a_run_without_logger_or_callbacks(composed, tmp_path, argument):
     config = composed("trainer.max_epochs=1", without_null_groups(argument))
@@ -49,6 +50,7 @@ def test_null_in_the_command_line_is_no_traceback(launch, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("how", ["~{}", "{}=null", "+{}=NULL"])
 def test_every_group_may_be_deleted_or_nulled(group, how):

@@ -78,6 +78,7 @@ def test_a_grid_runs_on_a_local_ray_instance(launch, tmp_path):
     run_grid(launch, tmp_path, "ray", *LOCAL_RAY, RAY_worker_niceness="0")
 
 
+@pytest.mark.slow
 def test_a_grid_runs_with_joblib(launch, tmp_path):
     need("joblib")
     run_grid(launch, tmp_path, "joblib", "exploration.workers=2")

@@ -156,6 +156,7 @@ def test_mixtures_that_failed_are_not_tried_again():
     assert set(searched.found.values()) == {None}
 
 
+@pytest.mark.slow
 def test_a_search_without_significance_keeps_the_budget_and_repeats_nothing(evaluated, optuna):
     evaluate, asked = evaluated
     searched = Searched(evaluate, 25, {})
@@ -167,6 +168,7 @@ def test_a_search_without_significance_keeps_the_budget_and_repeats_nothing(eval
     assert list(again.found) == list(searched.found)
 
 
+@pytest.mark.slow
 def test_a_search_without_significance_finds_almost_the_best_front(evaluated, optuna):
     """A tenth of all mixtures, against the hypervolume of all."""
     evaluate, asked = evaluated
@@ -178,6 +180,7 @@ def test_a_search_without_significance_finds_almost_the_best_front(evaluated, op
     assert volume_of(points_of(searched)) >= 0.99 * best
 
 
+@pytest.mark.few(0.34)
 @pytest.mark.parametrize("seed", range(3))
 def test_without_significance_as_well_a_search_ends_with_the_last(evaluated, optuna, seed):
     """Where all that is left is proposed by nobody, it is drawn."""

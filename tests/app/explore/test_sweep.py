@@ -40,6 +40,7 @@ AXES = [
 ]
 
 
+@pytest.mark.few(0.3)
 @pytest.mark.parametrize("arguments", AXES, ids=str)
 def test_jobs_are_composed_as_hydra_composes_them(repository, arguments):
     assert qspinn.app.run.train
@@ -79,6 +80,7 @@ def grid_in(folder, launcher="workers"):
     )
 
 
+@pytest.mark.slow
 def test_folders_and_records_are_those_of_hydra(launch, tmp_path):
     sweeps = {}
     for launcher in ("workers", "basic"):

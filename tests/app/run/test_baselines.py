@@ -72,6 +72,7 @@ def state_of(folder: Path):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("scheme", ["none", "ptq"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_record_is_the_same_with_and_without(
@@ -113,6 +114,7 @@ def test_who_trains_makes_no_difference(composed, tmp_path, trained):
     assert len(trained) == 2 * BATCHES["supervised"]
 
 
+@pytest.mark.slow
 def test_a_thousand_candidates_cost_one_training(composed, tmp_path, trained):
     store = f"baselines.dir={tmp_path / 'store'}"
     for word_length in (3, 4, 6):
@@ -151,6 +153,7 @@ def test_an_itq_run_finds_its_baseline(composed, tmp_path, trained):
     assert comparable(after) == wanted
 
 
+@pytest.mark.slow
 def test_an_itq_run_trains_its_baseline_if_asked(composed, tmp_path, trained):
     store = f"baselines.dir={tmp_path / 'store'}"
     itq = ("quantization.scheme=itq", STOCHASTIC)

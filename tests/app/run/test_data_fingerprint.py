@@ -48,6 +48,7 @@ def recordings(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_more_recordings_in_the_same_folder_are_other_data(composed, recordings, tmp_path):
     def config(store):
         return composed(
@@ -68,6 +69,7 @@ def test_more_recordings_in_the_same_folder_are_other_data(composed, recordings,
     assert len(list(store.glob("*/baseline.json"))) == 2
 
 
+@pytest.mark.slow
 def test_a_copy_elsewhere_is_the_same_data(composed, recordings, tmp_path):
     store = f"baselines.dir={tmp_path / 'store'}"
     settings = (*NMNIST, "data.cache=null", store)

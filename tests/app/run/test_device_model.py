@@ -17,6 +17,7 @@ from qspinn.records import read_record
 SIZES = ("file_bytes", "header_bytes", "payload_bits", "padding_bits")
 
 
+@pytest.mark.few(0.34)
 @pytest.mark.parametrize(
     "options",
     [
@@ -47,6 +48,7 @@ def test_the_network_that_was_evaluated_is_saved(composed, tmp_path, options):
     assert read_record(tmp_path / "record.json") == record
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_a_run_without_it_is_the_same_run(composed, tmp_path, scheme):
     # Stochastic rounding draws random numbers: saving takes none of them.
@@ -173,6 +175,7 @@ def test_a_failed_quantisation_is_no_model(composed, tmp_path, monkeypatch):
     assert not (tmp_path / "model.qspinn").exists()
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("name", ["unsupervised_quick", "decolle_mnist_quick"])
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_networks_that_compute_by_themselves_are_saved(composed, tmp_path, name, scheme):

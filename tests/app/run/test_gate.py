@@ -68,6 +68,7 @@ def steps(monkeypatch):
     return made
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_it_lets_through_has_the_record_that_it_would_have(of, tmp_path, scheme):
     settings = f"quantization.scheme={scheme}", "quantization.rounding=stochastic", ANYTHING
@@ -84,6 +85,7 @@ def test_what_it_lets_through_has_the_record_that_it_would_have(of, tmp_path, sc
         assert list(curve.values())[1:] == [float(row.split(",")[column]) for row in rows[1:3]]
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_it_stops(of, tmp_path, steps, capsys, scheme):
     settings = f"quantization.scheme={scheme}", GATE, "exploration.gate.samples=64"
@@ -108,6 +110,7 @@ def test_what_it_stops(of, tmp_path, steps, capsys, scheme):
     assert line == f"{folder / 'gate.json'}: {report.stopped}"
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_run_that_was_stopped_can_be_had_in_full(of, tmp_path, steps, scheme):
     settings = f"quantization.scheme={scheme}", "quantization.rounding=stochastic"
@@ -135,6 +138,7 @@ def test_other_settings_judge_anew(of, tmp_path):
     assert not (folder / "gate.json").exists()
 
 
+@pytest.mark.slow
 def test_a_grid_loses_neither_its_best_nor_its_front(of, tmp_path):
     grid = [
         (f"quantization.word_length={length}", f"quantization.rounding={rounding}", ANYTHING)
@@ -191,6 +195,7 @@ def test_nothing_is_computed_where_nothing_can_be_gained(of, tmp_path, steps):
         assert steps == []
 
 
+@pytest.mark.slow
 def test_a_setting_that_was_stopped_is_not_tried_with_other_seeds(of, tmp_path, steps):
     grid = tmp_path / "grid"
     with pytest.raises(CandidateStopped):
@@ -311,6 +316,7 @@ def test_hyperband_judges_the_same_each_time():
     assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_a_pruner_stops_a_run(of, tmp_path):
     settings = GATE, ANYTHING, "quantization.scheme=itq", "exploration.gate.chance=1000"
     for length in (4, 5, 6):

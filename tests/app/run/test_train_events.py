@@ -30,6 +30,7 @@ def nmnist(shared_data: Path) -> Path:
     return folder
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_real_recordings(composed, nmnist: Path, tmp_path: Path, scheme: str) -> None:
     config = composed(

@@ -42,6 +42,7 @@ def check_resumes(composed, launch_killed, tmp_path, where, count, epochs_kept, 
         assert torch.equal(value, states[1][name]), name
 
 
+@pytest.mark.slow
 def test_resumes_ptq_after_a_kill_in_the_middle_of_an_epoch(composed, launch_killed, tmp_path):
     # Epochs have 4 batches: the 6th training step is the second of epoch 2.
     check_resumes(composed, launch_killed, tmp_path, f"{LEARNING}:training_step", 6, 1, STOCHASTIC)

@@ -67,6 +67,7 @@ def test_the_footprint_is_that_of_the_network_and_of_the_chosen_readout(composed
     assert "trace" not in record.footprint_bits_by_role
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("scheme", ["none", "itq"])
 def test_the_same_command_gives_the_same_record(composed, tmp_path, scheme):
     overrides = (QUICK, f"quantization.scheme={scheme}", "quantization.rounding=stochastic")

@@ -79,6 +79,7 @@ def test_another_measurement_changes_nothing_else(composed, tmp_path, monkeypatc
     assert whole.config_hash == without.config_hash
 
 
+@pytest.mark.slow
 def test_what_operations_cost_can_be_replaced(composed, tmp_path):
     usual = train(composed(*QUICK), tmp_path / "a")
     named = train(composed(*QUICK, "energy=horowitz"), tmp_path / "b")

@@ -93,6 +93,7 @@ def without_key(tmp_path, monkeypatch):
     wandb_client.forget()
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_is_a_run_and_one_line_says_offline(launch_anew, tmp_path):
     done = launch_anew(
         "--multirun",

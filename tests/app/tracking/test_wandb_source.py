@@ -91,6 +91,7 @@ def test_a_server_that_falls_silent_is_not_waited_for():
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize(
     ("environment", "says"),
     [

@@ -352,6 +352,7 @@ def test_answers_that_no_type_of_c_holds_are_refused(tmp_path):
         write_c(model, tmp_path)
 
 
+@pytest.mark.few(0.34)
 @pytest.mark.parametrize("bits", [3, 4, 5, 6, 7, 8])
 def test_sums_of_16_bits_lie_two_in_a_word(tmp_path, bits):
     """Read by neurons, and by a pooling, which takes them in the order of the model."""

@@ -38,6 +38,7 @@ def check_unsupervised(folder, readout, rounding, layout, changes, flags):
     assert program.sizes.payload_bits == model.stored_bits
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize(("readout", "rounding", "layout", "changes"), FAST_CASES)
 def test_the_unsupervised_network(tmp_path, readout, rounding, layout, changes):
     check_unsupervised(tmp_path, readout, rounding, layout, changes, FAST)

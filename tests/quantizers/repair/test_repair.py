@@ -127,6 +127,7 @@ def drift(sent: list[Tensor], wanted: list[Tensor]) -> np.ndarray:
     return total
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("repairs", ["learned", "bias", "threshold", ALL])
 @pytest.mark.parametrize("norm", [True, False])
 def test_the_first_layer_answers_no_worse_than_without(repairs, norm):
@@ -183,6 +184,7 @@ def test_the_bias_alone_moves_the_mean_to_the_nearest_that_its_grid_has():
     assert torch.equal(values.get("0.weight", held["0.weight"]), held["0.weight"])
 
 
+@pytest.mark.few(0.34)
 @pytest.mark.parametrize("repairs", ["learned", "bias", ALL])
 def test_both_step_modes_give_the_same_values(repairs):
     multi, single = network("m"), network("s")
@@ -207,6 +209,7 @@ def test_the_same_twice_and_the_network_as_it_was():
     assert torch.equal(answer(module, BATCHES[0]), before)
 
 
+@pytest.mark.few(0.34)
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("rounding", ["nearest", "truncate", "stochastic"])
 def test_integers_are_those_of_the_repaired_values(granularity, rounding):
