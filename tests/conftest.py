@@ -61,10 +61,11 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests first that compile for others, and mark most variants of some tests as slow.
+    """Put tests first that compile for others, and mark most variants of some tests.
 
-    Those of ``@pytest.mark.few(share)`` that stay are the first one and others at distances that
-    fall into step with no product of parameters.
+    They are slow, or of a campaign where ``@pytest.mark.few(share, "campaign")`` says so. What
+    stays is the first one, and others at distances that fall into step with no product of
+    parameters.
     """
     items.sort(key=lambda item: not item.nodeid.startswith(COMPILING))
     numbers = Counter[str]()
@@ -73,7 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if few is not None:
             name = item.nodeid.partition("[")[0]
             if numbers[name] * GOLDEN_RATIO % 1 >= few.args[0]:
-                item.add_marker("slow")
+                item.add_marker(*few.args[1:] or ("slow",))
             numbers[name] += 1
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_runs_that_are_ended_at_random_moments_record_the_same(repository, tmp_path):
     only = "ITQ, stochastic"

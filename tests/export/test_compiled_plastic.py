@@ -118,6 +118,7 @@ def test_totals_of_more_steps_than_the_model_has() -> None:
     assert same(model, codes, steps=9).sums.tolist() == (9 * codes).tolist()
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_random_models_hold_every_operation_with_every_setting() -> None:
     kinds, adaptive = Counter[str](), Counter[Any]()

@@ -86,6 +86,7 @@ def test_the_model_zoo(variant, bits):
     check_variant(variant, bits)
 
 
+@pytest.mark.few(0.34, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [5, 4])
 @pytest.mark.parametrize("name", JOINED)

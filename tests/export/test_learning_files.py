@@ -195,6 +195,7 @@ def test_many_changed_files(path: Path) -> None:
     assert attack(path, learning_changed(path, 4, MANY))[0] > MANY / 3
 
 
+@pytest.mark.campaign
 @needs_compiler
 @pytest.mark.slow
 def test_what_is_read_can_be_compiled_and_learns_without_undefined_behaviour(path: Path) -> None:

@@ -269,6 +269,7 @@ def test_traced_by_torch_compile(rounding: str, overflow: str) -> None:
         assert_compiled_equals_eager("aot_eager", rounding, overflow, x, fmt)
 
 
+@pytest.mark.few(0.25, "campaign")
 @pytest.mark.slow
 @modes
 def test_compiled_by_inductor(rounding: str, overflow: str) -> None:

@@ -293,6 +293,7 @@ def test_selections_at_the_edges(tmp_path):
     select_at_the_edges(tmp_path / "t.csv", 0, 60)
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_many_selections_at_the_edges(tmp_path):
     select_at_the_edges(tmp_path / "t.csv", 1, 1000)

@@ -154,6 +154,7 @@ def test_damage_is_named_or_harmless(broken_off, values, file):
     assert fuzz(file, broken_off, values, FAST) > FAST / 2
 
 
+@pytest.mark.few(0.34, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_much_damage_is_named_or_harmless(broken_off, values, file):

@@ -263,6 +263,7 @@ def test_ten_processes_with_one_command_make_one_record(
     assert comparable(read_record(together / "record.json")) == comparable(alone)
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_ten_processes_with_other_seeds_mix_nothing(tiny_arguments, repository, tmp_path):

@@ -77,6 +77,7 @@ def test_resumes_a_schedule_that_steps_per_epoch(composed, launch_killed, tmp_pa
     )
 
 
+@pytest.mark.few(0.34, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "count", "epochs_kept"),
@@ -93,6 +94,7 @@ def test_resumes_from_any_moment(composed, launch_killed, tmp_path, where, count
     check_resumes(composed, launch_killed, tmp_path, where, count, epochs_kept, STOCHASTIC)
 
 
+@pytest.mark.few(0.34, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
 @pytest.mark.parametrize(

@@ -442,6 +442,7 @@ def test_a_training_taken_from_the_store_has_its_history(server, composed, tmp_p
     assert "learning_rate" not in run.config
 
 
+@pytest.mark.few(0.34, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["refuse", "fail", "hang"])
 def test_a_server_lost_while_a_network_learns_changes_no_record(

@@ -90,6 +90,7 @@ def test_many_random_models_compute_the_same_in_c(tmp_path, first):
         check_equal(program, random_codes(model, seed, 3), seed)
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_random_models_hold_every_operation_with_every_setting():
     kinds, roundings, neurons, lengths = Counter(), Counter(), Counter(), set()

@@ -92,6 +92,7 @@ def test_labels(tmp_path: Path) -> None:
     check_labels(tmp_path, "packed", FAST)
 
 
+@pytest.mark.few(0.34, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("rounding", ["nearest", "truncate", "stochastic"])
 @pytest.mark.parametrize("layout", ["packed", "aligned"])
@@ -288,6 +289,7 @@ def test_real_images(tmp_path: Path, shared_data: Path, rounding: str, stdp: STD
     assert program.sizes.learner_bytes <= found.bytes < program.sizes.learner_bytes + 16
 
 
+@pytest.mark.few(0.15, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(CASES)))
 @pytest.mark.parametrize("rounding", ROUNDINGS)
@@ -297,6 +299,7 @@ def test_settings_with_sanitizers(tmp_path: Path, case: int, rounding: str, layo
     check_network(tmp_path, rounding, layout, SANITIZED, overflow, **CASES[case])
 
 
+@pytest.mark.few(0.25, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_random_formats_and_settings(tmp_path: Path, seed: int) -> None:
