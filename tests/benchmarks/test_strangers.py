@@ -74,6 +74,7 @@ def test_gestures_are_named(script, root: Path) -> None:
     assert cases.answers(case).tolist() == list(range(10))
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_everything_is_covered(script, root: Path, name: str) -> None:
     check = script("check")

@@ -62,6 +62,7 @@ def fitted_with(folder: Path, train: Any, validation: Any = None, **arguments: A
     return callback
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("name", list(ONCE))
 def test_formats_are_chosen_on_the_batches_that_came(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -145,6 +145,7 @@ def test_itq_checkpoint_tests_the_same_in_a_fresh_process(
     )
 
 
+@pytest.mark.few(0.2)
 def test_itq_resumed_is_the_unbroken_run(itq_run: Any, name: str, tmp_path: Path) -> None:
     folder, stock, fitted, callback = itq_run
     again = itq()
@@ -227,6 +228,7 @@ def test_ptq_copies_and_detaches(ptq_run: Any, name: str) -> None:
     assert torch.equal(scores(detach(quantized)), scores(copy.deepcopy(fitted)))
 
 
+@pytest.mark.few(0.2)
 def test_ptq_resumed_is_the_unbroken_run(ptq_run: Any, name: str, tmp_path: Path) -> None:
     folder, stock, fitted, callback = ptq_run
     again = PostTrainingQuantization(PLAN)

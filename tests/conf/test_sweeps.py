@@ -94,7 +94,7 @@ def test_the_schema_refuses_what_is_wrong():
             jsonschema.Draft7Validator(SCHEMA).validate(sweep | wrong)
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_each_combination_is_a_configuration_of_train(path, agent_command):
     assert qspinn.app.run.train

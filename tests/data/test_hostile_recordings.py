@@ -53,6 +53,7 @@ def attack_idx(path, seed, count, pack):
     assert refused > count / 4
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_changed_idx_files(tmp_path, pack):
     attack_idx(tmp_path / "file", 0, FAST, pack)

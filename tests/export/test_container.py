@@ -258,6 +258,7 @@ def test_a_machine_without_enough_memory_says_so(model, monkeypatch):
         read_container(model)
 
 
+@pytest.mark.slow
 def test_every_truncated_file_is_said_to_be_so(model):
     content = model.read_bytes()
     for size in range(3, len(content)):  # fewer could be a text

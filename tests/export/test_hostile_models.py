@@ -112,6 +112,7 @@ def test_changed_files_are_refused(model, traced):
     assert attack(model, mutations(model.read_bytes(), 0, FAST), traced) > 0.9 * FAST
 
 
+@pytest.mark.slow
 def test_changed_files_with_a_valid_checksum_are_refused_or_read_as_they_are(model, traced):
     content = model.read_bytes()
     assert attack_with_checksum(model, mutations(content, 1, FAST), traced) > FAST / 2
@@ -134,6 +135,7 @@ def flipped(content, bits):
             yield content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_any_byte_is_refused(model, traced):
     content = model.read_bytes()
     assert attack(model, flipped(content, [0]), traced) == len(content)

@@ -113,6 +113,7 @@ def test_a_damaged_file_is_refused(path: Path, change: Callable[..., Iterator[by
     assert attack(path, contents) == (len(contents), 0)
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("change", [cut, flipped])
 def test_a_damaged_file_with_a_valid_checksum_is_refused_or_read_as_it_is(
     path: Path, change: Callable[..., Iterator[bytes]]

@@ -329,6 +329,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.few(0.34)
 @pytest.mark.parametrize("name", FAULTS)
 def test_models_that_are_none_are_refused(tmp_path, monkeypatch, name):
     change, message = FAULTS[name]

@@ -419,6 +419,7 @@ class _Holder:
         self.kept.now -= self.size
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("update_every", [1, 7, None])
 def test_training_memory_is_constant_in_the_number_of_steps(
     tmp_path: Any, update_every: int | None

@@ -269,6 +269,7 @@ def test_both_step_modes_agree(granularity: str) -> None:
     assert outputs[0].any()
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("rounding", ["truncate", "stochastic", "toward_zero", "nearest_even"])
 def test_every_rounding(rounding: str) -> None:
     x = inputs(6, 4, 2, 8, 8)

@@ -111,6 +111,7 @@ def test_json_without_nan(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_half_written_file_at_every_length(path):
     whole = path.read_bytes()
     for length in range(len(whole) - 1):

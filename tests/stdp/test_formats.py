@@ -193,6 +193,7 @@ def formats_of_what_is_learned(draw: Any) -> dict[str, Any]:
     return changes
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(formats_of_what_is_learned(), st.sampled_from(("online", "deferred")), st.integers(1, 3))
 def test_weights_and_theta_lie_on_their_grids(changes: Any, update: str, parallel: int) -> None:

@@ -82,6 +82,7 @@ def test_every_way_to_run(
     assert updates > 20
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_ranges_that_are_left(overflow: str, rounding: str) -> None:

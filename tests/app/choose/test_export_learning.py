@@ -140,6 +140,7 @@ def test_the_learning_part_is_in_the_header_and_not_in_the_payload(runs: Any) ->
         assert model.learning_refused == found.get("learning_refused")
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_go_on_learning_says_why(
     runs: Any, command: Command, run_select: Any, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ def without(config, *keys):
     return config
 
 
+@pytest.mark.slow
 def test_what_can_go_without_saying_may_be_deleted(composed, tmp_path):
     one_step = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "+trainer.max_steps=1")
     groups = without(

@@ -141,6 +141,7 @@ def test_keys_that_nothing_reads_are_refused(repository, override, message):
         check_known_keys(config)
 
 
+@pytest.mark.slow
 def test_a_key_that_another_value_refers_to_is_read(repository):
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
         config = compose("train", ["+width=8", "network.population=${width}"])

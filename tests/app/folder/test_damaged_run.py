@@ -149,6 +149,7 @@ def check_message(message, folder):
 FILES = ["checkpoints/last.ckpt", "metrics.csv", "config.yaml"]
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("file", FILES)
 def test_damage_is_named_or_harmless(broken_off, values, file):
     assert fuzz(file, broken_off, values, FAST) > FAST / 2
@@ -361,6 +362,7 @@ FOREIGN = [
 ]
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("file", FOREIGN)
 @pytest.mark.parametrize("kind", ["a file", "a link", "a folder"])
 def test_foreign_files_are_left_alone(configs, finished, tmp_path, file, kind):

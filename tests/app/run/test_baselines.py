@@ -72,7 +72,7 @@ def state_of(folder: Path):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("scheme", ["none", "ptq"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_record_is_the_same_with_and_without(
@@ -102,6 +102,7 @@ def test_the_record_is_the_same_with_and_without(
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.slow
 def test_who_trains_makes_no_difference(composed, tmp_path, trained):
     """The run that trains the baseline has the same record as the run that finds it."""
     records = []
@@ -166,6 +167,7 @@ def test_an_itq_run_trains_its_baseline_if_asked(composed, tmp_path, trained):
     assert comparable(asked) == {**comparable(alone), **baselines_of(none)}
 
 
+@pytest.mark.slow
 def test_an_early_stop_is_taken_over(composed, tmp_path, trained):
     stop = (
         "trainer.max_epochs=6",
@@ -186,6 +188,7 @@ def test_an_early_stop_is_taken_over(composed, tmp_path, trained):
     assert comparable(alone) == comparable(shared) == comparable(again)
 
 
+@pytest.mark.slow
 def test_no_checkpoint_is_left_where_none_is_wanted(composed, tmp_path):
     off = ("callbacks.checkpoint=null", "+trainer.enable_checkpointing=false")
     overrides = (*off, "trainer.max_epochs=1")
@@ -383,6 +386,7 @@ def test_an_entry_that_cannot_be_read_says_so(composed, tmp_path, trained):
     assert json.loads(file.read_text())["measured"]["test/accuracy"] > 0
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_is_gone_on_with(composed, launch_killed, tmp_path, trained):
     store = f"baselines.dir={tmp_path / 'store'}"
     step = "qspinn.learning.supervised:SupervisedLearning:training_step"

@@ -109,6 +109,7 @@ def attack(path, entry, count, seed):
     assert taken(path, entry) == sound_result
 
 
+@pytest.mark.slow
 def test_changed_files_are_refused(store):
     path, (entry, _) = store
     attack(path, entry, FAST, seed=0)
@@ -174,6 +175,7 @@ def test_a_picture_that_the_training_has_not_drawn_is_refused(store):
     assert "the training has not written it" in taken(path, entry)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_changed_later_does_not_change_the_next(composed, sound, tmp_path):
     """A checkpoint in a run's folder is a copy: writing into it leaves the store alone."""
     original, (entry, _) = sound

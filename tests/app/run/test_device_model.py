@@ -17,7 +17,7 @@ from qspinn.records import read_record
 SIZES = ("file_bytes", "header_bytes", "payload_bits", "padding_bits")
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize(
     "options",
     [
@@ -120,6 +120,7 @@ def test_an_error_of_the_code_does_not_end_the_run(composed, tmp_path, monkeypat
     assert not (tmp_path / "model.qspinn").exists()
 
 
+@pytest.mark.slow
 def test_a_fresh_run_deletes_the_model_and_no_other_file(composed, tmp_path):
     train(composed(), tmp_path)
     model = tmp_path / "model.qspinn"

@@ -37,6 +37,7 @@ def test_it_is_recorded_for_every_network(composed, tmp_path, name, scheme):
     assert read_record(tmp_path / "record.json") == record
 
 
+@pytest.mark.slow
 def test_a_run_without_it_is_the_same_run(composed, tmp_path):
     measured = train(composed("quantization.fidelity_samples=10"), tmp_path / "a")
     without = train(composed("quantization.fidelity_samples=0"), tmp_path / "b")

@@ -211,6 +211,7 @@ def test_a_setting_that_was_stopped_is_not_tried_with_other_seeds(of, tmp_path, 
     assert not other.stopped.startswith("seed")
 
 
+@pytest.mark.slow
 def test_a_setting_that_was_evaluated_is_evaluated_with_all_seeds(of, tmp_path, capsys):
     """Means over different seeds are not to be compared."""
     grid = tmp_path / "grid"

@@ -96,7 +96,7 @@ def test_an_itq_run_assumes_no_baseline(composed, tmp_path):
     assert record.accuracy == pytest.approx(record.metrics["test/accuracy"], abs=1e-6)
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
 def test_the_same_command_gives_the_same_record(composed, tmp_path, scheme):
     overrides = (f"quantization.scheme={scheme}", "quantization.rounding=stochastic")

@@ -93,6 +93,7 @@ def test_real_recordings_learned_layer_by_layer(
     assert 0 <= record.metrics["train/activity_layer_1"] <= 1
 
 
+@pytest.mark.slow
 def test_the_benchmark_s_callbacks_quantise_one_training_in_many_ways(
     composed, nmnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
 ) -> None:

@@ -25,6 +25,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
 def test_every_scheme_records_and_logs_it(composed, tmp_path, scheme):
     record = train(composed(*QUICK, f"quantization.scheme={scheme}"), tmp_path)
@@ -66,6 +67,7 @@ def test_networks_that_compute_by_themselves(composed, tmp_path, experiment):
     assert 0 < record.energy_nj < record.work["float_energy_nj"]
 
 
+@pytest.mark.slow
 def test_another_measurement_changes_nothing_else(composed, tmp_path, monkeypatch):
     """The same run with and without the measurement, stochastic rounding included."""
     config = composed(*QUICK, "quantization.rounding=stochastic", "quantization.word_length=4")

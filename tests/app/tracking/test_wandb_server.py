@@ -319,7 +319,7 @@ def history_of(entries):
     return rows
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("mode", ["refuse", "fail", "hang"])
 def test_a_server_lost_in_mid_run_leaves_a_complete_offline_run(
     server, client, tmp_path, make_record, capsys, mode

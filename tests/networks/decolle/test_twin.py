@@ -81,6 +81,7 @@ def usable(case: Case) -> bool:
     return True
 
 
+@pytest.mark.few(0.34)
 @ROUNDING
 @OVERFLOW
 @settings(max_examples=8, deadline=None)
@@ -89,6 +90,7 @@ def test_single_steps(rounding: str, overflow: str, data: st.DataObject) -> None
     check_steps(data.draw(cases(rounding, overflow).filter(usable)))
 
 
+@pytest.mark.few(0.34)
 @ROUNDING
 @OVERFLOW
 @settings(max_examples=8, deadline=None)

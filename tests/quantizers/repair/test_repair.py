@@ -184,7 +184,7 @@ def test_the_bias_alone_moves_the_mean_to_the_nearest_that_its_grid_has():
     assert torch.equal(values.get("0.weight", held["0.weight"]), held["0.weight"])
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("repairs", ["learned", "bias", ALL])
 def test_both_step_modes_give_the_same_values(repairs):
     multi, single = network("m"), network("s")
