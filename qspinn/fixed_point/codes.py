@@ -18,7 +18,7 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 @torch.no_grad()
 def to_integers(x: Tensor, fmt: Format) -> Tensor:
-    """The codes of numbers that lie on the grid of a format, ``x / step``.
+    """The codes of numbers that lie on the grid of a format, ``x / step``; of signs, -1 and 1.
 
     Nothing is rounded: what is not exactly a number of the format is an error. The inverse of
     `from_integers`.
@@ -40,6 +40,8 @@ def to_integers(x: Tensor, fmt: Format) -> Tensor:
     codes = torch.mul(x, grid.scale).trunc_()
     # Compared as values, not as codes: a product that under- or overflowed does not return.
     fits = (codes * grid.step == x) & (codes >= grid.code_min) & (codes <= grid.code_max)
+    if grid.odd:
+        fits &= codes != 0
     if not bool(fits.all()):
         raise ValueError(_misfit(x, ~fits, fmt))
     return codes.to(torch.int32 if fmt.code_max < 1 << 31 else torch.int64)
@@ -72,8 +74,15 @@ def from_integers(codes: Tensor, fmt: Format, dtype: torch.dtype = torch.float32
     check_dtype(dtype, fmt, "from_integers")
     wide = codes.to(torch.int64)
     misfits = (wide < fmt.code_min) | (wide > fmt.code_max)
+    if fmt.is_sign:
+        misfits |= wide == 0
     if bool(misfits.any()):
         index = _first(misfits)
+        if fmt.is_sign and int(wide[index]) == 0:
+            local = _format_at(fmt, index)
+            raise ValueError(
+                f"from_integers: code 0 at index {list(index)} is none of {local}, which are -1, 1"
+            )
         raise ValueError(
             f"from_integers: code {int(wide[index])} at index {list(index)} is out of the range "
             f"[{fmt.code_min}, {fmt.code_max}] of {_format_at(fmt, index)}"
@@ -102,5 +111,10 @@ def _misfit(x: Tensor, misfits: Tensor, fmt: Format) -> str:
     if not local.min <= value <= local.max:
         return (
             f"{where} is out of the range [{local.min!r}, {local.max!r}] of {local}; quantize first"
+        )
+    if local.is_sign:
+        return (
+            f"{where} is no number of {local}, which are {local.min!r} and {local.max!r}; quantize "
+            "first"
         )
     return f"{where} is off the grid of {local}, whose step is {local.step!r}; quantize first"

@@ -59,7 +59,7 @@ def fake_quantize(
     if not (x.requires_grad and torch.is_grad_enabled()):
         return quantize(x, fmt, rounding, overflow, generator)
     x = as_supported(x, fmt, "fake_quantize")
-    check_modes(rounding, overflow)
+    check_modes(rounding, overflow, fmt)
     if torch.compiler.is_compiling():
         return _traced(x, fmt, rounding, overflow, generator)
     values: Tensor = _StraightThrough.apply(x, fmt, rounding, overflow, generator, returning)

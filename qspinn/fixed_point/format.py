@@ -8,6 +8,10 @@ differs: Texas Instruments writes as we do, ARM counts the sign bit among the in
 
 `i` or `f` may be negative as long as the word keeps at least one bit: ``Q-2.9`` has steps of 2^-9
 and a range of [-1/4, 1/4); ``Q9.-2`` counts in steps of 4 up to 508.
+
+``SQi.f`` has the word of ``Qi.f`` and only numbers whose negatives it has as well: the lowest code
+is left out. A word of 2 bits is ternary: ``SQ1.0`` is -1, 0 and 1. A word of 1 bit is a sign, and
+has no zero: ``SQ0.0`` is -1 and +1, ``SQ-3.3`` is -1/8 and +1/8.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ MAX_WORD_LENGTH = 32
 MAX_BITS = 64
 """Integer bits and fraction bits lie in [-MAX_BITS, MAX_BITS]."""
 
-_PATTERN = re.compile(r"(U?)Q(-?[0-9]{1,4})\.(-?[0-9]{1,4})")
+_PATTERN = re.compile(r"([US]?)Q(-?[0-9]{1,4})\.(-?[0-9]{1,4})")
 _AXIS_PATTERN = re.compile(r"-?[0-9]{1,4}")
 
 
@@ -44,6 +48,16 @@ def _require_int(owner: str, name: str, value: object) -> None:
 
 def _require_bool(owner: str, name: str, value: object) -> None:
     _require(isinstance(value, bool), f"{owner}: {name} must be True or False", value)
+
+
+def _require_sign(owner: str, signed: object, symmetric: object) -> None:
+    _require_bool(owner, "signed", signed)
+    _require_bool(owner, "symmetric", symmetric)
+    if symmetric and not signed:
+        raise ValueError(
+            f"{owner}: signed=False and symmetric=True disagree: only a signed format has the "
+            "negative of each of its numbers; write symmetric=False, or signed=True"
+        )
 
 
 def _require_text(owner: str, text: object, example: str) -> None:
@@ -65,20 +79,22 @@ def _as_tuple(owner: str, fraction_bits: object) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class FixedPointFormat:
-    """A binary fixed-point format, ``Qi.f`` or ``UQi.f``.
+    """A binary fixed-point format, ``Qi.f``, ``UQi.f`` or ``SQi.f``.
 
     A number of this format is ``code * step``, with an integer code of `word_length` bits. Signed
-    codes are two's complement: the range is [-2^i, 2^i - 2^-f]; unsigned, [0, 2^i - 2^-f].
+    codes are two's complement: the range is [-2^i, 2^i - 2^-f]; unsigned, [0, 2^i - 2^-f];
+    symmetric, [-2^i + 2^-f, 2^i - 2^-f], or -2^-f and 2^-f alone, the codes -1 and 1, in 1 bit.
 
     Args:
         integer_bits: `i`, bits left of the binary point, without the sign bit; may be negative.
         fraction_bits: `f`, bits right of the binary point; may be negative.
         signed: whether there is a sign bit, counted in addition to `i` and `f`.
+        symmetric: whether the negative of each number is a number of the format, too.
 
     Raises:
-        TypeError: if a number of bits is not an int, or `signed` is not a bool.
+        TypeError: if a number of bits is not an int, or `signed` or `symmetric` is not a bool.
         ValueError: if a number of bits is outside [-64, 64], or the word is shorter than 1 bit or
-            longer than 32.
+            longer than 32; or an unsigned format is to be symmetric.
 
     Example:
         >>> fmt = FixedPointFormat(1, 6)
@@ -89,12 +105,13 @@ class FixedPointFormat:
     integer_bits: int
     fraction_bits: int
     signed: bool = True
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         owner = "FixedPointFormat"
         _require_int(owner, "integer_bits", self.integer_bits)
         _require_int(owner, "fraction_bits", self.fraction_bits)
-        _require_bool(owner, "signed", self.signed)
+        _require_sign(owner, self.signed, self.symmetric)
         for name in ("integer_bits", "fraction_bits"):
             bits = getattr(self, name)
             if not -MAX_BITS <= bits <= MAX_BITS:
@@ -112,7 +129,7 @@ class FixedPointFormat:
 
     @classmethod
     def parse(cls, text: str) -> FixedPointFormat:
-        """The format that `text` names: ``"Q1.6"``, ``"UQ0.8"``, ``"Q-2.9"``, ``"Q9.-2"``.
+        """The format that `text` names: ``"Q1.6"``, ``"UQ0.8"``, ``"SQ1.0"``, ``"Q9.-2"``.
 
         The inverse of `str`. The sign bit of ``Q`` is counted separately: ``Q1.6`` is 8 bits long.
 
@@ -125,13 +142,15 @@ class FixedPointFormat:
         if match is None:
             raise ValueError(
                 f"FixedPointFormat.parse: {text!r} is no fixed-point format; write 'Qi.f' (signed, "
-                f"1+i+f bits) or 'UQi.f' (unsigned, i+f bits), such as 'Q1.6', 'UQ0.8' or 'Q-2.9'"
+                f"1+i+f bits), 'UQi.f' (unsigned, i+f bits) or 'SQi.f' (symmetric, 1+i+f bits), "
+                f"such as 'Q1.6', 'UQ0.8', 'Q-2.9' or 'SQ1.0'"
             )
-        unsigned, integer_bits, fraction_bits = match.groups()
-        return cls(int(integer_bits), int(fraction_bits), signed=not unsigned)
+        kind, integer_bits, fraction_bits = match.groups()
+        return cls(int(integer_bits), int(fraction_bits), kind != "U", kind == "S")
 
     def __str__(self) -> str:
-        return f"{'Q' if self.signed else 'UQ'}{self.integer_bits}.{self.fraction_bits}"
+        kind = "SQ" if self.symmetric else "Q" if self.signed else "UQ"
+        return f"{kind}{self.integer_bits}.{self.fraction_bits}"
 
     @property
     def word_length(self) -> int:
@@ -149,14 +168,21 @@ class FixedPointFormat:
         return 2.0**-self.fraction_bits
 
     @property
+    def is_sign(self) -> bool:
+        """Whether a word is a sign: the numbers are -step and +step, without a zero."""
+        return self.symmetric and self.word_length == 1
+
+    @property
     def code_min(self) -> int:
-        """The smallest code: -2^(word_length - 1), or 0 if unsigned."""
+        """The smallest code: -2^(word_length - 1); 0 if unsigned; -code_max if symmetric."""
+        if self.symmetric:
+            return -self.code_max
         return -(1 << (self.word_length - 1)) if self.signed else 0
 
     @property
     def code_max(self) -> int:
-        """The largest code: 2^(i + f) - 1."""
-        return (1 << (self.integer_bits + self.fraction_bits)) - 1
+        """The largest code: 2^(i + f) - 1; 1 of a sign."""
+        return 1 if self.is_sign else (1 << (self.integer_bits + self.fraction_bits)) - 1
 
     @property
     def min(self) -> float:
@@ -181,6 +207,7 @@ class PerChannelFormat:
         signed: whether there is a sign bit (for all slices).
         axis: the axis of the tensor along which the format varies; negative axes count from the
             end.
+        symmetric: as of a `FixedPointFormat` (for all slices).
 
     Raises:
         TypeError: if a value is of the wrong type.
@@ -195,12 +222,13 @@ class PerChannelFormat:
     fraction_bits: tuple[int, ...]
     signed: bool = True
     axis: int = 0
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         owner = "PerChannelFormat"
         _require_int(owner, "word_length", self.word_length)
         _require_int(owner, "axis", self.axis)
-        _require_bool(owner, "signed", self.signed)
+        _require_sign(owner, self.signed, self.symmetric)
         object.__setattr__(self, "fraction_bits", _as_tuple(owner, self.fraction_bits))
         for channel, bits in enumerate(self.fraction_bits):
             try:
@@ -210,7 +238,7 @@ class PerChannelFormat:
 
     def _format(self, fraction_bits: int) -> FixedPointFormat:
         integer_bits = self.word_length - int(self.signed) - fraction_bits
-        return FixedPointFormat(integer_bits, fraction_bits, self.signed)
+        return FixedPointFormat(integer_bits, fraction_bits, self.signed, self.symmetric)
 
     @classmethod
     def parse(cls, text: str) -> PerChannelFormat:
@@ -219,7 +247,7 @@ class PerChannelFormat:
         Raises:
             TypeError: if `text` is not a string.
             ValueError: if `text` is not of this form, or the formats differ in word length or in
-                signedness.
+                kind (``Q``, ``UQ`` or ``SQ``).
         """
         _require_text("PerChannelFormat.parse", text, "Q1.6|Q0.7 @0")
         body, separator, axis = text.partition(" @")
@@ -230,15 +258,16 @@ class PerChannelFormat:
             )
         formats = tuple(FixedPointFormat.parse(part) for part in body.split("|"))
         first = formats[0]
+        kind = (first.word_length, first.signed, first.symmetric)
         for channel, fmt in enumerate(formats):
-            if (fmt.word_length, fmt.signed) != (first.word_length, first.signed):
+            if (fmt.word_length, fmt.signed, fmt.symmetric) != kind:
                 raise ValueError(
                     f"PerChannelFormat.parse: channel {channel} is {fmt} ({fmt.word_length} bits) "
                     f"but channel 0 is {first} ({first.word_length} bits); all channels need the "
-                    f"same word length and sign"
+                    f"same word length and sign, and all or none are symmetric"
                 )
         fractions = tuple(fmt.fraction_bits for fmt in formats)
-        return cls(first.word_length, fractions, first.signed, int(axis))
+        return cls(first.word_length, fractions, first.signed, int(axis), first.symmetric)
 
     def __str__(self) -> str:
         return f"{'|'.join(str(fmt) for fmt in self.formats)} @{self.axis}"
@@ -247,6 +276,11 @@ class PerChannelFormat:
     def formats(self) -> tuple[FixedPointFormat, ...]:
         """The format of each slice along `axis`."""
         return tuple(self._format(bits) for bits in self.fraction_bits)
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether a word is a sign, as of a `FixedPointFormat`."""
+        return self.symmetric and self.word_length == 1
 
     @property
     def code_min(self) -> int:

@@ -52,8 +52,12 @@ def quantize(
         rounding: `truncate`, floor(x / step); `nearest`, floor(x / step + 1/2); `stochastic`,
             floor(x / step + u) with a new u, uniform in [0, 1), for each element at each call;
             `toward_zero`; `nearest_even`; `nearest_away`, halves away from zero.
+            To the numbers of a sign they round as to all odd multiples of its step: a number
+            between -step and step becomes -step with `truncate`, its sign with the others, where
+            0 counts as positive, and +step with the probability (x / step + 1) / 2 with
+            `stochastic`.
         overflow: `saturate`, to the nearest end of the range, or `wrap`, modulo 2^word_length codes
-            after rounding, as two's complement does.
+            after rounding, as two's complement does; symmetric formats have no `wrap`.
         generator: source of the key that decides u; None is the global generator of torch. The same
             seed gives the same result for the same shape, on any device. `torch.compile` cannot
             trace a generator: give none there.
@@ -63,11 +67,11 @@ def quantize(
 
     Raises:
         TypeError: if `x` is no float tensor, or `fmt` no format.
-        ValueError: if rounding or overflow is unknown, the format does not fit the shape, or it is
-            too wide for the dtype.
+        ValueError: if rounding or overflow is unknown, or the format has no such overflow, does not
+            fit the shape, or is too wide for the dtype.
     """
     x = as_supported(x, fmt, "quantize")
-    check_modes(rounding, overflow)
+    check_modes(rounding, overflow, fmt)
     grid = Grid.of(fmt, x)
     if overflow == "wrap":
         codes = wrapped_codes(x, grid, rounding, generator)
@@ -76,12 +80,17 @@ def quantize(
     return codes_to_values_(codes, grid)
 
 
-def check_modes(rounding: str, overflow: str) -> None:
-    """Raise ValueError unless both names are known."""
+def check_modes(rounding: str, overflow: str, fmt: Format) -> None:
+    """Raise ValueError unless both names are known, and numbers of the format can overflow so."""
     if rounding not in ROUNDINGS:
         raise ValueError(f"unknown rounding {rounding!r}; write one of {', '.join(ROUNDINGS)}")
     if overflow not in OVERFLOWS:
         raise ValueError(f"unknown overflow {overflow!r}; write one of {', '.join(OVERFLOWS)}")
+    if overflow == "wrap" and fmt.symmetric:
+        raise ValueError(
+            f"overflow='wrap' with {fmt}: a symmetric format leaves out a code, so that no number "
+            "can wrap around; write overflow='saturate'"
+        )
 
 
 def require_tensor(x: object, caller: str) -> None:

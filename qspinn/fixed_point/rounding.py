@@ -15,7 +15,7 @@ Subnormal inputs are exact as well, unless the caller has set `torch.set_flush_d
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class Grid:
     word_length: int  # bits of a code
     code_min: int  # the smallest code
     code_max: int  # the largest code
+    odd: bool = False  # whether only odd codes are numbers: words are signs
 
     @classmethod
     def of(cls, fmt: Format, x: Tensor) -> Grid:
@@ -46,12 +47,19 @@ class Grid:
         """
         if not isinstance(fmt, PerChannelFormat):
             coarse = fmt.fraction_bits < 0
-            limits = (fmt.word_length, fmt.code_min, fmt.code_max)
+            limits = (fmt.word_length, fmt.code_min, fmt.code_max, fmt.is_sign)
             return cls(fmt.scale, fmt.step, coarse, *limits)
         scales = [2.0**bits for bits in fmt.fraction_bits]
         scale = torch.tensor(scales, dtype=x.dtype, device=x.device).view(_channel_shape(fmt, x))
         coarse = min(fmt.fraction_bits) < 0
-        return cls(scale, 1.0 / scale, coarse, fmt.word_length, fmt.code_min, fmt.code_max)
+        limits = (fmt.word_length, fmt.code_min, fmt.code_max, fmt.is_sign)
+        return cls(scale, 1.0 / scale, coarse, *limits)
+
+    @property
+    def doubled(self) -> Grid:
+        """The grid of steps twice as long."""
+        coarse = self.coarse or not isinstance(self.scale, float) or self.scale < 2.0
+        return replace(self, scale=0.5 * self.scale, step=2.0 * self.step, coarse=coarse)
 
 
 def _channel_shape(fmt: PerChannelFormat, x: Tensor) -> list[int]:
@@ -120,6 +128,43 @@ def _nearest_away(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
     return torch.copysign(away, x, out=away)
 
 
+def _nearest_odd(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
+    """The odd number nearest to x / step, of two equally near the larger: 2 floor(x / 2 step) + 1.
+
+    Of `nearest_even` and `nearest_away`, too: no odd number is even, and 0 is as far from -1 as
+    from 1.
+    """
+    return _truncate(x, grid.doubled, generator).mul_(2.0).add_(1.0)
+
+
+def _odd_below(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
+    """The largest odd number that is not above x / step: 2 floor((floor(x / step) - 1) / 2) + 1."""
+    below = _truncate(x, grid, generator)
+    return below.sub_(1.0).mul_(0.5).floor_().mul_(2.0).add_(1.0)
+
+
+def _stochastic_odd(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
+    """One of the odd numbers on both sides of x / step, with x / step as the mean.
+
+    With u uniform in [0, 1), it is ``below + 2`` where ``(x / step - below) / 2 >= 1 - u``, and
+    else ``below``; compared so that both sides are exact: ``frac(x / step) >= 2 (1 - u) - even``,
+    where `even` is 1 if floor(x / step) is even.
+    """
+    fraction = torch.mul(x, grid.scale)
+    whole = torch.floor(fraction)
+    below = _odd_below(x, grid, generator)
+    fraction.sub_(whole)  # NaN at infinities: the comparison below is then False
+    needed = noise_like(x, generator).neg_().add_(1.0).mul_(2.0).sub_(whole.sub_(below))
+    return torch.ge(fraction, needed, out=fraction).mul_(2.0).add_(below)
+
+
+def _odd_toward_zero(x: Tensor, grid: Grid, generator: Chance) -> Tensor:
+    """The nearest odd number not further from 0 than x / step; where there is none, the nearest."""
+    size = torch.mul(x, grid.scale).abs_().floor_()
+    size = size.add_(1.0).mul_(0.5).floor_().mul_(2.0).sub_(1.0).clamp_(min=1.0)
+    return torch.where(x < 0, -size, size)
+
+
 _Rounding = Callable[[Tensor, Grid, Chance], Tensor]
 
 _ROUNDING_FUNCTIONS: dict[str, _Rounding] = {
@@ -131,12 +176,21 @@ _ROUNDING_FUNCTIONS: dict[str, _Rounding] = {
     "nearest_away": _nearest_away,
 }
 
+_ODD_FUNCTIONS: dict[str, _Rounding] = {
+    "truncate": _odd_below,
+    "nearest": _nearest_odd,
+    "stochastic": _stochastic_odd,
+    "toward_zero": _odd_toward_zero,
+    "nearest_even": _nearest_odd,
+    "nearest_away": _nearest_odd,
+}
+
 ROUNDINGS: tuple[str, ...] = tuple(_ROUNDING_FUNCTIONS)
 """Names of the roundings."""
 
 
 def round_to_codes(x: Tensor, grid: Grid, rounding: str, generator: Chance) -> Tensor:
-    """``x / step`` rounded to whole numbers, not limited to the range.
+    """``x / step`` rounded to whole numbers, or to odd ones, not limited to the range.
 
     Args:
         x: values, any shape, float32 or float64.
@@ -147,4 +201,5 @@ def round_to_codes(x: Tensor, grid: Grid, rounding: str, generator: Chance) -> T
     Returns:
         Unlimited codes, of the shape and dtype of `x`.
     """
-    return _ROUNDING_FUNCTIONS[rounding](x, grid, generator)
+    functions = _ODD_FUNCTIONS if grid.odd else _ROUNDING_FUNCTIONS
+    return functions[rounding](x, grid, generator)

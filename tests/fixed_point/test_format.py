@@ -93,7 +93,7 @@ def test_is_a_frozen_value() -> None:
         "Q+1.6",
         "1.6",
         "UQ",
-        "SQ1.6",
+        "XQ1.6",
         "Q1.6.1",
         "Q1.6\n",
         "Q1.٦",
