@@ -19,13 +19,14 @@ from qspinn.plan.quantization_plan import QuantizationPlan, resolve
 from qspinn.plan.resolved import ResolvedPlan, ResolvedTensor
 from qspinn.plan.roles import ROLE_MEANINGS, ROLES, Role
 from qspinn.plan.rules import Rule
-from qspinn.plan.settings import CALIBRATIONS, GRANULARITIES, TensorSettings
+from qspinn.plan.settings import CALIBRATIONS, GRANULARITIES, LEVELS, TensorSettings
 from qspinn.plan.summary import Left, OffGrid, Share, Summary, summary_of
 from qspinn.plan.work import LayerWork, Work
 
 __all__ = [
     "CALIBRATIONS",
     "GRANULARITIES",
+    "LEVELS",
     "ROLES",
     "ROLE_MEANINGS",
     "Activity",

@@ -10,6 +10,7 @@ from typing import Any
 
 from qspinn.fixed_point import Format, PerChannelFormat, parse_format
 from qspinn.plan.inventory import Inventory, LayerInfo, TensorInfo
+from qspinn.plan.levels import with_levels
 from qspinn.plan.roles import Role
 from qspinn.plan.rules import Rule
 from qspinn.plan.settings import DEFAULT_SETTINGS, EXCLUDED, UNQUANTIZED, TensorSettings
@@ -51,6 +52,11 @@ class ResolvedTensor:
             self.settings.word_length is not None
         )  # a format or a word length: apply_rules() has checked it
         return self.settings.word_length
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the negative of each of its numbers is to be one of them, too."""
+        return self.settings.levels == "symmetric"
 
     @property
     def rounding(self) -> str:
@@ -242,10 +248,12 @@ def apply_rules(
     """Applies the rules of a plan to the tensors of ``inventory``.
 
     Raises:
-        ValueError: A rule that matches no tensor, saying what there is to match.
+        ValueError: A rule that matches no tensor, saying what there is to match; a format that a
+            tensor cannot have.
     """
     for rule in rules:
         _check_matches(rule, inventory)
+    kinds = {layer.path: layer.kind for layer in inventory.layers}
     tensors, excluded = [], set()
     for info in inventory.tensors():
         settings = DEFAULT_SETTINGS
@@ -255,7 +263,9 @@ def apply_rules(
         if settings.format == EXCLUDED:
             excluded.add(info.path)
         elif info.role is not None and not settings.is_float:
-            tensors.append(ResolvedTensor(info, settings, _stated_format(info, settings)))
+            stated = _stated_format(info, settings)
+            settings = with_levels(settings, info, kinds[info.layer], stated)
+            tensors.append(ResolvedTensor(info, settings, stated))
     return ResolvedPlan(inventory, tuple(tensors), frozenset(excluded), allow_no_neurons)
 
 

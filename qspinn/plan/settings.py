@@ -14,6 +14,7 @@ UNQUANTIZED: Final = (FLOAT32, EXCLUDED)
 CALIBRATIONS: Final = ("max", "percentile", "mse", "spikes")
 GRANULARITIES: Final = ("tensor", "channel")
 SCALES: Final = ("power_of_two", "free")
+LEVELS: Final = ("all", "symmetric")
 # Codes of at most 24 bits are exact in the float32 that the simulation computes in.
 MAX_WORD_LENGTH: Final = 24
 
@@ -37,6 +38,9 @@ class TensorSettings:
         scale: ``"power_of_two"``: steps are powers of two; ``"free"``: a layer of neurons
             counts in a unit of its own, or each channel in one (``granularity``), which its
             thresholds absorb. See docs/few_bits.md.
+        levels: Of weights: ``"all"`` numbers of a word; or ``"symmetric"``: those whose
+            negatives are numbers of it, too, so that 2 bits are ternary. 1 bit is -1 and +1
+            steps in any case.
     """
 
     word_length: int | None = None
@@ -46,6 +50,7 @@ class TensorSettings:
     calibration: str | None = None
     granularity: str | None = None
     scale: str | None = None
+    levels: str | None = None
 
     def check(self, place: str) -> None:
         """Raises ``ValueError`` for an invalid value, naming ``place``."""
@@ -55,6 +60,7 @@ class TensorSettings:
         _check_choice(self.calibration, CALIBRATIONS, f"{place}: calibration")
         _check_choice(self.granularity, GRANULARITIES, f"{place}: granularity")
         _check_choice(self.scale, SCALES, f"{place}: scale")
+        _check_choice(self.levels, LEVELS, f"{place}: levels")
         if self.format in UNQUANTIZED and self.word_length is not None:
             raise ValueError(
                 f"{place}: word_length={self.word_length} and format={self.format!r} disagree; "
@@ -67,6 +73,11 @@ class TensorSettings:
             raise ValueError(
                 f"{place}: word_length={self.word_length} and format={self.format!r} "
                 f"({parsed.word_length} bits) disagree; write one of the two"
+            )
+        if self.levels == "symmetric" and not parsed.symmetric:
+            raise ValueError(
+                f"{place}: levels='symmetric' and format={self.format!r} disagree; write one of "
+                f"the two, or format='SQ...'"
             )
         if parsed.word_length > MAX_WORD_LENGTH:
             raise ValueError(
@@ -120,6 +131,7 @@ DEFAULT_SETTINGS: Final = TensorSettings(
     calibration="mse",
     granularity="tensor",
     scale="power_of_two",
+    levels="all",
 )
 
 

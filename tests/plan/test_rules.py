@@ -16,6 +16,7 @@ from qspinn.fixed_point import OVERFLOWS, ROUNDINGS, FixedPointFormat, PerChanne
 from qspinn.plan import (
     CALIBRATIONS,
     GRANULARITIES,
+    LEVELS,
     ROLE_MEANINGS,
     ROLES,
     QuantizationPlan,
@@ -63,7 +64,7 @@ class TestMeaning:
         ]
         resolved = QuantizationPlan.from_rules(rules).resolve(Named(), spikes(2, 1, 4, 4))
         assert resolved.of_layer("fc")["weight"].settings == TensorSettings(
-            8, None, "stochastic", "wrap", "max", "channel", "power_of_two"
+            8, None, "stochastic", "wrap", "max", "channel", "power_of_two", "all"
         )
         assert resolved.of_layer("fc")["bias"].settings.granularity == "tensor"
         assert resolved.of_layer("conv1")["weight"].rounding == "truncate"
@@ -71,7 +72,7 @@ class TestMeaning:
     def test_defaults(self) -> None:
         resolved = QuantizationPlan.from_rules([{"word_length": 8}]).resolve(Named())
         assert resolved.tensors[0].settings == TensorSettings(
-            8, None, "nearest", "saturate", "mse", "tensor", "power_of_two"
+            8, None, "nearest", "saturate", "mse", "tensor", "power_of_two", "all"
         )
 
     def test_globs_cross_dots(self) -> None:
@@ -163,6 +164,8 @@ class TestImpossibleSettings:
             ({"overflow": "clip", "word_length": 8}, r"overflow='clip'; write one of saturate"),
             ({"calibration": "kl", "word_length": 8}, r"calibration='kl'; write one of max, per"),
             ({"granularity": "row", "word_length": 8}, r"granularity='row'; write one of tensor"),
+            ({"levels": "odd", "word_length": 2}, r"levels='odd'; write one of all, symmetric"),
+            ({"levels": "symmetric", "format": "Q0.1"}, r"levels='symmetric' and format='Q0\.1' d"),
             ({}, r"states nothing; write at least one of word_length, format"),
         ],
     )
@@ -285,10 +288,11 @@ SETTINGS = st.fixed_dictionaries(
         "overflow": st.sampled_from(OVERFLOWS),
         "calibration": st.sampled_from(CALIBRATIONS),
         "granularity": st.sampled_from(GRANULARITIES),
+        "levels": st.sampled_from(LEVELS),
         "word_length": st.integers(1, 24),
     },
 ) | st.fixed_dictionaries(
-    {"format": st.sampled_from(("Q1.6", "UQ-2.9", "float32", "Q0.1|Q1.0 @0"))}
+    {"format": st.sampled_from(("Q1.6", "UQ-2.9", "SQ0.0", "float32", "Q0.1|Q1.0 @0"))}
 )
 RULES = st.builds(
     lambda layers, role, settings: {"layers": layers, "role": role, **settings},
