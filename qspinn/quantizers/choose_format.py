@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -39,6 +39,7 @@ def choose_format(
     rounding: str = "nearest",
     *,
     signed: bool = True,
+    symmetric: bool = False,
     at_least: float = 0.0,
     step_at_most: float = math.inf,
     current: FixedPointFormat | None = None,
@@ -55,6 +56,7 @@ def choose_format(
         rounding: The rounding that the error is measured with (``stochastic`` is
             measured as ``nearest``, its mean).
         signed: Whether the format has a sign bit.
+        symmetric: Whether it has the negative of each of its numbers.
         at_least: A positive number that the format must be able to hold.
         step_at_most: A positive number; the format's step is no longer, unless
             ``at_least`` leaves no choice.
@@ -66,8 +68,9 @@ def choose_format(
     limits = range_limits(word_length, signed, at_least, step_at_most)
     held = None if current is None else integer_bits_of(current, word_length, signed)
     rows = values.detach().reshape(1, -1)
-    (bits,) = _chosen_bits(rows, word_length, method, rounding, signed, [held], limits)
-    return _format(bits, word_length, signed)
+    word = PerChannelFormat(word_length, (0,), signed, symmetric=symmetric)
+    (bits,) = _chosen_bits(rows, word, method, rounding, [held], limits)
+    return _format(bits, word_length, signed, symmetric)
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def choose_channel_format(
     rounding: str,
     *,
     signed: bool = True,
+    symmetric: bool = False,
     current: PerChannelFormat | None = None,
 ) -> PerChannelFormat:
     """One format per slice of ``values`` along ``axis``, all of ``word_length`` bits.
@@ -130,24 +134,25 @@ def choose_channel_format(
     rows = values.detach().movedim(axis, 0).reshape(values.shape[axis], -1)
     held = [None] * len(rows) if current is None else [one.integer_bits for one in current.formats]
     limits = range_limits(word_length, signed)
-    bits = _chosen_bits(rows, word_length, method, rounding, signed, held, limits)
+    word = PerChannelFormat(word_length, (0,), signed, axis, symmetric)
+    bits = _chosen_bits(rows, word, method, rounding, held, limits)
     fractions = [word_length - int(signed) - one for one in bits]
     finest = min(fractions) + WIDEST_SPREAD
-    return PerChannelFormat(
-        word_length, tuple(min(one, finest) for one in fractions), signed=signed, axis=axis
-    )
+    return replace(word, fraction_bits=tuple(min(one, finest) for one in fractions))
 
 
 def _chosen_bits(
     rows: Tensor,
-    word_length: int,
+    word: PerChannelFormat,
     method: str,
     rounding: str,
-    signed: bool,
     held: Sequence[int | None],
     limits: RangeLimits,
 ) -> list[int]:
-    """The integer bits that suit each row of ``[R, n]`` best, as :func:`choose_format` says."""
+    """The integer bits that suit each row of ``[R, n]`` best, as :func:`choose_format` says.
+
+    Of ``word``, the length counts, and which codes it has.
+    """
     if method not in LEAST_ERROR:
         largest = rows.abs().amax(1).tolist() if method == "max" else map(percentile, rows.abs())
         return [limits.clamped(covering_bits(*one)) for one in zip(largest, held, strict=True)]
@@ -155,8 +160,8 @@ def _chosen_bits(
     errors: list[dict[int, float]] = [{} for _ in tops]
     for below in range(RANGES_TRIED + 2):
         tried = [max(top - below, limits.floor) for top in tops]
-        fractions = tuple(word_length - int(signed) - bits for bits in tried)
-        fmt = PerChannelFormat(word_length, fractions, signed, 0)
+        fractions = tuple(word.word_length - int(word.signed) - bits for bits in tried)
+        fmt = replace(word, fraction_bits=fractions, axis=0)
         for found, bits, error in zip(
             errors, tried, squared_errors(rows, fmt, rounding).tolist(), strict=True
         ):
@@ -201,8 +206,11 @@ def _largest_resolving(step: float, word_length: int, signed: bool) -> int:
     return word_length - int(signed) - fraction_bits
 
 
-def _format(integer_bits: int, word_length: int, signed: bool) -> FixedPointFormat:
-    return FixedPointFormat(integer_bits, word_length - int(signed) - integer_bits, signed)
+def _format(
+    integer_bits: int, word_length: int, signed: bool, symmetric: bool = False
+) -> FixedPointFormat:
+    fraction_bits = word_length - int(signed) - integer_bits
+    return FixedPointFormat(integer_bits, fraction_bits, signed, symmetric)
 
 
 def squared_errors(rows: Tensor, fmt: Format, rounding: str) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,7 @@ def stored_format(
     settings = tensor.settings
     method = settings.calibration or "mse"
     axis = tensor.info.channel_axis if settings.granularity == "channel" else None
-    length, rounding = tensor.word_length, tensor.rounding
+    length, rounding, symmetric = tensor.word_length, tensor.rounding, tensor.is_symmetric
     if axis is not None:
         rows = value.detach().movedim(axis, 0).reshape(value.shape[axis], -1)
     else:
@@ -51,11 +53,13 @@ def stored_format(
     if axis is not None:
         held = current if isinstance(current, PerChannelFormat) else None
         fmt = choose_channel_format(
-            sample, 0, length, method, rounding, signed=signed, current=held
+            sample, 0, length, method, rounding, signed=signed, symmetric=symmetric, current=held
         )
-        return PerChannelFormat(length, fmt.fraction_bits, signed, axis)
+        return replace(fmt, axis=axis)
     one = current if isinstance(current, FixedPointFormat) else None
-    return choose_format(sample, length, method, rounding, signed=signed, current=one)
+    return choose_format(
+        sample, length, method, rounding, signed=signed, symmetric=symmetric, current=one
+    )
 
 
 def sampled(rows: Tensor, most: int) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -234,12 +234,13 @@ class LayerUnits:
 
     def _weight_format(self, distances: Tensor) -> Format:
         values = self._rows / (self._gaps / distances)[:, None]
-        bits, length = _format(values, self._weight).fraction_bits, self._weight.word_length
+        fmt = _format(values, self._weight)
         axis = self._weight.info.channel_axis
         if self._weight.settings.granularity == "channel" and axis is not None:
-            finest = min(bits) + WIDEST_SPREAD
-            return PerChannelFormat(length, tuple(min(one, finest) for one in bits), axis=axis)
-        return FixedPointFormat(length - 1 - bits[0], bits[0])
+            finest = min(fmt.fraction_bits) + WIDEST_SPREAD
+            bits = tuple(min(one, finest) for one in fmt.fraction_bits)
+            return replace(fmt, fraction_bits=bits, axis=axis)
+        return fmt.formats[0]
 
 
 def threshold_gaps(node: Any, scaled: Scaled) -> Tensor:
@@ -266,12 +267,12 @@ def _distances(grid: PotentialGrid, rows: int) -> Tensor:
 
 def _format(rows: Tensor, weight: ResolvedTensor) -> PerChannelFormat:
     """The format of each row."""
-    length, rounding = weight.word_length, weight.rounding
+    length, rounding, symmetric = weight.word_length, weight.rounding, weight.is_symmetric
     method = weight.settings.calibration or "mse"
     if len(rows) == 1:
-        one = choose_format(rows, length, method, rounding)
-        return PerChannelFormat(length, (one.fraction_bits,))
-    return choose_channel_format(rows, 0, length, method, rounding)
+        one = choose_format(rows, length, method, rounding, symmetric=symmetric)
+        return PerChannelFormat(length, (one.fraction_bits,), symmetric=symmetric)
+    return choose_channel_format(rows, 0, length, method, rounding, symmetric=symmetric)
 
 
 def _rows(child: Any, value: Tensor, counts: Tensor | None, channels: int) -> Tensor:

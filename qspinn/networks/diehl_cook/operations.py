@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -140,5 +141,5 @@ def _constant(quantizer: Quantizer, value: float) -> tuple[Tensor, Format]:
 def _by_row(fmt: Format) -> Format:
     """The format of weights ``[neurons, inputs]``, of which each neuron's have one."""
     if isinstance(fmt, PerChannelFormat):
-        return PerChannelFormat(fmt.word_length, fmt.fraction_bits, fmt.signed, axis=0)
+        return replace(fmt, axis=0)
     return fmt
