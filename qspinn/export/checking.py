@@ -79,6 +79,9 @@ def _check_operation(model: DeviceModel, number: int, one: DeviceOperation) -> N
         late = model.operations[operand.source].is_final and not one.is_final
         require(not late, "takes in each step what is computed after the last one")
     require(isinstance(one.what, Input) == (number == 0), "the input comes first, and only there")
+    for fmt in vars(one.what).values():
+        fits = not isinstance(fmt, FixedPointFormat) or not fmt.symmetric
+        require(fits, f"the format {fmt}, which only weights have")
     require(not (one.is_final and (one.is_static or number == 0)), "is computed first and last")
 
 
@@ -239,18 +242,22 @@ def _check_state(model: DeviceModel, one: DeviceOperation) -> None:
 
 
 def _check_tensors(model: DeviceModel) -> None:
-    used = {
-        name
-        for one in model.operations
-        for name in vars(one.what).values()
-        if isinstance(name, str) and name in model.tensors
-    }
-    unused = sorted(set(model.tensors) - used)
+    weights: set[str] = set()
+    others: set[str] = set()
+    for one in model.operations:
+        for member, name in vars(one.what).items():
+            if isinstance(name, str) and name in model.tensors:
+                (weights if member == "weight" else others).add(name)
+    unused = sorted(set(model.tensors) - weights - others)
     require(not unused, f"no operation uses the tensor {unused[:1]}")
     for name, tensor in model.tensors.items():
         packed, fmt = tensor.packed, tensor.format
         same = (packed.word_length, packed.signed) == (fmt.word_length, fmt.signed)
         require(same, f"{name}: stored with {packed.word_length} bits, its format is {fmt}")
+        if fmt.symmetric:
+            require(name not in others, f"{name}: the format {fmt}, which only weights have")
+            kept = fmt.is_sign or packed.extremes[0] >= fmt.code_min
+            require(kept, f"{name}: a code that {fmt} leaves out")
         if isinstance(fmt, PerChannelFormat):
             channels = packed.shape[:1] == (len(fmt.formats),) and fmt.axis == 0
             require(channels, f"{name}: has other channels than its format")

@@ -35,17 +35,18 @@ def ap_fixed(fmt: Format, rounding: str | None = None, overflow: str = "saturate
     """A format in the notation of hls4ml.
 
     Args:
-        fmt: One format; of one per channel, the shortest that holds all of their numbers.
+        fmt: One format; of one per channel, the shortest that holds all of their numbers. Signs
+            take 2 bits: no type of 1 bit is -1 and +1.
         rounding: How values get there; None for stored values, which do not change.
         overflow: ``saturate`` or ``wrap``.
 
     Raises:
         NotExportableError: Stochastic rounding, which hardware made by hls4ml does not have.
     """
-    if isinstance(fmt, PerChannelFormat):
-        integer = max(one.integer_bits for one in fmt.formats)
-        fraction = max(one.fraction_bits for one in fmt.formats)
-        fmt = FixedPointFormat(integer, fraction, fmt.signed)
+    formats = fmt.formats if isinstance(fmt, PerChannelFormat) else (fmt,)
+    integer = max(one.integer_bits for one in formats) + int(fmt.is_sign)
+    fraction = max(one.fraction_bits for one in formats)
+    fmt = FixedPointFormat(integer, fraction, fmt.signed)
     before = fmt.integer_bits + int(fmt.signed)
     name = "ap_fixed" if fmt.signed else "ap_ufixed"
     if rounding is None:

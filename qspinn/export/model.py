@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ class StoredTensor:
     """A tensor that a device stores.
 
     Attributes:
-        packed: Its codes.
+        packed: Its codes as they are stored: those of signs as the bit in front, 0 for the code 1
+            and -1 (in two's complement, a bit that is set) for the code -1.
         format: One format, or one per channel of the first axis, all of one word length.
     """
 
@@ -45,13 +47,15 @@ class StoredTensor:
 
     @classmethod
     def of(cls, codes: Codes, fmt: Format) -> StoredTensor:
-        """A tensor with these codes, which must be in the range of the format."""
-        return cls(PackedTensor(codes, fmt.word_length, fmt.signed), fmt)
+        """A tensor with these codes, which must be those of numbers of the format."""
+        held = (codes - 1) // 2 if fmt.is_sign else codes
+        return cls(PackedTensor(held, fmt.word_length, fmt.signed), fmt)
 
     @property
     def codes(self) -> Codes:
         """Whole numbers, in the range of the format; unpacked at each use."""
-        return self.packed.codes
+        codes = self.packed.codes
+        return 2 * codes + 1 if self.format.is_sign else codes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -197,13 +201,7 @@ class State:
 Plastic = Trace | Compare | AdaptiveNeuron | RandomSpikes | Total | LabelSums
 What = Input | Synapse | Neuron | Round | Arithmetic | Pooling | Gather | State | Plastic
 
-KINDS: dict[str, type] = {
-    kind.__name__.lower(): kind
-    for kind in (
-        *(Input, Synapse, Neuron, Round, Arithmetic, Pooling, Gather, State),
-        *(Trace, Compare, AdaptiveNeuron, RandomSpikes, Total, LabelSums),
-    )
-}
+KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in get_args(What)}
 """Name in a file -> kind of operation."""
 
 

@@ -21,6 +21,7 @@ AVERAGE_POOL = {1: layer.AvgPool1d, 2: layer.AvgPool2d, 3: layer.AvgPool3d}
 NEURONS = ("if", "lif", "plif", "ilif", "levels", "leaks", "filter")
 BLOCKS = ("conv", "max", "residual", "average", "gate", "both", "flip")
 HEADS = ("flat", "tokens", "recurrent", "sums")
+SHORT = {"signs": {"word_length": 1}, "ternary": {"word_length": 2, "levels": "symmetric"}}
 Draw = Callable[[Any], Any]
 
 
@@ -159,9 +160,11 @@ def cases(draw: Draw) -> Case:
     bits, rounding = pick(8, 4, 6, 3, 12, 16), pick(*ROUNDINGS)
     overflow, granularity = pick("saturate", "wrap"), pick("tensor", "channel")
     text = f"Case(seed={seed}, {shape}, static={static}, T={steps}, {pixels}, {bits} bits, "
-    text += f"{rounding}, {overflow}, {granularity}, head={head}, {net})"
+    weights = pick(None, None, "signs", "ternary")
+    text += f"{rounding}, {overflow}, {granularity}, weights={weights}, head={head}, {net})"
+    roles = {} if weights is None else {"weight": SHORT[weights] | {"overflow": "saturate"}}
     plan = QuantizationPlan.uniform(
-        bits, rounding, overflow, granularity=granularity, allow_no_neurons=True
+        bits, rounding, overflow, granularity=granularity, roles=roles, allow_no_neurons=True
     )
     return Case(net, plan, x, static, text)
 

@@ -53,6 +53,14 @@ def test_formats_of_channels_become_one_that_holds_all():
         assert Fraction(one.max) <= high
 
 
+def test_symmetric_weights_have_types_that_hold_them():
+    assert ap_fixed(FixedPointFormat(0, 1, symmetric=True)) == "ap_fixed<2,1>"
+    sign = FixedPointFormat(-3, 3, symmetric=True)
+    assert ap_fixed(sign) == "ap_fixed<2,-1>"
+    assert ends("ap_fixed<2,-1>") == (Fraction(-1, 4), Fraction(1, 8))
+    assert ap_fixed(PerChannelFormat(1, (3, 0), symmetric=True)) == "ap_fixed<5,2>"
+
+
 def test_stochastic_rounding_is_refused():
     with pytest.raises(NotExportableError, match=r"rounding='stochastic': ap_fixed has no such"):
         ap_fixed(FixedPointFormat(1, 6), "stochastic")

@@ -43,6 +43,7 @@ FAST, MANY = 150, 5_000
 SLACK = 1 << 20
 BYTE, SPIKES = FixedPointFormat(3, 4), FixedPointFormat(1, 0, signed=False)
 LEAK = FixedPointFormat(0, 4, signed=False)
+SYMMETRIC = FixedPointFormat(3, 0, symmetric=True)
 
 
 def tensor(shape, fmt, seed=0):
@@ -314,6 +315,15 @@ FAULTS = {
         ),
         "weight: has other channels",
     ),
+    "left out": (
+        with_tensor("weight", StoredTensor(PackedTensor(np.full((4, 12), -8), 4, True), SYMMETRIC)),
+        "weight: a code that SQ3.0 leaves out",
+    ),
+    "symmetric threshold": (
+        with_tensor("level", StoredTensor.of(np.array(1), SYMMETRIC)),
+        "level: the format SQ3.0, which only weights have",
+    ),
+    "symmetric state": (with_what(2, state=SYMMETRIC), "the format SQ3.0, which only weights"),
     "reads": (with_output(operation=12), "reads 12"),
     "over": (with_output(over="some"), "the readout over 'some'"),
     "no output": (with_output(table="outputs"), "the table 'outputs' is missing"),

@@ -10,6 +10,7 @@ from qspinn.export.c.lanes import LaneOrder
 from qspinn.export.c.text import array, bytes_of
 from qspinn.export.model import Codes
 from qspinn.export.packing import pack
+from qspinn.fixed_point import Format
 
 __all__ = ["WHOLE", "PackedArrays", "kind_of"]
 
@@ -44,6 +45,14 @@ class PackedArrays:
             self.texts.append(array("uint8_t", name, np.frombuffer(data, np.uint8)))
         return self.read(name, word_length, signed, number) if number else ""
 
+    def add_weights(
+        self, name: str, codes: Codes, fmt: Format, sums: str, factor: str | None
+    ) -> str:
+        """An array of weights; the name of a function that adds them, see :meth:`adder`."""
+        held = (codes - 1) // 2 if fmt.is_sign else codes  # signs as the bit in front
+        self.add(name, held, fmt.word_length, fmt.signed)
+        return self.adder(fmt.word_length, fmt.signed, sums, factor, fmt.is_sign)
+
     def read(self, name: str, word_length: int, signed: bool, number: str) -> str:
         """An expression of one code of an array, constant or not."""
         if word_length in WHOLE:
@@ -68,6 +77,7 @@ class PackedArrays:
         ``(sums, codes, blocks)``, and the number, of the type ``uint32_t``, if there is one.
         """
         name = f"{'mac' if factor else 'add'}_{'s' if order.signed else 'u'}{order.word_length}"
+        name += "_signs" if order.is_sign else ""
         name += f"_twice_{order.unit}" + (f"x{order.together}" if order.together > 1 else "")
         self.readers.setdefault(name, order.adder(name, factor))
         return name
@@ -88,12 +98,16 @@ class PackedArrays:
             )
         return name
 
-    def adder(self, word_length: int, signed: bool, sums: str, factor: str | None) -> str:
+    def adder(
+        self, word_length: int, signed: bool, sums: str, factor: str | None, is_sign: bool = False
+    ) -> str:
         """The name of a function that adds codes, or codes times a number, to sums.
 
-        ``(sums, codes, first, count)``, and the number, of the type `factor`, if there is one.
+        ``(sums, codes, first, count)``, and the number, of the type `factor`, if there is one. Of
+        signs, a bit that is set adds -1, and one that is not 1.
         """
         name = f"{'add' if factor is None else 'mac'}_{'s' if signed else 'u'}{word_length}"
+        name += "_signs" if is_sign else ""
         name += "" if sums == "int32_t" else f"_{8 * bytes_of(sums)}"
         name += "_by64" if factor == "int64_t" else ""
         if name in self.readers:
@@ -110,6 +124,8 @@ class PackedArrays:
         def one(place: int) -> str:
             shifted = f"window >> {place * word_length}" if place else "window"
             value = _extended(f"({shifted}) & {mask}", word_length, signed)
+            if is_sign:
+                value = f"1 - 2 * (int32_t)(({shifted}) & {mask})"
             return f"sums[{place}] += ({sums})({value}){times};"
 
         read = f"{_window_of(word_length)}(codes + (bit >> 3)) >> (bit & 7u);"

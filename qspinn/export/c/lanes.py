@@ -30,19 +30,21 @@ class LaneOrder:
 
     The codes of the first half of the outputs are a stream of bits, those of the second half
     another one. An element of the array holds `unit` bits of each, the first ones lower. Signed
-    codes are stored plus half their range, so that none is negative.
+    codes are stored plus half their range, so that none is negative; signs, -1 and 1, as 0 and 1.
 
     Attributes:
         word_length: Bits of a code.
         signed: Whether codes can be negative.
         outputs: Codes of one input.
         unit: 16 or 8.
+        is_sign: Whether codes are -1 and 1, in words of 1 bit.
     """
 
     word_length: int
     signed: bool
     outputs: int
     unit: int
+    is_sign: bool = False
 
     @property
     def kind(self) -> str:
@@ -90,7 +92,8 @@ class LaneOrder:
     def array(self, codes: Codes) -> Codes:
         """Elements of an array, of codes ``[inputs, outputs]``."""
         shape = (len(codes), 2, self.blocks, self.least, self.together, 1)
-        ordered = np.swapaxes((codes + self.half).reshape(shape), 3, 4)
+        held = codes + self.half >> int(self.is_sign)
+        ordered = np.swapaxes(held.reshape(shape), 3, 4)
         bits = ordered >> np.arange(self.word_length) & 1
         lanes = bits.reshape(len(codes), 2, -1, self.unit) << np.arange(self.unit)
         low, high = np.moveaxis(lanes.sum(axis=-1), 1, 0)
@@ -114,6 +117,7 @@ class LaneOrder:
         for word in range(self.words):
             first, element = divmod(word, self.together)
             code = self._code(element * self.least + first)
+            code = f"2u * {code}" if self.is_sign else code
             code = f"{code} - {hex(self.half * _BOTH)}u" if self.half else code
             code = f"({code}) * by" if factor else code
             lines.append(f"        sums[{word}] += {code};")
@@ -139,7 +143,9 @@ def sum_of(word: str, lane: str) -> str:
     return f"(int32_t)({shifted} & 0xffffu) - 32768"
 
 
-def lane_order(word_length: int, signed: bool, outputs: int) -> LaneOrder | None:
+def lane_order(
+    word_length: int, signed: bool, outputs: int, is_sign: bool = False
+) -> LaneOrder | None:
     """The order with the longest elements that rows fill, where there is one.
 
     Codes of 16 bits and more fill a half of a word, or do not fit into it.
@@ -147,7 +153,7 @@ def lane_order(word_length: int, signed: bool, outputs: int) -> LaneOrder | None
     if word_length > LONGEST_CODE:
         return None
     for unit in (16, 8):
-        order = LaneOrder(word_length, signed, outputs, unit)
+        order = LaneOrder(word_length, signed, outputs, unit, is_sign)
         if outputs % (2 * order.words) == 0:
             return order
     return None

@@ -114,7 +114,7 @@ def _lanes(program: Program, one: Instruction) -> Place | None:
     fmt = program.model.tensors[what.weight].format
     if what.groups > 1 or one.operation.rows > 1 or source.word_length > 32:
         return None
-    order = lane_order(fmt.word_length, fmt.signed, len(one.weight))
+    order = lane_order(fmt.word_length, fmt.signed, len(one.weight), fmt.is_sign)
     return None if order is None else Place("", "uint32_t", lanes=order)
 
 

@@ -34,9 +34,8 @@ def synapse_function(site: Site) -> str:
         site.arrays.add_lanes(label, layout, sums.lanes)
         add = site.arrays.lane_adder(sums.lanes, not is_binary)
     else:
-        site.arrays.add(label, layout, fmt.word_length, fmt.signed)
         factor = None if is_binary else "int64_t" if taken.kind == "int64_t" else "int32_t"
-        add = site.arrays.adder(fmt.word_length, fmt.signed, sums.kind, factor)
+        add = site.arrays.add_weights(label, layout, fmt, sums.kind, factor)
     code = Lines()
     parameters = f"const {taken.kind} *restrict x, {sums.kind} *restrict sum"
     parameters += "" if site.scratch is None else f", {site.made.kind} *restrict value"

@@ -49,20 +49,25 @@ def orders(word_length: int) -> list[LaneOrder]:
 @needs_compiler
 @pytest.mark.parametrize("word_length", range(1, LONGEST_CODE + 1))
 def test_sums_are_those_of_python(tmp_path, word_length):
+    check_sums(tmp_path, orders(word_length))
+
+
+def check_sums(tmp_path, orders, ends=None):
     """Codes at the ends of their range, and factors of both signs, under sanitizers."""
-    generator = np.random.default_rng(word_length)
+    generator = np.random.default_rng(orders[0].word_length)
     factors = np.array([1, -1, 1, 0, -2])
     texts, calls, wanted = [], [], []
-    for n, order in enumerate(orders(word_length)):
-        low, high = code_range(word_length, order.signed)
+    for n, order in enumerate(orders):
+        low, high = ends or code_range(order.word_length, order.signed)
         codes = generator.integers(low, high + 1, (INPUTS, order.outputs))
+        codes = np.where(codes == 0, high, codes) if ends else codes
         codes = np.where(generator.random(codes.shape) < 0.3, low, codes)
         codes[:, -1], codes[:, 0] = high, low
         sums = codes.sum(0) + factors @ codes
         codes[:, abs(sums) >= 1 << 15] = 0  # a sum that has 16 bits no longer
         stored = order.array(codes)
         assert stored.size == INPUTS * order.elements
-        assert stored.size * order.unit * 2 == codes.size * word_length
+        assert stored.size * order.unit * 2 == codes.size * order.word_length
         texts += [array(order.kind, f"codes_{n}", stored)]
         texts += [order.adder(f"add_{n}", False), order.adder(f"mac_{n}", True)]
         calls.append(CALL.format(
@@ -78,6 +83,12 @@ def test_sums_are_those_of_python(tmp_path, word_length):
     subprocess.run(command, cwd=tmp_path, check=True)
     ran = subprocess.run([str(tmp_path / "sums")], capture_output=True, text=True, check=True)
     assert [[int(one) for one in line.split()] for line in ran.stdout.splitlines()] == wanted
+
+
+@needs_compiler
+def test_sums_of_signs_are_those_of_python(tmp_path):
+    orders = [lane_order(1, True, size, is_sign=True) for size in SIZES]
+    check_sums(tmp_path, [one for one in orders if one is not None], (-1, 1))
 
 
 @pytest.mark.parametrize("word_length", range(1, 33))
