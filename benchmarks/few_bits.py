@@ -4,11 +4,11 @@
     python benchmarks/few_bits.py --case subset                    # the embedded images alone
     python benchmarks/few_bits.py --report                         # only writes the page
 
-``train.py`` trains each network once per seed. Each is then quantised after training in all ways
-of :data:`WAYS`, at all word lengths of :data:`LENGTHS`, and evaluated on its validation data. For
-each word length the way with the best mean on validation data is taken, and it alone, with the one
-that was there before, is evaluated on test data. Finished parts are kept in the folder --runs, so
-that the script can be stopped and started again.
+``train.py`` trains each network once per seed. Each is then quantised after training in all ways of
+its case, at all word lengths of it, and evaluated on its validation data. For each word length the
+way with the best mean on validation data is taken, and it alone, with the one that was there
+before, is evaluated on test data. Finished parts are kept in the folder --runs, so that the script
+can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -88,16 +88,28 @@ class Length:
         name: As the page calls them.
         bits: Of everything.
         weights: Of the weights, where they have another one.
+        levels: Of the weights.
     """
 
     name: str
     bits: int
     weights: int | None = None
+    levels: str = "all"
 
 
 LENGTHS = (
     *(Length(f"{bits} bits everything", bits) for bits in (4, 3, 2)),
     Length("2-bit weights, 4 bits the rest", 4, 2),
+)
+WAYS_OF_SIGNS = (
+    BEFORE,
+    WAYS[2],
+    *WAYS[4:],
+    Way("free scale per channel, repaired, thresholds too", CHANNEL, f"{REPAIRED}+threshold"),
+)
+SIGNS = (
+    Length("ternary weights, 4 bits the rest", 4, 2, "symmetric"),
+    Length("1-bit weights, 4 bits the rest", 4, 1),
 )
 
 
@@ -110,12 +122,16 @@ class Case:
         overrides: Of ``train.py``.
         root: The option that says where the data lie; None: they are embedded.
         folds: Whether each seed leaves out another fifth of the recordings, for testing.
+        lengths: Word lengths that it is quantised to.
+        ways: How it is quantised to them.
     """
 
     title: str
     overrides: Sequence[str]
     root: str | None = None
     folds: bool = False
+    lengths: Sequence[Length] = LENGTHS
+    ways: Sequence[Way] = WAYS
 
     def of_seed(self, seed: int, folder: Path | None) -> list[str]:
         """The overrides of one training."""
@@ -127,6 +143,9 @@ class Case:
 
 CASES = {
     "subset": Case("Embedded MNIST images (5,000)", ()),
+    "signs": Case(
+        "Embedded MNIST images, 1-bit and ternary weights", (), lengths=SIGNS, ways=WAYS_OF_SIGNS
+    ),
     "mnist": Case(
         "Full MNIST, 3 epochs", ("experiment=mnist_full", "trainer.max_epochs=3"), "mnist"
     ),
@@ -156,7 +175,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             Measuring(case, seed, folder, runs / name / str(seed)).on_validation_data()
         for seed in range(arguments.seeds):
-            chosen = chosen_ways(runs / name)
+            chosen = chosen_ways(runs / name, case)
             Measuring(case, seed, folder, runs / name / str(seed)).on_test_data(chosen)
     print(write_results(runs, arguments.results))
 
@@ -172,7 +191,7 @@ class Measuring:
     """
 
     def __init__(self, case: Case, seed: int, root: Path | None, folder: Path) -> None:
-        self.seed, self.folder = seed, folder
+        self.case, self.seed, self.folder = case, seed, folder
         root = None if root is None else root.resolve()
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             self.config = compose("train", case.of_seed(seed, root))
@@ -191,12 +210,14 @@ class Measuring:
         if not (self.folder / "record.json").is_file():
             with contextlib.chdir(ROOT):
                 train(self.config, self.folder)
-        self._measure("validation", [(length, way) for length in LENGTHS for way in WAYS])
+        pairs = [(length, way) for length in self.case.lengths for way in self.case.ways]
+        self._measure("validation", pairs)
 
     def on_test_data(self, chosen: Mapping[str, Way]) -> None:
         """Evaluates the ways that were chosen, and the one that was there before."""
-        pairs = [(length, BEFORE) for length in LENGTHS]
-        pairs += [(one, chosen[one.name]) for one in LENGTHS if chosen[one.name] != BEFORE]
+        lengths = self.case.lengths
+        pairs = [(length, BEFORE) for length in lengths]
+        pairs += [(one, chosen[one.name]) for one in lengths if chosen[one.name] != BEFORE]
         self._measure("test", pairs)
 
     def _measure(self, data: str, pairs: Sequence[tuple[Length, Way]]) -> None:
@@ -238,7 +259,8 @@ class Measuring:
     def _of(
         self, network: nn.Module, length: Length, way: Way, loader: Any
     ) -> tuple[nn.Module, float]:
-        roles = {} if length.weights is None else {"weight": {"word_length": length.weights}}
+        weights = {"word_length": length.weights, "levels": length.levels}
+        roles = {} if length.weights is None else {"weight": weights}
         plan = QuantizationPlan.uniform(length.bits, roles=roles, **way.settings)
         torch.manual_seed(self.seed)  # the same batches for all ways
         batches = [batch[0] for batch in itertools.islice(loader(), CALIBRATION_BATCHES)]
@@ -261,20 +283,20 @@ def accuracy(network: nn.Module, loader: Any) -> float:
     return right / total
 
 
-def measured(folder: Path) -> list[dict[str, Any]]:
+def measured(folder: Path, case: Case) -> list[dict[str, Any]]:
     """What is known of each seed of a case whose validation has ended."""
     files = sorted(folder.glob("*/few_bits.json"))
     found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    needed = {f"validation/{one.name}/{way.name}" for one in LENGTHS for way in WAYS}
+    needed = {f"validation/{one.name}/{way.name}" for one in case.lengths for way in case.ways}
     return [one for one in found if needed <= set(one)]
 
 
-def chosen_ways(folder: Path) -> dict[str, Way]:
+def chosen_ways(folder: Path, case: Case) -> dict[str, Way]:
     """Name of word lengths -> the way with the best mean on validation data."""
-    seeds = measured(folder)
+    seeds = measured(folder, case)
     return {
-        length.name: max(WAYS, key=lambda way: _mean(seeds, f"validation/{length.name}/{way.name}"))
-        for length in LENGTHS
+        one.name: max(case.ways, key=lambda way: _mean(seeds, f"validation/{one.name}/{way.name}"))
+        for one in case.lengths
     }
 
 
@@ -298,16 +320,17 @@ def _spread(values: Sequence[float]) -> str:
 
 def write_results(runs: Path, results: Path) -> str:
     """Writes ``few_bits.md``, ``.json`` and ``.png``; returns the page."""
-    found = {name: measured(runs / name) for name in CASES}
+    found = {name: measured(runs / name, case) for name, case in CASES.items()}
     found = {name: seeds for name, seeds in found.items() if seeds}
     parts = ["# Few bits: what was measured", _introduction()]
     for name, seeds in found.items():
-        parts += [f"## {CASES[name].title}", *_tables(runs / name, seeds)]
+        parts += [f"## {CASES[name].title}", *_tables(runs / name, CASES[name], seeds)]
     page = "\n\n".join(parts) + "\n"
     results.mkdir(parents=True, exist_ok=True)
     (results / "few_bits.md").write_text(page, encoding="utf-8")
     write_json(found, results / "few_bits.json")
-    _draw(found, results / "few_bits.png")
+    drawn = {name: seeds for name, seeds in found.items() if CASES[name].ways is WAYS}
+    _draw(drawn, results / "few_bits.png")
     return page
 
 
@@ -326,13 +349,13 @@ def _introduction() -> str:
     )
 
 
-def _tables(folder: Path, seeds: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _tables(folder: Path, case: Case, seeds: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     accuracies = [100 * one["test/float"] for one in seeds if "test/float" in one]
     if accuracies:
         yield f"32-bit: {_spread(accuracies)}% on test data, {len(accuracies)} seeds."
-        chosen = chosen_ways(folder)
+        chosen = chosen_ways(folder, case)
         lines = ["| | lost before | lost now | reduction | chosen |", "|---|---|---|---|---|"]
-        for length in LENGTHS:
+        for length in case.lengths:
             way = chosen[length.name]
             key = f"{length.name}/{way.name}"
             held = [one[f"test/{key}"] for one in seeds if f"test/{key}" in one]
@@ -346,11 +369,11 @@ def _tables(folder: Path, seeds: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             )
         yield "\n".join(lines)
     yield "What each way loses on validation data, and the processor seconds that it takes:"
-    lines = ["| | " + " | ".join(length.name for length in LENGTHS) + " | s |"]
-    lines.append("|---" * (len(LENGTHS) + 2) + "|")
-    for way in WAYS:
+    lines = ["| | " + " | ".join(length.name for length in case.lengths) + " | s |"]
+    lines.append("|---" * (len(case.lengths) + 2) + "|")
+    for way in case.ways:
         cells, seconds = [], []
-        for length in LENGTHS:
+        for length in case.lengths:
             key = f"{length.name}/{way.name}"
             cells.append(_spread(losses(seeds, "validation", key)))
             seconds += [one[f"validation/{key}"]["seconds"] for one in seeds]
