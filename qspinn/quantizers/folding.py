@@ -161,6 +161,24 @@ def resolvable_scale(scale: Tensor, extents: Tensor, fmt: Format, rounding: str)
     return torch.where(scale < 0, -size, size)
 
 
+def scale_of_signs(scale: Tensor, layer: Any, fmt: Format) -> Tensor:
+    """The factors with which the weights of a layer come closest to signs times a step.
+
+    Signs are the same whatever the factor is, but for the step that is chosen for it. Divided out
+    of what signs compute, it would change the statistics of the norm, and so itself, batch after
+    batch. With these factors, outputs have the size that those of the layer's own weights have.
+
+    Args:
+        scale: Factor of each output channel ``[C]``, of which the sign counts.
+        layer: The layer.
+        fmt: Of the folded weight, for the tensor or per output channel.
+    """
+    step, _ = _step_and_reach(fmt, scale)
+    means = by_channel(layer, layer.weight.detach()).abs().mean(1)
+    size = torch.where(means == 0, 1.0, step / means)
+    return torch.where(scale < 0, -size, size)
+
+
 def _step_and_reach(fmt: Format, like: Tensor) -> tuple[Tensor, Tensor]:
     formats = fmt.formats if isinstance(fmt, PerChannelFormat) else (fmt,)
     return (

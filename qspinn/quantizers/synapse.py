@@ -19,6 +19,7 @@ from qspinn.quantizers.folding import (
     folded_weight,
     per_channel,
     resolvable_scale,
+    scale_of_signs,
 )
 from qspinn.quantizers.neuron import sequence_number
 from qspinn.quantizers.observer import Sees
@@ -129,6 +130,8 @@ class QuantizedSynapse(Swapped):
         quantizer = self._quantizer.weight
         if quantizer is None:
             scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+        elif quantizer.format.is_sign:
+            scale = scale_of_signs(scale, layer, quantizer.format)
         else:
             extents = channel_extents(layer)
             scale = resolvable_scale(scale, extents, quantizer.format, quantizer.rounding)

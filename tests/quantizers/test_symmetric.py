@@ -116,3 +116,25 @@ def test_both_signs_get_gradients() -> None:
     assert not bool(inside.all())
     for sign in (parameter < 0, parameter >= 0):
         assert bool((parameter.grad[inside & sign] != 0).any())
+
+
+@pytest.mark.parametrize("text", ["SQ-2.2", "SQ3.-3", "SQ-2.2|SQ-1.1|SQ0.0|SQ1.-1|SQ-3.3 @0"])
+def test_a_batch_norm_sees_outputs_of_the_size_of_the_weights(text: str) -> None:
+    """Whatever the step is: else its statistics would follow themselves, batch after batch."""
+    linear, norm = network()[0], layer.BatchNorm1d(5)
+    made = nn.Sequential(linear, norm, neuron.IFNode())
+    functional.set_step_mode(made, "m")
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0, 0.1]))
+    rule = {"layers": "0", "role": "weight", "format": text}
+    plan = QuantizationPlan.uniform(5, rules=[rule]).resolve(made.eval(), X)
+    attach(made, calibrate(made, plan, X))
+    weight = linear.weight.detach()
+    signs = torch.where(weight * torch.tensor([1.0, -1.0, 1, 1, 1])[:, None] < 0, -1.0, 1.0)
+    signs *= torch.tensor([1.0, -1.0, 1, 1, 1])[:, None]
+    wanted = (X @ (signs * weight.abs().mean(1, keepdim=True)).T).flatten(0, 1).var(0)
+    made.train()
+    for _ in range(200):
+        made(X)
+        functional.reset_net(made)
+    assert torch.allclose(norm.running_var, wanted, rtol=1e-3)
