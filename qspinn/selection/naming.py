@@ -21,7 +21,8 @@ _PLURAL = {"bias": "biases"}
 _ORDER = ("weight", "bias", "membrane", "threshold", "theta", "trace", "decay")
 # Keys that a name expresses in words, or on which no result depends.
 _NAMED = ("seed", "quantization.scheme", "quantization.rounding", "quantization.word_length")
-_NAMED_GROUPS = ("quantization.roles.", "quantization.rules")
+_NAMED_RULES, _ROLES = "quantization.rules", "quantization.roles."
+_NAMED_OF_ROLES = ("word_length", "format")
 
 Lengths = tuple[int, ...]
 
@@ -218,7 +219,9 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _is_named(key: str) -> bool:
-    return key in _NAMED or key.startswith(_NAMED_GROUPS)
+    if key.startswith(_ROLES):
+        return key.rpartition(".")[2] in _NAMED_OF_ROLES
+    return key in _NAMED or key.startswith(_NAMED_RULES)
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:

@@ -114,6 +114,17 @@ def test_settings_that_differ_stand_behind_what_all_have_in_common(quantised):
     assert names.titles["run0"] == "PTQ, 4 bits, nearest, rate 0.1"
 
 
+def test_settings_of_a_role_that_word_lengths_do_not_tell(quantised):
+    """Ternary weights have 2 bits, as others do."""
+
+    def config(levels):
+        role = {"word_length": 2, "levels": levels}
+        return {"seed": 0, "quantization": {"roles": {"weight": role}}}
+
+    names = named(*(quantised(weight=2, config=config(one)) for one in ("all", "symmetric")))
+    assert list(names.names.values()) == ["levels all", "levels symmetric"]
+
+
 def test_data_and_network_where_they_differ(make_record):
     names = named(
         make_record(word_lengths={"weight": 4}), make_record(word_lengths={"weight": 4}, data="b")
