@@ -278,6 +278,7 @@ def test_unknown_keys_are_errors(override):
 def test_the_plan_of_the_group_is_what_it_says():
     values = composed(
         "quantization.word_length=6",
+        "quantization.roles.weight.levels=symmetric",
         "quantization.roles.membrane.word_length=10",
         "quantization.rules=[{layers:*output*,role:weight,format:Q0.3}]",
     )
@@ -292,6 +293,7 @@ def test_the_plan_of_the_group_is_what_it_says():
             "granularity": "tensor",
             "scale": "power_of_two",
         },
+        {"layers": "*", "role": "weight", "levels": "symmetric"},
         {"layers": "*", "role": "membrane", "word_length": 10},
         {"layers": "*output*", "role": "weight", "format": "Q0.3"},
     ]
