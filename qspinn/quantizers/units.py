@@ -89,8 +89,8 @@ class UnitChoice:
     distances: Tensor
 
 
-class LayerUnits:
-    """The units that a layer of neurons may count in.
+class LayerGrids:
+    """The grids of potentials that a layer of neurons may have in units of its own.
 
     Args:
         module: The network.
@@ -98,7 +98,7 @@ class LayerUnits:
         scaled: The layer.
 
     Raises:
-        ValueError: Values that are not finite; a threshold that no unit can hold.
+        ValueError: A threshold that no unit can hold.
     """
 
     @torch.no_grad()
@@ -114,6 +114,92 @@ class LayerUnits:
                 f"resets to, and one is {float(self._gaps.min()):.6g} above; write "
                 "scale=power_of_two for this layer"
             )
+
+    @property
+    def gaps(self) -> Tensor:
+        """How far the thresholds lie above rest, as the network counts; ``[R]``, float64."""
+        return self._gaps
+
+    @staticmethod
+    def held_distances(distances: Tensor, grid: PotentialGrid, rest: float) -> Tensor:
+        """The nearest numbers of units from rest to threshold that a threshold's word holds.
+
+        Args:
+            distances: Any shape, float64.
+            grid: Of the potentials.
+            rest: The resting potential, in units.
+        """
+        step = grid.step * grid.threshold_step
+        lowest = max(math.floor(rest / step) + 1, 0)
+        codes = ((distances + rest) / step).round().clamp(lowest, grid.top // grid.threshold_step)
+        return codes * step - rest
+
+    def grid_in_use(self, unit: Unit) -> PotentialGrid:
+        """The grid of potentials that thresholds were chosen on: the lowest that holds them all."""
+        most = float((self._gaps / unit.tensor).max())
+        grids = list(self._grids())
+        holds = [one for one in grids if one.top * one.step - unit.rest >= most - one.step / 2]
+        return min(holds or grids[-1:], key=lambda one: one.top)
+
+    def _grids(self, least_below: float = 0.0) -> Iterator[PotentialGrid]:
+        """The grids of potentials that are tried, with at least this part of the codes below."""
+        membrane, threshold = self._tensors.get("v"), self._tensors.get("v_threshold")
+        formats: dict[str, Format] = {}
+        low = high = None
+        step, top = 1.0, UNBOUNDED
+        if membrane is not None:
+            fmt = membrane.format
+            if fmt is None:
+                fmt = formats[membrane.path] = FixedPointFormat(membrane.word_length - 1, 0)
+            assert isinstance(fmt, FixedPointFormat)  # resolve() refuses one per channel
+            low, high, step, top = fmt.code_min, fmt.code_max, fmt.step, fmt.code_max
+        coarse = 1
+        if threshold is not None and threshold.format is None:
+            length = threshold.word_length
+            coarse = 1 << max(0, top.bit_length() - length)
+            fraction = round(-math.log2(step * coarse))
+            formats[threshold.path] = FixedPointFormat(length - fraction, fraction, signed=False)
+        elif threshold is not None:
+            assert isinstance(threshold.format, FixedPointFormat)
+            coarse = max(1, round(threshold.format.step / step))
+            top = min(top, int(threshold.format.max / step))
+        if self._scaled.below:
+            assert low is not None
+            codes, last = top - low + 1, top // coarse * coarse
+            shares = (one for one in SHARES_BELOW if one >= least_below)
+            rests = {min(low + round(one * codes), last - 1) for one in shares}
+            # Of equals, the one with most room for what calibration data has not shown.
+            for rest in sorted(rests, reverse=True):
+                yield PotentialGrid(rest, top, coarse, step, formats, low, high)
+            return
+        if top < 1:
+            raise ValueError(
+                f"{self._scaled.neuron}: a membrane of 1 bit holds no threshold above rest; write "
+                "a word of at least 2 bits, or, for neurons with a hard reset, scale=free for the "
+                "membrane, too"
+            )
+        counts = most_spikes(self._node)
+        rooms = ROOM_ABOVE if reset_of(self._node) is None else (1,)
+        found = {min(one * counts, max(top // coarse, 1)) for one in rooms}
+        for room in sorted(found, reverse=True):
+            yield PotentialGrid(0, top // room, coarse, step, formats, low, high)
+
+
+class LayerUnits(LayerGrids):
+    """The units that a layer of neurons may count in.
+
+    Args:
+        module: The network.
+        plan: Resolved against it.
+        scaled: The layer.
+
+    Raises:
+        ValueError: Values that are not finite; a threshold that no unit can hold.
+    """
+
+    @torch.no_grad()
+    def __init__(self, module: nn.Module, plan: ResolvedPlan, scaled: Scaled) -> None:
+        super().__init__(module, plan, scaled)
         self._held = held_parameters(module, plan.inventory.layer(scaled.synapse))
         value, counts = self._held["weight"]
         check_finite(self._weight, bool(torch.isfinite(value).all()))
@@ -159,61 +245,15 @@ class LayerUnits:
         Args:
             unit: The one in use, with the formats of the plan.
         """
-        grid, held = next(self._grids()), self._gaps / unit.tensor
-        step = grid.step * grid.threshold_step
+        grid, held = self.grid_in_use(unit), self._gaps / unit.tensor
         tried = torch.stack([held, *(held * one for one in FACTORS)])
-        lowest = max(math.floor(unit.rest / step) + 1, 0)
-        codes = ((tried + unit.rest) / step).round().clamp(lowest, grid.top // grid.threshold_step)
-        distances = codes * step - unit.rest
+        distances = self.held_distances(tried, grid, unit.rest)
         errors = self._errors(distances)
         least = errors.min(0)
         chosen = torch.where(errors[0] <= NEARLY * least.values, 0, least.indices)
         distances = distances.gather(0, chosen[None])[0]
         scale = tuple((self._gaps / distances).tolist())
         return Unit(scale, unit.rest), self._weight_format(distances)
-
-    def _grids(self, least_below: float = 0.0) -> Iterator[PotentialGrid]:
-        """The grids of potentials that are tried, with at least this part of the codes below."""
-        membrane, threshold = self._tensors.get("v"), self._tensors.get("v_threshold")
-        formats: dict[str, Format] = {}
-        low = high = None
-        step, top = 1.0, UNBOUNDED
-        if membrane is not None:
-            fmt = membrane.format
-            if fmt is None:
-                fmt = formats[membrane.path] = FixedPointFormat(membrane.word_length - 1, 0)
-            assert isinstance(fmt, FixedPointFormat)  # resolve() refuses one per channel
-            low, high, step, top = fmt.code_min, fmt.code_max, fmt.step, fmt.code_max
-        coarse = 1
-        if threshold is not None and threshold.format is None:
-            length = threshold.word_length
-            coarse = 1 << max(0, top.bit_length() - length)
-            fraction = round(-math.log2(step * coarse))
-            formats[threshold.path] = FixedPointFormat(length - fraction, fraction, signed=False)
-        elif threshold is not None:
-            assert isinstance(threshold.format, FixedPointFormat)
-            coarse = max(1, round(threshold.format.step / step))
-            top = min(top, int(threshold.format.max / step))
-        if self._scaled.below:
-            assert low is not None
-            codes, last = top - low + 1, top // coarse * coarse
-            shares = (one for one in SHARES_BELOW if one >= least_below)
-            rests = {min(low + round(one * codes), last - 1) for one in shares}
-            # Of equals, the one with most room for what calibration data has not shown.
-            for rest in sorted(rests, reverse=True):
-                yield PotentialGrid(rest, top, coarse, step, formats, low, high)
-            return
-        if top < 1:
-            raise ValueError(
-                f"{self._scaled.neuron}: a membrane of 1 bit holds no threshold above rest; write "
-                "a word of at least 2 bits, or, for neurons with a hard reset, scale=free for the "
-                "membrane, too"
-            )
-        counts = most_spikes(self._node)
-        rooms = ROOM_ABOVE if reset_of(self._node) is None else (1,)
-        found = {min(one * counts, max(top // coarse, 1)) for one in rooms}
-        for room in sorted(found, reverse=True):
-            yield PotentialGrid(0, top // room, coarse, step, formats, low, high)
 
     def _errors(self, distances: Tensor) -> Tensor:
         """The squared errors of weights with so many units from rest to threshold.

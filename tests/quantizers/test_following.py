@@ -182,6 +182,19 @@ class TestFollowing:
         for role in roles:
             assert [str(t.format) for t in followed.tensors if t.role == role] == ["Q3.6"]
 
+    def test_thresholds_of_a_soft_reset_stay_where_they_suit_weights_that_stay(self) -> None:
+        """They were chosen with less room above them than there may be at most."""
+        torch.manual_seed(0)
+        network = nn.Sequential(layer.Linear(12, 5), neuron.IFNode(v_reset=None))
+        functional.set_step_mode(network, "m")
+        with torch.no_grad():
+            network[0].weight.mul_(0.6)
+        x = (torch.rand(6, 16, 12, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+        found = calibrate(network, plan(4, scale="free").resolve(network, x), x, learning=True)
+        attach(network, found)
+        followed = Following().follow(network, found).units["1"]
+        assert 1.0 / 1.5 <= followed.scale[0] / found.units["1"].scale[0] <= 1.5
+
     def test_a_learned_leak_is_followed(self) -> None:
         network = nn.Sequential(nn.Linear(8, 4), neuron.ParametricLIFNode(init_tau=20.0))
         x = torch.rand(6, 8)
