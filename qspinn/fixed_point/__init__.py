@@ -24,12 +24,14 @@ from qspinn.fixed_point.format import (
     parse_format,
 )
 from qspinn.fixed_point.held import (
+    SATURATED,
     Quantizer,
     TensorQuantizer,
     stored,
     stored_constant,
     stored_draws,
 )
+from qspinn.fixed_point.learned_step import LearnedStep, learned_quantize
 from qspinn.fixed_point.noise import Draws
 from qspinn.fixed_point.quantize import OVERFLOWS, quantize
 from qspinn.fixed_point.rounding import ROUNDINGS
@@ -39,15 +41,18 @@ __all__ = [
     "MAX_WORD_LENGTH",
     "OVERFLOWS",
     "ROUNDINGS",
+    "SATURATED",
     "Draws",
     "FixedPointFormat",
     "Format",
+    "LearnedStep",
     "PerChannelFormat",
     "Quantizer",
     "TensorQuantizer",
     "covering_integer_bits",
     "fake_quantize",
     "from_integers",
+    "learned_quantize",
     "parse_format",
     "quantize",
     "stored",

@@ -66,7 +66,7 @@ def fake_quantize(
     return values
 
 
-def _values_and_passes(
+def values_and_passes(
     x: Tensor, fmt: Format, rounding: str, overflow: str, generator: Chance
 ) -> tuple[Tensor, Tensor]:
     """The quantised values, and where the gradient passes."""
@@ -86,7 +86,7 @@ def _traced(x: Tensor, fmt: Format, rounding: str, overflow: str, generator: Cha
     place (pytorch/pytorch issue 180642). What is added to the values is exactly 0.
     """
     with torch.no_grad():
-        values, passes = _values_and_passes(x, fmt, rounding, overflow, generator)
+        values, passes = values_and_passes(x, fmt, rounding, overflow, generator)
     return values + torch.where(passes, x - x.detach(), 0.0)
 
 
@@ -103,7 +103,7 @@ class _StraightThrough(torch.autograd.Function):
         generator: Chance,
         returning: bool,
     ) -> Tensor:
-        values, passes = _values_and_passes(x, fmt, rounding, overflow, generator)
+        values, passes = values_and_passes(x, fmt, rounding, overflow, generator)
         blocked = passes.logical_not_()
         # Where x is finite and beyond the range: on which side.
         beyond = (blocked & torch.isfinite(x), x > values) if returning else ()

@@ -11,8 +11,12 @@ from torch import Tensor
 
 from qspinn.fixed_point.fake_quantize import fake_quantize
 from qspinn.fixed_point.format import Format
+from qspinn.fixed_point.learned_step import LearnedStep, learned_quantize
 from qspinn.fixed_point.noise import Draws
 from qspinn.fixed_point.quantize import quantize
+
+SATURATED = ("returning", "clip", "pass")
+"""Gradients of stored values beyond their range: only what leads back, none, or all."""
 
 
 class Quantizer(Protocol):
@@ -80,6 +84,9 @@ class TensorQuantizer:
         overflow: Its overflow.
         repaired: Numbers of the format that a device holds in place of the rounded ones; None:
             it holds the rounded ones.
+        saturated: One of :data:`SATURATED`: which gradient a stored value gets that lies beyond
+            the range, while it learns.
+        step: Its step, where that learns, too.
     """
 
     path: str
@@ -87,6 +94,8 @@ class TensorQuantizer:
     rounding: str = "nearest"
     overflow: str = "saturate"
     repaired: Tensor | None = field(default=None, repr=False, compare=False)
+    saturated: str = field(default="returning", compare=False)
+    step: LearnedStep | None = field(default=None, repr=False, compare=False)
     _draws: Draws | None = field(default=None, init=False, repr=False, compare=False)
     _constants: dict[float, float] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -108,7 +117,7 @@ class TensorQuantizer:
 
     def state(self, value: Tensor) -> Tensor:
         """A state at one time step: stochastic rounding draws anew at each."""
-        return fake_quantize(value, self.format, self.rounding, self.overflow, self._draws)
+        return self._rounded(value, self._draws)
 
     def stored(self, value: Tensor, training: bool) -> Tensor:
         """As :func:`stored`, or what was repaired.
@@ -117,18 +126,28 @@ class TensorQuantizer:
             RuntimeError: A value that learns, where what was repaired would not follow it.
         """
         if self.repaired is None:
-            return stored(self, value, training)
+            if training and self.saturated == "pass":
+                return self.stored_with_gradient(value)
+            draws = None if training else stored_draws(self)
+            return self._rounded(value, draws, training and self.saturated == "returning")
         self._check_does_not_learn(value, training)
         return self.repaired.to(value)
 
     def stored_with_gradient(self, value: Tensor, training: bool = True) -> Tensor:
         """As :meth:`stored`, with the gradient everywhere, where the value saturates too.
 
+        Unless gradients are to be clipped there.
+
         Raises:
             RuntimeError: As :meth:`stored`.
         """
         self._check_does_not_learn(value, training)
-        return self.stored(value.detach(), training) + straight_through(value)
+        if self.repaired is not None:
+            return self.stored(value.detach(), training) + straight_through(value)
+        draws = None if training else stored_draws(self)
+        if self.saturated == "clip":
+            return self._rounded(value, draws)
+        return self._rounded(value.detach(), draws) + straight_through(value)
 
     def constant(self, value: float) -> float:
         """A single stored number, such as a threshold, in exact arithmetic, or as repaired."""
@@ -138,6 +157,12 @@ class TensorQuantizer:
             kept = stored_constant(value, self.format, self.rounding, self.overflow)
             self._constants[value] = kept
         return self._constants[value]
+
+    def _rounded(self, value: Tensor, draws: Draws | None, returning: bool = False) -> Tensor:
+        how = (self.format, self.rounding, self.overflow, draws, returning)
+        if self.step is None:
+            return fake_quantize(value, *how)
+        return learned_quantize(value, self.step, *how)
 
     def _check_does_not_learn(self, value: Tensor, training: bool) -> None:
         if self.repaired is None or not training:
