@@ -10,12 +10,14 @@ from qspinn.quantizers.attach import (
 from qspinn.quantizers.calibration import calibrate
 from qspinn.quantizers.choose_format import choose_channel_format, choose_format
 from qspinn.quantizers.integer_codes import IntegerCodes, integer_codes
+from qspinn.quantizers.learned_steps import LearnedSteps
 from qspinn.quantizers.precision import accumulator_word_lengths
 from qspinn.quantizers.quantize import quantize_module
 from qspinn.quantizers.saving import load_quantized, save_quantized
 
 __all__ = [
     "IntegerCodes",
+    "LearnedSteps",
     "accumulator_word_lengths",
     "attach",
     "calibrate",

@@ -22,7 +22,6 @@ from qspinn.quantizers.extents import moved_extents
 from qspinn.quantizers.folding import held_parameters
 from qspinn.quantizers.looking import is_open, passing, points
 from qspinn.quantizers.neuron_formats import (
-    Tensors,
     as_the_neuron_sees_it,
     check_neuron,
     decay_formats,
@@ -30,6 +29,8 @@ from qspinn.quantizers.neuron_formats import (
     step_to_tell_apart,
     threshold_format,
     threshold_to_hold,
+    with_formats,
+    with_open,
 )
 from qspinn.quantizers.observer import Glimpse
 from qspinn.quantizers.running import RunningRange
@@ -57,6 +58,7 @@ class Following:
         news: Whether a batch has been looked at since the formats were last chosen.
         not_binary: Synapse layers whose input the plan takes for binary, and which is not.
         failures: Layer -> why its formats could not follow; those in use stay.
+        learned: Paths of tensors whose formats are learned, and so follow nothing.
     """
 
     batches: int = 0
@@ -65,6 +67,7 @@ class Following:
     news: bool = False
     not_binary: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    learned: frozenset[str] = field(default=frozenset(), compare=False)
     _glimpses: dict[str, Glimpse] = field(default_factory=dict, repr=False)
 
     def begin_batch(self, module: nn.Module, plan: ResolvedPlan) -> None:
@@ -113,6 +116,7 @@ class Following:
         """
         due = self.batches % STORED_EVERY == 0
         moved = moved_extents(module, plan, self.extents)
+        moved = {path: one for path, one in moved.items() if path not in self.learned}
         for layer in plan.inventory.layers:
             formats: dict[str, Format] = {}
             try:
@@ -184,7 +188,7 @@ class Following:
     ) -> dict[str, Format]:
         formats: dict[str, Format] = {}
         tensors, counted = plan.of_layer(layer.path), plan.unit_of(layer.path)
-        names = [n for n in ("weight", "bias") if n in tensors and is_open(tensors[n])]
+        names = [n for n in ("weight", "bias") if n in tensors and self._follows(tensors[n])]
         if counted is None or tensors["weight"].path not in moved:  # else the unit may have moved
             names = [name for name in names if due or tensors[name].path in moved]
         unit = None if counted is None else counted[1].tensor
@@ -222,6 +226,8 @@ class Following:
         scaled, unit = counted
         weight = plan.of_layer(layer.path)["weight"]
         value: Any = module.get_submodule(layer.path).weight
+        if weight.path in self.learned:
+            return plan
         if not (due or weight.path in moved) or not bool((value != 0).any()):
             return plan
         unit, fmt = LayerUnits(module, plan, scaled).followed(unit)
@@ -241,12 +247,16 @@ class Following:
             return formats
         if self.news:
             for name, tensor in tensors.items():
-                if tensor.role in STATE_ROLES and is_open(tensor) and tensor.path in self.ranges:
+                if (
+                    tensor.role in STATE_ROLES
+                    and self._follows(tensor)
+                    and tensor.path in self.ranges
+                ):
                     at_least, step_at_most = 0.0, float("inf")
                     if name == "v" and has_threshold(node):
                         seen = self.ranges[tensor.path]
                         at_least = threshold_to_hold(
-                            node, _with_open(tensors, "v_threshold"), seen.largest
+                            node, with_open(tensors, "v_threshold"), seen.largest
                         )
                         step_at_most = step_to_tell_apart(node)
                     formats[tensor.path] = self._range_format(tensor, at_least, step_at_most)
@@ -255,12 +265,15 @@ class Following:
         learned = is_learned(threshold_of(node))
         if not changed and not (learned and self.news):
             return {}
-        tensors = _with_formats(tensors, changed)
-        threshold = threshold_format(node, _with_open(tensors, "v_threshold"))
+        tensors = with_formats(tensors, changed)
+        threshold = threshold_format(node, with_open(tensors, "v_threshold"))
         if learned and not changed:
             threshold = {p: f for p, f in threshold.items() if not _is_room(f, held[p])}
-        check_neuron(node, layer, _with_formats(tensors, threshold))
+        check_neuron(node, layer, with_formats(tensors, threshold))
         return {**changed, **threshold}
+
+    def _follows(self, tensor: ResolvedTensor) -> bool:
+        return is_open(tensor) and tensor.path not in self.learned
 
     def _range_format(
         self, tensor: ResolvedTensor, at_least: float = 0.0, step_at_most: float = float("inf")
@@ -273,21 +286,6 @@ class Following:
             step_at_most,
             held,
         )
-
-
-def _with_open(tensors: Tensors, name: str) -> Tensors:
-    """The tensors, the one of this name without its chosen format."""
-    if name not in tensors or not is_open(tensors[name]):
-        return tensors
-    return {**tensors, name: replace(tensors[name], format=None)}
-
-
-def _with_formats(tensors: Tensors, formats: Mapping[str, Format]) -> Tensors:
-    """The tensors, with the formats of these paths."""
-    return {
-        name: replace(tensor, format=formats.get(tensor.path, tensor.format))
-        for name, tensor in tensors.items()
-    }
 
 
 def _is_room(ideal: Format, current: Format | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,21 @@ def open_tensor(tensors: Tensors, name: str) -> ResolvedTensor | None:
     """The tensor of this name, if its format is still to be chosen."""
     tensor = tensors.get(name)
     return tensor if tensor is not None and tensor.format is None else None
+
+
+def with_open(tensors: Tensors, name: str) -> Tensors:
+    """The tensors, the one of this name without its chosen format."""
+    if name not in tensors or tensors[name].settings.format is not None:
+        return tensors
+    return {**tensors, name: replace(tensors[name], format=None)}
+
+
+def with_formats(tensors: Tensors, formats: Mapping[str, Format]) -> Tensors:
+    """The tensors, with the formats of these paths."""
+    return {
+        name: replace(tensor, format=formats.get(tensor.path, tensor.format))
+        for name, tensor in tensors.items()
+    }
 
 
 def decay_formats(node: Any, layer: LayerInfo, tensors: Tensors) -> dict[str, Format]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qspinn.fixed_point import (
     FixedPointFormat,
+    LearnedStep,
     TensorQuantizer,
     fake_quantize,
     stored_constant,
@@ -32,10 +33,12 @@ class NeuronUnit:
     Attributes:
         scale: The potential that 1 stands for; a tensor broadcasts over the potentials.
         rest: The potential that a hard reset sets, in units.
+        step: What the scale is learned through; ``None``: nothing learns it.
     """
 
     scale: float | Tensor
     rest: float
+    step: LearnedStep | None = field(default=None, compare=False)
 
     def of(self, value: float | Tensor, rest: float) -> float | Tensor:
         """A potential of the network in units; `rest` is where a hard reset sets it."""
@@ -48,6 +51,19 @@ class NeuronUnit:
         """A potential of the network, given in units; the inverse of :meth:`of`."""
         scale = self.scale.to(value.device) if isinstance(self.scale, Tensor) else self.scale
         return rest + scale * (value.double() - self.rest)
+
+    def unity(self) -> Tensor | None:
+        """Exactly 1, as it broadcasts over the potentials, with the gradient of a learned scale.
+
+        That of ``scale / scale.detach()``; ``None`` where nobody learns it. What comes into the
+        neurons is divided by it, and so is the way from rest to threshold; what surrogate gradients
+        see is multiplied by it. The gradient that the scale gets by that is LSQ's, of the
+        potentials as the network counts them: ``scale * code`` less what was rounded to it.
+        """
+        if self.step is None or not self.step.learns:
+            return None
+        one = self.step.unity()
+        return one.reshape(self.scale.shape) if isinstance(self.scale, Tensor) else one
 
 
 @dataclass
@@ -99,7 +115,9 @@ class NeuronQuantizer:
         if value is None:
             return math.inf  # a readout
         if self.unit is not None:
-            return self._threshold_in_units(value, reset_of(node) or 0.0, node.training)
+            held = self._threshold_in_units(value, reset_of(node) or 0.0, node.training)
+            one = self.unit.unity()
+            return held if one is None else self.unit.rest + (held - self.unit.rest) / one.double()
         if not isinstance(value, Tensor):
             return value if self.threshold is None else self.threshold.constant(value)
         if self.threshold is not None:
@@ -172,13 +190,18 @@ class NeuronQuantizer:
     def firing(self, node: Any, threshold: float | Tensor) -> Firing:
         """How ``node`` fires at a threshold on its grid, and resets."""
         detached = bool(node.detach_reset)
-        gain = 1.0 if self.unit is None else self.unit.scale
+        gain: float | Tensor = 1.0 if self.unit is None else self.unit.scale
+        one = None if self.unit is None else self.unit.unity()
+        gain = gain if one is None else gain * one.double()
         reset = self.reset_of(node)
         return Firing(threshold, reset, detached, self.snaps, self.model.counts, gain)
 
     def charged(self, node: Any, x: Tensor, v: Tensor) -> Tensor:
         """The membrane potential before firing: exact, then rounded once."""
         step, n = self.charging(node)
+        one = None if self.unit is None else self.unit.unity()
+        if one is not None:
+            x = x / one.to(x)
         h = exact_step(step, x, v, n, self.compute_dtype)
         dtype = torch.promote_types(v.dtype, torch.float32)
         kept = self.rounded("v", h).to(dtype)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import TensorQuantizer
 from qspinn.plan.synapses import channel_axis
-from qspinn.quantizers.class_swap import Swapped, substituted
+from qspinn.quantizers.class_swap import Swapped, attached_quantizer, substituted
 from qspinn.quantizers.folding import (
     channel_extents,
     fold_scale,
@@ -205,6 +205,21 @@ class FoldedNorm(Swapped):
         if self._quantizer.unit is not None:
             result = result / self._quantizer.unit.to(result).reshape(-1, *ones)
         return result if error is None else result + error.to(result.dtype).reshape(-1, *ones)
+
+
+def let_gradients_pass(module: nn.Module, saturated: str) -> None:
+    """Says which gradient weights and biases get that lie beyond their ranges.
+
+    Args:
+        module: With quantizers attached; attached anew, it forgets what was said.
+        saturated: One of :data:`qspinn.fixed_point.SATURATED`.
+    """
+    for child in module.modules():
+        quantizer = attached_quantizer(child)
+        if isinstance(quantizer, SynapseQuantizer):
+            for one in (quantizer.weight, quantizer.bias):
+                if one is not None:
+                    one.saturated = saturated
 
 
 def input_of(
