@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -13,9 +13,7 @@ from qspinn.callbacks.arguments import check_whole
 from qspinn.callbacks.fidelity import fidelity_of, log_fidelity
 from qspinn.callbacks.formats import (
     calibrated,
-    has_declared,
     log_summary,
-    with_declared_anew,
     with_new_inputs,
 )
 from qspinn.callbacks.isolation import (
@@ -25,12 +23,12 @@ from qspinn.callbacks.isolation import (
     preserved_globals,
     quiet_lightning,
 )
+from qspinn.callbacks.learned_steps import StepLearning
 from qspinn.callbacks.measuring import log_work
-from qspinn.callbacks.quantization import Quantization
+from qspinn.callbacks.training_formats import QuantizesTraining
 from qspinn.callbacks.trial import tried, try_to_learn
 from qspinn.plan import QuantizationPlan, ResolvedPlan, reset_states
 from qspinn.quantizers import detach, is_attached, plan_of
-from qspinn.quantizers.attach import attach_quietly, reattach
 from qspinn.quantizers.following import Following
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ log = logging.getLogger(__name__)
 WATCHED = 4
 
 
-class InTrainingQuantization(Quantization):
+class InTrainingQuantization(QuantizesTraining):
     """Trains, validates, tests and checkpoints a network with quantised values.
 
     From ``start_epoch`` on, every forward pass computes in fixed point; gradients
@@ -77,6 +75,9 @@ class InTrainingQuantization(Quantization):
         forward: Forward | None = None,
         compile_steps: bool = False,
         fidelity_samples: int = 64,
+        learned_steps: str | Sequence[str] = "none",
+        step_rate: float = 1.0,
+        saturated: str = "returning",
     ) -> None:
         """Prepares for training.
 
@@ -93,20 +94,26 @@ class InTrainingQuantization(Quantization):
                 anew.
             fidelity_samples: Validation samples (or training samples, where there are
                 none) on which ``fidelity`` is measured; 0: it is not.
+            learned_steps: Whose steps the module's optimizer learns (LSQ, see
+                docs/few_bits.md): ``"none"``, ``"weight"``, ``"membrane"`` or
+                ``"weight+membrane"``. Formats of all others follow the network.
+            step_rate: Their learning rate, as a multiple of that of the weights.
+            saturated: The gradient of weights and biases that lie beyond their range:
+                ``"returning"``, only what leads back into it; ``"clip"``, none;
+                ``"pass"``, all of it. Those that are folded with a batch norm keep all of
+                it unless it is ``"clip"``.
 
         Raises:
-            ValueError: An invalid epoch or number of samples.
+            ValueError: An invalid epoch, number of samples, rate or choice; compiled steps of
+                neurons whose membranes learn.
         """
-        super().__init__(plan, forward, compile_steps, fidelity_samples)
+        learning = StepLearning(learned_steps, step_rate, "InTrainingQuantization")
+        super().__init__(plan, forward, compile_steps, fidelity_samples, learning, saturated)
         wanted = "an epoch, 0 or more"
         check_whole(start_epoch, 0, "InTrainingQuantization: start_epoch", wanted)
         if freeze_epoch is not None:
             check_whole(freeze_epoch, 0, "InTrainingQuantization: freeze_epoch", wanted)
         self.start_epoch, self.freeze_epoch = start_epoch, freeze_epoch
-        self._must_attach = False
-        self._following = Following()
-        # Layers for which the warning was logged.
-        self._told: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the plan against the module before anything is trained."""
@@ -125,6 +132,9 @@ class InTrainingQuantization(Quantization):
         if not is_attached(pl_module):
             self.plan.resolve(pl_module)
         self._attach_restored(pl_module)
+        if self.resolved_plan is None:
+            self._learning.steps = None
+        self._learning.join_optimizers(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -141,12 +151,14 @@ class InTrainingQuantization(Quantization):
             else:
                 resolved = self._calibrated(trainer, pl_module, batch)
             log_summary(resolved, "InTrainingQuantization")
-            attach_quietly(pl_module, resolved, self.compile_steps)
             self.resolved_plan, self._following = resolved, Following()
+            self._attach(pl_module, resolved)
+            self._learning.join_optimizers(trainer, pl_module)
         elif batch_idx == 0 and self._follows(epoch):
             self._choose_declared(pl_module)
         self._was_tried = True
         reset_states(pl_module)
+        self._learning.begin_batch(trainer, self._follows(epoch))
         if self.resolved_plan is not None and self._follows(epoch):
             self._following.begin_batch(pl_module, self.resolved_plan)
 
@@ -201,13 +213,18 @@ class InTrainingQuantization(Quantization):
         """The plan and the formats in use, as plain types."""
         plan = None if self.resolved_plan is None else self.resolved_plan.to_dict()
         following = self._following.state_dict()
-        return {"plan": self.plan.to_dict(), "resolved_plan": plan, "following": following}
+        return {
+            "plan": self.plan.to_dict(),
+            "resolved_plan": plan,
+            "following": following,
+            "learned_steps": self._learning.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the formats of a checkpoint; they are attached before the next use.
 
         Raises:
-            ValueError: The checkpoint was trained with another plan.
+            ValueError: The checkpoint was trained with another plan, or learned other steps.
         """
         if state_dict["plan"] != self.plan.to_dict():
             raise ValueError(
@@ -215,9 +232,12 @@ class InTrainingQuantization(Quantization):
                 f"{state_dict['plan']}; give the callback that plan, or load only the weights "
                 "(load_from_checkpoint)"
             )
+        # Checkpoints of earlier versions have neither of the last two.
+        self._learned_before = state_dict.get("learned_steps")
+        self._learning.check(self._learned_before)
         data = state_dict["resolved_plan"]
         self.resolved_plan = None if data is None else ResolvedPlan.from_dict(data)
-        following = state_dict.get("following")  # checkpoints of earlier versions have none
+        following = state_dict.get("following")
         self._following = Following() if following is None else Following.from_state_dict(following)
         self._must_attach = True
 
@@ -225,66 +245,12 @@ class InTrainingQuantization(Quantization):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Forgets the formats in use, in favour of those of the checkpoint, if it has any."""
-        self.resolved_plan, self._following = None, Following()
+        self.resolved_plan, self._following, self._learned_before = None, Following(), None
         self._must_attach = True
 
     def _follows(self, epoch: int) -> bool:
         """Whether formats follow the network; in the first quantised epoch they always do."""
         return self.freeze_epoch is None or epoch < max(self.freeze_epoch, self.start_epoch + 1)
-
-    def _follow(self, pl_module: LightningModule) -> None:
-        """Attaches the formats that suit the network as it is now, where they have changed."""
-        assert self.resolved_plan is not None
-        plan = with_new_inputs(self.plan, self.resolved_plan, self._following)
-        self._change(pl_module, self._following.follow(pl_module, plan))
-        self._tell_failures()
-
-    def _change(self, pl_module: LightningModule, plan: ResolvedPlan) -> None:
-        """Attaches ``plan``, or keeps the one in use if that is impossible."""
-        if plan == self.resolved_plan:
-            return
-        assert self.resolved_plan is not None
-        try:
-            reattach(pl_module, plan, self.compile_steps)
-            self.resolved_plan = plan
-        except ValueError as error:
-            reattach(pl_module, self.resolved_plan, self.compile_steps)
-            self._following.failures.setdefault("", str(error))
-
-    def _choose_declared(self, pl_module: LightningModule) -> None:
-        """Chooses the formats of modules that declare their tensors anew, once an epoch."""
-        known = self.resolved_plan
-        if known is None or not has_declared(known):
-            return
-        detach(pl_module)
-        try:
-            with preserved_globals():
-                plan = with_declared_anew(self.plan, known, pl_module)
-            attach_quietly(pl_module, plan, self.compile_steps)
-            self.resolved_plan = plan
-        except ValueError as error:
-            detach(pl_module)
-            attach_quietly(pl_module, known, self.compile_steps)
-            self._following.failures.setdefault("declared", str(error))
-        self._tell_failures()
-
-    def _tell_failures(self) -> None:
-        for path, message in self._following.failures.items():
-            if path not in self._told:
-                self._told.add(path)
-                log.warning("InTrainingQuantization: keeps the formats in use: %s", message)
-        self._following.failures.clear()
-
-    def _attach_restored(self, pl_module: LightningModule) -> None:
-        if not self._must_attach:
-            return
-        detach(pl_module)
-        if self.resolved_plan is not None:
-            # A module that rounds what it holds by itself may draw random numbers for
-            # it, which the training that is continued here has not drawn.
-            with preserved_globals():
-                attach_quietly(pl_module, self.resolved_plan, self.compile_steps)
-        self._must_attach = False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluates a loaded checkpoint as it was trained."""

@@ -119,6 +119,15 @@ def assert_same(left: Any, right: Any) -> None:
         assert left == right
 
 
+def plain_types(value: object) -> bool:
+    """Whether it is made of dictionaries, lists, texts and numbers alone."""
+    if isinstance(value, dict):
+        return all(type(key) is str and plain_types(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(plain_types, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
 def traces(stock: lightning.Trainer, fitted: Stranger) -> dict[str, Any]:
     """Everything that a fit leaves behind."""
     return {

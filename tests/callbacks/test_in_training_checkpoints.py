@@ -22,6 +22,7 @@ from tests.callbacks.harness import (
     keeper,
     measured_on_test,
     module,
+    plain_types,
     simple_fit,
     trainer,
 )
@@ -102,14 +103,6 @@ def test_validating_before_the_fit_is_float_and_said(
     assert first == plain.validate(module(), loader(NAME, 6, seed=1), verbose=False)
     simple_fit(stock, fitted)
     assert is_attached(fitted)
-
-
-def plain_types(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(type(key) is str and plain_types(item) for key, item in value.items())
-    if isinstance(value, list):
-        return all(map(plain_types, value))
-    return value is None or type(value) in (str, int, float, bool)
 
 
 def test_checkpoints_hold_plain_types(tmp_path: Path) -> None:

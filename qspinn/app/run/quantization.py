@@ -19,6 +19,7 @@ from qspinn.callbacks.measuring import MeasuresWork
 from qspinn.metrics import Drift
 from qspinn.plan import EnergyModel, QuantizationPlan, Work, footprint_of, inspect, summary_of
 from qspinn.quantizers import accumulator_word_lengths
+from qspinn.quantizers.learned_steps import as_kinds
 from qspinn.quantizers.repair import as_repairs, check_repairable
 from qspinn.records import SCHEMES
 
@@ -40,7 +41,10 @@ _CALLBACK_KEYS = {
     PostTrainingQuantization: (
         *("calibration_batches", "compile_steps", "fidelity_samples", "repair"),
     ),
-    InTrainingQuantization: ("start_epoch", "freeze_epoch", "compile_steps", "fidelity_samples"),
+    InTrainingQuantization: (
+        *("start_epoch", "freeze_epoch", "compile_steps", "fidelity_samples"),
+        *("learned_steps", "step_rate", "saturated"),
+    ),
 }
 
 
@@ -240,6 +244,22 @@ def check_repair(quantization: Mapping[str, Any]) -> None:
         )
 
 
+def check_learned_steps(quantization: Mapping[str, Any]) -> None:
+    """Refuse to learn the steps of a network that is not quantised while it learns.
+
+    Raises:
+        ConfigurationError: An unknown choice, or another scheme than in-training quantisation.
+    """
+    with naming("quantization"):
+        kinds = as_kinds(quantization.get("learned_steps"), "learned_steps")
+    if kinds and quantization["scheme"] != "itq":
+        raise ConfigurationError(
+            f"quantization.learned_steps={quantization['learned_steps']!r} learns steps together "
+            f"with the weights, and scheme={quantization['scheme']} quantises no network that "
+            "learns; write learned_steps=none, or scheme=itq"
+        )
+
+
 def build_scheme(
     config: Mapping[str, Any], plan: QuantizationPlan | None, has_validation: bool = True
 ) -> Scheme[Any]:
@@ -252,6 +272,7 @@ def build_scheme(
         check_targets({"_target_": target, **settings[kind]}, "quantization")
     check_precision(config["trainer"].get("precision"), quantization)
     check_repair(quantization)
+    check_learned_steps(quantization)
     energy = energy_from_config(config.get("energy"))
     switch("quantization.save_model", quantization.get("save_model", True))
     if quantization["scheme"] == "none" or plan is None:

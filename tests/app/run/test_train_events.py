@@ -242,6 +242,19 @@ def test_a_network_for_other_images_is_refused_before_training(composed, tmp_pat
             ("quantization.repair=biases",),
             r"quantization: repair='biases': unknown repair 'biases'; write none, one of learned",
         ),
+        (
+            ("quantization.learned_steps=weight",),
+            r"learned_steps='weight' learns steps together with the weights, and scheme=ptq .*"
+            r"write learned_steps=none, or scheme=itq",
+        ),
+        (
+            ("quantization.scheme=itq", "quantization.learned_steps=all"),
+            r"quantization: learned_steps='all'; write none, weight, membrane or weight\+membrane",
+        ),
+        (
+            ("quantization.scheme=itq", "quantization.saturated=zero"),
+            r"saturated='zero'; write one of returning, clip, pass",
+        ),
     ],
 )
 def test_precisions_and_compilers_that_cannot_work(
