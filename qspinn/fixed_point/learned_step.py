@@ -121,7 +121,7 @@ class _Learned(torch.autograd.Function):
         beyond = (~passes & torch.isfinite(x), x > values) if returning else ()
         ctx.save_for_backward(passes, slopes, *beyond)
         ctx.axis = fmt.axis if isinstance(fmt, PerChannelFormat) and log2.numel() > 1 else None
-        ctx.gain, ctx.like = gain * math.log(2.0), log2
+        ctx.gain, ctx.like = gain * math.log(2.0), log2.detach()
         return values
 
     @staticmethod

@@ -117,7 +117,9 @@ class NeuronQuantizer:
         if self.unit is not None:
             held = self._threshold_in_units(value, reset_of(node) or 0.0, node.training)
             one = self.unit.unity()
-            return held if one is None else self.unit.rest + (held - self.unit.rest) / one.double()
+            if one is None:
+                return held
+            return self.unit.rest + (_beside(held, one) - self.unit.rest) / one.double()
         if not isinstance(value, Tensor):
             return value if self.threshold is None else self.threshold.constant(value)
         if self.threshold is not None:
@@ -192,7 +194,7 @@ class NeuronQuantizer:
         detached = bool(node.detach_reset)
         gain: float | Tensor = 1.0 if self.unit is None else self.unit.scale
         one = None if self.unit is None else self.unit.unity()
-        gain = gain if one is None else gain * one.double()
+        gain = gain if one is None else _beside(gain, one) * one.double()
         reset = self.reset_of(node)
         return Firing(threshold, reset, detached, self.snaps, self.model.counts, gain)
 
@@ -299,6 +301,11 @@ class NeuronQuantizer:
         self.sequences += 1
         for quantizer in self.states.values():
             quantizer.restart()
+
+
+def _beside(value: float | Tensor, other: Tensor) -> float | Tensor:
+    """A constant on the device of another one."""
+    return value.to(other.device) if isinstance(value, Tensor) else value
 
 
 def is_values(state: object) -> bool:
