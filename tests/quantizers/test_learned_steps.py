@@ -184,6 +184,11 @@ def test_what_was_learned_is_exact_on_a_device(
     assert len(learned.units) == (4 if scale == "free" else 0)
     assert learned.formats() != before.formats()
     net.eval()
+    with_gradients = net(x)
+    functional.reset_net(net)
+    with torch.no_grad():
+        assert torch.equal(net(x), with_gradients)
+    functional.reset_net(net)
     assert verify(device_model(net, x[:1]), net, x).equal
 
 
