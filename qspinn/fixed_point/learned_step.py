@@ -89,7 +89,7 @@ def learned_quantize(
     if not step.learns:
         return fake_quantize(x, fmt, rounding, overflow, generator, returning)
     x = as_supported(x, fmt, "learned_quantize")
-    check_modes(rounding, overflow)
+    check_modes(rounding, overflow, fmt)
     if step.log2.numel() > 1 and not isinstance(fmt, PerChannelFormat):
         raise ValueError(
             f"learned_quantize: {step.log2.numel()} steps are learned, and the format {fmt} has "

@@ -163,7 +163,8 @@ def _with_fractions(tensor: ResolvedTensor, bits: Tensor) -> Format:
         finest = min(found) + WIDEST_SPREAD
         return replace(fmt, fraction_bits=tuple(min(one, finest) for one in found))
     assert fmt is not None
-    return FixedPointFormat(fmt.word_length - int(fmt.signed) - found[0], found[0], fmt.signed)
+    integer_bits = fmt.word_length - int(fmt.signed) - found[0]
+    return replace(fmt, integer_bits=integer_bits, fraction_bits=found[0])
 
 
 def _kept_or_nearest(bits: Tensor, log2: Tensor) -> Tensor:

@@ -71,6 +71,22 @@ def test_against_exact_rationals(
     assert torch.equal(x.grad, again.grad)
 
 
+def test_signs_and_ternary_numbers() -> None:
+    """Two and three numbers; what lies further away than half a step from all is outside."""
+    x = torch.tensor([0.1, -0.7, 5.0, -3.0], dtype=torch.float64)
+    for text, held, outside in (
+        ("SQ0.0", [1.0, -1.0, 1.0, -1.0], [False, False, True, True]),
+        ("SQ1.0", [0.0, -1.0, 1.0, -1.0], [False, False, True, True]),
+    ):
+        step, fmt = step_of([0]), FixedPointFormat.parse(text)
+        found = learned_quantize(x, step, fmt)
+        found.sum().backward()
+        assert found.tolist() == held
+        slopes = [v if out else v - float(y) for v, out, y in zip(held, outside, x, strict=True)]
+        assert step.log2.grad is not None
+        assert float(step.log2.grad) == pytest.approx(math.log(2.0) * sum(slopes))
+
+
 def test_a_step_for_each_channel() -> None:
     x = torch.randn(3, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     fmt = PerChannelFormat(3, (1, 4), axis=1)

@@ -156,24 +156,27 @@ NEURONS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "scale", "granularity", "step_mode"),
+    ("kind", "scale", "granularity", "step_mode", "weight"),
     [
-        ("hard reset", "free", "channel", "m"),
-        ("hard reset", "free", "tensor", "s"),
-        ("hard reset", "power_of_two", "channel", "s"),
-        ("soft reset", "free", "channel", "s"),
-        ("soft reset", "power_of_two", "tensor", "m"),
-        ("plif", "free", "channel", "m"),
-        ("plif", "power_of_two", "channel", "m"),
+        ("hard reset", "free", "channel", "m", {}),
+        ("hard reset", "free", "tensor", "s", {}),
+        ("hard reset", "power_of_two", "channel", "s", {}),
+        ("hard reset", "free", "channel", "m", {"word_length": 1}),
+        ("hard reset", "power_of_two", "tensor", "s", {"word_length": 2, "levels": "symmetric"}),
+        ("soft reset", "free", "channel", "s", {}),
+        ("soft reset", "power_of_two", "tensor", "m", {"word_length": 1}),
+        ("plif", "free", "channel", "m", {}),
+        ("plif", "power_of_two", "channel", "m", {}),
     ],
 )
 def test_what_was_learned_is_exact_on_a_device(
-    kind: str, scale: str, granularity: str, step_mode: str
+    kind: str, scale: str, granularity: str, step_mode: str, weight: dict[str, Any]
 ) -> None:
     """Steps moved, formats with them, and engines give what the network gives."""
     net = convolutional(step_mode, neuron=NEURONS[kind], batch_norm=step_mode == "m")
     x = inputs(6, 4, 2, 8, 8)
-    plan = QuantizationPlan.uniform(4, scale=scale, granularity=granularity)
+    roles = {"weight": weight} if weight else {}
+    plan = QuantizationPlan.uniform(4, roles=roles, scale=scale, granularity=granularity)
     attached(net, plan, x)
     steps, before = LearnedSteps(net), plan_of(net)
     first = {path: one.detach().clone() for path, one in steps.named_parameters()}
@@ -183,6 +186,9 @@ def test_what_was_learned_is_exact_on_a_device(
     assert sum(moved) >= len(moved) / 2
     assert len(learned.units) == (4 if scale == "free" else 0)
     assert learned.formats() != before.formats()
+    for tensor in learned.tensors:
+        symmetric = bool(weight) and tensor.info.role == "weight"
+        assert tensor.format is None or tensor.format.symmetric == symmetric
     net.eval()
     with_gradients = net(x)
     functional.reset_net(net)
