@@ -26,6 +26,7 @@ _NEEDED = ("name", "role", "shape")
 _KEYS = (
     *_NEEDED,
     *("channel_axis", "training_only", "word_length", "value", "low", "high", "constant", "state"),
+    "powers_of_two",
 )
 
 
@@ -39,10 +40,10 @@ class DeclaresTensors(Protocol):
     which says how much it computes (:class:`~qspinn.plan.activity.ReportsWork`):
     without that, the work and energy of its network are not known.
 
-    A module whose neurons absorb a unit each, so that the scale of its weights may be free, has
-    ``free_format(word_length, rounding, overflow)``, which gives the format of their codes. The
-    quantizer of such weights has the attribute ``scale == "free"``; what the module then declares
-    is in these units.
+    A module whose neurons absorb a unit, together or each its own, so that the scale of its weights
+    may be free, has ``free_format(word_length, rounding, overflow, granularity)``, which gives the
+    format of their codes. The quantizer of such weights has the attribute ``scale == "free"``; what
+    the module then declares is in these units.
     """
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
@@ -70,7 +71,9 @@ class DeclaresTensors(Protocol):
               such as a threshold or a leak;
             * ``state`` (bool): changes from time step to time step, so that a device
               holds it in RAM; where it is missing, membrane potentials and traces do,
-              unless they are constant.
+              unless they are constant;
+            * ``powers_of_two`` (str): why the steps of these weights are powers of two even
+              where the plan says ``scale=free``.
 
             After training a format is chosen on ``value``, or else to cover the
             bounds; in training to cover the bounds, or else on ``value``; for a
@@ -217,10 +220,17 @@ def _info(path: str, name: str, place: str, given: Mapping[str, Any]) -> TensorI
     is_constant, is_state = (_flag(place, key, given) for key in ("constant", "state"))
     if is_constant and is_state:
         raise ValueError(f"{place}: constant=True and state=True; write one of them")
+    reason = given.get("powers_of_two")
+    if reason is not None and (not isinstance(reason, str) or not reason or role != "weight"):
+        raise ValueError(
+            f"{place}: powers_of_two={reason!r} with role={role!r}; write in words why these "
+            "weights have no free scale, or leave it out"
+        )
     return TensorInfo(
         *(path, name, role, shape, axis, training_only, word_length),
         is_state=False if is_constant else is_state,
         is_constant=is_constant or None,
+        powers_of_two=reason,
     )
 
 

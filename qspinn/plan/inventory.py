@@ -35,6 +35,8 @@ class TensorInfo:
             role says so.
         tied_to: Path of the tensor that holds the same numbers, listed before it.
         is_constant: Whether not even learning changes it; ``None`` where its role says so.
+        powers_of_two: Why its steps are powers of two where the plan says ``scale=free``, of
+            weights whose module declares that.
     """
 
     layer: str
@@ -47,6 +49,7 @@ class TensorInfo:
     is_state: bool | None = None
     tied_to: str | None = None
     is_constant: bool | None = None
+    powers_of_two: str | None = None
 
     @property
     def for_state(self) -> bool:

@@ -97,6 +97,10 @@ def scaled_layers(
     refused: dict[str, str] = {}
     takers = {one.current_from: one for one in inventory.layers if one.current_from is not None}
     shared = {info.tied_to for info in inventory.tensors()} - {None}
+    for info in inventory.tensors():
+        asked = settings.get(info.path)
+        if info.powers_of_two is not None and asked is not None and asked.has_free_scale:
+            refused[info.path] = info.powers_of_two
     for layer in inventory.layers:
         known = (settings.get(info.path) for info in layer.tensors)
         if layer.kind != "synapse" or not any(one and one.has_free_scale for one in known):

@@ -35,7 +35,7 @@ class DeclaredQuantizers:
 
 
 class FreeQuantizer(TensorQuantizer):
-    """Of weights whose module counts each channel in a unit of its own: see `free_format`."""
+    """Of weights whose module counts in units of its own: see `free_format`."""
 
     scale: ClassVar[str] = "free"
 
@@ -124,7 +124,8 @@ def declared_accumulators(module: nn.Module) -> dict[str, int]:
 
 def _is_free(tensor: ResolvedTensor) -> bool:
     """Whether weights have steps that are no powers of two."""
-    return tensor.role == "weight" and tensor.settings.has_free_scale
+    is_weight = tensor.role == "weight" and tensor.info.powers_of_two is None
+    return is_weight and tensor.settings.has_free_scale
 
 
 def _free(module: nn.Module, path: str, tensor: ResolvedTensor, learning: bool) -> Format:
@@ -153,7 +154,8 @@ def _free(module: nn.Module, path: str, tensor: ResolvedTensor, learning: bool) 
         )
     values = (declared.value for declared in declared_tensors(path, module))
     check_finite(tensor, all(v is None or bool(torch.isfinite(v).all()) for v in values))
-    chosen: Format = choose(tensor.word_length, tensor.rounding, tensor.overflow)
+    granularity = settings.granularity or "tensor"
+    chosen: Format = choose(tensor.word_length, tensor.rounding, tensor.overflow, granularity)
     return chosen
 
 

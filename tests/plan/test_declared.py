@@ -275,6 +275,8 @@ REFUSED: list[tuple[Any, str]] = [
     ([{**WEIGHT, "value": torch.rand(4, 3) * 1j}], "value is complex; give real numbers"),
     ([{**WEIGHT, "constant": True}], r"constant=True, but value=None with shape \(4, 3\)"),
     ([{**WEIGHT, "constant": True, "value": 1.0}], "give the number as value, and shape"),
+    ([{**WEIGHT, "powers_of_two": True}], "powers_of_two=True with role='weight'; write in words"),
+    ([{**LABELS, "powers_of_two": "why"}], "powers_of_two='why' with role=None; write in words"),
     ([WEIGHT, WEIGHT], "two tensors named 'weight'; write other names"),
     (WEIGHT, "gave a dict; return a list of mappings"),
     ("weight", "gave a str; return a list of mappings"),

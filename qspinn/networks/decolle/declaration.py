@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qspinn.networks.decolle.fixed_point import FixedPoint, per_unit
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 from qspinn.networks.reporting import ReportsWork
 
@@ -46,6 +47,11 @@ class DeclaresLayer(ReportsWork):
     is_last: bool
     input_max: float
     whole_inputs: bool
+    _fixed: FixedPoint | None
+
+    def follow_weights(self) -> None:
+        """Counts in the unit that suits the weights as they are now, where it has a unit."""
+        raise NotImplementedError
 
     def device_tensors(self) -> Sequence[Mapping[str, Any]]:
         """The tensors of the layer, by the protocol of `qspinn.plan`.
@@ -59,11 +65,20 @@ class DeclaresLayer(ReportsWork):
         gradient is taken when the error of the readout is known, after all neurons have fired. With
         the plain rule that is all, since a weight changes by error, surrogate and trace at hand;
         moments of an optimizer and master copies of weights are not counted.
+
+        A layer that counts in a unit of its own declares numbers in units. It holds as many.
         """
+        self.follow_weights()
         shape, settings = self.shape, self.settings
         weight, bias = self.weight.detach(), self.bias.detach()
+        units, unit = None if self._fixed is None else self._fixed.units, 1.0
+        constants = settings.constants
+        if units is not None:
+            unit, constants = units.unit, units.settings.constants
+            weight, bias = per_unit(weight, unit), per_unit(bias, unit)
+        reach = settings.membrane_bound / unit
         # While it learns, a bias may double, and it has room to begin.
-        room = max(2.0 * float(bias.abs().max()), settings.membrane_bound / 4.0)
+        room = max(2.0 * float(bias.abs().max()), reach / 4.0)
         declared: list[dict[str, Any]] = [
             _tensor("weight", "weight", shape.weight, value=weight, channel_axis=0),
             _tensor(
@@ -76,22 +91,23 @@ class DeclaresLayer(ReportsWork):
                 value=self.readout,
                 channel_axis=0,
                 training_only=not self.is_last,
+                powers_of_two="what it reads out is compared, and leaves the network",
             ),
         ]
         if not self.whole_inputs:
             declared.append(_tensor("input", "input", shape.traces, low=0.0, high=self.input_max))
         longest = settings.refractory / settings.leak(settings.tau_refractory)
-        bounds = {"q": self.input_max, "p": self.input_max, "r": longest}
-        for (name, bound), peak in zip(bounds.items(), self.peaks.tolist(), strict=True):
+        bounds = {"q": self.input_max, "p": self.input_max, "r": longest / unit}
+        q, p, r = self.peaks.tolist()
+        for (name, bound), peak in zip(bounds.items(), (q, p, r / unit), strict=True):
             role, sizes = ("membrane", shape.neurons) if name == "r" else ("trace", shape.traces)
             high = min(bound, peak) if peak > 0.0 else bound
             # Traces are part of the neuron model here: a device that only classifies has them too.
             declared.append(_tensor(name, role, sizes, low=0.0, high=high, training_only=False))
-        reach = settings.membrane_bound
         declared.append(
             _tensor("u", "membrane", shape.neurons, low=-reach, high=reach, training_only=True)
         )
-        for name, value in settings.constants.items():
+        for name, value in constants.items():
             declared.append(_tensor(name, ROLES[name], (), value=value, constant=True))
         if self.is_last:
             scores = (self.num_classes,)

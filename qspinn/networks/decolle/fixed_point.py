@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qspinn.fixed_point import Format, PerChannelFormat, Quantizer, TensorQuantizer
 from qspinn.fixed_point.held import straight_through
+from qspinn.networks.decolle.free_scale import InUnits
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 from qspinn.steps.exactness import (
     FLOAT32_BITS,
@@ -25,6 +26,8 @@ from qspinn.steps.exactness import (
 )
 
 PARAMETERS = ("weight", "bias", "readout")
+IN_UNITS = ("weight", "bias")
+"""Parameters that are divided by the unit of a layer that has one."""
 STATES = ("input", "q", "p", "r", "u")
 LEAKS = ("leak_q", "leak_p", "leak_r")
 
@@ -38,6 +41,11 @@ class FixedPoint:
         settings: Constants of the layer.
         shape: Its sizes.
         input_max: The largest input, where inputs are whole numbers; None: any numbers.
+        units: What the layer counts in, where that is a unit of its own.
+
+    Attributes:
+        given: The quantizers, as they were given.
+        unit: The potential that 1 stands for.
 
     Raises:
         ValueError: Formats with which the layer could not work, or whose sums no float64 holds.
@@ -49,7 +57,11 @@ class FixedPoint:
         settings: DecolleSettings,
         shape: LayerShape,
         input_max: float | None,
+        units: InUnits | None = None,
     ) -> None:
+        self.given, self.units = quantizers, units
+        self.unit = 1.0 if units is None else units.unit
+        settings = settings if units is None else units.settings
         self.quantizers = {
             name: TensorQuantizer(one.path, one.format, one.rounding, one.overflow)
             for name, one in quantizers.items()
@@ -101,6 +113,13 @@ class FixedPoint:
         its range is covered by the format of the next epoch.
         """
         quantizer = self.quantizers.get(name)
+        if self.units is not None and name in IN_UNITS:
+            value = per_unit(value, self.unit)
+            if training:
+                raise ValueError(
+                    f"{self._path('weight')}: scale='free' is for networks that have learned; "
+                    "write scale=power_of_two to learn in fixed point, or detach and learn in float"
+                )
         if quantizer is None:
             return value
         exact = value.double() if code_bits(quantizer.format) > FLOAT32_BITS else value
@@ -189,6 +208,12 @@ class FixedPoint:
                     f"{self._path('u')}: in {fmt} a neuron would fire always or never, since the "
                     f"threshold is {threshold}; write a signed format that reaches beyond it"
                 )
+
+
+def per_unit(value: Tensor, unit: float) -> Tensor:
+    """A value in units, float64; divided by a tensor, since a GPU rounds twice for a number."""
+    exact = value.double()
+    return exact / torch.tensor(unit, dtype=exact.dtype, device=exact.device)
 
 
 def code_bits(fmt: Format) -> int:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qspinn.fixed_point import Quantizer
+from qspinn.fixed_point import Format, Quantizer
 from qspinn.networks.decolle.declaration import DeclaresLayer
 from qspinn.networks.decolle.fixed_point import PARAMETERS, STATES, FixedPoint
+from qspinn.networks.decolle.free_scale import free_format, in_units, is_free
 from qspinn.networks.decolle.settings import DecolleSettings, LayerShape
 from qspinn.steps.lowering import FollowingNumbers, PotentialNumbers
 from qspinn.steps.traces import following, potential, refractory
@@ -64,7 +65,9 @@ class DecolleLayer(DeclaresLayer):
 
     In fixed point (see :meth:`use_fixed_point`) every state lies on its grid at every step: q, p, r
     and u are each rounded once, from the exact value of the right-hand side. ``1 - k`` is computed
-    from the leak on its grid.
+    from the leak on its grid. Where the scale of the weights is free, W, b, r, u and the threshold
+    are counted in a unit of the layer (:mod:`qspinn.networks.decolle.free_scale`); `weight` and
+    `bias` remain in the layer's own potentials, and so does what :meth:`step` gives.
 
     Args:
         shape: Sizes.
@@ -80,7 +83,7 @@ class DecolleLayer(DeclaresLayer):
         bias: ``[outputs]``.
         readout: G, ``[classes, features]``; a buffer.
         q, p: States, ``[N, *shape.traces]``; None before a sequence.
-        r: State, ``[N, *shape.neurons]``.
+        r: State, ``[N, *shape.neurons]``; in units where the layer has one.
         spike_watcher: None, or what is called with the spikes ``[1, N, *]`` of each step.
     """
 
@@ -134,6 +137,7 @@ class DecolleLayer(DeclaresLayer):
                     # What has saturated might have gone further: formats may double.
                     saturated = reached >= torch.tensor(limits).to(reached)
                     reached = reached * (1.0 + saturated.to(reached.dtype))
+                    reached[2] *= self.unit
                 torch.maximum(self.peaks, reached, out=self.peaks)
         super().reset()
 
@@ -148,6 +152,8 @@ class DecolleLayer(DeclaresLayer):
         share = self.settings.readout_dropout
         # Without an own condition, a share of 0 would draw random numbers, too.
         seen = F.dropout(spikes, share) if self.training and share > 0.0 else spikes
+        if self.unit != 1.0:
+            membrane = membrane * self.unit
         return LayerStep(spikes, self.read(seen), membrane)
 
     def read(self, spikes: Tensor, steps: int = 1) -> Tensor:
@@ -188,11 +194,32 @@ class DecolleLayer(DeclaresLayer):
             known = (*PARAMETERS, *STATES, *self.settings.constants)
             for name in set(quantizers) - set(known):
                 raise ValueError(f"a quantizer of {name!r}: write one of {', '.join(known)}")
-            whole = self.input_max if self.whole_inputs else None
-            self._fixed = FixedPoint(quantizers, self.settings, self.shape, whole)
-            self._constants = self._fixed.constants
+            self._compute_with(quantizers)
         self._parameters_held = None
         super().reset()
+
+    def free_format(
+        self, word_length: int, rounding: str, overflow: str, granularity: str
+    ) -> Format:
+        """The format of weights whose scale is free, by the protocol of `qspinn.plan`."""
+        return free_format(self.weight, word_length, rounding, overflow, granularity)
+
+    def _compute_with(self, quantizers: Mapping[str, Quantizer]) -> None:
+        settings, whole = self.settings, self.input_max if self.whole_inputs else None
+        units = in_units(self.weight, quantizers, settings) if is_free(quantizers) else None
+        self._fixed = FixedPoint(quantizers, settings, self.shape, whole, units)
+        self._constants = self._fixed.constants
+
+    def follow_weights(self) -> None:
+        """Counts in the unit that suits the weights as they are now, where it has a unit."""
+        units = None if self._fixed is None else self._fixed.units
+        if units is None:
+            return
+        before, now = units.weight, self.weight
+        if before.device != now.device or not torch.equal(before, now):
+            assert self._fixed is not None
+            self._compute_with(self._fixed.given)
+            self._parameters_held = None
 
     def accumulator_word_lengths(self) -> Mapping[str, int]:
         """Bits that exact sums need in the worst case, sign included."""
@@ -217,6 +244,11 @@ class DecolleLayer(DeclaresLayer):
         return self.p
 
     @property
+    def unit(self) -> float:
+        """The potential that 1 stands for in fixed point; 1 where steps are powers of two."""
+        return 1.0 if self._fixed is None else self._fixed.unit
+
+    @property
     def draw_keys(self) -> dict[str, int]:
         """State -> key of the draws that its roundings take in the sequence that has begun."""
         held = {} if self._fixed is None else self._fixed.quantizers
@@ -224,6 +256,7 @@ class DecolleLayer(DeclaresLayer):
 
     def _begin(self, x: Tensor) -> None:
         self._tell_sequence(len(x))
+        self.follow_weights()
         dtype = self.weight.dtype
         self.q = torch.zeros(x.shape, dtype=dtype, device=x.device)
         self.p = torch.zeros_like(self.q)

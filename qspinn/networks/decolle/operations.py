@@ -127,6 +127,7 @@ def readout_operations(path: str, spikes: str, classes: int, burn_in: int) -> Op
 
 
 def _fixed(layer: DecolleLayer) -> FixedPoint:
+    layer.follow_weights()
     if layer._fixed is None:
         raise ValueError("a layer computes in 32-bit floating point; attach quantizers first")
     return layer._fixed

@@ -72,8 +72,13 @@ class HoldsNumbers(ReportsPresentations):
         self._quantizers, self._counting = held, Counting(held) if free else None
         self.numbers()
 
-    def free_format(self, word_length: int, rounding: str, overflow: str) -> FixedPointFormat:
-        """The format of weights whose scale is free, by the protocol of `qspinn.plan`."""
+    def free_format(
+        self, word_length: int, rounding: str, overflow: str, granularity: str
+    ) -> FixedPointFormat:
+        """The format of weights whose scale is free, by the protocol of `qspinn.plan`.
+
+        Each neuron has a unit of its own, whatever the granularity is.
+        """
         return free_format(self.weight.detach(), word_length, rounding, overflow)
 
     def accumulator_word_lengths(self) -> Mapping[str, int]:

@@ -51,11 +51,17 @@ def test_the_unsupervised_network_with_sanitizers(tmp_path, readout, rounding, l
     check_unsupervised(tmp_path, readout, rounding, layout, changes, SANITIZED)
 
 
-@pytest.mark.parametrize(("coding", "rounding"), [("direct", "nearest"), ("counts", "stochastic")])
-def test_decolle(tmp_path, coding, rounding):
+@pytest.mark.parametrize(
+    ("coding", "rounding", "more"),
+    [
+        ("direct", "nearest", {"scale": "free", "granularity": "channel"}),
+        ("counts", "stochastic", {}),
+    ],
+)
+def test_decolle(tmp_path, coding, rounding, more):
     shown = images(coding)
     shown = shown.round() if coding == "counts" else shown
-    network = quantize_module(small(coding), QuantizationPlan.uniform(6, rounding), shown)
+    network = quantize_module(small(coding), QuantizationPlan.uniform(6, rounding, **more), shown)
     model = device_model(network.eval(), shown[:1])
     program = compiled(model, tmp_path)
     check_equal(program, encode(model, shown, key=1))
