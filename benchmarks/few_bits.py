@@ -111,6 +111,19 @@ SIGNS = (
     Length("ternary weights, 4 bits the rest", 4, 2, "symmetric"),
     Length("1-bit weights, 4 bits the rest", 4, 1),
 )
+EVENT_WAYS = (BEFORE, WAYS[2], *WAYS[-2:])
+EVENT_LENGTHS = tuple(one for one in LENGTHS if one.bits == 3)
+DECOLLE_WAYS = (
+    BEFORE,
+    Way("powers of two per channel", {"granularity": "channel"}),
+    Way("free scale", FREE),
+    Way("free scale, powers of two per channel", CHANNEL),
+)
+DECOLLE_LENGTHS = (
+    Length("3 bits everything", 3),
+    # Weights are 97% of what a device holds of it; traces of 3 and 4 bits lose much.
+    *(Length(f"3-bit weights, {bits} bits the rest", bits, 3) for bits in (8, 6)),
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +162,18 @@ CASES = {
     "mnist": Case(
         "Full MNIST, 3 epochs", ("experiment=mnist_full", "trainer.max_epochs=3"), "mnist"
     ),
-    "gestures": Case("Simulated gestures", ("experiment=synthetic_gesture",)),
+    "gestures": Case(
+        "Simulated gestures (synthetic data), surrogate gradient",
+        ("experiment=synthetic_gesture",),
+        lengths=EVENT_LENGTHS,
+        ways=EVENT_WAYS,
+    ),
+    "gestures_decolle": Case(
+        "Simulated gestures (synthetic data), DECOLLE",
+        ("experiment=synthetic_gesture_decolle",),
+        lengths=DECOLLE_LENGTHS,
+        ways=DECOLLE_WAYS,
+    ),
     "nmnist": Case("N-MNIST (1,100 recordings)", ("experiment=nmnist",), "nmnist", folds=True),
 }
 
@@ -336,10 +360,11 @@ def write_results(runs: Path, results: Path) -> str:
 
 def _introduction() -> str:
     return (
-        "Post-training quantisation of `conv_snn` (surrogate gradient), trained in 32-bit. What is "
-        f"lost is relative to the 32-bit network of the same seed, in points of accuracy; mean and "
-        "standard deviation over the seeds. Everything is quantised and counted: weights, biases, "
-        "membrane potentials, thresholds, leaks (inputs are quantised, too). Formats and repairs "
+        "Post-training quantisation of `conv_snn` (surrogate gradient) and, where it says so, of "
+        "`decolle`, trained in 32-bit. What is lost is relative to the 32-bit network of the same "
+        "seed, in points of accuracy; mean and standard deviation over the seeds. Everything is "
+        "quantised and counted: weights, biases, membrane potentials, thresholds, leaks, and of "
+        "DECOLLE traces and the readout (inputs are quantised, too). Formats and repairs "
         f"see {CALIBRATION_BATCHES} batches of training data. For each word length the way with "
         "the best mean on validation data was chosen; the test data were used for that way, and "
         f"for the one that was there before ({BEFORE.name}, formats by squared error), alone.\n\n"
