@@ -10,34 +10,25 @@ docs/results/aedat.md.
 
 from __future__ import annotations
 
-import os
-
-# One thread; read when NumPy is imported.
-os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-
 import argparse
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
+import measuring
+from measuring import RESULTS, ROOT
+
 import numpy as np
+from spikingjelly.datasets import utils as spikingjelly
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from spikingjelly.datasets import utils as spikingjelly  # noqa: E402
-
-from qspinn.atomic import atomic_file  # noqa: E402
-from qspinn.data import Events, integrate, read_aedat  # noqa: E402
-from qspinn.data.aedat_packets import PACKET_HEADER  # noqa: E402
-from tests.reference.aedat import HEADER, polarity_packet  # noqa: E402
+from qspinn.atomic import atomic_file, write_text
+from qspinn.data import Events, integrate, read_aedat
+from qspinn.data.aedat_packets import PACKET_HEADER
+from tests.reference.aedat import HEADER, polarity_packet
 
 PACKETS = (100, 1000, 10_000)
 RATE = 20_000
@@ -59,25 +50,17 @@ def write_file(path: Path, count: int, packet: int) -> None:
             file.write(polarity_packet(events[first : first + packet]))
 
 
-def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds that passed, and seconds of the processor."""
-    start, cpu = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - start, time.process_time() - cpu
-
-
 def compare(
     name: str, ours: Callable[[], object], theirs: Callable[[], object], rounds: int
 ) -> str:
     """One row of the table: medians over interleaved rounds."""
-    times = [(timed(ours), timed(theirs)) for _ in range(rounds)]
-    mine, other = ([pair[k][0] for pair in times] for k in (0, 1))
-    ratios = [b / a for a, b in zip(mine, other, strict=True)]
-    ratio = statistics.median(other) / statistics.median(mine)
-    cpu = statistics.median(b[1] for _, b in times) / statistics.median(a[1] for a, _ in times)
+    laps = measuring.interleaved({"ours": ours, "theirs": theirs}, rounds)
+    mine, other = laps["ours"], laps["theirs"]
+    ratio = measuring.ratio(other.wall, mine.wall)
+    cpu = measuring.ratio(other.processor, mine.processor).median
     row = (
-        f"| {name} | {statistics.median(other):.3f} s | {statistics.median(mine):.4f} s | "
-        f"**{ratio:.0f}x** ({min(ratios):.0f} to {max(ratios):.0f}) | {cpu:.0f}x |"
+        f"| {name} | {other.median:.3f} s | {mine.median:.4f} s | "
+        f"**{ratio.median:.0f}x** ({ratio.lowest:.0f} to {ratio.highest:.0f}) | {cpu:.0f}x |"
     )
     print(row, flush=True)
     return row
@@ -177,31 +160,20 @@ def report_memory(path: str) -> None:
     )
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9, help="9 or more")
     parser.add_argument("--large", type=int, default=0, help="events of the large file (0: none)")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         report_memory(options.memory_of)
         return
-    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "spikingjelly"))
     command = "python benchmarks/aedat.py" + (f" --large {options.large}" if options.large else "")
     parts = [
         "# Speed of the AEDAT 3.1 reader",
-        f"Machine: {processor()}, {os.cpu_count()} cores, shared; one thread. Versions: python "
-        f"{platform.python_version()}, {versions}. Made by `{command}`.",
+        measuring.circumstances(measuring.machine("numpy", "spikingjelly"), command),
         f"Files of {options.events:,} random events on 128x128 pixels, written event by event by a "
         "writer that shares no code with either reader, and read from the system's file cache. "
         "Both readers give the same events (checked), and both framing functions give the same "
@@ -226,9 +198,8 @@ def main() -> None:
                 check=True,
             )
             parts += ["## Memory", done.stdout.strip()]
-    page = ROOT / "docs" / "results" / "aedat.md"
-    with atomic_file(page) as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    page = RESULTS / "aedat.md"
+    write_text("\n\n".join(parts) + "\n", page)
     print(f"written: {page.relative_to(ROOT)}")
 
 

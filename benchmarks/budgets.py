@@ -10,19 +10,17 @@ sees by trying all candidates that nothing better fits; and writes docs/results/
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import RESULTS
 
-from qspinn.app.choose.sources import read_sources  # noqa: E402
-from qspinn.selection import Group, LinearReward, Run, Selection, Target, select  # noqa: E402
-from qspinn.selection.parts import parts  # noqa: E402
-from qspinn.selection.quantities import shown_memory  # noqa: E402
-from qspinn.selection.verdict import verdict  # noqa: E402
+from qspinn.app.choose.sources import read_sources
+from qspinn.atomic import write_text
+from qspinn.selection import Group, LinearReward, Run, Selection, Target, select
+from qspinn.selection.parts import parts
+from qspinn.selection.quantities import shown_memory
+from qspinn.selection.verdict import verdict
 
 BUDGETS = {
     "4 KiB, 1 KiB": {"flash": "4KiB", "ram": "1KiB"},
@@ -130,8 +128,8 @@ def main() -> None:
     ]
     for name, runs in sorted(cases.items()):
         lines += section(name, runs)
-    path = ROOT / "docs" / "results" / "budgets.md"
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path = RESULTS / "budgets.md"
+    write_text("\n".join(lines), path)
     print(path)
 
 

@@ -12,13 +12,10 @@ have to. The last column is the difference of the means over its standard error 
 import argparse
 import math
 import statistics
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import measuring  # noqa: F401  (the path, one thread)
 
-from qspinn.records import find_records, read_record  # noqa: E402
+from qspinn.records import find_records, read_record
 
 
 def accuracies(folder):

@@ -5,14 +5,11 @@ python benchmarks/compiled_step.py
 
 from __future__ import annotations
 
-import os
-import sys
+import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import measuring  # noqa: F401  (the path, one thread)
 
 import torch
 from spikingjelly.activation_based import functional
@@ -28,6 +25,7 @@ REPEATS = 10
 
 def main() -> None:
     """Prints the fastest of some runs."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -26,10 +26,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+from measuring import RESULTS
 
-RESULTS = REPOSITORY / "docs" / "results"
+from qspinn.atomic import write_text
+
 STEPS = (50, 100, 200, 400, 800)
 QUOTED = (50, 200, 800)
 WHOLE_STEPS = (50, 100, 200)
@@ -183,8 +183,8 @@ def main() -> None:
         return
     rows = [_in_a_process("decolle", steps) for steps in STEPS]
     rows += [_in_a_process("whole", steps) for steps in WHOLE_STEPS]
-    (RESULTS / "decolle_memory.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (RESULTS / "decolle_memory.md").write_text(table(rows))
+    write_text(json.dumps(rows, indent=1) + "\n", RESULTS / "decolle_memory.json")
+    write_text(table(rows), RESULTS / "decolle_memory.md")
     picture(rows, RESULTS / "decolle_memory.png")
 
 

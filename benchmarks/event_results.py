@@ -15,19 +15,17 @@ import json
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import RESULTS, ROOT
 
-from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra import compose, initialize_config_dir
 
-from qspinn.app.run.train import train  # noqa: E402
-from qspinn.records import RunRecord, read_record, write_json  # noqa: E402
+from qspinn.app.run.train import train
+from qspinn.atomic import write_text
+from qspinn.records import RunRecord, read_record, write_json
 
 BITS = (8, 6, 5, 4, 3)
 ROUNDINGS = ("nearest", "truncate", "stochastic")
@@ -125,7 +123,7 @@ def main(study: Study, description: str) -> None:
     parser.add_argument("--itq", type=_itq, metavar="BITS:ROUNDING,...", help="or none; else all")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / f"benchmark_{study.name}")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments, overrides = parser.parse_known_args()
     wrong = [text for text in overrides if text.startswith("-") or "=" not in text]
     if wrong:
@@ -235,7 +233,7 @@ def write_page(study: Study, runs: Path, results: Path) -> str:
     results.mkdir(parents=True, exist_ok=True)
     rows = all_rows(study, runs, results / f"{study.name}.json")
     page = report(study, rows)
-    (results / f"{study.name}.md").write_text(page, encoding="utf-8")
+    write_text(page, results / f"{study.name}.md")
     write_json(figures(rows), results / f"{study.name}.json")
     return page
 

@@ -9,17 +9,15 @@ candidates between them, so that the start of the processes is left out, and bes
 
 import argparse
 import shutil
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import ROOT
 
-from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra import compose, initialize_config_dir
 
-import qspinn.app.run.train  # noqa: E402  (registers what conf/train.yaml uses)
-from qspinn.app.explore.exploring import Candidate, evaluate, explore  # noqa: E402
+import qspinn.app.run.train  # registers what conf/train.yaml uses
+from qspinn.app.explore.exploring import Candidate, evaluate, explore
 
 ROUNDINGS = ("nearest", "truncate", "stochastic")
 CASES = ("supervised_quick", "unsupervised_quick")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from measuring import RESULTS, ROOT
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from exported_models import (  # noqa: E402
+import numpy as np
+import torch
+from exported_models import (
     Subject,
     Way,
     agreement,
@@ -38,20 +35,20 @@ from exported_models import (  # noqa: E402
     timed,
     torch_way,
 )
-from exported_report import BATCHES, C_WAYS, ONE, write  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+from exported_report import BATCHES, C_WAYS, ONE, write
+from torch import Tensor, nn
 
-from qspinn.app.run.rebuilding import rebuilt_run  # noqa: E402
-from qspinn.data.atis import read_atis  # noqa: E402
-from qspinn.data.events import integrate  # noqa: E402
-from qspinn.export import device_model, load_model, save_model  # noqa: E402
-from qspinn.export.nir_reading import network_from_nir  # noqa: E402
-from qspinn.export.report import sizes_of  # noqa: E402
-from qspinn.plan import QuantizationPlan, footprint, reset_states  # noqa: E402
-from qspinn.quantizers import detach, plan_of, quantize_module  # noqa: E402
-from qspinn.records import RECORD_NAME, RunRecord, read_record  # noqa: E402
+from qspinn.app.run.rebuilding import rebuilt_run
+from qspinn.data.atis import read_atis
+from qspinn.data.events import integrate
+from qspinn.export import device_model, load_model, save_model
+from qspinn.export.nir_reading import network_from_nir
+from qspinn.export.report import sizes_of
+from qspinn.plan import QuantizationPlan, footprint, reset_states
+from qspinn.quantizers import detach, plan_of, quantize_module
+from qspinn.records import RECORD_NAME, RunRecord, read_record
 
-RESULTS = ROOT / "docs" / "results" / "exported"
+PAGE = RESULTS / "exported"
 STRANGER, STRANGERS_STEPS = "stranger", 310
 
 
@@ -239,7 +236,7 @@ def main() -> None:
     parser.add_argument("--clear", type=int, help="test samples for NumPy at most; else all")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    path = RESULTS.with_suffix(".json")
+    path = PAGE.with_suffix(".json")
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in options.only or (*CASES, STRANGER):
         needs = "strangers" if name == STRANGER else CASES[name].needs
@@ -252,7 +249,7 @@ def main() -> None:
             runs = runs_of(name, options.data, options.out.absolute())
             found[name] = [row_of_run(name, *run, options) for run in runs]
         ordered = {one: found[one] for one in (*CASES, STRANGER) if one in found}
-        write(RESULTS, ordered, options.rounds)
+        write(PAGE, ordered, options.rounds)
         print(f"{name}: done", flush=True)
 
 

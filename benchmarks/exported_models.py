@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import statistics
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import measuring
 
 import numpy as np
 import torch
@@ -205,13 +204,11 @@ class Way:
         name: In tables.
         run: Classifies so many samples.
         samples: How many.
-        is_child: Whether it is a program of its own.
     """
 
     name: str
     run: Callable[[], object]
     samples: int
-    is_child: bool = False
 
 
 def torch_way(name: str, module: nn.Module, inputs: Tensor, samples: int) -> Way:
@@ -233,24 +230,10 @@ def c_way(name: str, program: CProgram, codes: Codes) -> Way:
     data = np.ascontiguousarray(frames.astype(TYPES[program.input_kind])).tobytes()
     command = [str(program.path), steps]
     run = partial(subprocess.run, command, input=data, stdout=subprocess.DEVNULL, check=True)
-    return Way(name, run, codes.shape[-2], is_child=True)
+    return Way(name, run, codes.shape[-2])
 
 
 def timed(ways: Sequence[Way], rounds: int) -> dict[str, float]:
     """Microseconds of processor time per sample: medians of rounds in which all take turns."""
-    times: dict[str, list[float]] = {way.name: [] for way in ways}
-    for number in range(rounds + 1):
-        for way in ways:
-            begun = _used(way.is_child)
-            way.run()
-            taken = _used(way.is_child) - begun
-            if number:  # the first one warms up
-                times[way.name].append(1e6 * taken / way.samples)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _used(is_child: bool) -> float:
-    if not is_child:
-        return time.process_time()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    laps = measuring.interleaved({way.name: way.run for way in ways}, rounds)
+    return {way.name: 1e6 * laps[way.name].median_processor / way.samples for way in ways}

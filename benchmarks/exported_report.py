@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from integer_engine import processor
+import measuring
+
+from qspinn.atomic import write_text
 
 ONE, BATCHES = "torch, 32-bit, one at a time", (16, 64, 256)
 C_WAYS = ("C, -O2", "C, -O2, packed states", "C, -O3 -march=native")
@@ -85,7 +83,7 @@ def speed_rows(rows: Iterable[dict[str, Any]]) -> Iterator[list[object]]:
 
 PAGE = """# Exported models: equal, small, fast
 
-Machine: {machine}, {cores} cores, shared; one thread. Versions: python {python}, torch {torch}, numpy {numpy}; {gcc}. Made by `python benchmarks/exported.py --data FOLDER`.
+{machine}
 
 The models are trained by `train.py` (the commands are in the script), quantised, and saved by the runs as `model.qspinn`. Test samples are all of the test set.
 
@@ -115,21 +113,17 @@ Microseconds of processor time per sample, medians of {rounds} rounds in which a
 
 def write(results: Path, found: dict[str, list[dict[str, Any]]], rounds: int) -> None:
     """The results and the page."""
-    text = json.dumps(found, indent=1) + "\n"
-    results.with_suffix(".json").write_text(text, encoding="utf-8")
+    write_text(json.dumps(found, indent=1) + "\n", results.with_suffix(".json"))
     rows = [row for each in found.values() for row in each]
     compiler = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=True)
+    gcc = compiler.stdout.splitlines()[0].removeprefix("gcc ")
+    about = measuring.machine("torch", "numpy") | {"gcc": gcc}
     page = PAGE.format(
-        machine=processor(),
-        cores=os.cpu_count(),
-        python=platform.python_version(),
-        torch=torch.__version__,
-        numpy=np.__version__,
-        gcc=compiler.stdout.splitlines()[0],
+        machine=measuring.circumstances(about, "python benchmarks/exported.py --data FOLDER"),
         rounds=rounds,
         batches=", ".join(map(str, BATCHES)),
         equal=table([*HEAD, *ANSWERS], equal_rows(rows)),
         memory=table([*HEAD, *BYTES], memory_rows(rows)),
         speed=table([*HEAD, *TIMES], speed_rows(rows)),
     )
-    results.with_suffix(".md").write_text(page, encoding="utf-8")
+    write_text(page, results.with_suffix(".md"))

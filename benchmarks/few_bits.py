@@ -20,7 +20,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,25 +27,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import RESULTS, ROOT
 
-import matplotlib  # noqa: E402
+import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
-from hydra import compose, initialize_config_dir  # noqa: E402
-from spikingjelly.activation_based import functional  # noqa: E402
-from torch import nn  # noqa: E402
+import matplotlib.pyplot as plt
+import torch
+from hydra import compose, initialize_config_dir
+from spikingjelly.activation_based import functional
+from torch import nn
 
-from qspinn.app.compose.completing import complete, to_plain  # noqa: E402
-from qspinn.app.run.building import build_parts  # noqa: E402
-from qspinn.app.run.train import train  # noqa: E402
-from qspinn.plan import QuantizationPlan, footprint_of  # noqa: E402
-from qspinn.quantizers import plan_of, quantize_module  # noqa: E402
-from qspinn.records import write_json  # noqa: E402
+from qspinn.app.compose.completing import complete, to_plain
+from qspinn.app.run.building import build_parts
+from qspinn.app.run.train import train
+from qspinn.atomic import write_text
+from qspinn.plan import QuantizationPlan, footprint_of
+from qspinn.quantizers import plan_of, quantize_module
+from qspinn.records import write_json
 
 CALIBRATION_BATCHES = 8
 
@@ -187,7 +185,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "benchmark_few_bits")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     runs = arguments.runs.resolve()
     for name in () if arguments.report else [arguments.case] if arguments.case else CASES:
@@ -351,7 +349,7 @@ def write_results(runs: Path, results: Path) -> str:
         parts += [f"## {CASES[name].title}", *_tables(runs / name, CASES[name], seeds)]
     page = "\n\n".join(parts) + "\n"
     results.mkdir(parents=True, exist_ok=True)
-    (results / "few_bits.md").write_text(page, encoding="utf-8")
+    write_text(page, results / "few_bits.md")
     write_json(found, results / "few_bits.json")
     drawn = {name: seeds for name, seeds in found.items() if CASES[name].ways is WAYS}
     _draw(drawn, results / "few_bits.png")

@@ -15,23 +15,22 @@ import argparse
 import itertools
 import json
 import math
-import platform
 import shutil
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import measuring
+from measuring import ROOT
 
-from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra import compose, initialize_config_dir
 
-import qspinn.app.run.train  # noqa: E402  (registers what conf/train.yaml uses)
-from qspinn.app.choose.sources import read_sources  # noqa: E402
-from qspinn.app.explore.exploring import Candidate, evaluate  # noqa: E402
-from qspinn.app.explore.sweep import in_order  # noqa: E402
-from qspinn.records import read_gate_report  # noqa: E402
-from qspinn.selection import hypervolume, select  # noqa: E402
+import qspinn.app.run.train  # registers what conf/train.yaml uses
+from qspinn.app.choose.sources import read_sources
+from qspinn.app.explore.exploring import Candidate, evaluate
+from qspinn.app.explore.sweep import in_order
+from qspinn.atomic import write_text
+from qspinn.records import read_gate_report
+from qspinn.selection import hypervolume, select
 
 CASES = {
     "supervised_quick": ("case=supervised_quick",),
@@ -267,10 +266,10 @@ def main():
     print(text)
     if arguments.report is not None:
         assert all(math.isfinite(one["full"]["cpu"]) for one in found.values())
-        values = {"machine": platform.processor() or platform.machine(), "cases": found}
+        values = {"machine": measuring.processor(), "cases": found}
         name = "gate" if len(arguments.seeds) == 1 else "gate_seeds"
-        (arguments.report / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
-        (arguments.report / f"{name}_tables.md").write_text(text)
+        write_text(json.dumps(values, indent=2) + "\n", arguments.report / f"{name}.json")
+        write_text(text, arguments.report / f"{name}_tables.md")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ replayed.
 
 import argparse
 import csv
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import measuring  # noqa: F401  (the path, one thread)
 
-from qspinn.records import baseline_key_of, find_records, read_record, setting_key_of  # noqa: E402
-from qspinn.selection import Run, select  # noqa: E402
-from qspinn.selection.search.gating import GateRules, Standing  # noqa: E402
+from qspinn.records import baseline_key_of, find_records, read_record, setting_key_of
+from qspinn.selection import Run, select
+from qspinn.selection.search.gating import GateRules, Standing
 
 NAME = "val/accuracy"
 

@@ -12,32 +12,28 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import measuring
+from measuring import ROOT
 
-import numba  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from spikingjelly.activation_based import functional  # noqa: E402
-from torch import Tensor  # noqa: E402
+import numpy as np
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor
 
-from qspinn.data import MNIST, MNISTSubset  # noqa: E402
-from qspinn.export import DeviceModel, IntegerEngine, device_model, encode  # noqa: E402
-from qspinn.export.compiled import CompiledEngine  # noqa: E402
-from qspinn.networks import ConvSNN  # noqa: E402
-from qspinn.plan import QuantizationPlan  # noqa: E402
-from qspinn.quantizers import attach, calibrate  # noqa: E402
+from qspinn.atomic import write_text
+from qspinn.data import MNIST, MNISTSubset
+from qspinn.export import DeviceModel, IntegerEngine, device_model, encode
+from qspinn.export.compiled import CompiledEngine
+from qspinn.networks import ConvSNN
+from qspinn.plan import QuantizationPlan
+from qspinn.quantizers import attach, calibrate
 
 BITS = (8, 6, 4)
 BATCH = 256
@@ -45,8 +41,6 @@ COMPARED = 64
 FLOAT, SIMULATION = "32-bit network, torch", "quantised network, torch"
 CLEAR = "clear engine, with `encode`"
 COMPILED, ENCODED = "compiled engine, with `encode`", "compiled engine, of codes"
-Times = dict[str, list[tuple[float, float]]]
-"""Way -> seconds, and seconds of processor time, of each round."""
 
 
 @dataclass
@@ -56,14 +50,14 @@ class Row:
     Attributes:
         bits: Of everything.
         batch: Images at once.
-        times: Of a batch.
+        times: Of a batch, by way of running it.
         accuracy: Of the quantised network on all test images.
         spikes: Per image, of all layers.
     """
 
     bits: int
     batch: int
-    times: Times
+    times: dict[str, measuring.Laps]
     accuracy: float
     spikes: float
 
@@ -129,19 +123,6 @@ def same_answers(net: ConvSNN, model: DeviceModel, x: Tensor) -> None:
         raise SystemExit("the answers differ")
 
 
-def timed(ways: dict[str, Callable[[], object]], rounds: int) -> Times:
-    """Interleaved, after a round to warm up."""
-    times: Times = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, run in ways.items():
-            started, used = time.perf_counter(), time.process_time()
-            run()
-            taken = time.perf_counter() - started, time.process_time() - used
-            if number:
-                times[name].append(taken)
-    return times
-
-
 def measured(net: ConvSNN, bits: int, data: tuple[Tensor, Tensor], rounds: int) -> list[Row]:
     """A row for each batch size."""
     x, labels = data
@@ -164,7 +145,13 @@ def measured(net: ConvSNN, bits: int, data: tuple[Tensor, Tensor], rounds: int) 
         if batch == 1:
             ways[CLEAR] = lambda some=some: clear.run(encode(model, some))
         rows.append(
-            Row(bits, batch, timed(ways, rounds), correct.mean(), counted(model, x[:COMPARED]))
+            Row(
+                bits,
+                batch,
+                measuring.interleaved(ways, rounds),
+                correct.mean(),
+                counted(model, x[:COMPARED]),
+            )
         )
     return rows
 
@@ -191,16 +178,6 @@ def first_run() -> list[float]:
     return found
 
 
-def processor() -> str:
-    """Its name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def table(rows: list[Row]) -> str:
     """As Markdown."""
     lines = [
@@ -210,9 +187,7 @@ def table(rows: list[Row]) -> str:
     ]
     for row in rows:
         for name, times in row.times.items():
-            wall, used = (
-                statistics.median(one) * 1e6 / row.batch for one in zip(*times, strict=True)
-            )
+            wall, used = (one * 1e6 / row.batch for one in (times.median, times.median_processor))
             line = f"| {row.bits} | {row.batch} | {name} | {wall:.1f} | {used:.1f} |"
             if name not in (COMPILED, ENCODED):
                 line += f" {ratio(row, name, COMPILED)} | {ratio(row, name, ENCODED)} |"
@@ -224,10 +199,8 @@ def table(rows: list[Row]) -> str:
 
 def ratio(row: Row, name: str, ours: str) -> str:
     """Of processor time: of the medians, with the lowest and the highest of a round."""
-    pairs = list(zip(row.times[name], row.times[ours], strict=True))
-    each = [other[1] / mine[1] for other, mine in pairs]
-    theirs, own = (statistics.median(one[1] for one in side) for side in zip(*pairs, strict=True))
-    return f"**{theirs / own:.1f}x** ({min(each):.1f} to {max(each):.1f})"
+    found = measuring.ratio(row.times[name].processor, row.times[ours].processor)
+    return f"**{found.median:.1f}x** ({found.lowest:.1f} to {found.highest:.1f})"
 
 
 def report(rows: list[Row], first: list[float], rounds: int, command: str) -> str:
@@ -239,7 +212,7 @@ def report(rows: list[Row], first: list[float], rounds: int, command: str) -> st
     )
     return f"""# Speed of the compiled integer engine
 
-Machine: {processor()}, {os.cpu_count()} cores ({platform.machine()}), shared; one thread. Versions: python {platform.python_version()}, torch {torch.__version__}, numba {numba.__version__}, numpy {np.__version__}. Made by `{command}`.
+{measuring.circumstances(measuring.machine("torch", "numba", "numpy"), command)}
 
 `ConvSNN()` (12, 24 and 48 channels, 40 output neurons, LIF, T=4) on MNIST test images, trained in 32-bit in one pass and quantised after training, everything to one word length, to nearest. {activity}. The answers of torch, of the clear engine and of the compiled engine are equal. All ways of running it take turns in {rounds} rounds; the table shows medians, and ratios of the medians of processor time with the lowest and highest ratio of a round. Processor time excludes that of other programs on the shared machine. `encode` turns pixels into codes, which a device gets from its sensor.
 
@@ -256,8 +229,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--quick", action="store_true", help="few rounds, and the page is printed")
     options = parser.parse_args()
-    rounds = 5 if options.quick else options.rounds
-    torch.set_num_threads(1)
+    rounds = measuring.LEAST_ROUNDS if options.quick else options.rounds
     x, labels = images(options.data_root, 0)
     count = 2000 if options.quick else 16000
     net = trained(x[:count], labels[:count])
@@ -266,7 +238,7 @@ def main() -> None:
     command = "python benchmarks/integer_engine.py --data-root FOLDER"
     page = report(rows, first_run(), rounds, command)
     if not options.quick:
-        (ROOT / "docs" / "results" / "integer_engine.md").write_text(page, encoding="utf-8")
+        write_text(page, measuring.RESULTS / "integer_engine.md")
     print(page)
 
 

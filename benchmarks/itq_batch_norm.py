@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import logging
 import statistics
-import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import measuring  # noqa: F401  (the path, one thread)
 
 import lightning
 import torch

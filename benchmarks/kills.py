@@ -27,10 +27,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import ROOT
 
-from qspinn.records import comparable, find_outcomes, read_record  # noqa: E402
+from qspinn.records import comparable, find_outcomes, read_record
 
 CONV = (
     "network.channels=[4,4,4]",

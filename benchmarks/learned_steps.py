@@ -16,20 +16,18 @@ import contextlib
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import RESULTS, ROOT
 
-from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra import compose, initialize_config_dir
 
-from qspinn.app.run.train import train  # noqa: E402
-from qspinn.records import read_record, write_json  # noqa: E402
+from qspinn.app.run.train import train
+from qspinn.atomic import write_text
+from qspinn.records import read_record, write_json
 
 WAYS = {
     "follow": (),
@@ -95,7 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "benchmark_learned_steps")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     runs = arguments.runs.resolve()
     for name in () if arguments.report else [arguments.case] if arguments.case else CASES:
@@ -153,7 +151,7 @@ def write_results(runs: Path, results: Path) -> str:
         parts += [f"## {CASES[name].title}", "\n".join(_table(CASES[name], of_rows))]
     page = "\n\n".join(parts) + "\n"
     results.mkdir(parents=True, exist_ok=True)
-    (results / "learned_steps.md").write_text(page, encoding="utf-8")
+    write_text(page, results / "learned_steps.md")
     write_json(found, results / "learned_steps.json")
     return page
 

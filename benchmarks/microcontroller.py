@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from measuring import ROOT
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from qspinn.export import DeviceModel, IntegerEngine, encode  # noqa: E402
-from qspinn.export.model import Codes, Neuron, Synapse  # noqa: E402
-from tests.export.c.firmware import TARGETS, Firmware, Target, answered, built  # noqa: E402
-from tests.export.trained import TRAIN, conv_snn, images  # noqa: E402
+from qspinn.atomic import write_text
+from qspinn.export import DeviceModel, IntegerEngine, encode
+from qspinn.export.model import Codes, Neuron, Synapse
+from tests.export.c.firmware import TARGETS, Firmware, Target, answered, built
+from tests.export.trained import TRAIN, conv_snn, images
 
 CYCLES = 27_000
 """150 microseconds at 180 MHz."""
@@ -162,7 +161,7 @@ def main() -> None:
         compilers=" and ".join(version(f"{one.tools}gcc") for one in TARGETS.values()),
         qemu=version("qemu-system-arm"),
     )  # fmt: skip
-    options.out.write_text(text, encoding="utf-8")
+    write_text(text, options.out)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from measuring import RESULTS, ROOT
+
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from qspinn.records import RunRecord, read_record, write_json  # noqa: E402
+from qspinn.atomic import write_text
+from qspinn.records import RunRecord, read_record, write_json
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the full MNIST (data.root=FOLDER)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "benchmark_mnist")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("overrides", nargs="*", help="further overrides of train.py")
     arguments = parser.parse_args()
     name = "mnist_full" if arguments.full else "mnist_subset"
@@ -81,7 +81,7 @@ def main() -> None:
     arguments.results.mkdir(parents=True, exist_ok=True)
     table = _table(settings, records)
     report = f"# {TITLES[name]}\n\n{_circumstances(arguments)}\n\n{table}\n"
-    (arguments.results / f"{name}.md").write_text(report, encoding="utf-8")
+    write_text(report, arguments.results / f"{name}.md")
     write_json(_figures(records), arguments.results / f"{name}.json")
     if not arguments.full:
         _plot(settings, records, arguments.results / f"{name}.png")

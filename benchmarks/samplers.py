@@ -12,23 +12,21 @@ It goes on where it was stopped, and writes docs/results/samplers.json, .md and 
 import argparse
 import json
 import multiprocessing
-import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import RESULTS
 
-from samplers_methods import METHODS, depends_on_budget, search  # noqa: E402
-from samplers_problems import Supervised, grid_of, unsupervised  # noqa: E402
-from samplers_report import draw, text_of  # noqa: E402
-from search import growth, volume  # noqa: E402
+from samplers_methods import METHODS, depends_on_budget, search
+from samplers_problems import Supervised, grid_of, unsupervised
+from samplers_report import draw, text_of
+from search import growth, volume
 
-from qspinn.records import write_json  # noqa: E402
+from qspinn.atomic import write_text
+from qspinn.records import write_json
 
-RESULTS = ROOT / "docs" / "results"
 SPACES = {
     "unsupervised, by role": (12, 21, 30, 43),
     "supervised, by role": (12, 21, 30, 43),
@@ -110,8 +108,8 @@ def main():
 
 def report(results):
     # One line: a number a line would be half a megabyte.
-    (RESULTS / "samplers.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
-    (RESULTS / "samplers.md").write_text(text_of(results, SPACES, [*METHODS]), encoding="utf-8")
+    write_text(json.dumps(results) + "\n", RESULTS / "samplers.json")
+    write_text(text_of(results, SPACES, [*METHODS]), RESULTS / "samplers.md")
     draw(results, SPACES, RESULTS / "samplers.png")
 
 

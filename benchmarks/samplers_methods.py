@@ -1,19 +1,16 @@
 """The searches of samplers.py: those of this package, Optuna's, and one in between."""
 
 import itertools
-import sys
-from pathlib import Path
 from unittest.mock import patch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import measuring  # noqa: F401  (the path, one thread)
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2  # noqa: E402
-from qspinn.selection import Significance, SweepPoint  # noqa: E402
-from qspinn.selection.search import proposing  # noqa: E402
-from qspinn.selection.search.proposing import Measured  # noqa: E402
+from qspinn.app.explore.searching import Searched, bayesian, gp, greedy, nsga2
+from qspinn.selection import Significance, SweepPoint
+from qspinn.selection.search import proposing
+from qspinn.selection.search.proposing import Measured
 
 POPULATION = 10
 MOST_REPEATS = 500

@@ -2,20 +2,18 @@
 
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import measuring  # noqa: F401  (the path, one thread)
 
-from search import CASES, LEVELS, SWEPT, composed_of, exhaustive  # noqa: E402
+from search import CASES, LEVELS, SWEPT, composed_of, exhaustive
 
-from qspinn.app.explore.strategies import explore_by_strategy  # noqa: E402
-from qspinn.records import find_records, read_record, write_json  # noqa: E402
-from qspinn.selection.search.proposing import Measured  # noqa: E402
+from qspinn.app.explore.strategies import explore_by_strategy
+from qspinn.records import find_records, read_record, write_json
+from qspinn.selection.search.proposing import Measured
 
 Mixture = dict[str, int]
 LAYER_LEVELS = tuple(range(2, 13))

@@ -14,22 +14,20 @@ import argparse
 import itertools
 import json
 import random
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import RESULTS, ROOT
 
-from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra import compose, initialize_config_dir
 
-import qspinn.app.run.train  # noqa: E402  (registers what conf/train.yaml uses)
-from qspinn.app.explore.exploring import explore, report  # noqa: E402
-from qspinn.app.explore.groups import find_groups, jointly  # noqa: E402
-from qspinn.app.explore.strategies import explore_by_strategy  # noqa: E402
-from qspinn.records import find_records, read_record, write_json  # noqa: E402
-from qspinn.selection import hypervolume, pareto_front  # noqa: E402
+import qspinn.app.run.train  # (registers what conf/train.yaml uses)
+from qspinn.app.explore.exploring import explore, report
+from qspinn.app.explore.groups import find_groups, jointly
+from qspinn.app.explore.strategies import explore_by_strategy
+from qspinn.atomic import write_text
+from qspinn.records import find_records, read_record, write_json
+from qspinn.selection import hypervolume, pareto_front
 
-RESULTS = ROOT / "docs" / "results"
 CASES = {
     "unsupervised": ("case=unsupervised_quick", ("weight", "membrane", "theta")),
     "unsupervised, seed 1": ("case=unsupervised_quick seed=1", ("weight", "membrane", "theta")),
@@ -240,7 +238,7 @@ def main():
         results[case] = measure(case, folder, arguments.workers)
         print(case, results[case]["grid_hypervolume"], results[case]["growth"], flush=True)
     write_json(results, RESULTS / "search.json")
-    (RESULTS / "search.md").write_text(text_of(results), encoding="utf-8")
+    write_text(text_of(results), RESULTS / "search.md")
     draw(results, RESULTS / "search.png")
 
 

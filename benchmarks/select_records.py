@@ -19,10 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import ROOT
 
-from qspinn.records import RunRecord, baseline_key, config_hash, setting_key  # noqa: E402
+from qspinn.records import RunRecord, baseline_key, config_hash, setting_key
 
 SCHEMES = ("ptq", "itq")
 ROUNDINGS = ("truncate", "nearest", "stochastic")

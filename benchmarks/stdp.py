@@ -4,40 +4,36 @@
     python benchmarks/stdp.py --data-root FOLDER --epoch --scaling     # all that is in docs/results
 
 Both take turns in one run, on one thread, with the same constants and the same images. BindsNET is
-installed into a folder of its own by the first run (about 170 MB). Written are
+in a folder of its own (about 170 MB), into which --install-peers installs it. Written are
 docs/results/stdp_speed.md and .json, and with --scaling stdp_cost.png.
 """
 
 from __future__ import annotations
 
-import os
-
-# One thread; these are read when torch is imported.
-os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-
 import argparse
-import platform
+import os
 import statistics
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import measuring
+from measuring import RESULTS, ROOT
+
+import peers
+import stdp_cost
+import stdp_ours as ours
+import stdp_peer
+import stdp_report
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
+from qspinn.atomic import write_text
+from qspinn.records import write_json
+
 # Processes that are started look there as well.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH"))))
-sys.path.insert(0, str(ROOT))
-
-import stdp_cost  # noqa: E402
-import stdp_ours as ours  # noqa: E402
-import stdp_peer  # noqa: E402
-import stdp_report  # noqa: E402
-
-from qspinn.records import write_json  # noqa: E402
 
 CELLS = (("training", 1), ("training", 16), ("inference", 1), ("inference", 16))
 PEER = "BindsNET"
@@ -49,13 +45,17 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(1)
     train, test = ours.load_images(arguments.data_root)
-    results: dict[str, Any] = {"machine": _machine(), "data": _data(arguments, train)}
+    about = measuring.machine("torch", "numba", "numpy", "spikingjelly")
+    about["bindsnet"] = peers.PEERS["bindsnet"].version
+    results: dict[str, Any] = {"machine": about, "data": _data(arguments, train)}
     try:
-        stdp_peer.install(arguments.peer, not arguments.no_install)
+        if arguments.install_peers:
+            peers.install("bindsnet", arguments.peer)
+        peers.require("bindsnet", arguments.peer)
         print("compiling", flush=True)
         results["compile_seconds"] = ours.compile_seconds(train)
         results["speed"] = _compare(arguments, train, test)
-    except stdp_peer.PeerError as error:
+    except peers.PeerError as error:
         sys.exit(f"error: {error}")
     if arguments.epoch:
         results["epochs"] = [
@@ -74,14 +74,14 @@ def _arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--data-root", type=Path, help="FOLDER/MNIST/raw holds MNIST; else the embedded images")
-    add("--peer", type=Path, default=stdp_peer.default_folder(), help="folder of BindsNET")
-    add("--no-install", action="store_true", help="never install BindsNET")
+    add("--peer", type=Path, default=peers.PEERS["bindsnet"].folder, help="its folder")
+    add("--install-peers", action="store_true", help="install BindsNET there if it is missing")
     add("--rounds", type=int, default=10)
     add("--images", type=int, default=48, help="per round, of BindsNET; ours: the same, all rounds")
     add("--epoch", action="store_true", help="epochs of 60,000 images as well (some minutes)")
     add("--scaling", action="store_true", help="cost against N, T and images as well (minutes)")
     add("--scaling-rounds", type=int, default=9)
-    add("--results", type=Path, default=ROOT / "docs" / "results")
+    add("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if arguments.images < 16 or arguments.images % 16 or arguments.rounds < 1:
         parser.error("--images must be a multiple of 16, and --rounds 1 or more")
@@ -94,20 +94,20 @@ def _compare(arguments: argparse.Namespace, train: Tensor, test: Tensor) -> list
     """Every batch size with and without learning; all that is compared takes turns."""
     count = arguments.images * arguments.rounds
     measured = {"training": train[:count], "inference": test[:count]}
-    peers: dict[tuple[str, int], stdp_peer.Peer] = {}
+    workers: dict[tuple[str, int], stdp_peer.Peer] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, images in zip(stdp_peer.FILES, (train, test), strict=True):
             stdp_peer.write_idx(images[: max(count, ours.WARMUP)], Path(folder) / name)
         try:
             for mode, batch in CELLS:
                 print(f"{PEER} learns {ours.WARMUP} images: {mode}, batch {batch}", flush=True)
-                peers[mode, batch] = stdp_peer.Peer(
+                workers[mode, batch] = stdp_peer.Peer(
                     arguments.peer, n=ours.NEURONS, time=ours.STEPS, batch=batch, mnist=folder,
                     images=count, training=mode == "training", warmup=ours.WARMUP,
                 )  # fmt: skip
-            rounds = _take_turns(peers, measured, train, arguments)
+            rounds = _take_turns(workers, measured, train, arguments)
         finally:
-            for peer in peers.values():
+            for peer in workers.values():
                 peer.close()
     return [
         {"mode": mode, "batch": batch, "who": who, **_summary(laps, rounds[mode, batch, PEER])}
@@ -119,7 +119,7 @@ Laps = dict[tuple[str, int, str], list[dict[str, float]]]
 
 
 def _take_turns(
-    peers: dict[tuple[str, int], stdp_peer.Peer],
+    workers: dict[tuple[str, int], stdp_peer.Peer],
     measured: dict[str, Tensor],
     train: Tensor,
     arguments: argparse.Namespace,
@@ -139,7 +139,7 @@ def _take_turns(
     laps: Laps = {}
     for number in range(arguments.rounds):
         print(f"round {number + 1} of {arguments.rounds}", flush=True)
-        for (mode, batch), peer in peers.items():
+        for (mode, batch), peer in workers.items():
             images, learning = ours.scaled(measured[mode]), mode == "training"
             lap = peer.run(arguments.images)
             for name in ("seconds", "cpu_seconds"):
@@ -173,25 +173,6 @@ def _summary(laps: list[dict[str, float]], peer: list[dict[str, float]]) -> dict
     }
 
 
-def _machine() -> dict[str, Any]:
-    packages = ("torch", "numba", "numpy", "spikingjelly")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "bindsnet": stdp_peer.PINS[0].rpartition("=")[2],
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def _data(arguments: argparse.Namespace, train: Tensor) -> str:
     if arguments.data_root is not None:
         return f"the full MNIST, {len(train):,} training images"
@@ -209,7 +190,7 @@ def _write(results: dict[str, Any], arguments: argparse.Namespace) -> None:
         )
     text = stdp_report.report(results, " ".join(["python benchmarks/stdp.py", *command]), arguments)
     write_json(results, arguments.results / "stdp_speed.json")
-    (arguments.results / "stdp_speed.md").write_text(text, encoding="utf-8")
+    write_text(text, arguments.results / "stdp_speed.md")
     print(text)
 
 

@@ -1,4 +1,4 @@
-"""Installs the peer of the speed comparison, BindsNET, and talks to its process."""
+"""Talks to the process of the peer of the speed comparison, BindsNET."""
 
 from __future__ import annotations
 
@@ -11,61 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import PeerError, tail
 from torch import Tensor
 
 WORKER = Path(__file__).with_name("peer_bindsnet.py")
-PINS = (
-    "bindsnet==0.3.4",
-    # What `import bindsnet` needs beyond what qspinn needs; none of it has a part in the timing.
-    "tensorboardX==2.6.5",
-    "gymnasium==1.4.0",
-    "farama-notifications==0.0.6",
-    "ale-py==0.12.1",
-    "opencv-python-headless==5.0.0.93",
-)
 FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
-
-
-class PeerError(Exception):
-    """The peer cannot be had, or has stopped; the text is meant for the user."""
-
-
-def default_folder() -> Path:
-    """A folder of its own in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "qspinn" / PINS[0].replace("==", "-")
-
-
-def install(folder: Path, allowed: bool) -> None:
-    """Puts BindsNET into a folder of its own, where it is missing; the torch is ours.
-
-    Raises:
-        PeerError: It is missing and must not or cannot be installed.
-    """
-    if (folder / "bindsnet").is_dir():
-        return
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target"]
-    by_hand = f"  {' '.join(command)} {folder} {' '.join(PINS)}"
-    if not allowed:
-        raise PeerError(
-            f"no BindsNET in {folder}. Leave out --no-install, or install it:\n{by_hand}"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".installing-") as temporary:
-        target = Path(temporary) / "site"
-        print(f"installing {PINS[0]} into {folder}", flush=True)
-        done = subprocess.run(
-            [*command, str(target), "--quiet", "--disable-pip-version-check", *PINS],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        if done.returncode:
-            raise PeerError(
-                f"BindsNET could not be installed into {folder}; is there a network, and pip in "
-                f"this environment? pip said:\n{_tail(done.stderr)}\nWith a network:\n{by_hand}\n"
-                "then carry the folder over and name it: --peer FOLDER"
-            )
-        target.rename(folder)
 
 
 def write_idx(images: Tensor, path: Path) -> None:
@@ -129,12 +79,8 @@ class Peer:
         if not line:
             self._process.wait()
             self._errors.seek(0)
-            raise PeerError(f"the worker of BindsNET stopped:\n{_tail(self._errors.read())}")
+            raise PeerError(f"the worker of BindsNET stopped:\n{tail(self._errors.read())}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(f"the worker of BindsNET: {answer['error']}")
         return answer
-
-
-def _tail(text: str, lines: int = 6) -> str:
-    return "\n".join("  " + line for line in text.strip().splitlines()[-lines:])

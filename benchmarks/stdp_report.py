@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import measuring
+
 import stdp_cost
 from stdp_ours import CHUNK, FLOAT, NEURONS, RATES, STEPS, WARMUP
 
@@ -13,7 +15,7 @@ def report(results: dict[str, Any], command: str, arguments: argparse.Namespace)
     """All that was measured."""
     parts = [
         "# Speed of the unsupervised network",
-        _circumstances(results, command, arguments),
+        _circumstances(results, command),
         "## Against BindsNET's `DiehlAndCook2015`",
         _settings(arguments),
         _speed(results["speed"]),
@@ -34,15 +36,9 @@ def report(results: dict[str, Any], command: str, arguments: argparse.Namespace)
     return "\n\n".join(parts) + "\n"
 
 
-def _circumstances(results: dict[str, Any], command: str, arguments: argparse.Namespace) -> str:
-    machine = results["machine"]
-    names = ("python", "torch", "numba", "numpy", "bindsnet")
-    versions = ", ".join(f"{name} {machine[name]}" for name in names)
-    return (
-        f"Machine: {machine['processor']}, {machine['cores']} cores ({machine['architecture']}), "
-        f"no GPU, shared; one thread. Versions: {versions}. Data: {results['data']}. "
-        f"Made by `{command}`."
-    )
+def _circumstances(results: dict[str, Any], command: str) -> str:
+    about = {name: value for name, value in results["machine"].items() if name != "spikingjelly"}
+    return measuring.circumstances(about, command, results["data"])
 
 
 def _settings(arguments: argparse.Namespace) -> str:

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from measuring import RESULTS
+
 import torch
 from strangers_cases import CASES, Case, accuracy, answers, quantised
 from strangers_check import different_spikes
@@ -32,9 +34,6 @@ from torch import Tensor
 from qspinn.atomic import write_text
 from qspinn.plan import QuantizationPlan, footprint
 from qspinn.records import write_json
-
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
 
 
 @dataclass(frozen=True)

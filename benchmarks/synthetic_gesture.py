@@ -9,18 +9,16 @@ N-MNIST (5 bytes per event). What spiking networks reach on them is measured by 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from measuring import RESULTS, ROOT
+
 import numpy as np
+import synthetic_gesture_clips as clips
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import synthetic_gesture_clips as clips  # noqa: E402
-
-from qspinn.data import SyntheticGesture  # noqa: E402
+from qspinn.atomic import write_text
+from qspinn.data import SyntheticGesture
 
 PENALTIES = 10.0 ** np.arange(0, 8)
 
@@ -31,7 +29,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True, help="folder of 01.bin to 10.bin")
     parser.add_argument("--recordings", type=int, default=12, help="synthetic ones to compare")
     parser.add_argument("--root", type=Path, default=ROOT / "data")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     data = SyntheticGesture(arguments.root, val_subjects=0, cache=arguments.root / "cache")
     real = clips.read_clips(arguments.clips)
@@ -41,7 +39,7 @@ def main() -> None:
     data.setup()
     text = report(data, clips.table(real, synthetic), arguments.recordings)
     path = arguments.results / "synthetic_gesture.md"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_text(text, path)
     print(f"{text}\nwrote {path}")
 
 

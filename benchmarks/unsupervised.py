@@ -16,29 +16,26 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import RESULTS, ROOT
 
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from torch import Tensor, nn
 
-from qspinn.data import MNIST  # noqa: E402
-from qspinn.data.tensor_dataset import to_unit_range  # noqa: E402
-from qspinn.networks import STDP, DiehlCook, DiehlCookSettings, Readouts  # noqa: E402
-from qspinn.plan import QuantizationPlan, footprint  # noqa: E402
-from qspinn.quantizers import attach, calibrate, detach  # noqa: E402
-from qspinn.records import write_json  # noqa: E402
+from qspinn.atomic import write_text
+from qspinn.data import MNIST
+from qspinn.data.tensor_dataset import to_unit_range
+from qspinn.networks import STDP, DiehlCook, DiehlCookSettings, Readouts
+from qspinn.plan import QuantizationPlan, footprint
+from qspinn.quantizers import attach, calibrate, detach
+from qspinn.records import write_json
 
 SHORT = {"rest": 8, "shares": 4, "membrane": 10}
 """Word lengths that suffice for classifying, found on held-out training images."""
@@ -439,15 +436,8 @@ def report(runs: Path, folder: Path) -> None:
         *quantised_table(results, "itq", "power_of_two"),
         "",
     ]
-    write_text(folder / "unsupervised.md", "\n".join(text))
+    write_text("\n".join(text), folder / "unsupervised.md")
     write_json({"results": results}, folder / "unsupervised.json")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one go."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def main() -> None:
@@ -460,7 +450,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="run the units whose name holds this text")
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "benchmark_unsupervised")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
