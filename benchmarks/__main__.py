@@ -3,6 +3,7 @@
     python -m benchmarks                                 # what there is
     python -m benchmarks few_bits --case subset          # one of them, with its own arguments
     python -m benchmarks few_bits --help                 # what those are
+    python -m benchmarks check                           # a few ratios against stored ones
     python -m benchmarks --all --within 30 --data DIR    # those that take at most 30 minutes each
     python -m benchmarks --install-peers bindsnet        # what some compare with; never by itself
 

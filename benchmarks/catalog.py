@@ -45,6 +45,7 @@ OF_NMNIST = f"{{data}}/{NMNIST}"
 MICROCONTROLLERS = ("arm-none-eabi-gcc", "qemu-system-arm", "riscv64-unknown-elf-gcc")
 
 ENTRIES = {
+    "check": Entry(1),
     # Speed and memory.
     "aedat": Entry(3),
     "compiled_step": Entry(2),

@@ -89,7 +89,7 @@ def test_all_that_is_short_and_has_what_it_needs_is_run(command, started, capsys
     assert "integer_engine: left out (no MNIST/raw: not in" in said.out
     assert "few_bits: left out (10 h; --within 600)" in said.out
     assert "chance: left out (it compares what somebody has to make first)" in said.out
-    assert said.err.startswith("failed: aedat, ")
+    assert said.err.startswith("failed: check, aedat, ")
 
 
 def test_data_are_handed_on(command, started, tmp_path):
