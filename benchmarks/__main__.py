@@ -57,7 +57,8 @@ def show(data: Path) -> None:
     """Lists the benchmarks, with what each lacks here."""
     width = max(map(len, catalog.ENTRIES))
     found = {name: list(catalog.needs(entry, data)) for name, entry in catalog.ENTRIES.items()}
-    print("python -m benchmarks NAME [ARGUMENT ...]   (NAME --help: its arguments)\n")
+    print("python -m benchmarks NAME [ARGUMENT ...]      (NAME --help: its arguments)")
+    print("Needs are those of a whole page; without data, several measure less on embedded ones.\n")
     for name, entry in catalog.ENTRIES.items():
         print(f"{name:{width}} {catalog.duration(entry.minutes):>6}  {catalog.about(name)}")
         for verb, optional in (("needs", False), ("can use", True)):

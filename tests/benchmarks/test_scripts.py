@@ -39,6 +39,6 @@ def test_a_script_finds_the_package(script):
 
 
 def test_one_of_them_runs(tmp_path):
-    command = [sys.executable, str(FOLDER / "quantize.py"), "--help"]
+    command = [sys.executable, str(FOLDER / "chance.py"), "--help"]  # which needs no torch
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
