@@ -87,6 +87,7 @@ SCHEDULERS: dict[str, Callable[[Any], Any] | None] = {
 }
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_steps_learn_at_the_rate_of_the_weights(tmp_path: Path, name: str) -> None:
     """Whatever the scheduler does with it; without decay, and nothing else changes."""

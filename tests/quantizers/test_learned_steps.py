@@ -155,6 +155,7 @@ NEURONS = {
 }
 
 
+@pytest.mark.few(0.4)
 @pytest.mark.parametrize(
     ("kind", "scale", "granularity", "step_mode", "weight"),
     [
