@@ -8,7 +8,7 @@ import numpy as np
 
 from qspinn.export.c.lanes import LaneOrder
 from qspinn.export.c.text import array, bytes_of
-from qspinn.export.model import Codes
+from qspinn.export.model import Codes, StoredTensor
 from qspinn.export.packing import pack
 from qspinn.fixed_point import Format
 
@@ -49,8 +49,7 @@ class PackedArrays:
         self, name: str, codes: Codes, fmt: Format, sums: str, factor: str | None
     ) -> str:
         """An array of weights; the name of a function that adds them, see :meth:`adder`."""
-        held = (codes - 1) // 2 if fmt.is_sign else codes  # signs as the bit in front
-        self.add(name, held, fmt.word_length, fmt.signed)
+        self.add(name, StoredTensor.of(codes, fmt).packed.codes, fmt.word_length, fmt.signed)
         return self.adder(fmt.word_length, fmt.signed, sums, factor, fmt.is_sign)
 
     def read(self, name: str, word_length: int, signed: bool, number: str) -> str:
