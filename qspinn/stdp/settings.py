@@ -156,10 +156,10 @@ class STDP:
         pre, post = self.rate_pre * share, self.rate_post * share
         return replace(self, rate_pre=pre, rate_post=post, halve_after=None)
 
-    def has_settled(self, presentations: int) -> bool:
-        """Whether rates stay what they are after so many presentations."""
-        every = self.halve_after
-        return every is None or presentations >= every * self.halvings
+    @property
+    def settles_after(self) -> int:
+        """Presentations after which the rates stay what they are."""
+        return (self.halve_after or 0) * self.halvings
 
     def spans(self, first: int, count: int) -> list[int]:
         """Splits presentations into runs that share their rates.
@@ -172,7 +172,7 @@ class STDP:
             Lengths of the runs, which sum to ``count``.
         """
         sizes: list[int] = []
-        while not self.has_settled(first) and count > 0:
+        while first < self.settles_after and count > 0:
             assert self.halve_after is not None
             sizes.append(min(count, self.halve_after - first % self.halve_after))
             first, count = first + sizes[-1], count - sizes[-1]

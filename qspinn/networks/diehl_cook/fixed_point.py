@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 import torch
@@ -75,8 +74,8 @@ class HoldsNumbers(ReportsPresentations):
         self._quantizers, self._counting = held, Counting(held) if free else None
         self.numbers()
         # Rates that fall later have to fit as well: better now than in the middle of learning.
-        if not stdp.has_settled(int(self.presentations)):
-            self._numbers_of(stdp.after(sys.maxsize))
+        if int(self.presentations) < stdp.settles_after:
+            self._numbers_of(stdp.after(stdp.settles_after))
 
     def free_format(
         self, word_length: int, rounding: str, overflow: str, granularity: str

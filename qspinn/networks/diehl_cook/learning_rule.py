@@ -47,11 +47,11 @@ def device_learning(
         ValueError: Presentations that share their weights, which a device shows one by one; rates
             that have yet to fall, which a device leaves alone.
     """
-    if not stdp.has_settled(presentations):
+    if presentations < stdp.settles_after:
         raise ValueError(
             f"stdp.halve_after={stdp.halve_after}: after {presentations} images the rates have yet "
             f"to be halved, up to {stdp.halvings} times, and a device leaves them what they are; "
-            f"train on {stdp.halve_after * stdp.halvings} images, or export without learning"
+            f"train on {stdp.settles_after} images, or export without learning"
         )
     if stdp.parallel != 1:
         raise ValueError(
