@@ -48,6 +48,7 @@ def fitted(folder: Path, callback: Any, **stdp: Any) -> Any:
     return module
 
 
+@pytest.mark.few(0.5)
 @needs_compiler
 @pytest.mark.parametrize("kind", [InTrainingQuantization, PostTrainingQuantization])
 def test_the_network_of_a_fit_goes_on_learning_in_c(tmp_path: Path, kind: Any) -> None:

@@ -251,7 +251,7 @@ def test_a_module_may_ask_its_trainer_for_the_epoch(tmp_path: Path) -> None:
     assert asked[-2:] == [(stock.current_epoch, 2)] * 2
 
 
-@pytest.mark.few(0.5)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ptq", "itq"])
 def test_a_compiled_part_that_nobody_sees(tmp_path: Path, name: str) -> None:
     class Hiding(Stranger):

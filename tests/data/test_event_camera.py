@@ -40,6 +40,7 @@ def films(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return times, np.array(levels, np.float64).reshape(frames, pixels) / 64
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     films(),

@@ -77,6 +77,7 @@ def attack(sample, seed, count):
     assert refused > count / 2
 
 
+@pytest.mark.slow
 def test_changed_samples_are_refused_or_read_as_they_are(sample):
     attack(sample, 0, FAST)
 

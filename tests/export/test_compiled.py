@@ -169,6 +169,7 @@ def test_seeds_and_overflows_are_those_of_the_clear_engine(
     assert found.overflows == expected.overflows
 
 
+@pytest.mark.slow
 @given(case=cases())
 @settings(LOOKING, max_examples=10)
 def test_numbers_of_64_bits_give_the_same(case: Case) -> None:

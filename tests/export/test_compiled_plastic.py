@@ -136,7 +136,7 @@ def test_random_models_hold_every_operation_with_every_setting() -> None:
     assert len(adaptive) == len(ROUNDINGS) * len(OVERFLOWS) + 2 + 3 + 2
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.15)
 @pytest.mark.parametrize(
     ("readout", "one_winner", "delay", "refractory"),
     [

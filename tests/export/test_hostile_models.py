@@ -301,6 +301,7 @@ def test_reading_takes_the_memory_of_the_file_once(tmp_path, traced, word_length
     assert traced(checksum, path)[0] < 4 << 20
 
 
+@pytest.mark.slow
 def test_the_largest_headers_take_a_limited_memory(tmp_path, traced):
     path = tmp_path / "model.qspinn"
     for value in ([[]] * 110_000, [{"a": 0}] * 70_000, ["ab"] * 240_000):

@@ -63,7 +63,7 @@ def check(case: Case, step_mode: str) -> int:
 
 
 @given(case=cases())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_equals_twin_in_multi_step_mode(case: Case) -> None:
     check(case, "m")
 

@@ -173,7 +173,7 @@ def test_equals_the_network_in_its_own_potentials(
     assert total > 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1 << 20),
     gain=st.floats(0.3, 6.0),

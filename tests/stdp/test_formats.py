@@ -206,6 +206,7 @@ def test_weights_and_theta_lie_on_their_grids(changes: Any, update: str, paralle
         assert on_grid(network.theta, held["theta"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_what_is_stored_first_is_a_neighbour_on_the_grid(rounding: str) -> None:
     network = lively("numba")

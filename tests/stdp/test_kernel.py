@@ -128,7 +128,7 @@ def test_learning_brings_all_weights_within_their_bounds(
     assert rest == pytest.approx([0.1] * (INPUTS // 2 * NEURONS), abs=2**-9)
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.slow
 @pytest.mark.parametrize("word_length", [1, 8, 9, 12, 16, 17, 24])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_codes_of_every_width(word_length: int, rounding: str) -> None:
@@ -138,7 +138,7 @@ def test_codes_of_every_width(word_length: int, rounding: str) -> None:
     check(one)
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.slow
 @pytest.mark.parametrize("word_length", [3, 8, 24])
 @pytest.mark.parametrize("alone", ["weight", "v", "theta", "trace_pre", "trace_post", "leak"])
 def test_one_tensor_quantised_and_the_rest_at_32_bits(alone: str, word_length: int) -> None:

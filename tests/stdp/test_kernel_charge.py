@@ -141,6 +141,7 @@ def test_a_charge_in_64_bits_is_exact(case, inhibits, t):
     assert run_charge(case, inhibits, t, np.int64) == expected(case, inhibits, t)
 
 
+@pytest.mark.slow
 @given(charges(), st.booleans(), st.integers(0, 5))
 def test_a_charge_in_32_bits_is_exact_where_it_is_allowed(case, inhibits, t):
     assume(fits_int32(case[0], HIGHEST, 1))

@@ -174,6 +174,7 @@ def networks_and_formats(draw: Any) -> tuple[DiehlCook, dict[str, TensorQuantize
     return network, quantizers(network, 8, **held)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(networks_and_formats())
 def test_any_formats(drawn: tuple[DiehlCook, dict[str, TensorQuantizer]]) -> None:

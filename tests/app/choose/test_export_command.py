@@ -307,6 +307,7 @@ def test_other_data_than_the_run_had_are_refused(command, run):
     assert "the data of the run have changed since" in err
 
 
+@pytest.mark.slow
 def test_select_exports_the_winner(run_select_with_torch, runs, tmp_path):
     target = "target.max_drop=null"
     options = (f"runs={runs / 'ptq'}", target, "export=packed", f"output.dir={tmp_path / 'out'}")
@@ -322,6 +323,7 @@ def test_select_exports_the_winner(run_select_with_torch, runs, tmp_path):
     assert int(row["model_bytes"]) == written.stat().st_size
 
 
+@pytest.mark.slow
 def test_select_refuses_a_format_before_it_reads_anything(run_select_with_torch, tmp_path):
     code, out, err = run_select_with_torch(
         "runs=nowhere", "export=paked", f"output.dir={tmp_path / 'out'}"

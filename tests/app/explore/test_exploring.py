@@ -75,6 +75,7 @@ def test_the_death_of_a_process_is_recorded(composed, tmp_path, monkeypatch):
     assert alive.record is not None
 
 
+@pytest.mark.slow
 def test_no_failure_lies_beside_a_good_record(composed, tmp_path, monkeypatch):
     candidate, other = candidates(composed, tmp_path, "runs", [4, 5])
     (good,) = explore([candidate])
@@ -94,6 +95,7 @@ def test_no_failure_lies_beside_a_good_record(composed, tmp_path, monkeypatch):
     assert not failure.exists()
 
 
+@pytest.mark.slow
 def test_a_candidate_that_another_launcher_is_running_comes_last(composed, tmp_path):
     one, two = candidates(composed, tmp_path, "runs", [4, 5])
     has_it, may_go = threading.Event(), threading.Event()

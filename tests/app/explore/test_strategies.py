@@ -143,6 +143,7 @@ def test_what_is_found_does_not_depend_on_test_figures(
     assert len(found[0]) == (2 if strategy in ("significance", "gp") else 3)
 
 
+@pytest.mark.slow
 def test_candidates_that_fail_are_told_in_the_end(composed, tmp_path, monkeypatch):
     import qspinn.app.explore.strategies as strategies
 

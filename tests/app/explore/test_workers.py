@@ -233,6 +233,7 @@ if os.fork() == 0:
 """
 
 
+@pytest.mark.slow
 def test_a_job_of_a_cluster_and_a_run_in_the_background_outlive_who_started_them(
     repository, tmp_path
 ):

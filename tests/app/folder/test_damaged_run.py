@@ -223,6 +223,7 @@ def test_a_resume_refuses_what_is_not_the_file_of_a_run(broken_off, configs, fil
         assert sorted(broken_off.rglob("*")) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [["metrics.csv"], ["checkpoints/last.ckpt"], FILES[::2]])
 def test_what_the_messages_say_to_delete_may_be_deleted(
     broken_off, finished, composed, missing, capsys
@@ -285,6 +286,7 @@ def test_fresh_deletes_what_the_run_wrote_and_nothing_else(finished, tmp_path):
     assert left == {*theirs, ".thesis.tmp"}
 
 
+@pytest.mark.slow
 def test_a_training_taken_from_the_store_is_this_runs_own(composed, tmp_path, capsys):
     """A run killed after it took the training goes on, with the store and without."""
     store = f"baselines.dir={tmp_path / 'store'}"
@@ -322,6 +324,7 @@ def on_data(composed, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_on_other_data_is_another_run(on_data, tmp_path):
     record = on_data(tmp_path, "here", "80 recordings")
     assert record.data_fingerprint is not None

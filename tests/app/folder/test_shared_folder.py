@@ -130,6 +130,7 @@ def test_another_configuration_is_refused_at_once_while_one_runs(composed, hold,
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_the_same_configuration_waits_and_reports_the_record_as_its_own(composed, tmp_path, capsys):
     config = composed(ONE_EPOCH)
     folder = RunFolder(tmp_path)
@@ -150,6 +151,7 @@ def until(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_failure_is_not_written_beside_a_record_or_into_another_runs_folder(composed, tmp_path):
     train(composed(ONE_EPOCH), tmp_path)
     record_failure(composed(ONE_EPOCH), tmp_path, ValueError("too late"))
@@ -191,6 +193,7 @@ def test_a_folder_whose_file_system_cannot_lock_is_told_so(tmp_path, monkeypatch
         assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.slow
 def test_ten_runs_with_the_default_folder_have_ten(repository, tmp_path, monkeypatch):
     import qspinn.app.run.train  # noqa: F401  (registers the resolvers)
 
@@ -210,6 +213,7 @@ def test_ten_runs_with_the_default_folder_have_ten(repository, tmp_path, monkeyp
     assert (tmp_path / default.hydra.run.dir).is_dir()
 
 
+@pytest.mark.few(0.3)
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
 @pytest.mark.parametrize("value", ["''", "'  '", ".", "./", "file", "file/below"])
 def test_what_is_no_output_folder_is_refused(repository, tmp_path, monkeypatch, capsys, key, value):

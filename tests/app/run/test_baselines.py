@@ -140,6 +140,7 @@ def baselines_of(twin):
     }
 
 
+@pytest.mark.slow
 def test_an_itq_run_finds_its_baseline(composed, tmp_path, trained):
     store = f"baselines.dir={tmp_path / 'store'}"
     itq = (store, "quantization.scheme=itq", STOCHASTIC)
@@ -367,6 +368,7 @@ def test_a_bad_candidate_trains_no_baseline(composed, tmp_path, trained):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_an_entry_that_cannot_be_read_says_so(composed, tmp_path, trained):
     config = composed("trainer.max_epochs=1", f"baselines.dir={tmp_path / 'store'}")
     train(config, tmp_path / "one")

@@ -122,6 +122,7 @@ def test_many_changed_files_are_refused(store):
     attack(path, other, MANY, seed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["baseline.json", "metrics.csv", "checkpoints/last.ckpt"])
 def test_the_file_of_another_seed_is_refused(store, name):
     path, (entry, other) = store

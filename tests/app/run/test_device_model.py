@@ -140,6 +140,7 @@ def test_a_switch_that_is_none_is_refused_before_training(composed, tmp_path, va
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_module_stays_as_it_is(composed, tmp_path, monkeypatch):
     seen = {}
     save = saving.save_device_model
@@ -176,7 +177,7 @@ def test_a_failed_quantisation_is_no_model(composed, tmp_path, monkeypatch):
     assert not (tmp_path / "model.qspinn").exists()
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unsupervised_quick", "decolle_mnist_quick"])
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_networks_that_compute_by_themselves_are_saved(composed, tmp_path, name, scheme):

@@ -90,6 +90,7 @@ def test_a_metric_that_nobody_logs_is_one_sentence(composed, tmp_path):
         train(composed("quantization.scheme=none", stop), tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["none", "ptq"])
 def test_a_training_in_64_bits_ends_with_a_record(composed, tmp_path, scheme):
     settings = ("trainer.precision=64-true", "trainer.max_epochs=1")

@@ -85,7 +85,7 @@ def test_what_it_lets_through_has_the_record_that_it_would_have(of, tmp_path, sc
         assert list(curve.values())[1:] == [float(row.split(",")[column]) for row in rows[1:3]]
 
 
-@pytest.mark.few(0.5)
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_it_stops(of, tmp_path, steps, capsys, scheme):
     settings = f"quantization.scheme={scheme}", GATE, "exploration.gate.samples=64"
@@ -110,7 +110,7 @@ def test_what_it_stops(of, tmp_path, steps, capsys, scheme):
     assert line == f"{folder / 'gate.json'}: {report.stopped}"
 
 
-@pytest.mark.few(0.5)
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_run_that_was_stopped_can_be_had_in_full(of, tmp_path, steps, scheme):
     settings = f"quantization.scheme={scheme}", "quantization.rounding=stochastic"
@@ -130,6 +130,7 @@ def test_a_run_that_was_stopped_can_be_had_in_full(of, tmp_path, steps, scheme):
     assert not (folder / "gate.json").exists()
 
 
+@pytest.mark.slow
 def test_other_settings_judge_anew(of, tmp_path):
     folder = tmp_path / "grid" / "one"
     with pytest.raises(CandidateStopped):
@@ -163,6 +164,7 @@ def test_a_grid_loses_neither_its_best_nor_its_front(of, tmp_path):
     assert len(gated.front) == len(full.front)
 
 
+@pytest.mark.slow
 def test_a_dominated_one_is_never_tested(of, tmp_path, steps):
     settings = (GATE, ANYTHING, "exploration.gate.chance=1000")
     best = train(of(*settings, "quantization.word_length=4"), tmp_path / "grid" / "4")

@@ -71,6 +71,7 @@ def test_the_checkpoint_holds_the_float_network_and_loads_with_weights_only(comp
     assert weight.shape == (4, 1, 5, 5)
 
 
+@pytest.mark.slow
 def test_the_baseline_is_the_32_bit_run_itself(composed, tmp_path):
     none = train(composed("quantization.scheme=none"), tmp_path / "none")
     ptq = train(composed("quantization.scheme=ptq"), tmp_path / "ptq")
@@ -96,7 +97,7 @@ def test_an_itq_run_assumes_no_baseline(composed, tmp_path):
     assert record.accuracy == pytest.approx(record.metrics["test/accuracy"], abs=1e-6)
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
 def test_the_same_command_gives_the_same_record(composed, tmp_path, scheme):
     overrides = (f"quantization.scheme={scheme}", "quantization.rounding=stochastic")
@@ -119,6 +120,7 @@ def test_a_finished_run_is_not_run_again(composed, tmp_path, capsys):
     assert "already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_fresh_runs_it_again(composed, tmp_path, capsys):
     first = train(composed("trainer.max_epochs=1"), tmp_path)
     second = train(composed("trainer.max_epochs=2", "fresh=true"), tmp_path)

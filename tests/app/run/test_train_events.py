@@ -62,6 +62,7 @@ def test_real_recordings(composed, nmnist: Path, tmp_path: Path, scheme: str) ->
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_real_recordings_learned_layer_by_layer(
     composed, nmnist: Path, tmp_path: Path, scheme: str
@@ -193,6 +194,7 @@ def test_the_page_of_gestures_says_what_was_measured_and_what_was_not(
     assert kept["synthetic_gesture_decolle"][-1].setting == mixed
 
 
+@pytest.mark.slow
 def test_a_network_of_spikingjelly_as_it_is(composed, tmp_path: Path) -> None:
     config = composed(
         "network=from_callable",

@@ -69,7 +69,7 @@ def test_the_footprint_is_that_of_the_network(composed, tmp_path):
     assert more == 4 * FIRST_READOUT + 6 * NEURONS
 
 
-@pytest.mark.few(0.5)
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["none", "itq"])
 def test_the_same_command_gives_the_same_record(composed, tmp_path, scheme):
     overrides = (
@@ -83,7 +83,7 @@ def test_the_same_command_gives_the_same_record(composed, tmp_path, scheme):
     assert rows_of(tmp_path / "first") == rows_of(tmp_path / "second")
 
 
-@pytest.mark.few(0.5)
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_a_broken_run_goes_on(composed, tmp_path, launch_killed, scheme):
     overrides = (
@@ -101,7 +101,7 @@ def test_a_broken_run_goes_on(composed, tmp_path, launch_killed, scheme):
     assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "whole")
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rounding", ["truncate", "nearest", "toward_zero", "nearest_even", "nearest_away"]
 )

@@ -149,6 +149,7 @@ def test_networks_and_rules_that_do_not_fit_say_so(composed, tmp_path, overrides
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", ["maximum", "ridge"])
 def test_each_readout_can_be_the_one_of_the_device(composed, tmp_path, readout):
     rules = ("quantization.rules=[]",) if readout == "maximum" else ()

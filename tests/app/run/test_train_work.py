@@ -120,6 +120,7 @@ def test_no_energy_is_the_configuration_that_there_was_before(composed):
     )
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_after_its_last_epoch_measures_the_same(composed, tmp_path):
     """What was drawn in the training before has no part in it."""
     config = composed(

@@ -45,6 +45,7 @@ def test_both_are_shares_of_samples_of_their_own(composed, tmp_path, store):
     assert read_record(tmp_path / "run" / "record.json") == record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
 def test_a_network_that_learns_by_itself_has_both(composed, tmp_path, scheme):
     config = composed(
@@ -56,6 +57,7 @@ def test_a_network_that_learns_by_itself_has_both(composed, tmp_path, scheme):
     assert (record.validation_baseline_accuracy is None) == (scheme == "itq")
 
 
+@pytest.mark.slow
 def test_an_itq_run_takes_both_of_its_twin(composed, tmp_path):
     store = f"baselines.dir={tmp_path / 'store'}"
     twin = train(composed(ONE, store, "quantization.scheme=ptq"), tmp_path / "ptq")

@@ -119,6 +119,7 @@ def test_the_probe_survives_what_is_no_http(data):
     assert reason.isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["refuse", "fail", "hang"])
 def test_a_server_in_trouble_means_offline_for_all_runs_with_one_line(
     server, client, tmp_path, capsys, mode
@@ -277,6 +278,7 @@ def test_the_row_of_an_epoch_leaves_before_anything_is_logged_after_it(server, t
     pytest.fail(f"the server has {server.runs}")
 
 
+@pytest.mark.slow
 def test_a_run_that_its_owner_deleted_is_begun_anew(server, client, tmp_path):
     log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS[:2])
     wandb_logger.finish_wandb(1)
@@ -293,6 +295,7 @@ def test_a_run_that_its_owner_deleted_is_begun_anew(server, client, tmp_path):
     assert rows_of(run) == ROWS
 
 
+@pytest.mark.slow
 def test_an_offline_run_that_goes_on_is_complete_in_its_last_files(client, tmp_path):
     client.setenv("WANDB_MODE", "offline")
     log_rows(wandb_logger.start_wandb(str(tmp_path)), ROWS[:2])
@@ -347,6 +350,7 @@ def test_a_server_lost_in_mid_run_leaves_a_complete_offline_run(
     assert wandb_client.wandb_mode() == "offline"  # the next job of a sweep does not wait again
 
 
+@pytest.mark.slow
 def test_the_death_of_wandbs_process_ends_no_run(server, tmp_path, make_record, capsys):
     logger = wandb_logger.start_wandb(str(tmp_path))
     log_rows(logger, ROWS[:2])
@@ -360,6 +364,7 @@ def test_the_death_of_wandbs_process_ends_no_run(server, tmp_path, make_record, 
     assert history_of(e for e in entries_of(path.parent)[0] if "loss" in logged([e])) == ROWS
 
 
+@pytest.mark.slow
 def test_an_upload_is_waited_for_while_its_server_answers(client):
     with serving() as state:
         server = Server(state.address, KEY)

@@ -75,6 +75,7 @@ def check(made: nn.Sequential, weights: str, settings: dict[str, str], folder, r
     return model, codes
 
 
+@pytest.mark.few(0.25)
 @needs_compiler
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: "-".join(one.values()) or "plain")
 @pytest.mark.parametrize("weights", SHORT)

@@ -52,6 +52,7 @@ def test_runs_share_their_rates(every: int, halvings: int, first: int, count: in
     assert stdp.after(stdp.settles_after - 1).rate_post == rates[-2]
 
 
+@pytest.mark.few(0.17)
 @pytest.mark.parametrize("rounding", [None, "stochastic"])
 @pytest.mark.parametrize("backend", ["reference", "numba", "torch"])
 def test_each_image_is_learned_with_the_rates_of_its_turn(
