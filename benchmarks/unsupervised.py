@@ -57,7 +57,7 @@ class Unit:
         bits: Of the weights; 32 for ``none``.
         rounding: Of everything.
         normalise: When weights are scaled to their sum, see `qspinn.networks.STDP`; ``never``:
-            not at all, by the rule `UNNORMALISED`; ``falling``: not at all, by `FALLING`.
+            not at all, by the rule `UNNORMALISED`.
         rest: Bits of everything but weights and readout.
         shares: Bits of the readout's shares.
         membrane: Bits of potentials, reset and inhibition; None: as the rest.
@@ -120,26 +120,9 @@ RECIPES = {
 
 
 UNNORMALISED_EPOCHS = 2
-WHEN = {"never": "never", "falling": "never, falling rates"}
 UNNORMALISED = STDP(rate_post=5e-3, trace_target=0.2, weight_sum=None)
 """Weights from silent inputs fall, and theta alone keeps neurons from firing too often: it grows in
 the unit that a neuron's weights happen to have. Found at 1 bit, on held-out training images."""
-
-
-FALLING_THETA = 0.03
-FALLING = {
-    bits: STDP(
-        rate_post=0.02,
-        trace_target=target,
-        tau_pre=tau,
-        weight_sum=None,
-        halve_after=10_000,
-        halvings=5,
-    )
-    for bits, tau, target in ((2, 40.0, 0.4),)
-}
-"""The same with rates that fall, so that weights, of which each effective update moves one by a
-whole step, are in the end an average over many images. By bits; one epoch."""
 
 
 class Model(nn.Module):
@@ -172,13 +155,10 @@ def build(unit: Unit, recipe: Recipe) -> Model:
     torch.manual_seed(unit.seed)
     if unit.normalise == "never":
         stdp = UNNORMALISED
-    elif unit.normalise == "falling":
-        stdp = FALLING[unit.bits]
     else:
         rates = {"rate_pre": recipe.rate_pre, "rate_post": recipe.rate_post}
         stdp = STDP(normalise=unit.normalise, **rates)
-    grows = FALLING_THETA if unit.normalise == "falling" else recipe.theta_plus
-    settings = DiehlCookSettings(theta_plus=grows)
+    settings = DiehlCookSettings(theta_plus=recipe.theta_plus)
     return Model(DiehlCook(neurons=unit.neurons, settings=settings, stdp=stdp))
 
 
@@ -299,8 +279,6 @@ def quantised_units(seeds: int) -> Iterator[Unit]:
             yield Unit(400, seed, "itq", bits, "stochastic", "update")
         yield Unit(400, seed, "itq", 8, "stochastic", rest=14, shares=6)
         yield Unit(400, seed, "itq", 1, "stochastic", "never")
-        for bits in FALLING:
-            yield Unit(400, seed, "itq", bits, "stochastic", "falling")
 
 
 def free_units(seeds: int) -> Iterator[Unit]:
@@ -371,7 +349,7 @@ def quantised_table(results: list[dict[str, Any]], scheme: str, scale: str) -> l
         smaller = one["baseline_inference_bits"] / one["inference_bits"]
         learning = one["baseline_training_bits"] / one["training_bits"]
         swallowed = statistics.mean(r.get("update_underflow", 0.0) for r in found)
-        when = WHEN.get(normalise, f"per {normalise}")
+        when = normalise if normalise == "never" else f"per {normalise}"
         lines.append(
             f"| {-bits} ({one['weight_format']}) | {rest}, {shares} | {rounding} "
             f"| {when} | {len(found)} | {spread(accuracy)} | {loss:+.2f} "
@@ -415,12 +393,6 @@ def report(runs: Path, folder: Path) -> None:
     results = finished(runs)
     floats = [r["accuracy"]["proportion"] for r in results
               if r["neurons"] == 400 and r["scheme"] == "none"]  # fmt: skip
-    falling = "; ".join(
-        f"{bits} {'bit' if bits == 1 else 'bits'}: rate_post={stdp.rate_post}, "
-        f"halve_after={stdp.halve_after}, halvings={stdp.halvings}, tau_pre={stdp.tau_pre:g}, "
-        f"trace_target={stdp.trace_target}"
-        for bits, stdp in FALLING.items()
-    )
     text = [
         "# Learning without labels: the full MNIST",
         "",
@@ -459,8 +431,7 @@ def report(runs: Path, folder: Path) -> None:
         "Weights and theta are on their grids from the first presentation on; there is no float "
         "copy. *Per update*: an update and the normalisation are rounded together. *Never*: "
         f"trace_target={UNNORMALISED.trace_target}, rate_post={UNNORMALISED.rate_post}, "
-        f"weight_sum=null, {UNNORMALISED_EPOCHS} epochs. *Never, falling rates*: weight_sum=null, "
-        f"one epoch, theta_plus={FALLING_THETA}; {falling}.",
+        f"weight_sum=null, {UNNORMALISED_EPOCHS} epochs.",
         "",
         *quantised_table(results, "itq", "power_of_two"),
         "",

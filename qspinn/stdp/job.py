@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,24 +48,6 @@ class Presentation:
     input_spikes: int
     updates: int
     underflows: int
-
-
-def joined(parts: Sequence[Presentation]) -> Presentation:
-    """What came of presentations that were made in parts, one after the other.
-
-    Args:
-        parts: One or more, which recorded their spikes or did not.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    spikes = [part.spikes for part in parts if part.spikes is not None]
-    return Presentation(
-        torch.cat([part.spike_counts for part in parts]),
-        torch.cat(spikes, 1) if spikes else None,
-        sum(part.input_spikes for part in parts),
-        sum(part.updates for part in parts),
-        sum(part.underflows for part in parts),
-    )
 
 
 @functools.lru_cache(maxsize=64)

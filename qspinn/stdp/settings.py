@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 UPDATES = ("online", "deferred")
@@ -97,10 +97,6 @@ class STDP:
         update: ``online``: weights change at every spike. ``deferred``: all changes of a
             presentation are added up and made at its end.
         parallel: Presentations that run side by side on the same weights. 1: one after the other.
-        halve_after: Presentations after which both rates are halved, again and again: first they
-            have to learn fast, then average over many images, which matters most where a weight of
-            1 or 2 bits jumps at each effective update. None: rates stay what they are.
-        halvings: How many times they are halved at most, 1 to 32.
 
     Raises:
         ValueError: A value outside what is listed here.
@@ -116,8 +112,6 @@ class STDP:
     normalise: str = "presentation"
     update: str = "online"
     parallel: int = 1
-    halve_after: int | None = None
-    halvings: int = 4
 
     def __post_init__(self) -> None:
         for name in ("rate_pre", "rate_post"):
@@ -134,49 +128,11 @@ class STDP:
             choices = ", ".join(NORMALISATIONS)
             raise ValueError(f"STDP: normalise={self.normalise!r}: write one of {choices}")
         _check(self, "parallel", lambda x: x >= 1, "1 or more (presentations)")
-        if self.halve_after is not None:
-            fits = "a whole number, 1 or more (presentations), or null"
-            _check(self, "halve_after", lambda x: isinstance(x, int) and x >= 1, fits)
-        fits = "a whole number, 1 to 32"
-        _check(self, "halvings", lambda x: isinstance(x, int) and 1 <= x <= 32, fits)
 
     @property
     def joint(self) -> bool:
         """Whether weights are normalised at their updates."""
         return self.weight_sum is not None and self.normalise == "update"
-
-    def after(self, presentations: int) -> STDP:
-        """The constants with which a network learns that has learned from so many images.
-
-        Their rates are halved as often as these presentations ask for, and stay what they are.
-        """
-        if self.halve_after is None:
-            return self
-        share = 0.5 ** min(presentations // self.halve_after, self.halvings)
-        pre, post = self.rate_pre * share, self.rate_post * share
-        return replace(self, rate_pre=pre, rate_post=post, halve_after=None)
-
-    @property
-    def settles_after(self) -> int:
-        """Presentations after which the rates stay what they are."""
-        return (self.halve_after or 0) * self.halvings
-
-    def spans(self, first: int, count: int) -> list[int]:
-        """Splits presentations into runs that share their rates.
-
-        Args:
-            first: How many went before them.
-            count: How many there are.
-
-        Returns:
-            Lengths of the runs, which sum to ``count``.
-        """
-        sizes: list[int] = []
-        while first < self.settles_after and count > 0:
-            assert self.halve_after is not None
-            sizes.append(min(count, self.halve_after - first % self.halve_after))
-            first, count = first + sizes[-1], count - sizes[-1]
-        return [*sizes, count] if count > 0 or not sizes else sizes
 
 
 def _check(owner: Any, name: str, fits: Callable[[Any], bool], wanted: str) -> None:

@@ -28,12 +28,10 @@ class HoldsNumbers(ReportsPresentations):
         theta: ``[neurons]``, mV.
         settings: Of the neurons.
         stdp: Of the plasticity.
-        presentations: How many images it has learned from, ``[]``.
         time_steps: T.
     """
 
     theta: Tensor
-    presentations: Tensor
     stdp: STDP
     time_steps: int
     _quantizers: dict[str, Quantizer] | None = None
@@ -73,9 +71,6 @@ class HoldsNumbers(ReportsPresentations):
         held = {n: quantizers.get(n) or wide(n, settings, stdp) for n in names}
         self._quantizers, self._counting = held, Counting(held) if free else None
         self.numbers()
-        # Rates that fall later have to fit as well: better now than in the middle of learning.
-        if int(self.presentations) < stdp.settles_after:
-            self._numbers_of(stdp.after(stdp.settles_after))
 
     def free_format(
         self, word_length: int, rounding: str, overflow: str, granularity: str
@@ -93,24 +88,16 @@ class HoldsNumbers(ReportsPresentations):
 
     def numbers(self) -> Numbers:
         """The constants that every step computes with, in float or as integers."""
-        return self._numbers_of(self._rule())
-
-    def _rule(self) -> STDP:
-        """The constants of the plasticity, with the rates that it has by now."""
-        stdp = self.stdp
-        return stdp if stdp.halve_after is None else stdp.after(int(self.presentations))
-
-    def _numbers_of(self, stdp: STDP) -> Numbers:
         # Kept, since a single step would take less time than to make them.
         held, settings = self._quantizers or {}, self._unit_settings()
         sizes = self.time_steps, self.neurons, self.inputs
         formats = tuple((q.path, q.format, q.rounding, q.overflow) for q in held.values())
-        of = (settings, stdp, *sizes, *held, *formats)
+        of = (settings, self.stdp, *sizes, *held, *formats)
         if self._kept_numbers is None or self._kept_numbers[0] != of:
             numbers = (
-                fixed_numbers(settings, stdp, *sizes, held)
+                fixed_numbers(settings, self.stdp, *sizes, held)
                 if held
-                else float_numbers(settings, stdp, self.time_steps, self.neurons)
+                else float_numbers(settings, self.stdp, self.time_steps, self.neurons)
             )
             self._kept_numbers = of, numbers
         return self._kept_numbers[1]

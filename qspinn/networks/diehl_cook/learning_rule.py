@@ -44,15 +44,8 @@ def device_learning(
         seed: Of all random draws.
 
     Raises:
-        ValueError: Presentations that share their weights, which a device shows one by one; rates
-            that have yet to fall, which a device leaves alone.
+        ValueError: Presentations that share their weights, which a device shows one by one.
     """
-    if presentations < stdp.settles_after:
-        raise ValueError(
-            f"stdp.halve_after={stdp.halve_after}: after {presentations} images the rates have yet "
-            f"to be halved, up to {stdp.halvings} times, and a device leaves them what they are; "
-            f"train on {stdp.settles_after} images, or export without learning"
-        )
     if stdp.parallel != 1:
         raise ValueError(
             f"stdp.parallel={stdp.parallel}: a device is shown one image after the other, and "

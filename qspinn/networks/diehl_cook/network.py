@@ -21,7 +21,7 @@ from qspinn.stdp.arithmetic import Arithmetic
 from qspinn.stdp.backends import BACKENDS, RUNNERS, choose
 from qspinn.stdp.dynamics import NeuronState, StepKeys, advance
 from qspinn.stdp.encoding import content_keys, spike_probabilities, training_keys
-from qspinn.stdp.job import Job, Presentation, joined
+from qspinn.stdp.job import Job, Presentation
 from qspinn.stdp.settings import STDP, DiehlCookSettings
 
 FIRST_WEIGHTS = 0.3
@@ -144,25 +144,18 @@ class DiehlCook(HoldsNumbers):
                 f"images {list(images.shape)}: DiehlCook has input_shape={list(self.input_shape)}, "
                 f"so it takes {['M', *self.input_shape]}"
             )
-        flat = images.to(self.weight.device).flatten(1)
-        probabilities = spike_probabilities(flat, self.settings.max_rate)
-        if not learning:
-            return self._presented(probabilities, learning, record)
-        self._check_learns()
-        spans = self.stdp.spans(int(self.presentations), len(images))
-        parts = probabilities.split(spans)
-        return joined([self._presented(part, learning, record) for part in parts])
-
-    def _presented(self, probabilities: Tensor, learning: bool, record: bool) -> Presentation:
-        """Shows what shares its rates of learning, ``[M, inputs]``: of spikes in each step."""
-        device, seed, count = self.weight.device, int(self.seed), len(probabilities)
+        if learning:
+            self._check_learns()
+        device = self.weight.device
+        probabilities = spike_probabilities(images.to(device).flatten(1), self.settings.max_rate)
+        seed, count = int(self.seed), len(images)
         if learning:
             keys = training_keys(seed, int(self.presentations), count, device)
         else:
             keys = content_keys(seed, probabilities)
         numbers = self.numbers()
         weight, theta = self._held("weight"), self._held("theta")
-        settings, stdp, watcher = self.settings, self._rule(), self.spike_watcher
+        settings, stdp, watcher = self.settings, self.stdp, self.spike_watcher
         if learning:
             weight = self._rules(device).bounded(weight)
         job = Job(

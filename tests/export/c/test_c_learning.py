@@ -76,7 +76,7 @@ CASES: list[dict[str, Any]] = [
     {"normalise": "update", "update": "deferred", "refractory": 0},
     {"update": "deferred", "inhibition_delay": 3},
     {"update": "deferred", "weight_sum": None, "one_winner": False},
-    {"weight_sum": None, "inhibition_delay": 1, "time_steps": 70, "halve_after": 1, "halvings": 2},
+    {"weight_sum": None, "inhibition_delay": 1, "time_steps": 70},
     {"one_winner": False, "inhibition_delay": 3, "refractory": 0, "rate_pre": 0.1},
 ]
 
