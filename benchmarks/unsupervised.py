@@ -119,10 +119,38 @@ RECIPES = {
 }
 
 
-UNNORMALISED_EPOCHS = 2
-UNNORMALISED = STDP(rate_post=5e-3, trace_target=0.2, weight_sum=None)
+@dataclass(frozen=True)
+class Unnormalised:
+    """How 400 neurons learn weights of few bits whose sums are left alone."""
+
+    theta_plus: float
+    epochs: int
+    trace_target: float
+    tau_pre: float
+    rate_post: float = 5e-3
+
+    @property
+    def stdp(self) -> STDP:
+        """Its rule."""
+        return STDP(
+            rate_post=self.rate_post,
+            trace_target=self.trace_target,
+            tau_pre=self.tau_pre,
+            weight_sum=None,
+        )
+
+    @property
+    def said(self) -> str:
+        """Its values, as they are written in a configuration."""
+        return ", ".join(f"{name}={value:g}" for name, value in asdict(self).items())
+
+
+UNNORMALISED = {
+    2: Unnormalised(0.03, epochs=1, trace_target=0.4, tau_pre=40.0),
+    1: Unnormalised(0.05, epochs=2, trace_target=0.2, tau_pre=20.0),
+}
 """Weights from silent inputs fall, and theta alone keeps neurons from firing too often: it grows in
-the unit that a neuron's weights happen to have. Found at 1 bit, on held-out training images."""
+the unit that a neuron's weights happen to have. By bits; found on held-out training images."""
 
 
 class Model(nn.Module):
@@ -153,12 +181,13 @@ def load(root: str) -> Images:
 def build(unit: Unit, recipe: Recipe) -> Model:
     """A fresh network."""
     torch.manual_seed(unit.seed)
+    theta_plus = recipe.theta_plus
     if unit.normalise == "never":
-        stdp = UNNORMALISED
+        theta_plus, stdp = UNNORMALISED[unit.bits].theta_plus, UNNORMALISED[unit.bits].stdp
     else:
         rates = {"rate_pre": recipe.rate_pre, "rate_post": recipe.rate_post}
         stdp = STDP(normalise=unit.normalise, **rates)
-    settings = DiehlCookSettings(theta_plus=recipe.theta_plus)
+    settings = DiehlCookSettings(theta_plus=theta_plus)
     return Model(DiehlCook(neurons=unit.neurons, settings=settings, stdp=stdp))
 
 
@@ -247,7 +276,7 @@ def run(unit: Unit, images: Images, runs: Path) -> dict[str, Any]:
     else:
         if unit.scheme == "itq":
             result |= quantise(model, unit, learning=True)
-        epochs = UNNORMALISED_EPOCHS if unit.normalise == "never" else recipe.epochs
+        epochs = UNNORMALISED[unit.bits].epochs if unit.normalise == "never" else recipe.epochs
         result |= learn(model, images.train[0], epochs, unit.seed)
     result["accuracy"] = evaluate(model, images)
     if unit.scheme != "ptq":
@@ -278,7 +307,8 @@ def quantised_units(seeds: int) -> Iterator[Unit]:
         for bits in (3, 4, 2, 1, 5, 6):
             yield Unit(400, seed, "itq", bits, "stochastic", "update")
         yield Unit(400, seed, "itq", 8, "stochastic", rest=14, shares=6)
-        yield Unit(400, seed, "itq", 1, "stochastic", "never")
+        for bits in UNNORMALISED:
+            yield Unit(400, seed, "itq", bits, "stochastic", "never")
 
 
 def free_units(seeds: int) -> Iterator[Unit]:
@@ -430,8 +460,7 @@ def report(runs: Path, folder: Path) -> None:
         "",
         "Weights and theta are on their grids from the first presentation on; there is no float "
         "copy. *Per update*: an update and the normalisation are rounded together. *Never*: "
-        f"trace_target={UNNORMALISED.trace_target}, rate_post={UNNORMALISED.rate_post}, "
-        f"weight_sum=null, {UNNORMALISED_EPOCHS} epochs.",
+        f"weight_sum=null; at 2 bits {UNNORMALISED[2].said}; at 1 bit {UNNORMALISED[1].said}.",
         "",
         *quantised_table(results, "itq", "power_of_two"),
         "",

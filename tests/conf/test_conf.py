@@ -225,6 +225,7 @@ def test_overrides_of_an_experiment_reach_their_place(override, key, value):
     [
         ("unsupervised_quick", "MNISTSubset", 100, 3500),
         ("unsupervised_mnist", "MNIST", 400, 55_000),
+        ("unsupervised_learned_few_bits", "MNIST", 400, 55_000),
     ],
 )
 def test_learning_without_labels(experiment, data, neurons, images, shared_data):
