@@ -106,6 +106,11 @@ class TensorQuantizer:
         """Key of the random bits of the sequence that has begun last; None: it draws none."""
         return None if self._draws is None else self._draws.key
 
+    @property
+    def draws(self) -> Draws | None:
+        """The random numbers of the sequence that has begun last; None: it draws none."""
+        return self._draws
+
     def restart(self) -> None:
         """Begins a new sequence of random numbers, where the rounding needs any.
 

@@ -24,7 +24,7 @@ def fires_binary(module: nn.Module) -> bool:
     function: Any = getattr(module, "surrogate_function", None)
     if function is None:
         return True
-    key = _key_of(function)
+    key = constants_of(function)
     if key is None:
         return nearly_binary(_answer(module, function))
     if key not in _KNOWN:
@@ -41,7 +41,7 @@ def nearly_binary(values: Tensor) -> bool:
     return bool((near & ((whole == 0) | (whole == 1))).all())
 
 
-def _key_of(function: object) -> object | None:
+def constants_of(function: object) -> object | None:
     """All that a function's answer depends on; ``None`` where that is not known.
 
     It is for a function of SpikingJelly that holds nothing but plain constants: no tensor, no hook,

@@ -16,6 +16,7 @@ from qspinn.plan.spikingjelly_internals import memories, step_by_step
 from qspinn.quantizers.charge import exact_step, fire_and_reset, snapped
 from qspinn.quantizers.class_swap import Swapped, attached_quantizer, substituted
 from qspinn.quantizers.compiled_step import compiled_step
+from qspinn.quantizers.fused.choice import fused_sequence
 from qspinn.quantizers.neuron_quantizer import NeuronQuantizer, is_values
 from qspinn.steps.lowering import FilterNumbers
 from qspinn.steps.traces import filtered
@@ -88,6 +89,19 @@ class QuantizedNode(_SteppingNode):
             spike = quantizer.spikes_like(spike, x)
         quantizer.leave("v", v)
         return (spike,), (v, *states[1:])
+
+    def multi_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        """All steps of the input current ``[T, N, *]``, in one operation where that is possible."""
+        fused = None
+        if len(inputs) == 1:
+            fused = fused_sequence(self, self._quantizer, inputs[0], states[0])
+        if fused is None:
+            return step_by_step(self, inputs, states, **kwargs)
+        spikes, v = fused
+        self._quantizer.leave("v", v)
+        return (spikes,), (v, *states[1:])
 
 
 class QuantizedFilter(_SteppingNode):
