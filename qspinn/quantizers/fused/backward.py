@@ -75,10 +75,12 @@ def _compiled(sources: str) -> Any:
     """The kernel; the digest of its sources, as a variable of its closure, is in its cache key."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def backward(charging, spiking, after, codes, tables, leak, rows, x, v, currents, before, leaks, thresholds):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
+    def backward(begin, end, charging, spiking, after, codes, tables, leak, rows, x, v, currents, before, leaks, thresholds):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
         """Goes back through a sequence.
 
         Args:
+            begin: The first neuron.
+            end: Behind the last one; others are left alone.
             charging: `Charging`.
             spiking: float32 ``[T, M]``: gradients of the spikes.
             after: float32 ``[M]``: gradients of the potentials after the last step.
@@ -94,15 +96,14 @@ def _compiled(sources: str) -> Any:
             thresholds: float32 ``[M]``, filled: of the thresholds; or ``[0]``.
         """
         assert len(sources) > 0
-        steps, size = spiking.shape
-        kind, rest = charging.kind, F32(charging.rest)
+        steps, kind, rest = spiking.shape[0], charging.kind, F32(charging.rest)
         width = charging.codes if tables.shape[1] > charging.codes else 0
         g, u, of_leak, gain = (
             np.empty(BLOCK, F32), np.empty(BLOCK, F32), np.empty(BLOCK, F32), np.ones(BLOCK, F32)
         )  # fmt: skip
         places = np.zeros(BLOCK, U64)
-        for a in range(0, size, BLOCK):
-            b = min(a + BLOCK, size)
+        for a in range(begin, end, BLOCK):
+            b = min(a + BLOCK, end)
             n = b - a
             g[:n] = after[a:b]
             leaks[a:b] = ZERO

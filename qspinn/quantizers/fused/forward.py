@@ -90,10 +90,12 @@ def _compiled(sources: str) -> Any:
     """The kernel; the digest of its sources, as a variable of its closure, is in its cache key."""
 
     @njit(cache=True, nogil=True, error_model="numpy")
-    def forward(charging, grid, x, v, leak, thresholds, rows, spikes, last, codes):  # type: ignore[no-untyped-def]
+    def forward(begin, end, charging, grid, x, v, leak, thresholds, rows, spikes, last, codes):  # type: ignore[no-untyped-def]
         """Steps through a sequence.
 
         Args:
+            begin: The first neuron.
+            end: Behind the last one; others are left alone.
             charging: `Charging`.
             grid: `Grid`.
             x: Currents ``[T, M]``.
@@ -113,8 +115,8 @@ def _compiled(sources: str) -> Any:
         h, of_leak = np.empty(BLOCK, leak.dtype), np.empty(BLOCK, leak.dtype)
         u, of_threshold = np.empty(BLOCK, F32), np.empty(BLOCK, F32)
         numbers = True
-        for a in range(0, size, BLOCK):
-            b = min(a + BLOCK, size)
+        for a in range(begin, end, BLOCK):
+            b = min(a + BLOCK, end)
             n = b - a
             u[:n] = v[a:b]
             spread(leak, rows, a, of_leak[:n])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,9 @@ from qspinn.quantizers.fused.forward import forward
 
 __all__ = ["Run", "stepped"]
 
-_NOTHING = np.empty((0, 0), np.uint8)
+ENOUGH = 1 << 18
+"""How many values a thread is worth."""
+_NOTHING = np.empty((0, 0), np.uint16)
 
 
 @dataclass
@@ -79,16 +82,32 @@ def _forward(run: Run, x: Tensor, v: Tensor, keeps: bool) -> tuple[Tensor, Tenso
     if keeps:
         codes = torch.empty(x.shape, dtype=_code_type(run.charging.codes))
         noted = _flat(codes)
-    run.numbers = forward(
+    found = _spread(
+        forward,
+        *(x[0].numel(), x.numel()),
         *(run.charging, run.grid, _flat(x), v.numpy().reshape(-1), run.leak, run.thresholds),
         *(run.rows, _flat(spikes), last.numpy().reshape(-1), noted),
     )
+    run.numbers = all(found)
     return spikes, last, codes
 
 
+def _spread(kernel: Any, neurons: int, values: int, *arguments: Any) -> list[Any]:
+    """Calls a kernel on all neurons, on as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), max(1, values // ENOUGH))
+    if threads == 1:
+        return [kernel(0, neurons, *arguments)]
+    share = -(-neurons // threads)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [
+            pool.submit(kernel, begin, min(begin + share, neurons), *arguments)
+            for begin in range(0, neurons, share)
+        ]
+        return [part.result() for part in parts]
+
+
 def _code_type(codes: int) -> torch.dtype:
-    if codes <= 1 << 8:
-        return torch.uint8
+    # Two types, as each is a kernel of its own to compile.
     return torch.int16 if codes <= 1 << 16 else torch.int32
 
 
@@ -149,9 +168,11 @@ def _backward(ctx: Any, spiking: Tensor | None, after: Tensor | None) -> list[Te
     of_leak, of_threshold = _learned(leak, before), _learned(threshold, before)
     sequence, first = np.empty((0, 0), np.float32), np.empty(0, np.float32)
     if kept:
-        x, v = (one.detach().contiguous() for one in kept)
+        x, v = (one.detach().float().contiguous() for one in kept)
         sequence, first = _flat(x), v.numpy().reshape(-1)
-    backward(
+    _spread(
+        backward,
+        *(after.numel(), codes.numel()),
         *(charging, _flat(spiking.contiguous()), after.contiguous().numpy().reshape(-1)),
         *(_flat(codes), tables.numpy(), leaks, rows, sequence, first, _flat(currents)),
         *(before.numpy().reshape(-1), of_leak.numpy(), of_threshold.numpy()),
