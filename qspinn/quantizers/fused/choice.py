@@ -94,6 +94,8 @@ def _why_not(node: Any, quantizer: NeuronQuantizer) -> str | None:
         return f"its membrane has more than {_MOST_BITS} bits"
     if quantizer.model.counts:
         return "its spikes are numbers"
+    if state.step is not None:
+        return "the step of its membrane learns"
     if quantizer.unit is not None:
         return "it counts in a unit of its own (scale=free)"
     if quantizer.snaps or constants_of(node.surrogate_function) is None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from qspinn.fixed_point import OVERFLOWS, ROUNDINGS
 from qspinn.plan import QuantizationPlan
-from qspinn.quantizers import attach, calibrate
+from qspinn.quantizers import LearnedSteps, attach, calibrate
 from qspinn.quantizers.fused import sequence
 
 NODES: dict[str, Any] = {
@@ -229,3 +229,22 @@ def test_says_once_what_steps_one_by_one(caplog: pytest.LogCaptureFixture) -> No
     assert [record.message for record in caplog.records] == [
         "1.v steps one by one: its membrane has more than 16 bits"
     ]
+
+
+def test_membranes_whose_steps_learn_take_single_steps() -> None:
+    """Else the step would learn from nothing."""
+    net, x = attached(neuron.LIFNode(tau=3.0)), currents()
+    steps, found = LearnedSteps(net), []
+    for mode in ("m", "s"):
+        spikes = outputs(net, x, mode)
+        assert not is_one_operation(spikes)
+        (torch.linspace(0, 1, spikes.numel()).view_as(spikes) * spikes).sum().backward()
+        found.append({name: one.grad.clone() for name, one in steps.named_parameters()})
+        functional.reset_net(net)
+        for one in steps.parameters():
+            one.grad = None
+    multi, single = found
+    assert len(multi) == 2
+    for name, gradient in multi.items():
+        assert bool(gradient.any())
+        torch.testing.assert_close(gradient, single[name], rtol=1e-4, atol=1e-4)
