@@ -43,6 +43,7 @@ def test_one_store_and_the_same_record_with_and_without(start, tmp_path):
     assert comparable(changed) == comparable(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "workers",
     [(), pytest.param(("launcher=workers", "exploration.workers=2"), marks=pytest.mark.slow)],

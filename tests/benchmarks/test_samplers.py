@@ -54,7 +54,7 @@ def methods():
     return list(METHODS)
 
 
-@pytest.mark.few(0.3)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("method", methods())
 def test_a_search_keeps_to_its_budget_and_repeats_itself(scripts, method):
     module, _, _ = scripts

@@ -202,6 +202,7 @@ class WithoutGradients(Stranger):
         return self(batch[0])
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("inference_mode", [True, False])
 @pytest.mark.parametrize("name", list(CALLBACKS))
 def test_steps_in_inference_mode(tmp_path: Path, name: str, inference_mode: bool) -> None:

@@ -33,6 +33,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[p], other[p]) for p in one)
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("name", ["sequential", "step_loop"])
 def test_the_repaired_copy_is_what_is_evaluated_and_the_training_stays(name, tmp_path: Path):
     plain, repaired = ptq("none", prefix="plain/"), ptq(prefix="repaired/")

@@ -241,6 +241,7 @@ def test_ptq_resumed_is_the_unbroken_run(ptq_run: Any, name: str, tmp_path: Path
     assert again.resolved_plan.to_dict() == callback.resolved_plan.to_dict()
 
 
+@pytest.mark.few(0.2)
 def test_ptq_after_a_complete_training_gives_the_same(
     ptq_run: Any, name: str, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def composed(*overrides: str) -> dict[str, Any]:
     return values
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_names_classes_that_take_its_keys(group, option):
     values = composed(f"{group}={option}")
@@ -169,6 +170,7 @@ USER_OVERRIDES = [
 ]
 
 
+@pytest.mark.few(0.3)
 @pytest.mark.parametrize(("override", "key", "value"), USER_OVERRIDES)
 def test_overrides_reach_their_place(override, key, value):
     before, after = OmegaConf.create(composed()), OmegaConf.create(composed(override))
@@ -211,6 +213,7 @@ STDP_OVERRIDES = [
 ]
 
 
+@pytest.mark.few(0.3)
 @pytest.mark.parametrize(("override", "key", "value"), STDP_OVERRIDES)
 def test_overrides_of_an_experiment_reach_their_place(override, key, value):
     experiment = "experiment=unsupervised_quick"

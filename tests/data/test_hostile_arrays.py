@@ -131,6 +131,7 @@ def test_impossible_headers_are_refused_without_memory(sample, name):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_without_memory(sample):
     packed(sample, npy((600 << 17,), data=bytes(600 << 20)), zipfile.ZIP_DEFLATED)
     assert sample.stat().st_size < 1 << 20

@@ -64,7 +64,7 @@ def same_everywhere(model: DeviceModel, codes: Any) -> None:
         assert np.array_equal(sums, outs[-1].reshape(sums.shape)), (number, never_final[number])
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("seed", range(40))
 def test_random_models(seed: int) -> None:
     model = random_model(seed, kinds=PLASTIC_KINDS)
@@ -136,7 +136,7 @@ def test_random_models_hold_every_operation_with_every_setting() -> None:
     assert len(adaptive) == len(ROUNDINGS) * len(OVERFLOWS) + 2 + 3 + 2
 
 
-@pytest.mark.few(0.15)
+@pytest.mark.few(0.05)
 @pytest.mark.parametrize(
     ("readout", "one_winner", "delay", "refractory"),
     [

@@ -87,7 +87,7 @@ def ran(model: DeviceModel, images: Tensor) -> tuple[Any, Any, Any]:
     return answers, *(np.stack(values) for values in seen.values())
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
 @settings(max_examples=8, deadline=None)
@@ -168,7 +168,7 @@ def learned(
     return quantized
 
 
-@pytest.mark.few(0.1)
+@pytest.mark.few(0.05)
 @pytest.mark.parametrize("readout", ["maximum", "proportion", "ridge"])
 @pytest.mark.parametrize(
     ("rounding", "granularity", "scale"),

@@ -261,6 +261,7 @@ def assert_compiled_equals_eager(
     assert (eager_gradient == 2.0).any()
 
 
+@pytest.mark.few(0.3)
 @pytest.mark.parametrize(
     ("rounding", "overflow"), [*((rounding, "saturate") for rounding in ROUNDINGS), MODES[3]]
 )

@@ -33,7 +33,7 @@ def expected(x: Tensor, fmt: FixedPointFormat, rounding: str, overflow: str) -> 
 
 
 @modes
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(case=formats_and_values())
 def test_float32_is_exact(
     case: tuple[FixedPointFormat, Tensor], rounding: str, overflow: str
@@ -46,7 +46,7 @@ def test_float32_is_exact(
 
 
 @modes
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(case=formats_and_values(data_bits=32, width=64))
 def test_float64_is_exact(
     case: tuple[FixedPointFormat, Tensor], rounding: str, overflow: str

@@ -105,6 +105,7 @@ def test_the_common_cases_spike_and_equal_the_twin(
 WIDE = Case(weight="Q0.15", bias="Q-4.18", membrane="Q2.13", decay="UQ0.12", pixels="UQ0.12")
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("membrane", ["Q2.13", "Q2.20"])
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
 @pytest.mark.parametrize("neuron", ["if", "lif", "plif"])

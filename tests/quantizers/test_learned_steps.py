@@ -155,7 +155,7 @@ NEURONS = {
 }
 
 
-@pytest.mark.few(0.4)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize(
     ("kind", "scale", "granularity", "step_mode", "weight"),
     [

@@ -152,7 +152,7 @@ def kinds_and_bits() -> Iterator[Any]:
             yield pytest.param(name, bits, marks=marks)
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize(("name", "bits"), list(kinds_and_bits()))
 def test_every_kind_of_network_equals_integers(name: str, bits: int) -> None:
     kind = KINDS[name]

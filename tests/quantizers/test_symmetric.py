@@ -83,6 +83,7 @@ def test_formats_that_are_written_down(text: str) -> None:
     assert made(X).shape == (6, 4, 3)
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("scale", ["power_of_two", "free"])
 @pytest.mark.parametrize("weights", SHORT)
 def test_networks_learn_with_them(tmp_path: Path, weights: str, scale: str) -> None:
@@ -118,6 +119,7 @@ def test_both_signs_get_gradients() -> None:
         assert bool((parameter.grad[inside & sign] != 0).any())
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("text", ["SQ-2.2", "SQ3.-3", "SQ-2.2|SQ-1.1|SQ0.0|SQ1.-1|SQ-3.3 @0"])
 def test_a_batch_norm_sees_outputs_of_the_size_of_the_weights(text: str) -> None:
     """Whatever the step is: else its statistics would follow themselves, batch after batch."""

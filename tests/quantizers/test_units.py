@@ -232,7 +232,7 @@ NEURONS = {
 }
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("settings", NEURONS.values(), ids=NEURONS.keys())
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("step_mode", ["s", "m"])
@@ -354,6 +354,7 @@ class TestTheModuleItself:
         ]
         assert all(torch.equal(one.eval()(x), expected) for one in others)
 
+    @pytest.mark.few(0.25)
     @pytest.mark.parametrize("batch_norm", [False, True])
     @pytest.mark.parametrize("granularity", ["tensor", "channel"])
     def test_gradients_are_those_of_the_network(self, batch_norm: bool, granularity: str) -> None:

@@ -314,6 +314,7 @@ def move(browser, name, value):
     )
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize(
     "bounds",
     [

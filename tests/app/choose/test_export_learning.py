@@ -78,7 +78,7 @@ def seen(count: int, seed: int) -> Tensor:
     return pixels(count, (1, 28, 28), seed)
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @needs_compiler
 @pytest.mark.parametrize("layout", ["aligned", "packed"])
 @pytest.mark.parametrize("name", ["ptq", "itq", "ridge"])

@@ -192,6 +192,7 @@ def test_no_candidate_exits_with_1_and_names_the_nearest(outputs, run_select):
     assert json.loads((outputs / "selection.json").read_text())["winner"] is None
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

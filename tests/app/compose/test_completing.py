@@ -22,7 +22,7 @@ def config_of(*overrides):
         return compose("train", list(overrides))
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("argument", ["~logger", "~callbacks", "logger=null", "callbacks=null"])
 def test_a_run_without_logger_or_callbacks(composed, tmp_path, argument):
     config = composed("trainer.max_epochs=1", without_null_groups(argument))

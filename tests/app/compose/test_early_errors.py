@@ -112,6 +112,7 @@ def nothing_is_learned(monkeypatch):
         monkeypatch.setattr(owner, "training_step", learning)
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize(("overrides", "message"), WRONG, ids=lambda value: str(value)[:60])
 def test_it_is_refused_before_training(composed, tmp_path, monkeypatch, overrides, message):
     nulls = [text for text in overrides if text == "trainer=null"]

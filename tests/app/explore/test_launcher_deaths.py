@@ -60,6 +60,7 @@ LAUNCHERS = {
 WHATS = ["fine", "dies once", "raises", "exits", "dies", "fine as well"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["joblib", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_job_that_dies_ends_no_other(repository, tmp_path, kind):
     name, settings, package = LAUNCHERS[kind]

@@ -56,7 +56,7 @@ def test_significance_leaves_a_table_a_picture_and_records(swept, composed, tmp_
     assert "alone" in str(next(iter(find_records(tmp_path / "out"))))
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "count"), [("bayesian", 12), ("gp", 0), ("nsga2", 12)])
 def test_a_search_leaves_its_front(composed, swept, tmp_path, strategy, count):
     if strategy != "bayesian":

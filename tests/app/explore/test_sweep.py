@@ -40,7 +40,7 @@ AXES = [
 ]
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("arguments", AXES, ids=str)
 def test_jobs_are_composed_as_hydra_composes_them(repository, arguments):
     assert qspinn.app.run.train

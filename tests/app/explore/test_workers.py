@@ -149,7 +149,7 @@ def wait_until(condition, seconds=60):
         time.sleep(0.05)
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("kind", PARENTS)
 def test_processes_end_with_the_launcher_that_was_killed(repository, tmp_path, kind):
     script = tmp_path / "parent.py"

@@ -149,7 +149,7 @@ def check_message(message, folder):
 FILES = ["checkpoints/last.ckpt", "metrics.csv", "config.yaml"]
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_damage_is_named_or_harmless(broken_off, values, file):
     assert fuzz(file, broken_off, values, FAST) > FAST / 2

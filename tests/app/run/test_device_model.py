@@ -48,7 +48,7 @@ def test_the_network_that_was_evaluated_is_saved(composed, tmp_path, options):
     assert read_record(tmp_path / "record.json") == record
 
 
-@pytest.mark.few(0.5)
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_a_run_without_it_is_the_same_run(composed, tmp_path, scheme):
     # Stochastic rounding draws random numbers: saving takes none of them.

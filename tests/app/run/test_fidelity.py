@@ -18,7 +18,7 @@ RUNS = {
 }
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 @pytest.mark.parametrize("name", RUNS)
 def test_it_is_recorded_for_every_network(composed, tmp_path, name, scheme):

@@ -68,7 +68,7 @@ def steps(monkeypatch):
     return made
 
 
-@pytest.mark.few(0.5)
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_it_lets_through_has_the_record_that_it_would_have(of, tmp_path, scheme):
     settings = f"quantization.scheme={scheme}", "quantization.rounding=stochastic", ANYTHING

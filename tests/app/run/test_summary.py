@@ -18,6 +18,7 @@ QUICK = ("trainer.max_epochs=1", "trainer.limit_train_batches=2")
 CONSTANTS = 4 + 4
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("scheme", ["ptq", "itq"])
 def test_all_of_the_network_here_is_quantised(composed, tmp_path, capsys, scheme):
     record = train(composed(*QUICK, f"quantization.scheme={scheme}"), tmp_path)

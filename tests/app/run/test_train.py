@@ -188,6 +188,7 @@ BAD_VALUES = [
 ]
 
 
+@pytest.mark.few(0.3)
 @pytest.mark.parametrize(("overrides", "message"), BAD_VALUES, ids=lambda v: str(v)[:60])
 def test_bad_values_are_reported_before_training(composed, tmp_path, overrides, message):
     with pytest.raises(ConfigurationError, match=f"(?s){message}"):

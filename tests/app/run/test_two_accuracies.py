@@ -30,6 +30,7 @@ def counted(config, folder, which):
     return right, samples
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("store", [False, True])
 def test_both_are_shares_of_samples_of_their_own(composed, tmp_path, store):
     more = [f"baselines.dir={tmp_path / 'store'}"] if store else []

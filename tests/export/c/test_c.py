@@ -65,6 +65,7 @@ def of_variant(variant, bits):
     return quantized(variant.network(), variant.inputs(), bits, axis, granularity=granularity)
 
 
+@pytest.mark.few(0.3)
 @pytest.mark.parametrize("seed", [*range(6), 2091, 20126])
 def test_random_models_compute_the_same_in_c(tmp_path, seed):
     """2091: small codes in words of 32 bits with sums of 16; 20126: sums that nobody takes."""

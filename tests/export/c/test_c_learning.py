@@ -81,7 +81,7 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.few(0.1)
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_settings(tmp_path: Path, case: int) -> None:
     rounding = ("stochastic", "nearest")[case % 2]

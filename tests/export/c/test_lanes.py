@@ -45,7 +45,7 @@ def orders(word_length: int) -> list[LaneOrder]:
     return [one for one in found if one is not None]
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @needs_compiler
 @pytest.mark.parametrize("word_length", range(1, LONGEST_CODE + 1))
 def test_sums_are_those_of_python(tmp_path, word_length):

@@ -75,7 +75,7 @@ def check(made: nn.Sequential, weights: str, settings: dict[str, str], folder, r
     return model, codes
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @needs_compiler
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: "-".join(one.values()) or "plain")
 @pytest.mark.parametrize("weights", SHORT)
@@ -86,6 +86,7 @@ def test_all_engines_are_equal(tmp_path, weights, settings):
     check_equal(compiled(model, tmp_path / "c", flags=SANITIZED), codes)
 
 
+@pytest.mark.few(0.5)
 @needs_compiler
 @pytest.mark.parametrize("weights", SHORT)
 def test_repaired_networks_hold_numbers_of_the_format(tmp_path, weights):

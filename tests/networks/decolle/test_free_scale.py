@@ -94,6 +94,7 @@ def in_its_unit(layer: DecolleLayer, case: Case) -> DecolleLayer:
     return ordinary
 
 
+@pytest.mark.few(0.25)
 @ROUNDING
 @OVERFLOW
 @settings(max_examples=6, deadline=None)

@@ -127,7 +127,7 @@ def drift(sent: list[Tensor], wanted: list[Tensor]) -> np.ndarray:
     return total
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("repairs", ["learned", "bias", "threshold", ALL])
 @pytest.mark.parametrize("norm", [True, False])
 def test_the_first_layer_answers_no_worse_than_without(repairs, norm):
@@ -209,7 +209,7 @@ def test_the_same_twice_and_the_network_as_it_was():
     assert torch.equal(answer(module, BATCHES[0]), before)
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("rounding", ["nearest", "truncate", "stochastic"])
 def test_integers_are_those_of_the_repaired_values(granularity, rounding):
@@ -246,6 +246,7 @@ def test_the_integer_engine_gives_the_answers_of_the_repaired_network(norm):
     check_engine(quantize_module(network(norm=norm), FEW, BATCHES, repair=ALL), inputs(9))
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_the_integer_engine_where_neurons_count_in_units_of_their_own(granularity, tmp_path):
     plan = QuantizationPlan.uniform(3, scale="free", granularity=granularity)
@@ -258,6 +259,7 @@ def test_the_integer_engine_where_neurons_count_in_units_of_their_own(granularit
     assert torch.equal(answer(loaded, x), answer(module, x))
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("repairs", ["learned", "bias", "threshold"])
 def test_in_units_of_its_own_the_first_layer_answers_no_worse(repairs):
     plan = QuantizationPlan.uniform(2, scale="free", granularity="channel")
