@@ -63,7 +63,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests first that compile for others, and mark most variants of some tests.
 
-    They are slow, or of a campaign where ``@pytest.mark.few(share, "campaign")`` says so. What
+    They are slow, and of a campaign where ``@pytest.mark.few(share, "campaign")`` says so. What
     stays is the first one, and others at distances that fall into step with no product of
     parameters.
     """
@@ -74,7 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if few is not None:
             name = item.nodeid.partition("[")[0]
             if numbers[name] * GOLDEN_RATIO % 1 >= few.args[0]:
-                item.add_marker(*few.args[1:] or ("slow",))
+                for mark in ("slow", *few.args[1:]):
+                    item.add_marker(mark)
             numbers[name] += 1
 
 

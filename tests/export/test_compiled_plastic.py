@@ -64,7 +64,7 @@ def same_everywhere(model: DeviceModel, codes: Any) -> None:
         assert np.array_equal(sums, outs[-1].reshape(sums.shape)), (number, never_final[number])
 
 
-@pytest.mark.few(0.1)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("seed", range(40))
 def test_random_models(seed: int) -> None:
     model = random_model(seed, kinds=PLASTIC_KINDS)
@@ -91,7 +91,7 @@ def test_memory_of_64_bits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     same(model, random_codes(model, seed, 3), 6, seed=seed)
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.25, "campaign")
 @pytest.mark.parametrize("seed", range(30))
 def test_images_that_are_shown_for_longer(seed: int) -> None:
     model = random_model(seed, kinds=PLASTIC_KINDS)

@@ -168,7 +168,7 @@ def learned(
     return quantized
 
 
-@pytest.mark.few(0.05)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("readout", ["maximum", "proportion", "ridge"])
 @pytest.mark.parametrize(
     ("rounding", "granularity", "scale"),

@@ -82,7 +82,7 @@ def test_every_eighth_of_a_step_over_four_ranges(
     assert same(quantize(x, fmt, rounding, overflow), expected(x, fmt, rounding, overflow))
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.25, "campaign")
 @modes
 @pytest.mark.parametrize(
     "text", ["Q0.24", "Q24.0", "UQ24.0", "UQ-40.64", "Q64.-40", "Q64.-64", "Q-64.64", "Q11.-10"]

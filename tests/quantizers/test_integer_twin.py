@@ -76,7 +76,7 @@ def test_equals_twin_in_single_step_mode(case: Case) -> None:
 
 @pytest.mark.slow
 @given(case=cases())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_equals_twin_at_length(case: Case) -> None:
     check(case, "m")
 

@@ -93,7 +93,7 @@ def _size(gradient: Tensor) -> float:
     return float(gradient.abs().max())
 
 
-@pytest.mark.few(0.2, "campaign")
+@pytest.mark.few(0.1, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("variant", ZOO, ids=lambda variant: variant.name)
@@ -216,7 +216,7 @@ OWN_STEP = ("ottt_", "SpikeDHS")
 """Their neurons compute more than a step, and are rounded after it."""
 
 
-@pytest.mark.few(0.2, "campaign")
+@pytest.mark.few(0.1, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("variant", ZOO, ids=lambda variant: variant.name)

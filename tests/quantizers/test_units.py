@@ -154,7 +154,7 @@ def check_against_rationals(quantized: Any, x: Tensor) -> int:
     return int(found.sum())
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("reset", [None, 0.0, 0.3])
 @pytest.mark.parametrize("kind", [0, 1, 2], ids=["if", "lif", "lif with decaying input"])
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
@@ -232,7 +232,7 @@ NEURONS = {
 }
 
 
-@pytest.mark.few(0.1)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("settings", NEURONS.values(), ids=NEURONS.keys())
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("step_mode", ["s", "m"])

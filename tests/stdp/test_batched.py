@@ -68,7 +68,7 @@ def check_same(
     return wanted
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("rounding", [None, *ROUNDINGS])
 @pytest.mark.parametrize("one_winner", [True, False])
 @pytest.mark.parametrize("rates", [(0.0, 0.0), (1e-2, 0.1)], ids=["post", "pre_and_target"])
@@ -95,7 +95,7 @@ def test_inference(one_winner: bool, inhibition_delay: int, rounding: str | None
     check_same(one, learning=False)
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("rounding", [None, *ROUNDINGS])
 @pytest.mark.parametrize("update", ["online", "deferred"])
 @pytest.mark.parametrize("parallel", [1, 3])

@@ -98,7 +98,7 @@ def test_no_grid_of_its_word_length_is_much_better(bits: int) -> None:
     assert error <= 1.5 * min(one.square().sum() for one in others)
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("bits", [1, 2, 3])
 def test_it_is_an_ordinary_network_in_other_units(bits: int, rounding: str) -> None:

@@ -71,7 +71,7 @@ def check(one: DiehlCook) -> None:
     assert not torch.equal(result[0].weight, before)
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("rounding", [None, *ROUNDINGS])
 @pytest.mark.parametrize("one_winner", [True, False])
 @pytest.mark.parametrize("rates", [(0.0, 0.0), (1e-2, 0.1)], ids=["post", "pre_and_target"])
@@ -96,7 +96,7 @@ def test_every_way_to_run(
     check(one)
 
 
-@pytest.mark.few(0.2)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("rate_pre", [1e-4, 0.05, 0.4], ids=["far below a step", "below", "above"])
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)

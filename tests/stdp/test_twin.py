@@ -56,7 +56,7 @@ def agree(
     return spikes, updates
 
 
-@pytest.mark.few(0.1)
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.parametrize("one_winner", [True, False])
 @pytest.mark.parametrize("parallel", [1, 2])
 @pytest.mark.parametrize("update", ["online", "deferred"])

@@ -290,7 +290,7 @@ def test_real_images(tmp_path: Path, shared_data: Path, rounding: str, stdp: STD
     assert program.sizes.learner_bytes <= found.bytes < program.sizes.learner_bytes + 16
 
 
-@pytest.mark.few(0.15, "campaign")
+@pytest.mark.few(0.06, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(CASES)))
 @pytest.mark.parametrize("rounding", ROUNDINGS)
