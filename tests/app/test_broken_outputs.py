@@ -80,6 +80,7 @@ def test_characters_that_a_terminal_does_not_have(repository):
     assert ran.stdout.decode("ascii").strip() == "4.0x +-0.5 - -+| ... ?"
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize("reader", ["closed", "ascii"])
 def test_select_writes_its_files_whatever_the_terminal(repository, tmp_path, reader, records):
     environment = {**os.environ}

@@ -105,6 +105,7 @@ def validation_images(size: int = 6) -> Tensor:
     return dataset(NAME, size, 1).tensors[0]
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("kind", [neuron.IFNode, neuron.LIFNode])
 @pytest.mark.parametrize("mode", ["m", "s"])
 def test_a_copy_is_compared_with_what_was_trained(tmp_path: Path, kind: Any, mode: str) -> None:

@@ -106,7 +106,7 @@ def saturated(module: Project, callback: InTrainingQuantization) -> float:
     return float(((folded > fmt.max + fmt.step) | (folded < fmt.min - fmt.step)).float().mean())
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize("arguments", [{}, {"freeze_epoch": 1}], ids=str)
 @pytest.mark.parametrize("bits", [8, 4])
 def test_folded_weights_do_not_outgrow_their_format(
@@ -121,7 +121,7 @@ def test_folded_weights_do_not_outgrow_their_format(
     assert accuracy > 0.9
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize(
     "gammas",
     [[0.0] * 4, [0.0, 1.0, 0.0, 1.0], [0.01, 1.0, 10.0, 1.0], [100.0, 1.0, 1.0, 1.0]],

@@ -89,7 +89,7 @@ def test_early_stopping_and_accumulation(tmp_path: Path) -> None:
     assert is_attached(fitted)
 
 
-@pytest.mark.few(0.25)
+@pytest.mark.few(0.1)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -57,7 +57,7 @@ REFUSED_KINDS = ("averages of nine", "attention", "norm after an addition")
 JOINED = [name for name in KINDS if not any(word in name for word in REFUSED_KINDS)]
 
 
-@pytest.mark.few(0.34)
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize(("name", "bits"), [(n, 8 - 3 * (i % 2)) for i, n in enumerate(JOINED)])
 def test_every_way_of_joining_layers(name, bits):
     check_variant(KINDS[name].variant, bits)

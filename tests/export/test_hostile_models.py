@@ -108,6 +108,7 @@ def numbers_changed(content, seed, count):
         yield changed
 
 
+@pytest.mark.slow
 def test_changed_files_are_refused(model, traced):
     assert attack(model, mutations(model.read_bytes(), 0, FAST), traced) > 0.9 * FAST
 

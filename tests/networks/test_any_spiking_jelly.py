@@ -120,6 +120,7 @@ PUBLISHED: list[tuple[Any, tuple[int, ...], int]] = [
 ]
 
 
+@pytest.mark.few(0.5)
 @pytest.mark.parametrize(("made", "shape", "classes"), PUBLISHED)
 def test_published_networks_run_and_learn(made: Any, shape: tuple[int, ...], classes: int) -> None:
     torch.manual_seed(0)

@@ -23,6 +23,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.few(0.2)
 @pytest.mark.parametrize("scheme", ["none", "ptq", "itq"])
 def test_a_run_leaves_what_is_promised(composed, tmp_path, scheme):
     record = train(composed(QUICK, f"quantization.scheme={scheme}"), tmp_path)

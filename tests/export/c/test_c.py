@@ -156,6 +156,7 @@ def neurons_of(kind):
     return net, (torch.rand(5, 3, 2, 6, 6) < 0.4).float()
 
 
+@pytest.mark.few(0.25)
 @pytest.mark.parametrize("kind", ["levels", "filter", "below", "soft"])
 def test_every_kind_of_neuron_computes_the_same_in_c(tmp_path, kind):
     net, x = neurons_of(kind)

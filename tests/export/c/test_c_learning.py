@@ -89,6 +89,7 @@ def test_settings(tmp_path: Path, case: int) -> None:
     check_network(tmp_path, rounding, layout, FAST, **CASES[case])
 
 
+@pytest.mark.slow
 def test_labels(tmp_path: Path) -> None:
     check_labels(tmp_path, "packed", FAST)
 
