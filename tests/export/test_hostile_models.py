@@ -142,6 +142,7 @@ def test_a_flipped_bit_in_any_byte_is_refused(model, traced):
     assert attack(model, flipped(content, [0]), traced) == len(content)
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_any_flipped_bit_is_refused(model, traced):
     content = model.read_bytes()

@@ -202,6 +202,7 @@ def test_predictions(
     assert model.state_bits == counted.ram_bits
 
 
+@pytest.mark.few(0.25, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("word_length", [2, 3])

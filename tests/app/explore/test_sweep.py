@@ -100,6 +100,7 @@ def epochs_trained(folder):
     return found
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_a_grid_that_is_killed_twice_ends_as_an_unbroken_one(launch, launch_killed, tmp_path):
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"

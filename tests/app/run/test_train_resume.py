@@ -77,7 +77,7 @@ def test_resumes_a_schedule_that_steps_per_epoch(composed, launch_killed, tmp_pa
     )
 
 
-@pytest.mark.few(0.34, "campaign")
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "count", "epochs_kept"),

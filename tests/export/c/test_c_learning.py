@@ -250,6 +250,7 @@ def test_more_neurons_than_a_header_has_room_for_cost_the_learning_and_not_the_m
     save_model(model, tmp_path / "model.qspinn")
 
 
+@pytest.mark.few(0.2, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rounding", "stdp"),
@@ -301,7 +302,7 @@ def test_settings_with_sanitizers(tmp_path: Path, case: int, rounding: str, layo
     check_network(tmp_path, rounding, layout, SANITIZED, overflow, **CASES[case])
 
 
-@pytest.mark.few(0.25, "campaign")
+@pytest.mark.few(0.1, "campaign")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_random_formats_and_settings(tmp_path: Path, seed: int) -> None:
