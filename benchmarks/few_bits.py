@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import RESULTS, ROOT
+from measuring import RESULTS, ROOT, spread
 
 import matplotlib
 
@@ -335,11 +335,6 @@ def losses(seeds: Sequence[Mapping[str, Any]], data: str, key: str) -> list[floa
     ]
 
 
-def _spread(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
-
-
 def write_results(runs: Path, results: Path) -> str:
     """Writes ``few_bits.md``, ``.json`` and ``.png``; returns the page."""
     found = {name: measured(runs / name, case) for name, case in CASES.items()}
@@ -375,7 +370,7 @@ def _introduction() -> str:
 def _tables(folder: Path, case: Case, seeds: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     accuracies = [100 * one["test/float"] for one in seeds if "test/float" in one]
     if accuracies:
-        yield f"32-bit: {_spread(accuracies)}% on test data, {len(accuracies)} seeds."
+        yield f"32-bit: {spread(accuracies)}% on test data, {len(accuracies)} seeds."
         chosen = chosen_ways(folder, case)
         lines = ["| | lost before | lost now | reduction | chosen |", "|---|---|---|---|---|"]
         for length in case.lengths:
@@ -387,7 +382,7 @@ def _tables(folder: Path, case: Case, seeds: Sequence[Mapping[str, Any]]) -> Ite
             before = losses(seeds, "test", f"{length.name}/{BEFORE.name}")
             reduction = held[0]["baseline_bits"] / held[0]["bits"]
             lines.append(
-                f"| {length.name} | {_spread(before)} | **{_spread(losses(seeds, 'test', key))}** "
+                f"| {length.name} | {spread(before)} | **{spread(losses(seeds, 'test', key))}** "
                 f"| {reduction:.1f}x | {way.name} |"
             )
         yield "\n".join(lines)
@@ -398,7 +393,7 @@ def _tables(folder: Path, case: Case, seeds: Sequence[Mapping[str, Any]]) -> Ite
         cells, seconds = [], []
         for length in case.lengths:
             key = f"{length.name}/{way.name}"
-            cells.append(_spread(losses(seeds, "validation", key)))
+            cells.append(spread(losses(seeds, "validation", key)))
             seconds += [one[f"validation/{key}"]["seconds"] for one in seeds]
         lines.append(f"| {way.name} | {' | '.join(cells)} | {statistics.median(seconds):.1f} |")
     yield "\n".join(lines)

@@ -15,13 +15,12 @@ import argparse
 import contextlib
 import os
 import platform
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import RESULTS, ROOT
+from measuring import RESULTS, ROOT, spread
 
 from hydra import compose, initialize_config_dir
 
@@ -187,18 +186,13 @@ def _table(case: Case, found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
         cells = [
             length,
             "" if is_float else way,
-            _spread([100 * one["validation"] for one in seeds.values()]),
-            _spread([100 * one["test"] for one in seeds.values()]),
-            "" if is_float or not lost else f"**{_spread(lost)}**",
+            spread([100 * one["validation"] for one in seeds.values()]),
+            spread([100 * one["test"] for one in seeds.values()]),
+            "" if is_float or not lost else f"**{spread(lost)}**",
             "" if is_float else f"{first['baseline_bits'] / first['bits']:.1f}x",
             str(len(seeds)),
         ]
         yield f"| {' | '.join(cells)} |"
-
-
-def _spread(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
 
 
 if __name__ == "__main__":

@@ -75,6 +75,12 @@ class Ratio:
         return f"**{self.median:.{digits}f}** ({' to '.join(shown)})"
 
 
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation (of the sample); of one value, there is none."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
+
+
 def interleaved(
     ways: Mapping[str, Callable[[], object]], rounds: int = LEAST_ROUNDS
 ) -> dict[str, Laps]:
