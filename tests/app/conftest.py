@@ -129,11 +129,9 @@ def composed(repository: Path) -> Compose:
         texts = NO_STORE, *(tiny_overrides(overrides) if tiny else ()), *overrides
         with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
-        read = [(text, parsed(text)) for text in texts]
-        values = [override for _, override in read if sets_a_value(loader, override)]
-        groups = [text for text, override in read if override not in values]
-        config = copy.deepcopy(once(*groups))
-        apply_overrides(values, config)
+        values = [text for text in texts if sets_a_value(loader, parsed(text))]
+        config = copy.deepcopy(once(*(text for text in texts if text not in values)))
+        apply_overrides([parsed(text) for text in values], config)
         return config
 
     @functools.cache
