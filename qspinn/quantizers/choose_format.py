@@ -136,9 +136,13 @@ def choose_channel_format(
     limits = range_limits(word_length, signed)
     word = PerChannelFormat(word_length, (0,), signed, axis, symmetric)
     bits = _chosen_bits(rows, word, method, rounding, held, limits)
-    fractions = [word_length - int(signed) - one for one in bits]
+    return replace(word, fraction_bits=within_spread([word_length - int(signed) - b for b in bits]))
+
+
+def within_spread(fractions: Sequence[int]) -> tuple[int, ...]:
+    """Fraction bits of channels, none of them finer than sums can bear beside the others."""
     finest = min(fractions) + WIDEST_SPREAD
-    return replace(word, fraction_bits=tuple(min(one, finest) for one in fractions))
+    return tuple(min(one, finest) for one in fractions)
 
 
 def _chosen_bits(

@@ -12,7 +12,7 @@ from qspinn.fixed_point import FixedPointFormat, Format, PerChannelFormat
 from qspinn.plan import LayerInfo, ResolvedPlan, ResolvedTensor
 from qspinn.plan.neuron_constants import has_threshold
 from qspinn.plan.units import Scaled, Unit
-from qspinn.quantizers.choose_format import WIDEST_SPREAD, range_limits
+from qspinn.quantizers.choose_format import range_limits, within_spread
 from qspinn.quantizers.folding import held_parameters
 from qspinn.quantizers.looking import is_open
 from qspinn.quantizers.neuron_formats import (
@@ -160,8 +160,7 @@ def _with_fractions(tensor: ResolvedTensor, bits: Tensor) -> Format:
     """The format of a tensor, with other fraction bits."""
     fmt, found = tensor.format, [int(one) for one in bits.tolist()]
     if isinstance(fmt, PerChannelFormat):
-        finest = min(found) + WIDEST_SPREAD
-        return replace(fmt, fraction_bits=tuple(min(one, finest) for one in found))
+        return replace(fmt, fraction_bits=within_spread(found))
     assert fmt is not None
     integer_bits = fmt.word_length - int(fmt.signed) - found[0]
     return replace(fmt, integer_bits=integer_bits, fraction_bits=found[0])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from qspinn.fixed_point import FixedPointFormat, LearnedStep
-from qspinn.plan import ResolvedPlan
+from qspinn.plan import ResolvedPlan, ResolvedTensor
 from qspinn.plan.units import Scaled
 from qspinn.quantizers.attach import plan_of, reattach
 from qspinn.quantizers.class_swap import attached_quantizer
@@ -66,6 +66,10 @@ class _Learned:
     layer: str
     log2: nn.Parameter
     unit: Scaled | None
+
+    def of(self, plan: ResolvedPlan) -> ResolvedTensor:
+        """What a plan says of the tensor."""
+        return next(t for t in plan.of_layer(self.layer).values() if t.path == self.tensor)
 
 
 class LearnedSteps:
@@ -132,7 +136,7 @@ class LearnedSteps:
         plan = plan_of(module)
         for one in self._steps.values():
             quantizer = attached_quantizer(module.get_submodule(one.layer))
-            tensor = plan.of_layer(one.layer)[one.tensor.removeprefix(one.layer).lstrip(".")]
+            tensor = one.of(plan)
             count = count_of(tensor) // one.log2.numel()
             if isinstance(quantizer, NeuronQuantizer):
                 gain = LearnedStep.gain_of(count, largest_code(tensor))
@@ -245,7 +249,7 @@ class LearnedSteps:
     ) -> ResolvedPlan | None:
         """The plan with what is nearest to a step; None where that is in use."""
         layer = plan.inventory.layer(one.layer)
-        tensor = next(t for t in plan.of_layer(one.layer).values() if t.path == one.tensor)
+        tensor = one.of(plan)
         if one.unit is not None:
             highest = self._highest[one.tensor]
             return with_unit(module, plan, one.unit, tensor, log2, highest)
@@ -256,7 +260,7 @@ class LearnedSteps:
     @staticmethod
     def _bound(one: _Learned, plan: ResolvedPlan, log2: Tensor) -> None:
         """Keeps a step within an octave of the one in use, where formats end."""
-        tensor = next(t for t in plan.of_layer(one.layer).values() if t.path == one.tensor)
+        tensor = one.of(plan)
         used = logarithms(tensor, None if one.unit is None else plan.units[one.unit.neuron])
         if bool(((log2 - used).abs() > 1.0).any()):
             bounded = torch.minimum(torch.maximum(log2, used - 1.0), used + 1.0)

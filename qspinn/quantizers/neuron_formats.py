@@ -16,6 +16,7 @@ from qspinn.plan.neuron_constants import has_threshold, leak_of, reset_of, thres
 from qspinn.plan.neurons import charge_of, why_not
 from qspinn.plan.roles import STATE_ROLES
 from qspinn.quantizers.choose_format import constant_format, covering_format, no_finer
+from qspinn.quantizers.looking import is_open
 from qspinn.quantizers.stored_format import quantizer_of
 
 Tensors = dict[str, ResolvedTensor]
@@ -35,7 +36,7 @@ def open_tensor(tensors: Tensors, name: str) -> ResolvedTensor | None:
 
 def with_open(tensors: Tensors, name: str) -> Tensors:
     """The tensors, the one of this name without its chosen format."""
-    if name not in tensors or tensors[name].settings.format is not None:
+    if name not in tensors or not is_open(tensors[name]):
         return tensors
     return {**tensors, name: replace(tensors[name], format=None)}
 

@@ -23,7 +23,6 @@ from qspinn.plan.neurons import most_spikes
 from qspinn.plan.units import Scaled, Unit
 from qspinn.quantizers.choose_format import (
     NEARLY,
-    WIDEST_SPREAD,
     choose_channel_format,
     choose_format,
     squared_errors,
@@ -277,9 +276,7 @@ class LayerUnits(LayerGrids):
         fmt = _format(values, self._weight)
         axis = self._weight.info.channel_axis
         if self._weight.settings.granularity == "channel" and axis is not None:
-            finest = min(fmt.fraction_bits) + WIDEST_SPREAD
-            bits = tuple(min(one, finest) for one in fmt.fraction_bits)
-            return replace(fmt, fraction_bits=bits, axis=axis)
+            return replace(fmt, axis=axis)
         return fmt.formats[0]
 
 
